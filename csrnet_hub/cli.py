@@ -1,0 +1,173 @@
+"""The command line: csrnet count PATHS..., csrnet convert OLD NEW_FOLDER."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import glob
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from . import __version__
+from .counting import DTYPES, CountResult, CrowdCounter
+from .images import ImageError
+from .model import DILATIONS, ModelError
+from .resources import DEFAULT_MODEL, resource
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
+COLUMNS = ["image", "count", "width", "height", "model", "seconds", "device", "error"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``csrnet``; returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        code: int = options.run(options)
+        return code
+    except (ModelError, ValueError, OSError) as error:
+        print(f"csrnet: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("csrnet: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="csrnet", description="Count people in photographs.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    count = commands.add_parser("count", help="count the people in photographs")
+    count.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or globs")
+    count.add_argument("--model", help="Hub id or folder (the shipped model if not given)")
+    count.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    count.add_argument("--dtype", default="auto", choices=["auto", *DTYPES])
+    count.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
+    count.add_argument("--csv", type=Path, metavar="FILE", help="write a table")
+    count.add_argument(
+        "--save-maps", type=Path, metavar="FOLDER", help="write each density map as PNG and .npy"
+    )
+    count.set_defaults(run=_count)
+
+    convert = commands.add_parser("convert", help="turn a legacy checkpoint into a model folder")
+    convert.add_argument("old", type=Path, help=".pth.tar, .pth, .npz or .safetensors state dict")
+    convert.add_argument("new_folder", type=Path, help="folder that from_pretrained will read")
+    convert.add_argument("--variant", default="B", choices=list(DILATIONS))
+    convert.add_argument(
+        "--density-scale", type=float, default=1.0, help="output per head and cell, if not 1"
+    )
+    convert.set_defaults(run=_convert)
+    return parser
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from .convert import convert
+
+    convert(options.old, options.new_folder, options.variant, options.density_scale)
+    print(f"{options.new_folder} is ready: csrnet count PHOTO --model {options.new_folder}")
+    return 0
+
+
+def _count(options: argparse.Namespace) -> int:
+    source = options.model or resource(DEFAULT_MODEL)
+    if source is None:
+        raise ModelError("No model came with this installation; give one with --model.")
+    paths = find_images(options.paths)
+    counter = CrowdCounter.from_pretrained(source, options.device, options.dtype)
+    if options.save_maps:
+        options.save_maps.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    names: set[str] = set()
+    for path in tqdm(paths, unit="image", disable=None if len(paths) > 1 else True):
+        try:
+            if not path.is_file():
+                raise ImageError("There is no such file.")
+            result = counter.count(path)
+        except ImageError as error:
+            rows.append({"image": str(path), "error": str(error)})
+            tqdm.write(f"csrnet: {path}: {error}", file=sys.stderr)
+        else:
+            rows.append(row(path, result))
+            if options.save_maps:
+                save_map(options.save_maps / _unused(path.stem, names), path, result)
+            if not options.json:
+                tqdm.write(f"{path}: {result.count:.1f}", file=sys.stdout)
+        if options.json:
+            tqdm.write(json.dumps(rows[-1]), file=sys.stdout)
+            sys.stdout.flush()
+    if options.csv:
+        write_csv(options.csv, rows)
+    return 1 if any("error" in line for line in rows) else 0
+
+
+def find_images(patterns: Sequence[str]) -> list[Path]:
+    """Files for a list of files, folders (the pictures in them) and globs, each file once.
+
+    Raises:
+        ValueError: if a folder or glob holds no picture.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        before = len(found)
+        matches = list(_matches(pattern))
+        found.update(dict.fromkeys(matches))
+        if not matches and len(found) == before:
+            raise ValueError(f"{pattern} holds no picture ({', '.join(sorted(SUFFIXES))}).")
+    return list(found)
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    path = Path(pattern)
+    if path.is_dir():
+        yield from sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    elif path.exists() or not glob.has_magic(pattern):
+        yield path  # a file that is not there is reported and skipped like any bad one
+    else:
+        yield from (Path(name) for name in sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
+
+
+def row(path: Path, result: CountResult) -> dict[str, Any]:
+    """One line of ``--json`` and ``--csv``."""
+    return {
+        "image": str(path),
+        "count": round(result.count, 3),
+        "width": result.width,
+        "height": result.height,
+        "model": result.model,
+        "seconds": round(result.seconds, 4),
+        "device": result.device,
+    }
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """A table with one row a picture; a bad one has its reason under ``error``."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def save_map(stem: Path, photo: Path, result: CountResult) -> None:
+    """Write STEM.npy (float32, heads per cell) and STEM.png (the jet map beside the photo)."""
+    import numpy as np
+
+    from .images import load_image
+    from .render import density_figure
+
+    np.save(stem.with_name(stem.name + ".npy"), result.density)
+    picture = density_figure(result.density, load_image(photo), title=f"{photo.name}")
+    picture.save(stem.with_name(stem.name + ".png"))
+
+
+def _unused(stem: str, names: set[str]) -> str:
+    # a.jpg and b/a.png must not overwrite each other's maps
+    name, number = stem, 2
+    while name in names:
+        name, number = f"{stem}-{number}", number + 1
+    names.add(name)
+    return name

@@ -1,0 +1,89 @@
+"""State dicts of other CSRNet code to a folder that `CSRNet.from_pretrained` reads."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .model import WEIGHTS_NAME, CSRNet, ModelError, read_safetensors
+
+# Training scripts put an epoch's error beside the weights as a numpy number: harmless, so allowed.
+_NUMBERS: list[Any] = [
+    np.dtype,
+    np.float64,
+    np.float32,
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
+]
+
+
+def convert(
+    old: str | Path, new_folder: str | Path, variant: str = "B", density_scale: float = 1.0
+) -> None:
+    """Turn a .pth.tar, .pth, .pt, .npz or .safetensors state dict into a model folder.
+
+    Args:
+        variant: of the network that wrote it; the four have tensors of the same shapes, so the
+            file does not tell.
+        density_scale: factor by which its output exceeds heads per cell (100 in some code).
+
+    Raises:
+        ModelError: if the file cannot be read safely, does not hold a CSRNet, or the folder
+            already holds a model.
+    """
+    folder = Path(new_folder)
+    if (folder / WEIGHTS_NAME).exists():
+        raise ModelError(f"{folder} already holds a model; give a new folder.")
+    model = CSRNet(variant, density_scale=density_scale)
+    model.load_strictly(read_state_dict(Path(old)))
+    model.training_record = {"converted_from": Path(old).name}
+    model.save_pretrained(folder)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file, without wrappers such as ``state_dict`` and ``module.``.
+
+    Raises:
+        ModelError: if the file is missing, damaged, or would run code when loaded.
+    """
+    if not path.is_file():
+        raise ModelError(f"There is no file {path}.")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    content = _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
+    for key in ("state_dict", "model", "net"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise ModelError(f"{path.name} holds no state dict (names with tensors).")
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def _read_npz(path: Path) -> Any:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path.name} cannot be read as .npz without pickles: {error}.") from error
+
+
+def _read_torch(path: Path) -> Any:
+    scalar = getattr(np, "_core", None) or np.core
+    try:
+        with torch.serialization.safe_globals([*_NUMBERS, scalar.multiarray.scalar]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path.name} holds more than tensors, or is no checkpoint of torch; it was not "
+            "loaded, since that could run code from the file."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path.name} cannot be read as a checkpoint of torch.") from error

@@ -1,0 +1,257 @@
+"""Pictures of any size to counts: normalisation, tiles with a halo, devices."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .images import DEFAULT_MAX_PIXELS, ImageSource, load_image
+from .model import STRIDE, CSRNet, receptive_field
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU_TILE = 1280  # pixels; with its halo about 1.5 GB of activations in float32
+GPU_TILE = 2048
+SMALLEST_TILE = 256
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class CountResult:
+    """What one picture holds.
+
+    Attributes:
+        count: number of people, the sum of ``density``.
+        density: (ceil(height / 8), ceil(width / 8)) float32, heads per cell of 8x8 pixels.
+        width, height: of the picture in pixels, upright.
+        seconds: from the picture's bytes to the count.
+        model: name of the model, for display.
+        device, dtype: where and in what precision the network ran.
+        tiles: number of pieces in which the picture went through.
+    """
+
+    count: float
+    density: NDArray[np.float32]
+    width: int
+    height: int
+    seconds: float
+    model: str
+    device: str
+    dtype: str
+    tiles: int
+
+
+class CrowdCounter:
+    """Counts people in pictures with a CSRNet.
+
+    Args:
+        model: the network; it is moved to the device and put in eval mode.
+        device: ``"auto"`` (CUDA, else Apple's MPS, else the CPU) or a torch device.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 on CUDA devices
+            that have it natively, float32 elsewhere.
+        tile: side in pixels of the tiles in which a large picture goes through, ``"auto"``, or
+            ``None`` for the whole picture at once. Counts do not depend on it.
+        name: of the model, for display.
+        max_pixels: larger pictures raise ImageError; ``None`` for no limit.
+
+    Raises:
+        ValueError: for a device, dtype or tile that cannot be.
+    """
+
+    def __init__(
+        self,
+        model: CSRNet,
+        device: str | torch.device = "auto",
+        dtype: str = "auto",
+        tile: int | str | None = "auto",
+        *,
+        name: str = "CSRNet",
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    ) -> None:
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(dtype, self.device)
+        sized = isinstance(tile, int) and not isinstance(tile, bool) and tile >= STRIDE
+        if not (tile is None or tile == "auto" or sized):
+            raise ValueError(f"tile must be 'auto', None or at least {STRIDE} pixels, not {tile!r}")
+        self.tile = tile
+        self.name = name
+        self.max_pixels = max_pixels
+        self.model = model.eval().to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        first, last = receptive_field(model)
+        reach = max(-first, last - (STRIDE - 1))
+        self.halo = -(-reach // STRIDE) * STRIDE  # pixels, whole cells
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: str | torch.device = "auto",
+        dtype: str = "auto",
+        tile: int | str | None = "auto",
+        *,
+        max_pixels: int | None = DEFAULT_MAX_PIXELS,
+        **options: Any,
+    ) -> CrowdCounter:
+        """A counter with the model of a folder or Hub repository; options as for CSRNet's."""
+        model = CSRNet.from_pretrained(source, **options)
+        name = Path(source).resolve().name if Path(source).is_dir() else str(source)
+        return cls(model, device, dtype, tile, name=name, max_pixels=max_pixels)
+
+    def count(self, image: ImageSource, progress: Progress | None = None) -> CountResult:
+        """Count the people in a picture: a path, bytes, a PIL image or an array.
+
+        Args:
+            progress: called with (tiles done, tiles in all) after each tile.
+
+        Raises:
+            ImageError: if the picture cannot be used, with a sentence for the person who gave it.
+        """
+        start = time.perf_counter()
+        pixels = load_image(image, max_pixels=self.max_pixels)  # (H, W, 3) uint8
+        height, width = pixels.shape[:2]
+        density, device, tiles = self._density(pixels, progress)
+        return CountResult(
+            count=float(density.sum(dtype=np.float64)),
+            density=density,
+            width=width,
+            height=height,
+            seconds=time.perf_counter() - start,
+            model=self.name,
+            device=device.type,
+            dtype=str(self.dtype).removeprefix("torch."),
+            tiles=tiles,
+        )
+
+    def _density(
+        self, pixels: NDArray[np.uint8], progress: Progress | None
+    ) -> tuple[NDArray[np.float32], torch.device, int]:
+        # Out of memory on a GPU: smaller and smaller tiles, at last the CPU.
+        tile = self._tile_side(self.device)
+        while True:
+            try:
+                return self._in_tiles(pixels, tile, self.device, progress)
+            except torch.OutOfMemoryError:
+                if self.device.type == "cpu":
+                    raise
+            torch.cuda.empty_cache()
+            side = min(tile or max(pixels.shape[:2]), max(pixels.shape[:2])) // 2
+            if side < SMALLEST_TILE:
+                break
+            tile = side // STRIDE * STRIDE
+            warnings.warn(
+                f"out of GPU memory: trying again in tiles of {tile} pixels", stacklevel=3
+            )
+        warnings.warn("out of GPU memory: counting this picture on the CPU", stacklevel=3)
+        cpu = torch.device("cpu")
+        try:
+            self.model.to(cpu)
+            return self._in_tiles(pixels, self._tile_side(cpu), cpu, progress)
+        finally:
+            self.model.to(self.device)
+
+    def _tile_side(self, device: torch.device) -> int | None:
+        if self.tile == "auto":
+            return CPU_TILE if device.type == "cpu" else GPU_TILE
+        return None if self.tile is None else int(self.tile) // STRIDE * STRIDE
+
+    def _in_tiles(
+        self,
+        pixels: NDArray[np.uint8],
+        tile: int | None,
+        device: torch.device,
+        progress: Progress | None,
+    ) -> tuple[NDArray[np.float32], torch.device, int]:
+        rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
+        density = np.empty((rows, columns), dtype=np.float32)
+        tiles = [(0, rows, 0, columns)]
+        if tile is not None and not (
+            # left to itself, a picture that costs no more memory than a tile goes through whole
+            self.tile == "auto" and rows * columns * STRIDE**2 <= (tile + 2 * self.halo) ** 2
+        ):
+            tiles = list(plan_tiles(rows, columns, tile))
+        for done, (top, bottom, left, right) in enumerate(tiles, start=1):
+            reach = self.halo // STRIDE
+            y0, y1 = max(top - reach, 0), min(bottom + reach, rows)
+            x0, x1 = max(left - reach, 0), min(right + reach, columns)
+            window = pixels[y0 * STRIDE : y1 * STRIDE, x0 * STRIDE : x1 * STRIDE]
+            part = self._forward(window, (y1 - y0, x1 - x0), device)  # (y1 - y0, x1 - x0)
+            density[top:bottom, left:right] = part[top - y0 : bottom - y0, left - x0 : right - x0]
+            if progress is not None:
+                progress(done, len(tiles))
+        return density, device, len(tiles)
+
+    @torch.inference_mode()
+    def _forward(
+        self, window: NDArray[np.uint8], cells: tuple[int, int], device: torch.device
+    ) -> NDArray[np.float32]:
+        x = to_input(window, self.model, device)  # (1, 3, H, W)
+        missing = (cells[0] * STRIDE - x.shape[2], cells[1] * STRIDE - x.shape[3])
+        x = torch.nn.functional.pad(x, (0, missing[1], 0, missing[0]))  # (1, 3, 8 h, 8 w)
+        x = x.contiguous(memory_format=torch.channels_last)
+        half = self.dtype != torch.float32
+        with torch.autocast(device.type, self.dtype) if half else nullcontext():
+            density = self.model(x)  # (1, 1, h, w)
+        result: NDArray[np.float32] = (
+            (density.float() / self.model.density_scale)[0, 0].cpu().numpy()
+        )
+        return result
+
+
+def to_input(pixels: NDArray[np.uint8], model: CSRNet, device: torch.device) -> Tensor:
+    """(H, W, 3) uint8 RGB to the network's normalised input (1, 3, H, W), float32."""
+    x = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None]
+    mean = torch.tensor(model.mean, device=device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(model.std, device=device).view(1, 3, 1, 1) * 255
+    return (x.float() - mean) / std
+
+
+def plan_tiles(rows: int, columns: int, tile: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cells (top, bottom, left, right) of tiles of like size, at most ``tile`` pixels a side."""
+    limit = tile // STRIDE
+    down, across = -(-rows // limit), -(-columns // limit)
+    for i in range(down):
+        for j in range(across):
+            yield (
+                rows * i // down,
+                rows * (i + 1) // down,
+                columns * j // across,
+                columns * (j + 1) // across,
+            )
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        try:
+            picked = torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(
+                f"there is no device {device!r}; use auto, cpu, cuda or mps"
+            ) from error
+        if picked.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use auto")
+        if picked.type == "mps" and not torch.backends.mps.is_available():
+            raise ValueError("device mps was asked for, but torch sees none; use auto")
+        return picked
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if native else torch.float32
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}")
+    return DTYPES[dtype]

@@ -1,0 +1,138 @@
+"""Heads to density maps: fixed and geometry-adaptive kernels, each of mass one in the frame.
+
+A separable Gaussian cut off by a rectangular frame is itself a product of two one-dimensional
+ones. So the map of N heads is one matrix product of an (h, N) and an (N, w) matrix: no head's
+kernel is ever filtered over the whole picture.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+from scipy.special import ndtr
+
+FloatArray = NDArray[np.float64]
+_HEADS_AT_ONCE = 2048  # bounds the memory of the two matrices
+
+
+def heads_in_frame(heads: ArrayLike, height: int, width: int) -> tuple[FloatArray, int]:
+    """Heads (N, 2) as x, y in pixels -> those with 0 <= x < width, 0 <= y < height; how many not.
+
+    Raises:
+        ValueError: if the array is not (N, 2).
+    """
+    points = np.asarray(heads, dtype=np.float64)
+    if points.size == 0:
+        points = points.reshape(0, 2)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"heads must be an (N, 2) array of x, y in pixels, not {points.shape}")
+    x, y = points[:, 0], points[:, 1]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)  # NaN compares false: outside
+    return points[inside], int(len(points) - inside.sum())
+
+
+def adaptive_sigma(
+    heads: ArrayLike, beta: float = 0.3, k: int = 3, lonely: float = 15.0, low: float = 0.5
+) -> FloatArray:
+    """Geometry-adaptive kernel widths: beta times the mean distance to the k nearest heads.
+
+    Args:
+        heads: (N, 2) x, y in pixels.
+        beta, k: 0.3 and 3 in the CSRNet paper (section 3.2, ground truth generation).
+        lonely: width in pixels for a head that has no neighbour at all.
+        low: least width in pixels, so that duplicate heads keep a kernel.
+
+    Returns:
+        (N,) standard deviations in pixels. With fewer than k neighbours, the mean over those there.
+    """
+    points = np.asarray(heads, dtype=np.float64).reshape(-1, 2)
+    if len(points) < 2:
+        return np.full(len(points), lonely)
+    neighbours = min(k, len(points) - 1)
+    distance, _ = cKDTree(points).query(points, k=neighbours + 1)  # the first is the head itself
+    widths: FloatArray = np.maximum(beta * distance[:, 1:].mean(axis=1), low)
+    return widths
+
+
+def density_map(
+    heads: ArrayLike,
+    height: int,
+    width: int,
+    sigma: float | ArrayLike | None = None,
+    stride: int = 1,
+) -> FloatArray:
+    """The density map of a picture: its sum is the number of heads inside the frame.
+
+    Each kernel is integrated over the cells exactly and normalised inside the frame, so mass is
+    kept at the borders, at any stride and for any width.
+
+    Args:
+        heads: (N, 2) x, y in pixels; those outside the frame are dropped with a warning.
+        height, width: of the picture in pixels.
+        sigma: standard deviation in pixels, one for all or one a head; None: geometry-adaptive.
+        stride: pixels per cell, 1 (full resolution) or 8 (the network's).
+
+    Returns:
+        (ceil(height / stride), ceil(width / stride)) heads per cell.
+
+    Raises:
+        ValueError: for heads that are not (N, 2), or a sigma that is not positive or does not fit.
+    """
+    points, dropped = heads_in_frame(heads, height, width)
+    if dropped:
+        warnings.warn(f"{dropped} heads lie outside the frame and were dropped", stacklevel=2)
+    if sigma is None:
+        widths = adaptive_sigma(points)
+    else:
+        widths = np.asarray(sigma, dtype=np.float64)
+        if widths.ndim and dropped:
+            raise ValueError("with one sigma a head, drop the heads outside the frame first")
+        widths = np.broadcast_to(widths, len(points))
+    if len(widths) and not (widths > 0).all():
+        raise ValueError("sigma must be positive")
+    return density_window(points, widths, (0.0, 0.0, width, height), (height, width), stride)
+
+
+def density_window(
+    heads: FloatArray,
+    sigma: FloatArray,
+    frame: tuple[float, float, float, float],
+    shape: tuple[int, int],
+    stride: int,
+) -> FloatArray:
+    """The part of a density map inside a window; its origin is pixel (0, 0).
+
+    Args:
+        heads, sigma: (N, 2) and (N,) in pixels of the window.
+        frame: left, top, right, bottom of the picture in pixels of the window; kernels have mass
+            one in the frame, so a window holds its share of the heads near its edge.
+        shape: height and width of the window in pixels.
+        stride: pixels per cell.
+
+    Returns:
+        (ceil(height / stride), ceil(width / stride)) heads per cell.
+    """
+    rows, columns = -(-shape[0] // stride), -(-shape[1] // stride)
+    total = np.zeros((rows, columns))
+    left, top, right, bottom = frame
+    for start in range(0, len(heads), _HEADS_AT_ONCE):
+        part = slice(start, start + _HEADS_AT_ONCE)
+        across = _cell_mass(heads[part, 0], sigma[part], left, right, columns, stride)  # (n, w)
+        down = _cell_mass(heads[part, 1], sigma[part], top, bottom, rows, stride)  # (n, h)
+        total += down.T @ across  # (h, w)
+    return total
+
+
+def _cell_mass(
+    position: FloatArray, sigma: FloatArray, low: float, high: float, cells: int, stride: int
+) -> FloatArray:
+    # (n, cells): each head's share of a cell, on one axis, of its mass between low and high.
+    edges = np.clip(np.arange(cells + 1) * float(stride), low, high)
+    reached = ndtr((edges - position[:, None]) / sigma[:, None])
+    begin = ndtr((low - position) / sigma)
+    end = ndtr((high - position) / sigma)
+    share: FloatArray = np.diff(reached, axis=1) / (end - begin)[:, None]
+    return share

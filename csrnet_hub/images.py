@@ -1,0 +1,269 @@
+"""Any picture a user may have, as RGB bytes, or a sentence saying why not."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
+)
+DEFAULT_MAX_PIXELS = 200_000_000
+
+_BLOCK = 512  # pixels; converting block by block keeps every temporary copy under a few MB
+_LOCK = threading.Lock()  # warning filters belong to the whole process: one change at a time
+
+_READERS: tuple[tuple[int, bytes | tuple[bytes, ...], type[ImageFile]], ...] = (
+    (0, b"\xff\xd8\xff", JpegImageFile),  # also MPO, which phones write: its main picture
+    (0, b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (0, b"GIF8", GifImageFile),
+    (8, b"WEBP", WebPImageFile),
+    (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
+    (0, b"BM", BmpImageFile),
+)
+_UNREADABLE = (
+    (4, b"ftypavi", "an AVIF picture"),
+    (4, (b"ftyphe", b"ftypmif1", b"ftypmsf1"), "a HEIC picture"),
+    (4, b"ftyp", "a video"),
+    (0, b"%PDF", "a PDF document"),
+)
+
+
+class ImageError(ValueError):
+    """A picture cannot be used; the message says what is wrong and what to do, for a visitor."""
+
+
+def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> np.ndarray:
+    """Return the picture as (H, W, 3) uint8 RGB, C-contiguous and writable, upright.
+
+    `source` is one of:
+
+    - a path, or the bytes, of a JPEG, PNG, WebP, GIF, TIFF or BMP file (its first frame or page);
+    - a PIL image of any mode (the frame it stands at; it is read but not changed);
+    - an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, bool or floats in [0, 1].
+      A writable, contiguous uint8 (H, W, 3) array is returned as it is, not copied.
+
+    EXIF orientation is applied, transparency is put over white, and 16-bit values are divided by
+    257 and rounded. 32-bit integer pictures (PIL mode I) are read as 16-bit, decimal ones (mode F)
+    as [0, 1]; values outside are an error, for nothing in such a file says what white is.
+
+    `max_pixels` bounds H * W and is checked before anything is decoded; None means no limit.
+    Beside the result, memory holds Pillow's decoded picture (4 bytes a pixel) and one small block.
+
+    Raises ImageError for everything that cannot be read so; its message never holds a path.
+    """
+    if source is None or (isinstance(source, str) and not source):
+        raise ImageError("No picture was given. Choose a photo first.")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _from_stream(io.BytesIO(bytes(source)), max_pixels)
+    if isinstance(source, (str, os.PathLike)):
+        return _from_path(Path(os.fsdecode(source)), max_pixels)
+    if isinstance(source, Image.Image):
+        return _decode(lambda: source, "picture", max_pixels)
+    if isinstance(source, np.ndarray):
+        return _from_array(np.asarray(source), max_pixels)
+    raise ImageError(
+        f"A picture cannot be of type {type(source).__name__}. "
+        "Give a file path, bytes, a PIL image or a NumPy array."
+    )
+
+
+def _from_path(path: Path, max_pixels: int | None) -> np.ndarray:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):  # nothing else is opened: a pipe would wait for ever
+            with path.open("rb") as stream:
+                return _from_stream(stream, max_pixels)
+    except ImageError:
+        raise
+    except PermissionError as error:
+        message = "There is no permission to read this file. Change that, or choose a copy of it."
+        raise ImageError(message) from error
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        message = "There is no such file. Check its name; download a picture on the web first."
+        raise ImageError(message) from error
+    except OSError as error:
+        raise ImageError("This file cannot be read. Check its name, or copy it again.") from error
+    what = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
+    raise ImageError(f"This is {what}. Choose a picture.")
+
+
+def _from_stream(stream: IO[bytes], max_pixels: int | None) -> np.ndarray:
+    head = stream.read(512)
+    for start, signature, reader in _READERS:
+        if head.startswith(signature, start):
+            return _decode(partial(_open, reader, stream), f"{reader.format} file", max_pixels)
+    raise ImageError(_why_not_a_picture(head))
+
+
+def _open(reader: type[ImageFile], stream: IO[bytes]) -> Image.Image:
+    stream.seek(0)
+    # The format's class, not Image.open: it reads the header alone, without Pillow's pixel limit.
+    image = reader(stream)
+    tags: Any = getattr(image, "tag_v2", {})
+    # NewSubfileType 1 is a thumbnail, 50706 a DNG version: counting either would mislead.
+    if tags.get(254) == 1 or 50706 in tags:
+        raise ImageError("This is a camera raw file. Save the picture as JPEG or PNG.")
+    return image
+
+
+def _why_not_a_picture(head: bytes) -> str:
+    if not head:
+        return "The file is empty (0 bytes). Save or upload the picture again."
+    names = [name for start, signature, name in _UNREADABLE if head.startswith(signature, start)]
+    if b"<svg" in head.lower():
+        names = ["an SVG drawing"]
+    if names:
+        return f"This is {names[0]}, which cannot be read here. Save the picture as JPEG or PNG."
+    if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
+        return "This is a text file, not a picture. Choose a JPEG or PNG photo."
+    return "This is not a picture that can be read. Use JPEG, PNG, WebP, GIF, TIFF or BMP."
+
+
+def _check_size(width: int, height: int, max_pixels: int | None) -> None:
+    if width < 1 or height < 1:
+        raise ImageError("The picture has no pixels. Choose another one.")
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageError(
+            f"The picture has {width:,} x {height:,} = {width * height:,} pixels, more than the "
+            f"{max_pixels:,} allowed. Make it smaller and try again."
+        )
+
+
+def _decode(opened: Callable[[], Image.Image], name: str, max_pixels: int | None) -> np.ndarray:
+    """Run the decoder; whatever Pillow raises (half a dozen types) becomes an ImageError."""
+    try:
+        with _LOCK, warnings.catch_warnings():
+            # A visitor can do nothing about odd metadata, and the pixel limit is ours to check.
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+            with contextlib.suppress(Image.DecompressionBombError):
+                return _from_pil(opened(), max_pixels)
+            # Inside TIFF and GIF Pillow's limit has no other switch than this global: set it to
+            # ours under the lock, only for a picture that ran into it, and put it back.
+            pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+            try:
+                return _from_pil(opened(), max_pixels)
+            finally:
+                Image.MAX_IMAGE_PIXELS = pillow_limit
+    except ImageError:
+        raise
+    except (MemoryError, Image.DecompressionBombError) as error:
+        raise ImageError("The picture is too large to be read. Make it smaller.") from error
+    except Exception as error:
+        raise ImageError(
+            f"This {name} is damaged, incomplete or of a rare kind. "
+            "Get it again, or save it anew as JPEG or PNG."
+        ) from error
+
+
+def _from_pil(image: Image.Image, max_pixels: int | None) -> np.ndarray:
+    _check_size(*image.size, max_pixels)
+    image.load()
+    orientation = None
+    with contextlib.suppress(Exception):  # broken metadata says nothing against the pixels
+        orientation = image.getexif().get(0x0112)  # after load: a PNG may carry it at its end
+
+    def block(top: int, left: int) -> np.ndarray:
+        right, bottom = min(left + _BLOCK, image.width), min(top + _BLOCK, image.height)
+        return _pil_to_array(image.crop((left, top, right, bottom)))
+
+    return _assemble(image.height, image.width, block, orientation)
+
+
+def _pil_to_array(image: Image.Image) -> np.ndarray:
+    """Any mode -> (h, w) uint16 or float, (h, w, 3) or (h, w, 4) uint8."""
+    if image.mode == "F":
+        return np.asarray(image)
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if image.mode == "I" and (values.min() < 0 or values.max() > 65535):
+            raise ImageError("The picture has 32-bit values. Save it with 8 or 16 bits.")
+        # The one transparent value of a 16-bit grey PNG; Pillow loses it.
+        return np.where(values == image.info.get("transparency", -1), 65535, values).astype("u2")
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha: the one way out of it in Pillow
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
+    could_be_transparent = image.mode in ("1", "L", "P", "RGB", "LA", "PA", "RGBA")
+    mode = "RGBA" if could_be_transparent and image.has_transparency_data else "RGB"
+    return np.asarray(image if image.mode == mode else image.convert(mode))
+
+
+def _from_array(array: np.ndarray, max_pixels: int | None) -> np.ndarray:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ImageError(
+            f"The array has shape {array.shape}. Give (height, width) or (height, width, channels) "
+            "with 1, 3 or 4 channels, the channels last."
+        )
+    if array.dtype.kind not in "bf" and array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"The array holds {array.dtype.name} values. Convert them to uint8 (0 to 255), uint16, "
+            "bool, or floats between 0 and 1."
+        )
+    height, width = array.shape[:2]
+    _check_size(width, height, max_pixels)
+    if array.dtype == np.uint8 and array.shape[2:] == (3,):
+        ready: np.ndarray = np.require(array, requirements=["C", "W"])
+        return ready
+    return _assemble(height, width, lambda y, x: array[y : y + _BLOCK, x : x + _BLOCK])
+
+
+def _assemble(
+    height: int, width: int, block: Callable[[int, int], np.ndarray], orientation: Any = None
+) -> np.ndarray:
+    """Put the blocks of a stored (height, width) picture into an upright (H, W, 3) uint8 array."""
+    swap = orientation in (5, 6, 7, 8)
+    upright = np.empty((width, height, 3) if swap else (height, width, 3), np.uint8)
+    # The stored picture as a view of the upright one: turning it costs no second copy.
+    stored = upright.swapaxes(0, 1) if swap else upright
+    stored = stored[:: -1 if orientation in (3, 4, 6, 7) else 1]
+    stored = stored[:, :: -1 if orientation in (2, 3, 7, 8) else 1]
+    for top in range(0, height, _BLOCK):
+        for left in range(0, width, _BLOCK):
+            stored[top : top + _BLOCK, left : left + _BLOCK] = _to_rgb(block(top, left))
+    return upright
+
+
+def _to_rgb(pixels: np.ndarray) -> np.ndarray:
+    """(h, w), (h, w, 1), (h, w, 3) or (h, w, 4) of any accepted type -> broadcasts to RGB uint8."""
+    pixels = _to_uint8(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    if pixels.shape[2] != 4:
+        return pixels
+    alpha = pixels[:, :, 3:].astype(np.uint16)
+    over_white = (pixels[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return over_white.astype(np.uint8)
+
+
+def _to_uint8(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "b":
+        return (values * 255).astype(np.uint8)
+    if values.dtype.itemsize == 2 and values.dtype.kind == "u":
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if values.dtype.kind == "f":
+        low, high = float(values.min()), float(values.max())  # NaN, if there is one
+        if not (np.isfinite(low) and np.isfinite(high)):
+            message = "The picture holds NaN or infinite values. Replace them with numbers."
+            raise ImageError(message)
+        if low < 0 or high > 1:
+            raise ImageError(
+                f"The picture holds decimal values from {low:g} to {high:g}; they must lie between "
+                "0 and 1. Divide values of 0 to 255 by 255."
+            )
+        return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
+    return values

@@ -1,0 +1,280 @@
+"""CSRNet (Li, Zhang, Chen, CVPR 2018, arXiv:1802.10062) as a model of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+STRIDE = 8  # three poolings: one cell of the density map is 8 x 8 pixels
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Table 3 of the paper: the first ten layers of VGG-16 ("M": 2x2 max pooling), then the back end.
+FRONTEND = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512)
+BACKEND = (512, 512, 512, 256, 128, 64)
+DILATIONS: dict[str, tuple[int, ...]] = {
+    "A": (1, 1, 1, 1, 1, 1),
+    "B": (2, 2, 2, 2, 2, 2),
+    "C": (2, 2, 2, 4, 4, 4),
+    "D": (4, 4, 4, 4, 4, 4),
+}
+
+
+class ModelError(RuntimeError):
+    """A model folder, Hub repository or weights file that cannot be used; says what is wrong."""
+
+
+def _layers(
+    in_channels: int, widths: Sequence[int | str], dilations: Sequence[int]
+) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width, dilation in zip(widths, dilations):
+        if isinstance(width, str):
+            layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+            continue
+        layers.append(nn.Conv2d(in_channels, width, 3, padding=dilation, dilation=dilation))
+        layers.append(nn.ReLU(inplace=True))
+        in_channels = width
+    return nn.Sequential(*layers)
+
+
+class CSRNet(nn.Module, PyTorchModelHubMixin):
+    """Front end of VGG-16 to conv4_3, dilated back end, 1x1 output layer (section 3.1, table 3).
+
+    Layers are named and indexed as in the reference code (``frontend.0`` ... ``backend.10``,
+    ``output_layer``), so state dicts in circulation load. New layers start from N(0, 0.01) with
+    zero biases (section 3.2); the constructor never downloads: see :func:`load_vgg16_frontend`.
+
+    Args:
+        variant: back end of table 3: A (dilation 1), B (2), C (2 and 4), D (4).
+        mean, std: of RGB in [0, 1]; a picture is normalised with them before ``forward``.
+        density_scale: ``forward`` gives heads per cell times this factor.
+        training_record: how the weights came to be; travels in config.json.
+        metrics: error figures by data set; travels in config.json.
+
+    Raises:
+        ModelError: for an unknown variant, or a mean, std or scale that is not usable.
+    """
+
+    def __init__(
+        self,
+        variant: str = "B",
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        density_scale: float = 1.0,
+        training_record: dict[str, Any] | None = None,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if variant not in DILATIONS:
+            raise ModelError(f"There is no variant {variant!r}; choose one of A, B, C, D.")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not density_scale > 0:
+            raise ModelError("mean and std need three numbers each; std and density_scale above 0.")
+        self.variant = variant
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        self.density_scale = float(density_scale)
+        self.training_record = training_record
+        self.metrics = metrics
+        self.frontend = _layers(3, FRONTEND, [1] * len(FRONTEND))
+        self.backend = _layers(512, BACKEND, DILATIONS[variant])
+        self.output_layer = nn.Conv2d(64, 1, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised pictures (B, 3, H, W) to density maps (B, 1, H//8, W//8).
+
+        The maps are in heads per cell of 8x8 pixels, times ``density_scale``.
+        """
+        x = self.frontend(x)  # (B, 512, H//8, W//8)
+        x = self.backend(x)  # (B, 64, H//8, W//8)
+        density: Tensor = self.output_layer(x)  # (B, 1, H//8, W//8)
+        return density
+
+    def config(self) -> dict[str, Any]:
+        """The content of config.json: the constructor's arguments, ready for JSON."""
+        return {
+            "variant": self.variant,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "density_scale": self.density_scale,
+            "training_record": self.training_record,
+            "metrics": self.metrics,
+        }
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        state = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
+        save_file(state, save_directory / WEIGHTS_NAME, metadata={"format": "pt"})
+        text = json.dumps(self.config(), indent=2) + "\n"
+        (save_directory / CONFIG_NAME).write_text(text, encoding="utf-8")
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card that ``save_pretrained`` and ``push_to_hub`` write: model_card.md, filled in."""
+        from .card import model_card
+
+        return model_card(self)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+    ) -> CSRNet:
+        """Load a model from a folder or a Hub repository, in float32, on the CPU, in eval mode.
+
+        Strict: config.json and model.safetensors must be there, and every tensor must be there,
+        none besides, each of the right shape.
+
+        Raises:
+            ModelError: if any of that does not hold, or the Hub cannot be reached or refuses.
+        """
+        options = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
+        config_file = _find(pretrained_model_name_or_path, CONFIG_NAME, options)
+        weights_file = _find(pretrained_model_name_or_path, WEIGHTS_NAME, options)
+        model = cls(**_read_config(config_file))
+        model.load_strictly(read_safetensors(weights_file))
+        return model.eval()
+
+    def load_strictly(self, state: Mapping[str, Tensor]) -> None:
+        """Copy a state dict in; ModelError names each missing, extra or wrongly shaped tensor."""
+        own = self.state_dict()
+        trouble = [f"{key} is missing" for key in own if key not in state]
+        trouble += [f"{key} does not belong to CSRNet" for key in state if key not in own]
+        trouble += [
+            f"{key} has shape {tuple(state[key].shape)} in place of {tuple(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ]
+        trouble += [
+            f"{key} holds values that are not finite"
+            for key in own
+            if key in state and not torch.isfinite(state[key]).all()
+        ]
+        if trouble:
+            more = f", and {len(trouble) - 4} more" if len(trouble) > 4 else ""
+            raise ModelError(f"The weights do not fit CSRNet: {'; '.join(trouble[:4])}{more}.")
+        self.load_state_dict(dict(state))
+
+
+def _find(source: str | Path, name: str, options: dict[str, Any]) -> Path:
+    folder = Path(source)
+    if folder.is_dir():
+        if not (folder / name).is_file():
+            raise ModelError(f"The model folder {folder} has no {name}.")
+        return folder / name
+    local = isinstance(source, Path) or folder.is_absolute() or str(source).startswith(".")
+    if local or str(source).count("/") > 1 or (os.sep != "/" and os.sep in str(source)):
+        raise ModelError(f"There is no model folder {folder}.")
+    try:
+        return Path(hf_hub_download(str(source), name, **options))
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{source} is no folder here; as a Hub repository it is not in the cache, and the Hub "
+            "cannot be reached."
+        ) from error
+    except EntryNotFoundError as error:
+        raise ModelError(f"The Hub repository {source} has no {name}.") from error
+    except HfHubHTTPError as error:
+        raise ModelError(f"The Hub repository {source} cannot be used: {error}") from error
+    except HFValidationError as error:
+        raise ModelError(
+            f"{str(source)!r} is neither a folder nor a Hub repository id such as org/name."
+        ) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path.name} is not valid JSON: {error}.") from error
+    known = {"variant", "mean", "std", "density_scale", "training_record", "metrics"}
+    if not isinstance(config, dict) or "variant" not in config:
+        raise ModelError(f"{path.name} is not a CSRNet configuration: it names no variant.")
+    if unknown := sorted(set(config) - known):
+        raise ModelError(f"{path.name} has unknown entries: {', '.join(unknown)}.")
+    return config
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, or ModelError if it is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path.name} cannot be read as safetensors: {error}.") from error
+
+
+def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> None:
+    """Fill the front end with ImageNet's VGG-16 (section 3.1 of the paper).
+
+    Args:
+        source: ``"torchvision"`` (which downloads ``VGG16_Weights.IMAGENET1K_V1``) or a safetensors
+            file with keys ``features.{index}.{weight,bias}`` as torchvision names them.
+
+    Raises:
+        ModelError: if a tensor is missing or has the wrong shape.
+    """
+    if str(source) == "torchvision":
+        from torchvision.models import VGG16_Weights, vgg16
+
+        state = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
+    else:
+        if not Path(source).is_file():
+            raise ModelError(f"There is no file {source} with VGG-16 weights.")
+        state = read_safetensors(Path(source))
+    full = model.state_dict()
+    for key in (name for name in full if name.startswith("frontend.")):
+        found = state.get(key.replace("frontend", "features", 1))
+        if found is None or found.shape != full[key].shape:
+            raise ModelError(f"{source} is not a VGG-16: no usable tensor for {key}.")
+        full[key] = found
+    model.load_state_dict(full)
+
+
+def receptive_field(model: CSRNet) -> tuple[int, int]:
+    """First and last input pixel that reach the density map's cell 0, on one axis (pixels).
+
+    Cell i sees pixels ``8 i + first`` to ``8 i + last``, both included; computed from the layers.
+    """
+    first = last = 0
+    for layer in reversed([*model.frontend, *model.backend, model.output_layer]):
+        if not isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+            continue
+        kernel, stride, padding, dilation = (
+            int(value[0] if isinstance(value, tuple) else value)
+            for value in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        )
+        first = first * stride - padding
+        last = last * stride - padding + (kernel - 1) * dilation
+    return first, last

@@ -1,0 +1,219 @@
+"""Pictures of a density map: jet map, overlay on the photo, before/after pair, labelled figure.
+
+A density map holds heads per cell of 8 x 8 pixels: cell (i, j) covers photo rows 8i to 8i + 7 and
+columns 8j to 8j + 7, and the last cells may reach past the photo's edge. Every count shown is the
+sum of the cells; no resized picture is ever summed.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+Map = NDArray[np.float32]
+Photo = NDArray[np.uint8]
+Size = tuple[int, int]  # width, height in pixels
+Strip = tuple[int, Map, Photo]  # first row, values (rows, width) in 0..1, their jet colours
+CELL = 8  # pixels a side: the network's stride
+STRIP = 256  # rows drawn at a time, so that memory is the result and little more
+FULL_TINT = 0.25  # share of vmax from which the overlay has its full opacity
+SMALLEST_PANEL = 260  # pixels: a colour bar's label still fits beside a panel of this height
+
+
+def density_image(
+    density: ArrayLike, size: Size | None = None, vmax: float | None = None
+) -> Image.Image:
+    """Draw a density map (h, w) in jet colours: dark blue for 0 and below, dark red for `vmax`.
+
+    `size` is the photo's (width, height) in pixels, where the last cells are cut at its edge; any
+    other size, by default (8w, 8h), is filled with the whole map. `vmax`, in heads per cell, is by
+    default the map's maximum, or 1 where no cell is above 0.
+
+    Raises:
+        ValueError: the map is empty, not 2-D or not finite; `size` or `vmax` is not positive.
+    """
+    cells, vmax = _checked_map(density, vmax)
+    whole = (cells.shape[1] * CELL, cells.shape[0] * CELL)
+    size = whole if size is None else size
+    if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in size):
+        raise ValueError(f"size must be a width and a height in whole pixels, not {size}.")
+    return _jet_picture(cells, vmax, size, size if _grid(size) == cells.shape else whole)
+
+
+def overlay_image(
+    image: ArrayLike, density: ArrayLike, opacity: float = 0.5, vmax: float | None = None
+) -> Image.Image:
+    """Draw the jet map (h, w) over the photo (H, W, 3) uint8, at the photo's size.
+
+    Opacity grows in proportion to the density, from 0 where there is nobody, and stays at `opacity`
+    (0 to 1) from a quarter of `vmax` upwards: empty areas are the photo itself, unchanged, and a
+    thin crowd is still seen. `vmax` is as for `density_image`.
+
+    Raises:
+        ValueError: an array or a number is not as above, or h, w are not ceil(H/8), ceil(W/8).
+    """
+    cells, vmax = _checked_map(density, vmax)
+    photo, size = _checked_photo(image, cells)
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"The opacity must be between 0 and 1, not {opacity}.")
+    picture = np.empty(photo.shape, np.uint8)
+    for top, values, colours in _strips(cells, vmax, size, size):
+        alpha = np.minimum(values / FULL_TINT, 1)[..., None] * np.float32(opacity)
+        below = photo[top : top + len(values)].astype(np.float32)
+        picture[top : top + len(values)] = np.rint(below + alpha * (colours - below))
+    return Image.fromarray(picture)
+
+
+def display_pair(
+    image: ArrayLike, density: ArrayLike, max_side: int = 1280
+) -> tuple[Image.Image, Image.Image]:
+    """Make the photo (H, W, 3) uint8 and its jet map as two pictures of one size, for a slider.
+
+    Neither side is longer than `max_side` pixels; a smaller photo keeps its size.
+
+    Raises:
+        ValueError: as for `overlay_image`, or `max_side` is not positive.
+    """
+    cells, vmax = _checked_map(density)
+    photo, photo_size = _checked_photo(image, cells)
+    size = _fit(photo_size, min(max_side, max(photo_size)))
+    return _resized(photo, size), _jet_picture(cells, vmax, size, photo_size)
+
+
+def density_figure(
+    density: ArrayLike,
+    image: ArrayLike | None = None,
+    title: str | None = None,
+    max_side: int = 720,
+) -> Image.Image:
+    """Draw the jet map with its units: a colour bar in heads per cell, and the sum of the cells.
+
+    The photo, where given, stands beside the map; `title` is drawn as it is written, in at most
+    three lines. A panel's longer side is `max_side` pixels and neither is under 260, so that the
+    text fits: a very long photo is stretched here, and the axes, in photo pixels, say so.
+
+    Raises:
+        ValueError: as for `overlay_image`, or `max_side` is not positive.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot is not safe in threads
+
+    canvas: Any = FigureCanvasAgg(_density_figure(density, image, title, max_side))
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _density_figure(
+    density: ArrayLike, image: ArrayLike | None, title: str | None, max_side: int
+) -> Any:
+    from matplotlib.figure import Figure
+
+    cells, vmax = _checked_map(density)
+    photo, photo_size = None, (cells.shape[1] * CELL, cells.shape[0] * CELL)
+    if image is not None:
+        photo, photo_size = _checked_photo(image, cells)
+    wide, tall = panel = _fit(photo_size, max_side, least=SMALLEST_PANEL)
+    left = 62 if photo is None else wide + 132  # of the map, in pixels as all that follows
+    width = left + wide + 120
+    text = (title or "").encode("utf-8", "replace").decode()  # lone surrogates cannot be drawn
+    lines = textwrap.wrap(text, width // 10, max_lines=3, placeholder=" ...")
+    height = 92 + tall + 26 + 22 * len(lines)
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+
+    def axes(x: int, across: int = wide) -> Any:
+        return figure.add_axes((x / width, 92 / height, across / width, tall / height))
+
+    if photo is not None:
+        _show(axes(62), _resized(photo, panel), photo_size)
+    values = np.concatenate([strip[1] for strip in _strips(cells, vmax, panel, photo_size)]) * vmax
+    drawn = _show(axes(left), values, photo_size, cmap="jet", vmin=0, vmax=vmax)
+    figure.colorbar(drawn, cax=axes(left + wide + 16, 20), label="heads per cell (8 × 8 pixels)")
+    count = round(float(cells.sum(dtype=np.float64)), 1) + 0.0  # never "-0.0"
+    style: Any = {"ha": "center", "fontsize": 12, "parse_math": False}  # a name may hold a $
+    caption = f"count = sum over all cells = {count:.1f} heads"
+    figure.text(0.5, 14 / height, caption, va="bottom", **style)
+    figure.text(0.5, 1 - 10 / height, "\n".join(lines), va="top", **style)
+    return figure
+
+
+def _show(axes: Any, picture: Any, photo_size: Size, **options: Any) -> Any:
+    axes.locator_params(nbins=6, integer=True)
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("photo pixels", fontsize=8)
+    options.update(extent=(0, photo_size[0], photo_size[1], 0), aspect="auto")
+    return axes.imshow(picture, interpolation="nearest", **options)
+
+
+def _strips(cells: Map, vmax: float, size: Size, photo_size: Size) -> Iterator[Strip]:
+    """Draw the map of a photo at `size`, from the top, bilinear between the cells' centres."""
+    from matplotlib import colormaps
+
+    source = Image.fromarray(np.maximum(cells, 0) / np.float32(vmax))
+    for top in range(0, size[1], STRIP):
+        bottom = min(top + STRIP, size[1])
+        first, last = (row * photo_size[1] / (size[1] * CELL) for row in (top, bottom))
+        box = (0.0, first, photo_size[0] / CELL, last)  # in cells and their fractions
+        strip = source.resize((size[0], bottom - top), Image.Resampling.BILINEAR, box=box)
+        values = np.clip(np.asarray(strip), 0, 1)
+        yield top, values, colormaps["jet"](values, bytes=True)[..., :3]
+
+
+def _jet_picture(cells: Map, vmax: float, size: Size, photo_size: Size) -> Image.Image:
+    picture = np.empty((size[1], size[0], 3), np.uint8)
+    for top, values, colours in _strips(cells, vmax, size, photo_size):
+        picture[top : top + len(values)] = colours
+    return Image.fromarray(picture)
+
+
+def _resized(photo: Photo, size: Size) -> Image.Image:
+    """Scale a photo; a large one is first reduced in strips, without a copy of the whole."""
+    height, width = photo.shape[:2]
+    step = max(1, min(width // size[0], height // size[1]) // 2)
+    strips = (photo[top : top + STRIP * step] for top in range(0, height, STRIP * step))
+    reduced = np.concatenate([np.asarray(Image.fromarray(strip).reduce(step)) for strip in strips])
+    box = (0.0, 0.0, width / step, height / step)
+    return Image.fromarray(reduced).resize(size, Image.Resampling.LANCZOS, box=box)
+
+
+def _fit(size: Size, side: int, least: int = 1) -> Size:
+    if side < 1:
+        raise ValueError(f"max_side must be at least 1 pixel, not {side}.")
+    scale = side / max(size)
+    return max(least, round(size[0] * scale)), max(least, round(size[1] * scale))
+
+
+def _grid(size: Size) -> tuple[int, int]:
+    return math.ceil(size[1] / CELL), math.ceil(size[0] / CELL)  # (h, w)
+
+
+def _checked_map(density: ArrayLike, vmax: float | None = None) -> tuple[Map, float]:
+    cells = np.asarray(density)
+    if cells.ndim != 2 or cells.size == 0 or cells.dtype.kind not in "fiu":
+        raise ValueError(
+            f"A density map is a non-empty (h, w) array, not {cells.dtype} {cells.shape}."
+        )
+    cells = cells.astype(np.float32, copy=False)
+    if not np.isfinite(cells).all():
+        raise ValueError("The density map holds NaN or infinite values and cannot be drawn.")
+    limits = np.finfo(np.float32)
+    if vmax is None:
+        vmax = float(cells.max()) if cells.max() >= limits.tiny else 1.0
+    if not limits.tiny <= vmax <= limits.max:
+        raise ValueError(f"vmax must be a positive number of heads per cell, not {vmax}.")
+    return cells, float(vmax)
+
+
+def _checked_photo(image: ArrayLike, cells: Map) -> tuple[Photo, Size]:
+    photo = np.asarray(image)
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+        raise ValueError(f"A photo is (H, W, 3) uint8, not {photo.dtype} {photo.shape}.")
+    size = (photo.shape[1], photo.shape[0])
+    if _grid(size) != cells.shape:
+        sizes = f"(H, W) {photo.shape[:2]} has a density map (h, w) of {_grid(size)} cells"
+        raise ValueError(f"A photo of {sizes}, not {cells.shape}: give the map of this photo.")
+    return photo, size

@@ -1,0 +1,51 @@
+"""What several test files share: a small scene, a model with weights that are quick to make."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test goes to the network
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from csrnet_hub import CSRNet
+
+
+@pytest.fixture(scope="session")
+def model() -> CSRNet:
+    """A CSRNet whose output is far from zero and varies over a picture."""
+    torch.manual_seed(0)
+    net = CSRNet(density_scale=10.0)
+    with torch.no_grad():
+        for layer in [*net.frontend, *net.backend]:
+            if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(layer.weight)
+        net.output_layer.weight.abs_()
+    return net.eval()
+
+
+@pytest.fixture(scope="session")
+def model_folder(model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That model as a folder."""
+    folder = tmp_path_factory.mktemp("models") / "small-model"
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scene() -> np.ndarray:
+    """A picture (90, 130, 3) uint8 of coloured noise, its sides not divisible by 8."""
+    return np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def photo(scene: np.ndarray, tmp_path: Path) -> Path:
+    """The scene as a PNG file."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(scene).save(path)
+    return path

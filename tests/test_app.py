@@ -1,0 +1,315 @@
+"""The page's functions, its options, and its endpoint as a program sees it. No browser."""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+pytest.importorskip("gradio", minversion="6")
+import gradio as gr
+import httpx
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+import app
+from csrnet_hub import CountResult, CrowdCounter, CSRNet, ImageError, ModelError
+
+LIMIT = 100_000  # pixels
+
+
+@pytest.fixture(scope="module")
+def counter() -> CrowdCounter:
+    """A counter that was never trained, but whose counts differ from photo to photo."""
+    torch.manual_seed(0)
+    model = CSRNet()
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):  # from N(0, 0.01) to one that keeps the signal's size
+                layer.weight *= 100 * (2 / layer.weight[0].numel()) ** 0.5
+        model.output_layer.weight.abs_().mul_(0.02)
+    return CrowdCounter(model, device="cpu", name="<untrained>", max_pixels=LIMIT)
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Gradio's folder for uploads, away from the machine's own."""
+    folder = tmp_path_factory.mktemp("uploads")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def url(counter: CrowdCounter, uploads: Path) -> Iterator[str]:
+    page = app.build_app(counter)
+    yield serve(page)
+    page.close()
+
+
+def serve(page: gr.Blocks) -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = app.launch_options() | {"prevent_thread_lock": True, "quiet": True}
+    return page.launch(server_name="127.0.0.1", server_port=port, **options)[1]
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Client:
+    return Client(url, verbose=False, analytics_enabled=False)
+
+
+def scene(width: int = 120, height: int = 80) -> Image.Image:
+    noise = np.random.default_rng(width).integers(0, 256, (height, width, 3))
+    return Image.fromarray(noise.astype(np.uint8))
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def result(**changes: Any) -> CountResult:
+    facts: dict[str, Any] = {
+        "count": 1234.4,
+        "density": np.full((10, 15), 0.25, np.float32),
+        "width": 120,
+        "height": 80,
+        "seconds": 2.34,
+        "model": "org/csrnet",
+        "device": "cpu",
+        "dtype": "float32",
+        "tiles": 1,
+    }
+    return CountResult(**(facts | changes))
+
+
+BAD_FILES = {
+    "text": (b"this is no photo, whatever its name says\n" * 9, "text"),
+    "cut": (encoded(scene(), "JPEG")[:900], "damaged"),
+    "empty": (b"", "empty"),
+    "too many pixels": (encoded(Image.new("RGB", (400, 300))), "pixels"),
+}
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (1234.4, "about 1,234 people"),
+        (0.8, "about 1 person"),
+        (0.2, "about 0 people"),
+        (-3.0, "about 0 people"),
+    ],
+)
+def test_the_count_is_said_as_a_person_would_say_it(count: float, words: str) -> None:
+    assert app.headline(count) == words
+
+
+def test_the_unrounded_count_stands_below_the_rounded_one() -> None:
+    html = app.count_html(result())
+    assert html.index("about 1,234 people") < html.index("1,234.40 before rounding")
+
+
+def test_time_size_model_and_device_are_on_one_line() -> None:
+    html = app.details_html(result())
+    assert "2.3 s · 120 × 80 pixels · model org/csrnet · on cpu" in html
+    assert "0.25 people in 8 × 8 pixels" in html
+
+
+def test_a_models_name_cannot_put_markup_on_the_page() -> None:
+    html = app.details_html(result(model="<b>x</b>"))
+    assert "<b>" not in html
+    assert "&lt;b&gt;" in html
+
+
+def test_an_upload_is_read_upright(counter: CrowdCounter, uploads: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter turn
+    (uploads / "turned.jpg").write_bytes(encoded(scene(120, 80), "JPEG", exif=exif))
+    pixels = app.read_photo({"path": str(uploads / "turned.jpg")}, counter)
+    assert pixels.shape == (120, 80, 3)
+
+
+@pytest.mark.parametrize("upload", [None, {}, {"path": None}])
+def test_no_photo_has_its_sentence(upload: dict[str, Any] | None, counter: CrowdCounter) -> None:
+    with pytest.raises(ImageError, match="no photo yet"):
+        app.read_photo(upload, counter)
+
+
+def test_an_upload_that_was_cleaned_away_has_its_sentence(
+    counter: CrowdCounter, uploads: Path
+) -> None:
+    with pytest.raises(ImageError, match="choose the photo again") as caught:
+        app.read_photo({"path": str(uploads / "gone.jpg")}, counter)
+    assert "gone.jpg" not in str(caught.value)
+
+
+def test_pictures_of_the_server_that_nobody_uploaded_are_not_counted(
+    counter: CrowdCounter, uploads: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encoded(scene()))
+    around = uploads / ".." / secret.relative_to(uploads.parent)
+    for path in (secret, around):
+        assert path.is_file()
+        with pytest.raises(ImageError, match="no longer here"):
+            app.read_photo({"path": str(path)}, counter)
+
+
+def test_a_fault_of_the_server_gives_nothing_away(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(gr.Error) as caught, app.sentences_for_visitors():
+        raise RuntimeError("cannot open /srv/private/model")
+    assert caught.value.message == app.UNEXPECTED
+    assert "/srv/private/model" in caplog.text  # whoever runs the server can look it up
+
+
+def test_a_sentence_cannot_put_markup_on_the_page() -> None:
+    with pytest.raises(gr.Error) as caught, app.sentences_for_visitors():
+        raise ImageError("<img src=x> isn't a picture")
+    assert caught.value.message == "&lt;img src=x&gt; isn't a picture"
+
+
+def test_a_program_gets_the_count_of_the_library(
+    client: Client, counter: CrowdCounter, tmp_path: Path
+) -> None:
+    photo = tmp_path / "crowd.png"
+    photo.write_bytes(encoded(scene()))
+    answer = client.predict(handle_file(photo), api_name="/count")
+    assert answer["count"] == pytest.approx(counter.count(photo).count, rel=1e-6)
+    assert answer["count"] > 0
+    assert answer["seconds"] > 0
+    facts = {name: answer[name] for name in ("width", "height", "model", "device")}
+    assert facts == {"width": 120, "height": 80, "model": "<untrained>", "device": "cpu"}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_program_gets_the_sentence_and_no_path(
+    name: str, client: Client, uploads: Path, tmp_path: Path
+) -> None:
+    content, word = BAD_FILES[name]
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(content)
+    with pytest.raises(AppError, match=word) as caught:
+        client.predict(handle_file(photo), api_name="/count")
+    assert str(uploads) not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_program_that_sends_nothing_is_told_so(client: Client) -> None:
+    with pytest.raises(AppError, match="no photo yet"):
+        client.predict(None, api_name="/count")
+
+
+def test_a_program_cannot_read_files_of_the_server(url: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encoded(scene()))
+    call = f"{url}gradio_api/call/count"
+    for extra in ({}, {"meta": {"_type": "gradio.FileData"}}):
+        data = [{"path": str(secret), **extra}]
+        event = httpx.post(call, json={"data": data}, trust_env=False).json()["event_id"]
+        told = httpx.get(f"{call}/{event}", trust_env=False, timeout=30).text
+        assert "event: error" in told
+        assert str(tmp_path) not in told
+
+
+def test_count_is_the_only_endpoint_for_programs(client: Client) -> None:
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert list(endpoints["named_endpoints"]) == ["/count"]
+    assert not endpoints["unnamed_endpoints"]
+    (parameter,) = endpoints["named_endpoints"]["/count"]["parameters"]
+    assert parameter["parameter_name"] == "image"
+
+
+def test_nothing_is_recorded_and_no_font_is_fetched(url: str) -> None:
+    config = httpx.get(f"{url}config", trust_env=False).json()
+    assert config["analytics_enabled"] is False
+    assert config["run_history"] is False
+    css = httpx.get(f"{url}theme.css", trust_env=False).text
+    assert not re.search(r"@font-face|@import|url\(.?http", css)
+
+
+def test_uploads_are_gone_within_the_hour_and_when_the_server_stops(
+    counter: CrowdCounter, uploads: Path
+) -> None:
+    page = app.build_app(counter)
+    every, keep = page.delete_cache or (np.inf, np.inf)
+    assert every + keep <= 3600
+    upload = f"{serve(page)}gradio_api/upload"
+    sent = httpx.post(upload, files={"files": ("me.png", encoded(scene()))}, trust_env=False)
+    (path,) = map(Path, sent.json())
+    assert path.is_relative_to(uploads)
+    assert path.is_file()
+    page.close()
+    assert not path.exists()
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What main() would load and launch, noted instead of done."""
+    seen: dict[str, Any] = {}
+
+    def load(cls: type, source: str) -> str:
+        seen["model"] = source
+        return "counter"
+
+    class Page:
+        def launch(self, **options: Any) -> None:
+            seen.update(options)
+
+    monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(load))
+    monkeypatch.setattr(app, "build_app", lambda counter: Page())
+    for name in ("CSRNET_MODEL", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_SHARE"):
+        monkeypatch.delenv(name, raising=False)
+    return seen
+
+
+def test_the_demo_serves_its_own_weights_to_this_machine_alone(started: dict[str, Any]) -> None:
+    app.main([])
+    assert Path(started["model"]) == Path(app.__file__).parent / "weights" / "csrnet-partA"
+    assert started["server_name"] == "127.0.0.1"
+    assert started["share"] is False
+    assert started["max_file_size"] == "50mb"
+
+
+def test_a_host_can_set_everything_by_environment(
+    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSRNET_MODEL", "org/other")
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "7999")
+    app.main([])
+    assert started["model"] == "org/other"
+    assert (started["server_name"], started["server_port"]) == ("0.0.0.0", 7999)
+
+
+def test_options_win_over_the_environment(
+    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSRNET_MODEL", "org/other")
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "7999")
+    app.main(["--model", "mine", "--host", "localhost", "--port", "8001", "--share"])
+    assert (started["model"], started["server_name"]) == ("mine", "localhost")
+    assert (started["server_port"], started["share"]) == (8001, True)
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line_and_an_exit_code(
+    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(cls: type, source: str) -> None:
+        raise ModelError("There is no model folder here.")
+
+    monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(fail))
+    with pytest.raises(SystemExit, match="1"):
+        app.main([])
+    assert capsys.readouterr().err == "app.py: There is no model folder here.\n"

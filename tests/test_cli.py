@@ -1,0 +1,180 @@
+"""What the command line promises."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.cli import find_images, main
+
+
+@pytest.fixture
+def folder(scene: np.ndarray, tmp_path: Path) -> Path:
+    """A folder with two pictures, one broken one and a text file."""
+    path = tmp_path / "photos"
+    path.mkdir()
+    Image.fromarray(scene).save(path / "b.png")
+    Image.fromarray(scene[:40]).save(path / "a.JPG", format="JPEG")
+    (path / "c.jpg").write_bytes(b"no picture")
+    (path / "notes.txt").write_text("hello")
+    return path
+
+
+def test_json_has_one_object_a_line_and_the_librarys_count(
+    photo: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["count", str(photo), "--model", str(model_folder), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    row = json.loads(line)
+    assert {"image", "count", "width", "height", "model", "seconds"} <= set(row)
+    expected = CrowdCounter.from_pretrained(model_folder).count(photo)
+    assert row["count"] == pytest.approx(expected.count, abs=1e-3)
+    assert (row["width"], row["height"], row["model"]) == (130, 90, "small-model")
+
+
+def test_a_bad_file_is_reported_skipped_and_the_exit_code_is_one(
+    folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, maps = tmp_path / "t.csv", tmp_path / "maps"
+    arguments = ["--model", str(model_folder), "--csv", str(table), "--save-maps", str(maps)]
+    assert main(["count", str(folder), "--json", *arguments]) == 1
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [Path(row["image"]).name for row in rows] == ["a.JPG", "b.png", "c.jpg"]
+    assert "error" in rows[2]
+    assert "c.jpg" in err
+    assert "Traceback" not in err
+    with table.open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["error"] != "" for row in written] == [False, False, True]
+    assert float(written[1]["count"]) == rows[1]["count"]
+    assert sorted(path.name for path in maps.iterdir()) == ["a.npy", "a.png", "b.npy", "b.png"]
+    assert np.load(maps / "b.npy").sum() == pytest.approx(rows[1]["count"], rel=1e-4)
+
+
+def test_maps_of_pictures_with_one_name_do_not_overwrite_each_other(
+    folder: Path, scene: np.ndarray, model_folder: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(scene[:16]).save(folder / "b.bmp")
+    maps = tmp_path / "maps"
+    files = [str(folder / "b.png"), str(folder / "b.bmp")]
+    assert main(["count", *files, "--model", str(model_folder), "--save-maps", str(maps)]) == 0
+    shapes = {path.name: np.load(path).shape for path in maps.glob("*.npy")}
+    assert shapes == {"b.npy": (12, 17), "b-2.npy": (2, 17)}
+
+
+def test_files_folders_and_globs_are_found_once_each(folder: Path) -> None:
+    names = [path.name for path in find_images([str(folder / "*.png"), str(folder)])]
+    assert names == ["b.png", "a.JPG", "c.jpg"]
+
+
+def test_a_name_with_brackets_is_a_file_when_it_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "crowd [1].png"
+    path.touch()
+    assert find_images([str(path)]) == [path]
+
+
+@pytest.mark.parametrize("pattern", ["*.gif", ""])
+def test_a_folder_or_glob_without_pictures_is_a_sentence(
+    tmp_path: Path, pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["count", str(tmp_path / pattern), "--model", "x"]) == 2
+    assert "holds no picture" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_reported_like_a_bad_one(
+    photo: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["count", "gone.jpg", str(photo), "--model", str(model_folder), "--json"]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["error" in row for row in rows] == [True, False]
+
+
+def test_a_model_that_is_not_there_is_a_sentence(
+    photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["count", str(photo), "--model", "./nothing"]) == 2
+    assert "no model folder nothing" in capsys.readouterr().err
+
+
+# convert
+
+
+def legacy(model: CSRNet, path: Path) -> Path:
+    """The model in the shape in which other code saves it, by the file's suffix."""
+    state = model.state_dict()
+    if path.suffix == ".npz":
+        np.savez(path, **{key: value.numpy() for key, value in state.items()})
+    elif path.suffix == ".tar":
+        wrapped = {f"module.{key}": value for key, value in state.items()}
+        best = np.float64(66.4)
+        torch.save({"epoch": 9, "arch": "x", "best_prec1": best, "state_dict": wrapped}, path)
+    elif path.name == "old.pt":
+        torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=False)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.pth.tar", "a.pth", "a.npz", "old.pt"])
+def test_a_converted_checkpoint_gives_equal_outputs(
+    model: CSRNet, tmp_path: Path, name: str
+) -> None:
+    old, new = legacy(model, tmp_path / name), tmp_path / "new"
+    assert main(["convert", str(old), str(new), "--density-scale", "10"]) == 0
+    converted = CSRNet.from_pretrained(new)
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(converted(x), model(x))
+    assert converted.density_scale == 10
+    assert name in (new / "README.md").read_text(encoding="utf-8")
+
+
+class Harmful:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("harmful-file"),))
+
+
+def test_code_in_a_checkpoint_never_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Harmful()}, "a.pth")
+    np.savez("b.npz", x=np.array([Harmful()], dtype=object))
+    assert main(["convert", "a.pth", "new"]) == 2
+    assert main(["convert", "b.npz", "new"]) == 2
+    assert not Path("harmful-file").exists()
+    assert not Path("new").exists()
+    assert "run code" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.npz", "a.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 truncated"])
+def test_a_damaged_checkpoint_is_a_sentence(
+    tmp_path: Path, name: str, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(["convert", str(tmp_path / name), str(tmp_path / "new")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"csrnet: {name}")
+    assert "Traceback" not in err
+
+
+def test_convert_refuses_other_content_and_a_folder_in_use(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert main(["convert", str(tmp_path / "list.pth"), str(tmp_path / "new")]) == 2
+    assert "no state dict" in capsys.readouterr().err
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    assert main(["convert", str(tmp_path / "other.pth"), str(tmp_path / "new")]) == 2
+    assert "is missing" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "other.pth"), str(model_folder)]) == 2
+    assert "already holds a model" in capsys.readouterr().err

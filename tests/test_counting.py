@@ -1,0 +1,174 @@
+"""What CrowdCounter promises of sizes, tiles, memory and devices."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from csrnet_hub import CrowdCounter, CSRNet, ImageError
+from csrnet_hub.counting import CPU_TILE, plan_tiles, to_input
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def counter(model: CSRNet) -> CrowdCounter:
+    return CrowdCounter(model, "cpu")
+
+
+def test_the_count_is_the_sum_of_the_map_in_heads(counter: CrowdCounter, model: CSRNet) -> None:
+    picture = noise(64, 96)
+    with torch.no_grad():
+        raw = model(to_input(picture, model, torch.device("cpu")))
+    result = counter.count(picture)
+    assert result.count == pytest.approx(raw.sum().item() / model.density_scale, rel=1e-5)
+    assert result.count == pytest.approx(float(result.density.sum()), rel=1e-6)
+    assert (result.width, result.height) == (96, 64)
+    assert result.seconds > 0
+    assert (result.device, result.dtype, result.tiles) == ("cpu", "float32", 1)
+
+
+def test_input_is_normalised_with_the_models_mean_and_std() -> None:
+    model = CSRNet(mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.25))
+    x = to_input(np.full((8, 8, 3), 255, dtype=np.uint8), model, torch.device("cpu"))
+    assert x[0, :, 0, 0].tolist() == pytest.approx([5.0, 3.0, 2.8])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (7, 9), (8, 8), (9, 17), (90, 130)])
+def test_any_size_from_one_pixel_counts(counter: CrowdCounter, size: tuple[int, int]) -> None:
+    result = counter.count(noise(*size))
+    assert result.density.shape == (-(-size[0] // 8), -(-size[1] // 8))
+    assert np.isfinite(result.count)
+
+
+def test_padding_is_with_the_mean_colour(counter: CrowdCounter, model: CSRNet) -> None:
+    mean = np.round(np.array(model.mean) * 255).astype(np.uint8)
+    picture = noise(61, 93)
+    padded = np.tile(mean, (64, 96, 1))
+    padded[:61, :93] = picture
+    result = counter.count(picture)
+    assert result.count == pytest.approx(counter.count(padded).count, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("variant", "size", "tile"), [("A", (200, 261), 64), ("B", (157, 520), 128)]
+)
+def test_tiles_give_the_map_of_the_whole_picture(
+    model: CSRNet, variant: str, size: tuple[int, int], tile: int
+) -> None:
+    net = CSRNet(variant)
+    net.load_state_dict(model.state_dict())
+    picture = noise(*size)
+    whole = CrowdCounter(net, "cpu", tile=None).count(picture)
+    result = CrowdCounter(net, "cpu", tile=tile).count(picture)
+    assert whole.tiles == 1
+    assert result.tiles == -(-size[0] // tile) * -(-size[1] // tile)
+    assert result.count == pytest.approx(whole.count, rel=1e-4)
+    assert np.abs(result.density - whole.density).max() < 1e-4 * np.abs(whole.density).max()
+
+
+def test_a_narrower_halo_would_change_the_map(model: CSRNet) -> None:
+    picture = noise(64, 400)
+    whole = CrowdCounter(model, "cpu", tile=None).count(picture)
+    narrow = CrowdCounter(model, "cpu", tile=128)
+    narrow.halo = 64
+    difference = np.abs(narrow.count(picture).density - whole.density).max()
+    assert difference > 1e-4 * np.abs(whole.density).max()
+
+
+def test_no_tile_is_larger_than_asked_and_all_cells_are_covered_once() -> None:
+    for rows, columns, tile in [(1250, 1250, 1280), (100, 3, 64), (63, 125, 504)]:
+        seen = np.zeros((rows, columns), dtype=int)
+        for top, bottom, left, right in plan_tiles(rows, columns, tile):
+            assert bottom - top <= tile // 8
+            assert right - left <= tile // 8
+            seen[top:bottom, left:right] += 1
+        assert (seen == 1).all()
+
+
+def test_a_large_picture_never_puts_more_than_a_tile_through_the_network(model: CSRNet) -> None:
+    class Recorder(CSRNet):
+        largest = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.largest = max(self.largest, x.shape[2] * x.shape[3])
+            return torch.zeros(1, 1, x.shape[2] // 8, x.shape[3] // 8)
+
+    recorder = Recorder()
+    counter = CrowdCounter(recorder, "cpu")
+    result = counter.count(np.zeros((6000, 5000, 3), dtype=np.uint8))
+    assert result.tiles > 1
+    assert recorder.largest <= (CPU_TILE + 2 * counter.halo) ** 2
+
+
+def test_progress_is_told_after_each_tile(model: CSRNet) -> None:
+    counter = CrowdCounter(model, "cpu", tile=64)
+    told: list[tuple[int, int]] = []
+    counter.count(noise(64, 200), progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_out_of_gpu_memory_means_smaller_tiles_then_the_cpu(model: CSRNet) -> None:
+    class Greedy(CrowdCounter):
+        tried: list = []  # noqa: RUF012
+
+        def _in_tiles(self, pixels, tile, device, progress):  # type: ignore[no-untyped-def]
+            self.tried.append((device.type, tile))
+            if device.type != "cpu":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super()._in_tiles(pixels, tile, device, progress)
+
+    counter = Greedy(copy.deepcopy(model), "cpu")
+    counter.device = torch.device("meta")  # stands for a GPU: no memory to be had at all
+    counter.model.to = lambda *_, **__: counter.model  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match="out of GPU memory"):
+        result = counter.count(np.zeros((64, 1200, 3), dtype=np.uint8))
+    assert Greedy.tried == [("meta", 2048), ("meta", 600), ("meta", 296), ("cpu", CPU_TILE)]
+    assert result.device == "cpu"
+
+
+def test_bfloat16_counts_within_a_few_per_cent(model: CSRNet) -> None:
+    picture = noise(64, 64)
+    exact = CrowdCounter(model, "cpu").count(picture)
+    rough = CrowdCounter(model, "cpu", "bfloat16").count(picture)
+    assert rough.dtype == "bfloat16"
+    assert rough.density.dtype == np.float32
+    assert rough.count == pytest.approx(exact.count, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"device": "nonsense"}, {"dtype": "int8"}, {"tile": 3}, {"tile": "big"}, {"tile": True}],
+)
+def test_an_option_that_cannot_be_is_refused(model: CSRNet, bad: dict) -> None:
+    with pytest.raises(ValueError, match=r"device|dtype|tile"):
+        CrowdCounter(model, **bad)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_a_sentence(model: CSRNet) -> None:
+    with pytest.raises(ValueError, match="no CUDA GPU"):
+        CrowdCounter(model, "cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_count_of_the_cpu(model: CSRNet) -> None:
+    picture = noise(200, 300)
+    cpu = CrowdCounter(copy.deepcopy(model), "cpu").count(picture)
+    gpu = CrowdCounter(copy.deepcopy(model), "cuda", "float32").count(picture)
+    assert gpu.count == pytest.approx(cpu.count, rel=1e-3)
+
+
+def test_the_pixel_limit_is_the_counters(model: CSRNet) -> None:
+    with pytest.raises(ImageError):
+        CrowdCounter(model, "cpu", max_pixels=100).count(noise(20, 20))
+
+
+def test_a_counter_takes_its_name_from_the_folder(model_folder) -> None:  # type: ignore[no-untyped-def]
+    assert CrowdCounter.from_pretrained(model_folder, "cpu").name == "small-model"
+    assert CrowdCounter.from_pretrained(str(model_folder) + "/", "cpu").name == "small-model"

@@ -1,0 +1,104 @@
+"""What the readers promise of good and malformed annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from csrnet_hub.datasets import DatasetError, read_shanghaitech
+from csrnet_hub.datasets.shanghaitech import read_heads
+
+
+def write_heads(path: Path, heads: np.ndarray) -> None:
+    """A .mat as the data set has it: image_info{1,1}.location and .number."""
+    record = np.zeros((1, 1), dtype=[("location", object), ("number", object)])
+    record[0, 0] = (np.asarray(heads, dtype=float), np.array([[len(heads)]]))
+    cell = np.empty((1, 1), dtype=object)
+    cell[0, 0] = record
+    savemat(path, {"image_info": cell})
+
+
+def write_part(folder: Path, counts: list[int], annotations: str = "ground-truth") -> Path:
+    """A ShanghaiTech part with pictures of 96 x 72 pixels of noise."""
+    rng = np.random.default_rng(0)
+    data = folder / "train_data"
+    (data / "images").mkdir(parents=True)
+    (data / annotations).mkdir()
+    for number, count in enumerate(counts, start=1):
+        pixels = rng.integers(0, 256, (72, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(data / "images" / f"IMG_{number}.jpg")
+        heads = rng.random((count, 2)) * (96, 72)
+        write_heads(data / annotations / f"GT_IMG_{number}.mat", heads)
+    return folder
+
+
+@pytest.mark.parametrize("annotations", ["ground-truth", "ground_truth"])
+def test_both_spellings_of_the_folder_are_read(tmp_path: Path, annotations: str) -> None:
+    samples = read_shanghaitech(write_part(tmp_path / "p", [3, 1, 0], annotations), "train")
+    assert [sample.name for sample in samples] == ["IMG_1", "IMG_2", "IMG_3"]
+    assert [sample.heads.shape for sample in samples] == [(3, 2), (1, 2), (0, 2)]
+    assert samples[0].heads.dtype == np.float32
+
+
+def test_images_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    samples = read_shanghaitech(write_part(tmp_path / "p", [1] * 11), "train")
+    assert [sample.name for sample in samples] == [f"IMG_{i}" for i in range(1, 12)]
+
+
+def test_heads_are_x_then_y(tmp_path: Path) -> None:
+    write_heads(tmp_path / "a.mat", np.array([[90.5, 3.25]]))
+    assert read_heads(tmp_path / "a.mat").tolist() == [[90.5, 3.25]]
+
+
+def test_a_missing_annotation_is_named(tmp_path: Path) -> None:
+    part = write_part(tmp_path / "p", [1, 1])
+    (part / "train_data" / "ground-truth" / "GT_IMG_2.mat").unlink()
+    with pytest.raises(DatasetError, match=r"GT_IMG_2\.mat is missing"):
+        read_shanghaitech(part, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "trouble"),
+    [
+        ({"other": 1}, "no entry image_info"),
+        ({"image_info": 5}, "not laid out|in place of"),
+        ({"image_info": np.zeros((0, 0))}, "not laid out"),
+    ],
+)
+def test_another_layout_is_named(tmp_path: Path, content: dict, trouble: str) -> None:
+    savemat(tmp_path / "a.mat", content)
+    with pytest.raises(DatasetError, match=f"a.mat.*({trouble})"):
+        read_heads(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("heads", [np.zeros((2, 3)), np.array([[1.0, np.nan]])])
+def test_points_that_are_none_are_named(tmp_path: Path, heads: np.ndarray) -> None:
+    write_heads(tmp_path / "a.mat", heads)
+    with pytest.raises(DatasetError, match=r"a\.mat.*heads"):
+        read_heads(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 150, 250])
+def test_a_truncated_file_is_named(tmp_path: Path, keep: int) -> None:
+    write_heads(tmp_path / "a.mat", np.ones((4, 2)))
+    content = (tmp_path / "a.mat").read_bytes()
+    (tmp_path / "a.mat").write_bytes(content[:keep])
+    with pytest.raises(DatasetError, match=r"a\.mat"):
+        read_heads(tmp_path / "a.mat")
+
+
+def test_a_folder_that_is_no_part_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="give the folder of a part"):
+        read_shanghaitech(tmp_path, "train")
+    with pytest.raises(DatasetError, match="no split"):
+        read_shanghaitech(tmp_path, "dev")
+    (tmp_path / "train_data" / "images").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="ground-truth nor ground_truth"):
+        read_shanghaitech(tmp_path, "train")
+    (tmp_path / "train_data" / "ground_truth").mkdir()
+    with pytest.raises(DatasetError, match=r"no \.jpg"):
+        read_shanghaitech(tmp_path, "train")

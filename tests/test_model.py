@@ -1,0 +1,238 @@
+"""What from_pretrained, the layers and the front end promise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from csrnet_hub import CSRNet, ModelError
+from csrnet_hub.model import DILATIONS, load_vgg16_frontend, receptive_field
+
+
+def copy_folder(source: Path, to: Path) -> Path:
+    return Path(shutil.copytree(source, to / "copy"))
+
+
+def change_weights(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors")
+
+
+def test_variant_b_has_the_papers_number_of_parameters() -> None:
+    assert sum(parameter.numel() for parameter in CSRNet().parameters()) == 16_263_489
+
+
+@pytest.mark.parametrize(
+    ("variant", "rates"),
+    [("A", [1] * 6), ("B", [2] * 6), ("C", [2, 2, 2, 4, 4, 4]), ("D", [4] * 6)],
+)
+def test_each_variant_has_the_dilations_of_table_3(variant: str, rates: list[int]) -> None:
+    convolutions = [m for m in CSRNet(variant).backend if isinstance(m, torch.nn.Conv2d)]
+    assert [m.dilation[0] for m in convolutions] == rates
+    assert [m.out_channels for m in convolutions] == [512, 512, 512, 256, 128, 64]
+
+
+def test_layers_are_named_as_in_the_reference_code() -> None:
+    convolutions = {
+        **{f"frontend.{i}": 0 for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21)},
+        **{f"backend.{i}": 0 for i in (0, 2, 4, 6, 8, 10)},
+        "output_layer": 0,
+    }
+    expected = {f"{name}.{kind}" for name in convolutions for kind in ("weight", "bias")}
+    assert set(CSRNet().state_dict()) == expected
+
+
+def test_new_layers_start_from_a_normal_of_width_one_hundredth() -> None:
+    torch.manual_seed(1)
+    layer = CSRNet().backend[0]
+    assert layer.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert layer.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize("size", [(64, 96), (61, 103), (8, 8)])
+def test_forward_gives_one_cell_for_eight_by_eight_pixels(
+    model: CSRNet, size: tuple[int, int]
+) -> None:
+    with torch.no_grad():
+        assert model(torch.zeros(2, 3, *size)).shape == (2, 1, size[0] // 8, size[1] // 8)
+
+
+@pytest.mark.parametrize("bad", [{"variant": "E"}, {"std": (0.2, 0.2, 0)}, {"density_scale": 0}])
+def test_an_impossible_configuration_is_refused(bad: dict) -> None:
+    with pytest.raises(ModelError):
+        CSRNet(**bad)
+
+
+def test_save_and_load_keep_every_bit_and_the_record(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    before = CSRNet("C", density_scale=3.0, training_record={"name": "mine"}, metrics={"v": {}})
+    before.metrics = None
+    before.save_pretrained(tmp_path / "m")
+    after = CSRNet.from_pretrained(tmp_path / "m")
+    assert after.config() == before.config()
+    assert not after.training
+    for key, value in before.state_dict().items():
+        assert torch.equal(after.state_dict()[key], value)
+
+
+def test_half_precision_weights_load_as_float32(model: CSRNet, tmp_path: Path) -> None:
+    import copy
+
+    copy.deepcopy(model).half().save_pretrained(tmp_path / "half")
+    after = CSRNet.from_pretrained(tmp_path / "half")
+    assert after.output_layer.weight.dtype == torch.float32
+    assert torch.equal(after.output_layer.weight, model.output_layer.weight.half().float())
+
+
+def test_saving_writes_a_card_without_unfilled_places(model_folder: Path) -> None:
+    card = (model_folder / "README.md").read_text(encoding="utf-8")
+    assert "crowd-counting" in card
+    assert "pipeline_tag" not in card
+    assert "{{" not in card.replace("{{CSRNet}", "")
+    assert "{%" not in card
+
+
+def test_a_missing_tensor_is_an_error_that_names_it(model_folder: Path, tmp_path: Path) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    change_weights(folder, lambda state: state.pop("backend.4.bias"))
+    with pytest.raises(ModelError, match=r"backend\.4\.bias is missing"):
+        CSRNet.from_pretrained(folder)
+
+
+def test_an_extra_tensor_is_an_error_that_names_it(model_folder: Path, tmp_path: Path) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    change_weights(folder, lambda state: state.update(extra=torch.zeros(1)))
+    with pytest.raises(ModelError, match="extra does not belong"):
+        CSRNet.from_pretrained(folder)
+
+
+def test_a_wrong_shape_is_an_error_that_names_both(model_folder: Path, tmp_path: Path) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    change_weights(folder, lambda state: state.update({"output_layer.bias": torch.zeros(2)}))
+    with pytest.raises(ModelError, match=r"output_layer\.bias has shape \(2,\) in place of \(1,\)"):
+        CSRNet.from_pretrained(folder)
+
+
+def test_weights_that_are_not_finite_are_an_error(model_folder: Path, tmp_path: Path) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    change_weights(folder, lambda state: state["backend.0.bias"].fill_(float("nan")))
+    with pytest.raises(ModelError, match="not finite"):
+        CSRNet.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_an_error_that_names_it(
+    model_folder: Path, tmp_path: Path, name: str
+) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        CSRNet.from_pretrained(folder)
+
+
+def test_pickled_weights_are_never_a_substitute(model_folder: Path, tmp_path: Path) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    torch.save(CSRNet().state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        CSRNet.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"variant": "B", "colour": 1}'])
+def test_a_damaged_config_is_an_error(model_folder: Path, tmp_path: Path, content: str) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        CSRNet.from_pretrained(folder)
+
+
+def test_damaged_weights_are_an_error(model_folder: Path, tmp_path: Path) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
+        CSRNet.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("source", ["no/such/folder", "./nothing", "org/name", "bad id!"])
+def test_a_model_that_is_not_there_is_a_sentence(source: str) -> None:
+    with pytest.raises(ModelError, match=source.lstrip("./")):
+        CSRNet.from_pretrained(source)
+
+
+def test_config_json_carries_what_a_user_would_have_to_know(model_folder: Path) -> None:
+    config = json.loads((model_folder / "config.json").read_text())
+    assert config["mean"] == [0.485, 0.456, 0.406]
+    assert config["std"] == [0.229, 0.224, 0.225]
+    assert config["density_scale"] == 10.0
+    assert {"training_record", "metrics"} <= set(config)
+
+
+def vgg_state(dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    front = CSRNet().frontend.state_dict()
+    return {f"features.{key}": torch.randn_like(value).to(dtype) for key, value in front.items()}
+
+
+def test_the_front_end_loads_from_a_safetensors_file(tmp_path: Path) -> None:
+    state = vgg_state(torch.float16)
+    save_file(state, tmp_path / "vgg.safetensors")
+    model = CSRNet()
+    load_vgg16_frontend(model, tmp_path / "vgg.safetensors")
+    for key, value in model.frontend.state_dict().items():
+        assert torch.equal(value, state[f"features.{key}"].float())
+
+
+def test_the_front_end_loads_from_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        import torchvision.models as zoo
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        pytest.skip(f"torchvision does not import here: {error}")
+    torch.manual_seed(4)
+    vgg = zoo.vgg16(weights=None)
+    monkeypatch.setattr(zoo, "vgg16", lambda weights: vgg)  # no download in a test
+    model = CSRNet()
+    load_vgg16_frontend(model)
+    assert torch.equal(model.frontend[21].weight, vgg.features[21].weight)
+
+
+def test_a_file_that_is_no_vgg_is_refused(tmp_path: Path) -> None:
+    save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "vgg.safetensors")
+    with pytest.raises(ModelError, match="not a VGG-16"):
+        load_vgg16_frontend(CSRNet(), tmp_path / "vgg.safetensors")
+    with pytest.raises(ModelError, match="no file"):
+        load_vgg16_frontend(CSRNet(), tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize("variant", list(DILATIONS))
+def test_the_receptive_field_is_that_of_the_gradient(variant: str) -> None:
+    torch.manual_seed(5)
+    model = CSRNet(variant)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.abs() + 0.01  # no ReLU switches a path off
+    first, last = receptive_field(model)
+    cells = -first // 8 + 1
+    x = torch.rand(1, 3, 8, 8 * (2 * cells + 2), requires_grad=True)
+    model(x)[0, 0, 0, cells].backward()
+    assert x.grad is not None
+    reached = x.grad.abs().sum((0, 1, 2)).nonzero().flatten()
+    # A maximum passes its gradient to one of its pixels only, so the rim may be a few pixels short.
+    assert 8 * cells + first <= reached.min() <= 8 * cells + first + 7
+    assert 8 * cells + last - 7 <= reached.max() <= 8 * cells + last
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, csrnet_hub; "
+        "print([m for m in ('torchvision', 'gradio', 'matplotlib', 'h5py') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

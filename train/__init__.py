@@ -1,0 +1,1 @@
+"""From annotated photographs to a model folder: prepare, fit, evaluate."""

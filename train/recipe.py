@@ -1,0 +1,79 @@
+"""Training recipes: TOML files with every choice that a run depends on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; names the file and the entry."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run does; see the files in train/recipes for what each entry means."""
+
+    name: str
+    variant: str
+    density_scale: float
+    seed: int
+    validation: int
+    exclude: list[str]
+    train_only: list[str]
+    steps: int
+    batch: int
+    crop: int
+    scale: list[float]
+    sigma: list[float]
+    grey: float
+    light: float
+    frozen_layers: int
+    lr_frontend: float
+    lr_backend: float
+    weight_decay: float
+    warmup: int
+    cooldown: float
+    ema: float
+    validate_every: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as it stands in config.json."""
+        return asdict(self)
+
+
+def read_recipe(path: Path, **changes: Any) -> Recipe:
+    """Read a recipe, with some entries changed.
+
+    Raises:
+        RecipeError: for a file that is not there or not TOML, and for entries that are missing,
+            unknown or of the wrong kind.
+    """
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise RecipeError(f"The recipe {path} is not valid TOML: {error}.") from error
+    entries |= {key: value for key, value in changes.items() if value is not None}
+    kinds = {field.name: str(field.type).split("[")[0] for field in fields(Recipe)}
+    if missing := sorted(set(kinds) - set(entries)):
+        raise RecipeError(f"The recipe {path} lacks {', '.join(missing)}.")
+    if unknown := sorted(set(entries) - set(kinds)):
+        raise RecipeError(f"The recipe {path} has unknown entries: {', '.join(unknown)}.")
+    for key, kind in kinds.items():
+        if kind == "float" and type(entries[key]) is int:
+            entries[key] = float(entries[key])
+        if type(entries[key]).__name__ != kind:
+            raise RecipeError(f"The recipe {path}: {key} must be of type {kind}.")
+    recipe = Recipe(**entries)
+    if recipe.crop % 8 or min(recipe.steps, recipe.batch, recipe.crop, recipe.validate_every) < 1:
+        raise RecipeError(f"The recipe {path}: steps, batch, validate_every from 1, crop in 8s.")
+    return recipe
