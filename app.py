@@ -20,7 +20,7 @@ from gradio.utils import get_upload_folder
 from numpy.typing import NDArray
 
 from csrnet_hub import CountResult, CrowdCounter, ImageError, ModelError, load_image
-from csrnet_hub.render import display_pair
+from csrnet_hub.render import colour_top, display_pair
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "weights" / "csrnet-partA"
 MAX_FILE_SIZE = "50mb"
@@ -208,7 +208,6 @@ def count_html(result: CountResult) -> str:
 
 def details_html(result: CountResult) -> str:
     """The map's colours, then time, size, model and device."""
-    peak = max(0.0, float(result.density.max()))
     facts = (
         f"{result.seconds:.1f} s",
         f"{result.width:,} × {result.height:,} pixels",
@@ -217,7 +216,7 @@ def details_html(result: CountResult) -> str:
     )
     return (
         '<div class="details"><p class="scale"><span>nobody</span><i aria-hidden="true"></i>'
-        f"<span>{peak:.2g} people in 8 × 8 pixels</span></p>"
+        f"<span>{colour_top(result.density):.2g} people in 8 × 8 pixels</span></p>"
         f'<p class="facts">{" · ".join(facts)}</p></div>'
     )
 

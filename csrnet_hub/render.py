@@ -23,6 +23,7 @@ Strip = tuple[int, Map, Photo]  # first row, values (rows, width) in 0..1, their
 CELL = 8  # pixels a side: the network's stride
 STRIP = 256  # rows drawn at a time, so that memory is the result and little more
 FULL_TINT = 0.25  # share of vmax from which the overlay has its full opacity
+LEAST_TOP = 0.02  # heads per cell: below, the noise of an empty scene would be drawn in red
 SMALLEST_PANEL = 260  # pixels: a colour bar's label still fits beside a panel of this height
 
 
@@ -33,7 +34,7 @@ def density_image(
 
     `size` is the photo's (width, height) in pixels, where the last cells are cut at its edge; any
     other size, by default (8w, 8h), is filled with the whole map. `vmax`, in heads per cell, is by
-    default the map's maximum, or 1 where no cell is above 0.
+    default `colour_top(density)`.
 
     Raises:
         ValueError: the map is empty, not 2-D or not finite; `size` or `vmax` is not positive.
@@ -106,6 +107,15 @@ def density_figure(
     canvas: Any = FigureCanvasAgg(_density_figure(density, image, title, max_side))
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def colour_top(density: ArrayLike) -> float:
+    """Heads per cell that are drawn dark red: the map's maximum, at least 0.02.
+
+    Raises:
+        ValueError: the map is empty, not 2-D or not finite.
+    """
+    return _checked_map(density)[1]
 
 
 def _density_figure(
@@ -202,7 +212,7 @@ def _checked_map(density: ArrayLike, vmax: float | None = None) -> tuple[Map, fl
         raise ValueError("The density map holds NaN or infinite values and cannot be drawn.")
     limits = np.finfo(np.float32)
     if vmax is None:
-        vmax = float(cells.max()) if cells.max() >= limits.tiny else 1.0
+        vmax = max(float(cells.max()), LEAST_TOP)
     if not limits.tiny <= vmax <= limits.max:
         raise ValueError(f"vmax must be a positive number of heads per cell, not {vmax}.")
     return cells, float(vmax)

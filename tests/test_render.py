@@ -121,9 +121,15 @@ def test_colours_are_those_of_matplotlibs_jet_and_vmax_sets_their_scale():
 
 
 def test_the_maximum_of_the_map_is_the_last_colour_by_default():
-    density = np.full((2, 2), 0.003, np.float32)
-    assert render.density_image(density) == render.density_image(density, vmax=0.003)
+    density = np.full((2, 2), 0.03, np.float32)
+    assert render.density_image(density) == render.density_image(density, vmax=0.03)
     assert is_red(np.asarray(render.density_image(density))[0, 0])
+
+
+def test_the_noise_of_an_empty_scene_is_not_drawn_red():
+    density = np.full((2, 2), 0.002, np.float32)
+    assert render.colour_top(density) == 0.02
+    assert np.asarray(render.density_image(density))[0, 0].tolist()[0] == 0  # no red at all
 
 
 def test_no_seam_shows_where_a_tall_picture_is_drawn_in_strips(monkeypatch):

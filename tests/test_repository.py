@@ -1,0 +1,83 @@
+"""What the repository as a whole promises: the shipped model, the two commands, what is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from csrnet_hub import CrowdCounter
+from csrnet_hub.resources import DEFAULT_MODEL, resource
+
+ROOT = Path(__file__).parents[1]
+if (ROOT / "pyproject.toml").exists():
+    try:
+        import tomllib
+    except ImportError:
+        import tomli as tomllib
+    PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Path:
+    folder = resource(DEFAULT_MODEL)
+    assert folder is not None
+    return folder
+
+
+def test_the_shipped_model_counts_and_a_blank_picture_is_nearly_empty(shipped: Path) -> None:
+    result = CrowdCounter.from_pretrained(shipped, "cpu").count(np.full((96, 128, 3), 200, "u1"))
+    assert result.model == "csrnet-partA"
+    assert abs(result.count) < 10
+
+
+def test_the_shipped_weights_are_half_precision_and_nothing_but_tensors(shipped: Path) -> None:
+    with safe_open(shipped / "model.safetensors", "pt") as file:
+        tensors = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118  (no mapping)
+        assert {tensor.get_dtype() for tensor in tensors} == {"F16"}
+        assert sum(np.prod(tensor.get_shape()) for tensor in tensors) == 16_263_489
+    assert sorted(path.name for path in shipped.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+def test_the_shipped_model_tells_its_training_and_its_errors(shipped: Path) -> None:
+    config = json.loads((shipped / "config.json").read_text(encoding="utf-8"))
+    leaked = {f"IMG_{n}" for n in (2, 60, 97, 121, 139, 154)}
+    assert leaked <= set(config["training_record"]["exclude"])
+    errors = config["metrics"]["validation"]
+    assert errors["images"] >= 60
+    card = (shipped / "README.md").read_text(encoding="utf-8")
+    assert f"{errors['mae']:.1f}" in card
+    assert f"{errors['rmse']:.1f}" in card
+
+
+def name(requirement: str) -> str:
+    return re.split(r"[<>=;\[ ]", requirement.strip())[0].lower()
+
+
+def test_requirements_name_all_that_the_package_the_page_and_training_need() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    listed = {name(line) for line in lines if line and not line.startswith("#")}
+    extras = PROJECT["optional-dependencies"]
+    needed = [*PROJECT["dependencies"], *extras["app"], *extras["train"]]
+    assert listed == {name(line) for line in needed}
+    assert not [line for line in lines if "/" in line or line.startswith("-")]
+
+
+def test_the_readme_has_the_two_commands_on_lines_of_their_own() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert "pip install -r requirements.txt && python app.py" in lines
+    assert 'pip install -e ".[test]" && pytest' in lines
+
+
+def test_the_readme_has_what_a_space_reads() -> None:
+    front = (ROOT / "README.md").read_text(encoding="utf-8").split("---")[1]
+    assert "sdk: gradio" in front
+    assert "app_file: app.py" in front
