@@ -11,6 +11,7 @@ from .resources import resource
 if TYPE_CHECKING:
     from .model import CSRNet
 
+COLUMNS = {"images": "d", "mae": ".1f", "rmse": ".1f", "nae": ".3f", "bias": "+.1f"}
 TAGS = ["crowd-counting", "density-estimation", "csrnet", "model_hub_mixin"]
 
 
@@ -29,11 +30,20 @@ def model_card(model: CSRNet) -> ModelCard:
         template_str=template.read_text(encoding="utf-8"),
         variant=model.variant,
         density_scale=model.density_scale,
-        record=model.training_record,
+        record=model.training_record or {},
         results=_results(model.metrics or {}),
     )
     return card
 
 
 def _results(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"split": split, **errors} for split, errors in metrics.items()]
+    # Only what the table has columns for; a user's own figures stay in config.json.
+    return [
+        {"split": split, **{key: _figure(errors.get(key), form) for key, form in COLUMNS.items()}}
+        for split, errors in metrics.items()
+        if isinstance(errors, dict) and "mae" in errors
+    ]
+
+
+def _figure(value: Any, form: str) -> str:
+    return format(value, form) if isinstance(value, (int, float)) else "–"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import csv
 import glob
+import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ COLUMNS = ["image", "count", "width", "height", "model", "seconds", "device", "e
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``csrnet``; returns the exit code."""
     options = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may not be printable
     try:
         code: int = options.run(options)
         return code
@@ -81,28 +86,55 @@ def _count(options: argparse.Namespace) -> int:
     counter = CrowdCounter.from_pretrained(source, options.device, options.dtype)
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
     names: set[str] = set()
-    for path in tqdm(paths, unit="image", disable=None if len(paths) > 1 else True):
-        try:
-            if not path.is_file():
-                raise ImageError("There is no such file.")
-            result = counter.count(path)
-        except ImageError as error:
-            rows.append({"image": str(path), "error": str(error)})
-            tqdm.write(f"csrnet: {path}: {error}", file=sys.stderr)
-        else:
-            rows.append(row(path, result))
-            if options.save_maps:
-                save_map(options.save_maps / _unused(path.stem, names), path, result)
-            if not options.json:
-                tqdm.write(f"{path}: {result.count:.1f}", file=sys.stdout)
-        if options.json:
-            tqdm.write(json.dumps(rows[-1]), file=sys.stdout)
-            sys.stdout.flush()
-    if options.csv:
-        write_csv(options.csv, rows)
-    return 1 if any("error" in line for line in rows) else 0
+    bad = 0
+    with ExitStack() as stack:
+        table = _open_csv(options.csv, stack) if options.csv else None
+        for path in tqdm(paths, unit="image", disable=None if len(paths) > 1 else True):
+            line: dict[str, Any]
+            try:
+                result = _count_one(counter, path)
+            except ImageError as error:
+                bad += 1
+                line = {"image": str(path), "error": str(error)}
+                tqdm.write(f"csrnet: {path}: {error}", file=sys.stderr)
+            else:
+                line = row(path, result)
+                if options.save_maps:
+                    save_map(options.save_maps / _unused(path.stem, names), path, result)
+                if not options.json:
+                    tqdm.write(f"{path}: {result.count:.1f}", file=sys.stdout)
+            if options.json:
+                tqdm.write(json.dumps(line), file=sys.stdout)
+                sys.stdout.flush()
+            if table:
+                table(line)
+    return 1 if bad else 0
+
+
+def _count_one(counter: CrowdCounter, path: Path) -> CountResult:
+    if not path.is_file():
+        raise ImageError("There is no such file.")
+    try:
+        return counter.count(path)
+    except (MemoryError, RuntimeError) as error:  # torch has no error type of its own
+        raise ImageError(f"It could not be counted: {error}") from error
+
+
+def _open_csv(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
+    # Opened before the first picture is counted, each row written at once: a run that is stopped
+    # has not counted in vain.
+    file = stack.enter_context(
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+    )
+    writer = csv.DictWriter(file, COLUMNS, restval="")
+    writer.writeheader()
+
+    def write(line: dict[str, Any]) -> None:
+        writer.writerow(line)
+        file.flush()
+
+    return write
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
@@ -124,11 +156,16 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
 def _matches(pattern: str) -> Iterator[Path]:
     path = Path(pattern)
     if path.is_dir():
-        yield from sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        yield from sorted(file for file in path.iterdir() if _is_picture(file))
     elif path.exists() or not glob.has_magic(pattern):
         yield path  # a file that is not there is reported and skipped like any bad one
     else:
-        yield from (Path(name) for name in sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
+        found = (Path(name) for name in sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
+        yield from (file for file in found if _is_picture(file))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def row(path: Path, result: CountResult) -> dict[str, Any]:
@@ -142,14 +179,6 @@ def row(path: Path, result: CountResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 4),
         "device": result.device,
     }
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """A table with one row a picture; a bad one has its reason under ``error``."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def save_map(stem: Path, photo: Path, result: CountResult) -> None:
@@ -167,7 +196,7 @@ def save_map(stem: Path, photo: Path, result: CountResult) -> None:
 def _unused(stem: str, names: set[str]) -> str:
     # a.jpg and b/a.png must not overwrite each other's maps
     name, number = stem, 2
-    while name in names:
+    while name.casefold() in names:  # nor A.jpg and a.png, where file names ignore case
         name, number = f"{stem}-{number}", number + 1
-    names.add(name)
+    names.add(name.casefold())
     return name

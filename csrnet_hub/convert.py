@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .model import WEIGHTS_NAME, CSRNet, ModelError, read_safetensors
+from .model import CONFIG_NAME, WEIGHTS_NAME, CSRNet, ModelError, read_safetensors
 
 # Training scripts put an epoch's error beside the weights as a numpy number: harmless, so allowed.
 _NUMBERS: list[Any] = [
@@ -20,6 +20,18 @@ _NUMBERS: list[Any] = [
     np.float32,
     *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
 ]
+
+
+def _numpy_scalar(module: str) -> Callable[..., Any]:
+    # numpy 2 renamed the module of the function that restores a number: a file has either name.
+    def scalar(dtype: Any, data: bytes) -> Any:
+        return np.frombuffer(data, dtype)[0]
+
+    scalar.__module__, scalar.__qualname__ = module, "scalar"
+    return scalar
+
+
+_NUMBERS += [_numpy_scalar(f"numpy.{core}.multiarray") for core in ("core", "_core")]
 
 
 def convert(
@@ -34,11 +46,12 @@ def convert(
 
     Raises:
         ModelError: if the file cannot be read safely, does not hold a CSRNet, or the folder
-            already holds a model.
+            already holds a model, a configuration or a card.
     """
     folder = Path(new_folder)
-    if (folder / WEIGHTS_NAME).exists():
-        raise ModelError(f"{folder} already holds a model; give a new folder.")
+    for name in (WEIGHTS_NAME, CONFIG_NAME, "README.md"):
+        if (folder / name).exists():
+            raise ModelError(f"{folder} already holds a {name}; give a new folder.")
     model = CSRNet(variant, density_scale=density_scale)
     model.load_strictly(read_state_dict(Path(old)))
     model.training_record = {"converted_from": Path(old).name}
@@ -71,19 +84,18 @@ def _read_npz(path: Path) -> Any:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive raises a dozen kinds
         raise ModelError(f"{path.name} cannot be read as .npz without pickles: {error}.") from error
 
 
 def _read_torch(path: Path) -> Any:
-    scalar = getattr(np, "_core", None) or np.core
     try:
-        with torch.serialization.safe_globals([*_NUMBERS, scalar.multiarray.scalar]):
+        with torch.serialization.safe_globals(_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path.name} holds more than tensors, or is no checkpoint of torch; it was not "
             "loaded, since that could run code from the file."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # a damaged archive raises a dozen kinds
         raise ModelError(f"{path.name} cannot be read as a checkpoint of torch.") from error

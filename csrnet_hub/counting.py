@@ -141,10 +141,11 @@ class CrowdCounter:
         while True:
             try:
                 return self._in_tiles(pixels, tile, self.device, progress)
-            except torch.OutOfMemoryError:
-                if self.device.type == "cpu":
+            except RuntimeError as error:
+                if self.device.type == "cpu" or not _out_of_memory(error):
                     raise
-            torch.cuda.empty_cache()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
             side = min(tile or max(pixels.shape[:2]), max(pixels.shape[:2])) // 2
             if side < SMALLEST_TILE:
                 break
@@ -230,6 +231,12 @@ def plan_tiles(rows: int, columns: int, tile: int) -> Iterator[tuple[int, int, i
             )
 
 
+def _out_of_memory(error: RuntimeError) -> bool:
+    # MPS and cuDNN have no error type of their own for it.
+    words = ("out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
 def pick_device(device: str | torch.device) -> torch.device:
     if device != "auto":
         try:
@@ -240,6 +247,8 @@ def pick_device(device: str | torch.device) -> torch.device:
             ) from error
         if picked.type == "cuda" and not torch.cuda.is_available():
             raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use auto")
+        if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"there is no device {device}; torch sees {torch.cuda.device_count()}")
         if picked.type == "mps" and not torch.backends.mps.is_available():
             raise ValueError("device mps was asked for, but torch sees none; use auto")
         return picked

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def counting_errors(counts: ArrayLike, heads: ArrayLike) -> dict[str, float]:
+def counting_errors(counts: ArrayLike, heads: ArrayLike) -> dict[str, float | None]:
     """Errors of predicted counts (n,) against numbers of heads (n,), n >= 1.
 
     Returns:
         ``images``; ``mae`` and ``rmse`` (section 4.1 of the CSRNet paper, which calls the second
-        "MSE"); ``nae``, the mean of error / heads over images with heads; ``bias``, the mean error
-        with its sign.
+        "MSE"); ``nae``, the mean of error / heads over images with heads (None if none has);
+        ``bias``, the mean error with its sign.
 
     Raises:
         ValueError: if there is no image or the lengths differ.
@@ -28,6 +28,6 @@ def counting_errors(counts: ArrayLike, heads: ArrayLike) -> dict[str, float]:
         "images": len(true),
         "mae": float(np.abs(error).mean()),
         "rmse": float(np.sqrt((error**2).mean())),
-        "nae": float(nae.mean()) if len(nae) else float("nan"),
+        "nae": float(nae.mean()) if len(nae) else None,
         "bias": float(error.mean()),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
 )
@@ -86,12 +86,14 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         if variant not in DILATIONS:
             raise ModelError(f"There is no variant {variant!r}; choose one of A, B, C, D.")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not density_scale > 0:
-            raise ModelError("mean and std need three numbers each; std and density_scale above 0.")
         self.variant = variant
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
         self.density_scale = float(density_scale)
+        numbers = (*self.mean, *self.std, self.density_scale)
+        finite = all(math.isfinite(number) for number in numbers)
+        if len(numbers) != 7 or not finite or min(*self.std, self.density_scale) <= 0:
+            raise ModelError("mean and std need three numbers each; std and density_scale above 0.")
         self.training_record = training_record
         self.metrics = metrics
         self.frontend = _layers(3, FRONTEND, [1] * len(FRONTEND))
@@ -163,7 +165,10 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         }
         config_file = _find(pretrained_model_name_or_path, CONFIG_NAME, options)
         weights_file = _find(pretrained_model_name_or_path, WEIGHTS_NAME, options)
-        model = cls(**_read_config(config_file))
+        try:
+            model = cls(**_read_config(config_file))
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{CONFIG_NAME} has an entry of the wrong kind: {error}.") from error
         model.load_strictly(read_safetensors(weights_file))
         return model.eval()
 
@@ -206,12 +211,12 @@ def _find(source: str | Path, name: str, options: dict[str, Any]) -> Path:
         ) from error
     except EntryNotFoundError as error:
         raise ModelError(f"The Hub repository {source} has no {name}.") from error
-    except HfHubHTTPError as error:
-        raise ModelError(f"The Hub repository {source} cannot be used: {error}") from error
     except HFValidationError as error:
         raise ModelError(
             f"{str(source)!r} is neither a folder nor a Hub repository id such as org/name."
         ) from error
+    except Exception as error:  # the client lets many kinds of its transport's errors through
+        raise ModelError(f"{source} could not be fetched from the Hub: {error}") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -246,9 +251,14 @@ def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> No
         ModelError: if a tensor is missing or has the wrong shape.
     """
     if str(source) == "torchvision":
-        from torchvision.models import VGG16_Weights, vgg16
+        try:
+            from torchvision.models import VGG16_Weights, vgg16
 
-        state = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
+            state = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
+        except (ImportError, RuntimeError, OSError) as error:  # absent, for another torch, offline
+            raise ModelError(
+                f"VGG-16 cannot be had from torchvision ({error}); give a safetensors file of it."
+            ) from error
     else:
         if not Path(source).is_file():
             raise ModelError(f"There is no file {source} with VGG-16 weights.")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.cli import find_images, main
+from csrnet_hub.convert import read_state_dict
 
 
 @pytest.fixture
@@ -59,20 +60,53 @@ def test_a_bad_file_is_reported_skipped_and_the_exit_code_is_one(
     assert np.load(maps / "b.npy").sum() == pytest.approx(rows[1]["count"], rel=1e-4)
 
 
+def test_what_was_counted_is_in_the_table_when_a_run_is_stopped(
+    folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = CrowdCounter.count
+
+    def stopped(self, image, progress=None):  # type: ignore[no-untyped-def]
+        if image.name == "c.jpg":
+            raise KeyboardInterrupt
+        if image.name == "b.png":
+            raise RuntimeError("no memory")
+        return count(self, image, progress)
+
+    monkeypatch.setattr(CrowdCounter, "count", stopped)
+    table = tmp_path / "t.csv"
+    assert main(["count", str(folder), "--model", str(model_folder), "--csv", str(table)]) == 130
+    with table.open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert float(first["count"])
+    assert "no memory" in second["error"]
+
+
+def test_a_table_that_cannot_be_written_is_said_before_counting(
+    photo: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = str(tmp_path / "no" / "t.csv")
+    assert main(["count", str(photo), "--model", str(model_folder), "--csv", table]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "t.csv" in err
+
+
 def test_maps_of_pictures_with_one_name_do_not_overwrite_each_other(
     folder: Path, scene: np.ndarray, model_folder: Path, tmp_path: Path
 ) -> None:
-    Image.fromarray(scene[:16]).save(folder / "b.bmp")
+    Image.fromarray(scene[:16]).save(folder / "B.bmp")
     maps = tmp_path / "maps"
-    files = [str(folder / "b.png"), str(folder / "b.bmp")]
+    files = [str(folder / "b.png"), str(folder / "B.bmp")]
     assert main(["count", *files, "--model", str(model_folder), "--save-maps", str(maps)]) == 0
     shapes = {path.name: np.load(path).shape for path in maps.glob("*.npy")}
-    assert shapes == {"b.npy": (12, 17), "b-2.npy": (2, 17)}
+    assert shapes == {"b.npy": (12, 17), "B-2.npy": (2, 17)}
 
 
 def test_files_folders_and_globs_are_found_once_each(folder: Path) -> None:
+    (folder / "album.jpg").mkdir()
     names = [path.name for path in find_images([str(folder / "*.png"), str(folder)])]
     assert names == ["b.png", "a.JPG", "c.jpg"]
+    assert [path.name for path in find_images([str(folder / "*")])] == ["a.JPG", "b.png", "c.jpg"]
 
 
 def test_a_name_with_brackets_is_a_file_when_it_is_there(tmp_path: Path) -> None:
@@ -137,6 +171,21 @@ def test_a_converted_checkpoint_gives_equal_outputs(
     assert name in (new / "README.md").read_text(encoding="utf-8")
 
 
+def test_numbers_pickled_under_numpy_1_are_no_obstacle(model: CSRNet, tmp_path: Path) -> None:
+    old = legacy(model, tmp_path / "a.pth.tar")
+    saved = torch.load(old, weights_only=False)  # our own file
+    torch.save(saved, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "new.pth").read_bytes()
+    names = (b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+    assert any(name in content for name in names)
+    for name in names:
+        for other in names:
+            content = content.replace(other, name)
+        (tmp_path / "renamed.pth").write_bytes(content)
+        state = read_state_dict(tmp_path / "renamed.pth")
+        assert torch.equal(state["output_layer.bias"], model.output_layer.bias)
+
+
 class Harmful:
     def __reduce__(self) -> tuple:
         return (Path.touch, (Path("harmful-file"),))
@@ -156,7 +205,7 @@ def test_code_in_a_checkpoint_never_runs(
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.npz", "a.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 truncated"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 truncated", b"\x80\x02("])
 def test_a_damaged_checkpoint_is_a_sentence(
     tmp_path: Path, name: str, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:

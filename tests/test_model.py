@@ -65,7 +65,10 @@ def test_forward_gives_one_cell_for_eight_by_eight_pixels(
         assert model(torch.zeros(2, 3, *size)).shape == (2, 1, size[0] // 8, size[1] // 8)
 
 
-@pytest.mark.parametrize("bad", [{"variant": "E"}, {"std": (0.2, 0.2, 0)}, {"density_scale": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"variant": "E"}, {"std": (1, 1, 0)}, {"density_scale": 0}, {"mean": (0, 0, float("nan"))}],
+)
 def test_an_impossible_configuration_is_refused(bad: dict) -> None:
     with pytest.raises(ModelError):
         CSRNet(**bad)
@@ -98,6 +101,15 @@ def test_saving_writes_a_card_without_unfilled_places(model_folder: Path) -> Non
     assert "pipeline_tag" not in card
     assert "{{" not in card.replace("{{CSRNet}", "")
     assert "{%" not in card
+
+
+@pytest.mark.parametrize(
+    "odd", [{"mae": 3.0}, {"part A": {"mae": 60}}, {"part A": {"mae": None, "images": "many"}}]
+)
+def test_a_users_own_figures_never_keep_a_model_from_being_saved(odd: dict, tmp_path: Path) -> None:
+    CSRNet(metrics=odd, training_record={"steps": 10}).save_pretrained(tmp_path / "m")
+    assert CSRNet.from_pretrained(tmp_path / "m").metrics == odd
+    assert "{{ " not in (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_missing_tensor_is_an_error_that_names_it(model_folder: Path, tmp_path: Path) -> None:
@@ -146,7 +158,19 @@ def test_pickled_weights_are_never_a_substitute(model_folder: Path, tmp_path: Pa
         CSRNet.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"variant": "B", "colour": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"variant": "B", "colour": 1}',
+        '{"variant": ["B"]}',
+        '{"variant": "B", "mean": null}',
+        '{"variant": "B", "mean": ["a", "b", "c"]}',
+        '{"variant": "B", "density_scale": {}}',
+    ],
+)
 def test_a_damaged_config_is_an_error(model_folder: Path, tmp_path: Path, content: str) -> None:
     folder = copy_folder(model_folder, tmp_path)
     (folder / "config.json").write_text(content)
@@ -202,6 +226,12 @@ def test_the_front_end_loads_from_torchvision(monkeypatch: pytest.MonkeyPatch) -
     model = CSRNet()
     load_vgg16_frontend(model)
     assert torch.equal(model.frontend[21].weight, vgg.features[21].weight)
+
+
+def test_without_torchvision_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(ModelError, match="give a safetensors file"):
+        load_vgg16_frontend(CSRNet())
 
 
 def test_a_file_that_is_no_vgg_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the repository as a whole promises: the shipped model, the two commands, what is installed."""
+"""What the repository as a whole promises: the shipped model, the commands, what is installed."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,7 +215,10 @@ def test_every_recipe_in_the_repository_reads() -> None:
         ("seed = 0", "seed = 0\ncolour = 1", "unknown entries: colour"),
         ("batch = 2", 'batch = "two"', "batch must be of type int"),
         ("batch = 2", "batch = 0", "from 1"),
-        ("crop = 256", "crop = 250", "in 8s"),
+        ("crop = 256", "crop = 250", "multiple of 8"),
+        ("crop = 256", "crop = 32", "at least 64"),
+        ("scale = [0.7, 1.4]", "scale = [1.0]", "scale must be two numbers"),
+        ("scale = [0.7, 1.4]", "scale = [0.0, 1.0]", "scale must be two numbers"),
         ("seed = 0", "seed = ", "not valid TOML"),
     ],
 )
@@ -289,6 +293,24 @@ def test_a_run_trains_and_its_model_says_how(
     assert log[-1]["mae"] == best
 
 
+def test_a_better_model_replaces_the_last_one_and_its_card(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    state = fit.new_state(recipe, str(vgg), torch.device("cpu"))
+    for step, mae in ((1, 20.25), (2, 10.25)):
+        state.step = step
+        fit.save_model(state, recipe, {"images": 2, "mae": mae}, tmp_path / "best")
+    card = (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
+    assert "10.2" in card
+    assert "20.2" not in card
+    assert "those of step 2" in card
+    assert "vgg.safetensors" in card
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    assert CSRNet.from_pretrained(tmp_path / "best").metrics == {
+        "validation": {"images": 2, "mae": 10.25}
+    }
+
+
 def test_training_lowers_the_loss(recipe: Recipe, prepared: Path, vgg: Path) -> None:
     crowded = [e for e in load_prepared(prepared) if e.count == 45]
     long = replace(recipe, steps=30, lr_backend=1e-3, scale=[1.0, 1.0], light=0.0, grey=0.0)
@@ -335,10 +357,31 @@ def test_a_loss_that_is_not_finite_stops_the_run(recipe: Recipe, prepared: Path,
 def test_fit_never_writes_over_a_run_unasked(prepared: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "last.pt").write_bytes(b"mine")
     arguments = [str(RECIPES / "partA_cpu.toml"), "--data", str(prepared), "--out", str(tmp_path)]
-    with pytest.raises(SystemExit):
-        fit.main(arguments)
-    assert "--resume" in capsys.readouterr().err
+    (tmp_path / "before_cooldown.pt").write_bytes(b"mine too")
+    for more in ([], ["--resume", str(tmp_path / "before_cooldown.pt")]):
+        with pytest.raises(SystemExit):
+            fit.main([*arguments, *more])
+        assert "give another --out" in capsys.readouterr().err
     assert (tmp_path / "last.pt").read_bytes() == b"mine"
+
+
+def test_fit_says_what_is_wrong(prepared: Path, vgg: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    text = (RECIPES / "partA_cpu.toml").read_text(encoding="utf-8")
+    text = re.sub(r"exclude = .*", "exclude = []", text).replace(
+        "validation = 60", "validation = 2"
+    )
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    start = [str(tmp_path / "r.toml"), "--data", str(prepared), "--out", str(tmp_path / "out")]
+    assert fit.main([*start, "--vgg", str(vgg)]) == 1
+    assert "train_only names images that are not there: IMG_167" in capsys.readouterr().err
+    assert fit.main([*start[:2], str(tmp_path / "no.h5"), *start[3:]]) == 1
+    assert "no prepared file" in capsys.readouterr().err
+    text = re.sub(r"train_only = .*", "train_only = []", text)
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    assert fit.main([*start, "--vgg", str(tmp_path / "no.safetensors")]) == 1
+    assert "no file" in capsys.readouterr().err
+    assert fit.main([*start, "--resume"]) == 1
+    assert "no checkpoint" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(
@@ -353,6 +396,21 @@ def test_a_checkpoint_of_another_recipe_is_refused(
         fit.load_checkpoint(tmp_path / "last.pt", replace(recipe, crop=128), cpu)
     with pytest.raises(fit.TrainingError, match="no checkpoint"):
         fit.load_checkpoint(tmp_path / "none.pt", recipe, cpu)
+    (tmp_path / "damaged.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:1000])
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    for name in ("damaged.pt", "foreign.pt"):
+        with pytest.raises(fit.TrainingError, match=r"no checkpoint of train\.fit"):
+            fit.load_checkpoint(tmp_path / name, recipe, cpu)
+
+
+def test_a_finished_run_is_not_run_again(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    state = fit.new_state(recipe, str(vgg), torch.device("cpu"))
+    state.step = recipe.steps
+    fit.save_checkpoint(state, recipe, tmp_path / "last.pt")
+    with pytest.raises(fit.TrainingError, match=r"step 4 of 4 is done"):
+        run(recipe, prepared, vgg, tmp_path, resume=tmp_path / "last.pt")
 
 
 # evaluate
@@ -360,11 +418,12 @@ def test_a_checkpoint_of_another_recipe_is_refused(
 
 def test_evaluate_measures_against_points(part: Path, model_folder: Path, tmp_path: Path) -> None:
     arguments = [str(model_folder), str(part), "--split", "train", "--device", "cpu"]
-    arguments += ["--json", str(tmp_path / "o.json"), "--csv", str(tmp_path / "o.csv")]
+    out = tmp_path / "new" / "folder"
+    arguments += ["--json", str(out / "o.json"), "--csv", str(out / "o.csv")]
     assert evaluate.main([*arguments, "--only", "IMG_1", "IMG_3"]) == 0
-    result = json.loads((tmp_path / "o.json").read_text())
+    result = json.loads((out / "o.json").read_text())
     assert {"images", "mae", "rmse", "nae", "bias"} <= set(result)
-    lines = (tmp_path / "o.csv").read_text().splitlines()
+    lines = (out / "o.csv").read_text().splitlines()
     assert lines[0] == "image,heads,count,error"
     rows = [line.split(",") for line in lines[1:]]
     assert [(row[0], row[1]) for row in rows] == [("IMG_1", "0"), ("IMG_3", "10")]

@@ -57,15 +57,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     errors = counting_errors([row["count"] for row in rows], [row["heads"] for row in rows])
     result = {"model": counter.name, "data": options.data.name, "split": options.split, **errors}
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    if options.csv:
-        with options.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    print(json.dumps(result))
+    print(json.dumps(result))  # first: whatever happens to the files, the figures are not lost
+    try:
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        if options.csv:
+            options.csv.parent.mkdir(parents=True, exist_ok=True)
+            _write_csv(options.csv, rows)
+    except OSError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _only(samples: list[Sample], names: Sequence[str] | None) -> list[Sample]:

@@ -7,6 +7,7 @@ import copy
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ class State:
     model: CSRNet
     average: CSRNet  # exponential moving average of the weights: what is validated and kept
     optimiser: torch.optim.AdamW
+    frontend: str  # where the front end came from
     step: int = 0
     best: float = math.inf
 
@@ -60,10 +62,11 @@ def new_state(recipe: Recipe, vgg: str, device: torch.device) -> State:
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     load_vgg16_frontend(model, vgg)
-    return _state(recipe, model, device)
+    name = "torchvision's IMAGENET1K_V1" if vgg == "torchvision" else Path(vgg).name
+    return _state(recipe, model, name, device)
 
 
-def _state(recipe: Recipe, model: CSRNet, device: torch.device) -> State:
+def _state(recipe: Recipe, model: CSRNet, frontend: str, device: torch.device) -> State:
     model.frontend[: recipe.frozen_layers].requires_grad_(False)
     # Without fast bf16, oneDNN's weight gradients are quicker on planar tensors; a frozen front
     # end has no gradients and is quickest with channels last.
@@ -84,7 +87,7 @@ def _state(recipe: Recipe, model: CSRNet, device: torch.device) -> State:
     )
     for group in optimiser.param_groups:
         group["full_lr"] = group["lr"]
-    return State(model, copy.deepcopy(model).requires_grad_(False), optimiser)
+    return State(model, copy.deepcopy(model).requires_grad_(False), optimiser, frontend)
 
 
 def _precision(device: torch.device) -> torch.dtype:
@@ -161,7 +164,7 @@ def train_step(state: State, recipe: Recipe, examples: Sequence[Example]) -> tup
     return loss.detach(), pyramid_loss(torch.zeros_like(target), target)
 
 
-def validate(model: CSRNet, examples: Sequence[Example], device: torch.device) -> dict[str, float]:
+def validate(model: CSRNet, examples: Sequence[Example], device: torch.device) -> dict[str, Any]:
     """Errors of the counts against the numbers of annotated points, as a user would count."""
     counter = CrowdCounter(copy.deepcopy(model), device)
     counts = [
@@ -181,6 +184,7 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
                 "model": state.model.state_dict(),
                 "average": state.average.state_dict(),
                 "optimiser": state.optimiser.state_dict(),
+                "frontend": state.frontend,
                 "step": state.step,
                 "best": state.best,
             },
@@ -195,16 +199,21 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
     """The state of a run, to go on under the same recipe (its length may differ).
 
     Raises:
-        TrainingError: if there is no such checkpoint, or it was made by another recipe.
+        TrainingError: if there is no such checkpoint, it is damaged, or another recipe made it.
     """
     if not path.is_file():
         raise TrainingError(f"there is no checkpoint {path} to go on from")
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        before, frontend = saved["recipe"], saved["frontend"]
+    except Exception as error:  # torch raises many kinds on damaged or foreign files
+        raise TrainingError(f"{path} is no checkpoint of train.fit, or a damaged one") from error
     now = recipe.to_dict()
-    changed = [key for key in now if key not in FREE_TO_CHANGE and now[key] != saved["recipe"][key]]
+    changed = [key for key in now if key not in FREE_TO_CHANGE and now[key] != before.get(key)]
     if changed:
         raise TrainingError(f"{path} was made with another {', '.join(changed)}")
-    state = _state(recipe, CSRNet(recipe.variant, density_scale=recipe.density_scale), device)
+    blank = CSRNet(recipe.variant, density_scale=recipe.density_scale)
+    state = _state(recipe, blank, frontend, device)
     state.model.load_state_dict(saved["model"])
     state.average.load_state_dict(saved["average"])
     state.optimiser.load_state_dict(saved["optimiser"])
@@ -212,12 +221,22 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
     return state
 
 
-def save_model(state: State, recipe: Recipe, errors: dict[str, float], out: Path) -> None:
+def save_model(state: State, recipe: Recipe, errors: dict[str, Any], out: Path) -> None:
     """The averaged weights as a model folder in float16, with their training record."""
     model = copy.deepcopy(state.average).half()
-    model.training_record = {**recipe.to_dict(), "step": state.step}
+    loss = "Huber loss of head counts in cells and in blocks of 2x2, 4x4 and 8x8 cells"
+    where = {"step": state.step, "frontend": state.frontend, "loss": loss}
+    model.training_record = {**recipe.to_dict(), **where}
     model.metrics = {"validation": errors}
-    model.save_pretrained(out)
+    # Whole before it takes the name: save_pretrained keeps an old card, and may be interrupted.
+    partial, old = out.with_name(out.name + ".partial"), out.with_name(out.name + ".old")
+    for folder in (partial, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(partial)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def fit(
@@ -239,7 +258,11 @@ def fit(
     device = device or pick_device("auto")
     torch.set_flush_denormal(True)  # denormal gradients are slow on CPUs
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
+    if strangers := sorted(set(recipe.train_only) - {example.name for example in examples}):
+        raise TrainingError(f"train_only names images that are not there: {', '.join(strangers)}")
     state = load_checkpoint(resume, recipe, device) if resume else new_state(recipe, vgg, device)
+    if state.step >= recipe.steps:
+        raise TrainingError(f"step {state.step} of {recipe.steps} is done; give more with --steps")
     out.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=recipe.steps, initial=state.step, desc="train", unit="step")
     start, losses = time.time(), []
@@ -255,7 +278,7 @@ def fit(
             bar.update()
             if state.step % 20 == 0:
                 loss, empty = (float(torch.stack(column).mean()) for column in zip(*losses))
-                bar.set_postfix(loss=f"{loss:.1f}", of_empty=f"{loss / empty:.2f}")
+                bar.set_postfix(loss=f"{loss:.1f}", of_empty=f"{loss / max(empty, 1e-9):.2f}")
                 seconds = time.time() - start
                 note(loss=loss, empty=empty, rate=rate(recipe, state.step), seconds=seconds)
                 losses.clear()
@@ -294,16 +317,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     last = options.out / "last.pt"
-    if options.resume is None and last.exists():
-        parser.error(f"{options.out} holds a run; go on with --resume, or give another --out")
     resume = None if options.resume is None else Path(options.resume or last)
+    if last.exists() and (resume is None or resume.resolve() != last.resolve()):
+        parser.error(f"{options.out} holds a run; go on with --resume, or give another --out")
     try:
         recipe = read_recipe(options.recipe, steps=options.steps)
         examples = load_prepared(options.data, recipe.exclude)
         best = fit(recipe, examples, options.out, options.vgg, pick_device(options.device), resume)
-    except (RecipeError, DatasetError, ModelError, TrainingError, ValueError) as error:
+    except (RecipeError, DatasetError, ModelError, TrainingError, ValueError, OSError) as error:
         print(f"fit: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"fit: stopped; --resume goes on from the last checkpoint in {options.out}")
+        return 130
     print(f"best validation MAE {best:.1f}; the model is in {options.out / 'best'}")
     return 0
 

@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--sigma must be positive")
     try:
         done = prepare(read_shanghaitech(options.data, options.split), options.out, options.sigma)
-    except DatasetError as error:
+    except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 1
     print("{images} images, {heads} heads ({dropped} outside the frame dropped)".format(**done))

@@ -1,4 +1,4 @@
-"""Training recipes: TOML files with every choice that a run depends on."""
+"""Training recipes: TOML files with the numbers that a run depends on."""
 
 from __future__ import annotations
 
@@ -74,6 +74,12 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
         if type(entries[key]).__name__ != kind:
             raise RecipeError(f"The recipe {path}: {key} must be of type {kind}.")
     recipe = Recipe(**entries)
-    if recipe.crop % 8 or min(recipe.steps, recipe.batch, recipe.crop, recipe.validate_every) < 1:
-        raise RecipeError(f"The recipe {path}: steps, batch, validate_every from 1, crop in 8s.")
+    if recipe.crop % 8 or recipe.crop < 64:
+        raise RecipeError(f"The recipe {path}: crop must be a multiple of 8, at least 64.")
+    if min(recipe.steps, recipe.batch, recipe.validate_every) < 1:
+        raise RecipeError(f"The recipe {path}: steps, batch and validate_every count from 1.")
+    for key, pair in (("scale", recipe.scale), ("sigma", recipe.sigma)):
+        numbers = all(isinstance(value, (int, float)) for value in pair)
+        if len(pair) != 2 or not numbers or not 0 < pair[0] <= pair[1]:
+            raise RecipeError(f"The recipe {path}: {key} must be two numbers, 0 < least <= most.")
     return recipe
