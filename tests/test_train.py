@@ -189,16 +189,30 @@ def test_the_loss_is_zero_for_the_target_and_grows_with_the_error() -> None:
 
 
 def test_the_loss_is_that_of_its_definition() -> None:
-    predicted, target = torch.rand(2, 1, 16, 8) * 3, torch.rand(2, 1, 16, 8)
+    predicted, target = torch.rand(2, 1, 16, 8) * 3 - 0.2, torch.rand(2, 1, 16, 8)
     total = 0.0
     for side in (1, 2, 4, 8):
         for crop in range(2):
             for i in range(0, 16, side):
                 for j in range(0, 8, side):
                     block = (crop, 0, slice(i, i + side), slice(j, j + side))
-                    error = abs((predicted[block] - target[block]).sum().item())
-                    total += error**2 / 2 if error < 1 else error - 0.5
-    assert pyramid_loss(predicted, target).item() == pytest.approx(total / 4 / 2, rel=1e-5)
+                    count = predicted[block].sum().item()
+                    error = count - target[block].sum().item()
+                    total += error**2 / (2 * (max(count, 0) + 1))
+    assert pyramid_loss(predicted, target).item() == pytest.approx(total / 4 / 2, rel=1e-4)
+
+
+def test_the_gradients_of_the_loss_vanish_at_the_mean_of_skewed_counts() -> None:
+    target = torch.tensor([0.0] * 9 + [10.0]).view(10, 1, 1, 1).expand(10, 1, 8, 8)
+    gradients = []
+    for level in (0.9, 1.0, 1.1):
+        predicted = torch.full((10, 1, 8, 8), level, requires_grad=True)
+        pyramid_loss(predicted, target).backward()  # type: ignore[no-untyped-call]
+        assert predicted.grad is not None
+        gradients.append(predicted.grad.sum().item())
+    assert gradients[0] < -1e-3
+    assert gradients[1] == pytest.approx(0, abs=1e-5)
+    assert gradients[2] > 1e-3
 
 
 # recipes

@@ -27,7 +27,7 @@ from csrnet_hub.metrics import counting_errors
 from csrnet_hub.model import CSRNet, ModelError, load_vgg16_frontend
 
 from .data import Augmentation, Example, load_prepared, random_crop, split
-from .loss import pyramid_loss
+from .loss import LOSS, pyramid_loss
 from .recipe import Recipe, RecipeError, read_recipe
 
 SAVE_EVERY = 100  # steps
@@ -224,8 +224,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
 def save_model(state: State, recipe: Recipe, errors: dict[str, Any], out: Path) -> None:
     """The averaged weights as a model folder in float16, with their training record."""
     model = copy.deepcopy(state.average).half()
-    loss = "Huber loss of head counts in cells and in blocks of 2x2, 4x4 and 8x8 cells"
-    where = {"step": state.step, "frontend": state.frontend, "loss": loss}
+    where = {"step": state.step, "frontend": state.frontend, "loss": LOSS}
     model.training_record = {**recipe.to_dict(), **where}
     model.metrics = {"validation": errors}
     # Whole before it takes the name: save_pretrained keeps an old card, and may be interrupted.
