@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,13 @@ from safetensors import safe_open
 from csrnet_hub import CrowdCounter
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).parents[1]
-if (ROOT / "pyproject.toml").exists():
-    try:
-        import tomllib
-    except ImportError:
-        import tomli as tomllib
-    PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture(scope="module")

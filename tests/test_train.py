@@ -417,6 +417,19 @@ def test_a_checkpoint_of_another_recipe_is_refused(
             fit.load_checkpoint(tmp_path / name, recipe, cpu)
 
 
+def test_a_run_that_changed_its_loss_on_the_way_says_so(
+    recipe: Recipe, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = torch.device("cpu")
+    state = fit.new_state(recipe, str(vgg), cpu)
+    state.step = 3
+    fit.save_checkpoint(state, recipe, tmp_path / "last.pt")
+    assert fit.load_checkpoint(tmp_path / "last.pt", recipe, cpu).loss == fit.LOSS
+    monkeypatch.setattr(fit, "LOSS", "another loss")
+    later = fit.load_checkpoint(tmp_path / "last.pt", recipe, cpu)
+    assert later.loss == f"{state.loss} up to step 3; then another loss"
+
+
 def test_a_finished_run_is_not_run_again(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ class State:
     average: CSRNet  # exponential moving average of the weights: what is validated and kept
     optimiser: torch.optim.AdamW
     frontend: str  # where the front end came from
+    loss: str = LOSS  # all that the run was trained with, should the code have changed on the way
     step: int = 0
     best: float = math.inf
 
@@ -137,7 +138,7 @@ def batch_at(
 
 
 def train_step(state: State, recipe: Recipe, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser; returns the loss in heads, and that of an empty map beside it."""
+    """One step of the optimiser; returns the loss, and that of an empty map beside it."""
     model, device = state.model, next(state.model.parameters()).device
     pixels, target = batch_at(state.step, recipe, examples, model)
     for group in state.optimiser.param_groups:
@@ -185,6 +186,7 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
                 "average": state.average.state_dict(),
                 "optimiser": state.optimiser.state_dict(),
                 "frontend": state.frontend,
+                "loss": state.loss,
                 "step": state.step,
                 "best": state.best,
             },
@@ -205,7 +207,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
         raise TrainingError(f"there is no checkpoint {path} to go on from")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        before, frontend = saved["recipe"], saved["frontend"]
+        before, frontend, loss = saved["recipe"], saved["frontend"], saved["loss"]
     except Exception as error:  # torch raises many kinds on damaged or foreign files
         raise TrainingError(f"{path} is no checkpoint of train.fit, or a damaged one") from error
     now = recipe.to_dict()
@@ -218,13 +220,14 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
     state.average.load_state_dict(saved["average"])
     state.optimiser.load_state_dict(saved["optimiser"])
     state.step, state.best = saved["step"], saved["best"]
+    state.loss = loss if loss.endswith(LOSS) else f"{loss} up to step {state.step}; then {LOSS}"
     return state
 
 
 def save_model(state: State, recipe: Recipe, errors: dict[str, Any], out: Path) -> None:
     """The averaged weights as a model folder in float16, with their training record."""
     model = copy.deepcopy(state.average).half()
-    where = {"step": state.step, "frontend": state.frontend, "loss": LOSS}
+    where = {"step": state.step, "frontend": state.frontend, "loss": state.loss}
     model.training_record = {**recipe.to_dict(), **where}
     model.metrics = {"validation": errors}
     # Whole before it takes the name: save_pretrained keeps an old card, and may be interrupted.
