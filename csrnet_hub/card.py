@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .resources import resource
 
 if TYPE_CHECKING:
     from .model import CSRNet
 
-COLUMNS = {"images": "d", "mae": ".1f", "rmse": ".1f", "nae": ".3f", "bias": "+.1f"}
+CARD_NAME = "README.md"
+PLACEHOLDER = "org/name-of-this-repository"  # in the card's code, until train.push knows better
+COLUMNS = {"images": ".0f", "mae": ".1f", "rmse": ".1f", "nae": ".3f", "bias": "+.1f"}
+MEASURES = {
+    "mae": "mean absolute error (heads)",
+    "rmse": "root mean squared error (heads)",
+    "nae": "mean of error over number of heads",
+}
 TAGS = ["crowd-counting", "density-estimation", "csrnet", "model_hub_mixin"]
+# What train.fit records: a record with less is somebody's own, and its recipe is not told.
+RECIPE = {"steps", "batch", "crop", "scale", "sigma", "step", "loss", "validation", "seed"}
 
 
 def model_card(model: CSRNet) -> ModelCard:
-    """The card of a model, for ``save_pretrained`` and ``push_to_hub``.
+    """The card of a model, for ``save_pretrained`` and ``push_to_hub``."""
+    return ModelCard(card_of(model.config()))
+
+
+def card_of(config: Mapping[str, Any]) -> str:
+    """The text of the card for the content of a config.json.
 
     No pipeline tag: the Hub has none for counting. The licence is not named in the metadata, since
     weights inherit the terms of the pictures that they were trained on; the text says so.
@@ -24,26 +41,95 @@ def model_card(model: CSRNet) -> ModelCard:
     template = resource("model_card.md")
     if template is None:
         raise FileNotFoundError("model_card.md is missing from this installation of csrnet-hub")
-    data = ModelCardData(library_name="csrnet-hub", tags=TAGS)
-    card: ModelCard = ModelCard.from_template(
+    record, metrics = _dict(config.get("training_record")), _dict(config.get("metrics"))
+    name = str(record.get("name") or "CSRNet")
+    index = list(_eval_results(metrics, name))
+    data = ModelCardData(
+        library_name="csrnet-hub",
+        tags=TAGS,
+        model_name=name if index else None,
+        eval_results=index or None,
+    )
+    starts = list(_starts(record))
+    card = ModelCard.from_template(
         data,
         template_str=template.read_text(encoding="utf-8"),
-        variant=model.variant,
-        density_scale=model.density_scale,
-        record=model.training_record or {},
-        results=_results(model.metrics or {}),
+        placeholder=PLACEHOLDER,
+        variant=config["variant"],
+        density_scale=config.get("density_scale", 1.0),
+        record=record,
+        trained=record.keys() >= RECIPE,
+        starts=starts,
+        frontend=(starts[-1] if starts else record).get("frontend"),
+        results=_results(metrics),
+        interval=_dict(config.get("interval")),
     )
-    return card
+    return str(card)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _starts(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The models that a run started from: the one it names, the one that that one names..."""
+    while isinstance(init := record.get("init"), dict):
+        yield init
+        record = init
+
+
+def _measured(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    # Only what the table has columns for; a user's own figures stay in config.json.
+    for split, errors in metrics.items():
+        if isinstance(errors, dict) and "mae" in errors:
+            yield split, errors
 
 
 def _results(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    # Only what the table has columns for; a user's own figures stay in config.json.
     return [
-        {"split": split, **{key: _figure(errors.get(key), form) for key, form in COLUMNS.items()}}
-        for split, errors in metrics.items()
-        if isinstance(errors, dict) and "mae" in errors
+        {
+            "split": split,
+            "dataset": errors.get("dataset"),
+            "coverage": _figure(errors.get("interval_coverage"), ".0%"),
+            **_figures(errors),
+            "ranges": [
+                {"people": people, **_figures(_dict(part))}
+                for people, part in _dict(errors.get("ranges")).items()
+            ],
+        }
+        for split, errors in _measured(metrics)
     ]
 
 
+def _figures(errors: dict[str, Any]) -> dict[str, str]:
+    figures = {key: _figure(errors.get(key), form) for key, form in COLUMNS.items()}
+    ends = errors.get("mae_interval")
+    if isinstance(ends, list) and len(ends) == 2:
+        figures["mae"] += " ({} to {})".format(*(_figure(end, COLUMNS["mae"]) for end in ends))
+    return figures
+
+
 def _figure(value: Any, form: str) -> str:
-    return format(value, form) if isinstance(value, (int, float)) else "–"
+    return format(value, form) if _is_number(value) else "–"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _eval_results(metrics: dict[str, Any], name: str) -> Iterator[EvalResult]:
+    """What the Hub reads as ``model-index``."""
+    for split, errors in _measured(metrics):
+        dataset = str(errors.get("dataset") or f"pictures of {name}")
+        for measure, meaning in MEASURES.items():
+            if _is_number(errors.get(measure)):
+                yield EvalResult(
+                    task_type="crowd-counting",
+                    task_name="Crowd counting",
+                    dataset_type=re.sub(r"\W+", "-", dataset).strip("-").lower(),
+                    dataset_name=dataset,
+                    dataset_split=split,
+                    metric_type=measure,
+                    metric_name=meaning,
+                    metric_value=round(float(errors[measure]), 3),
+                )

@@ -1,4 +1,5 @@
-"""The command line: csrnet count PATHS..., csrnet convert OLD NEW_FOLDER."""
+"""The command line: csrnet count PATHS..., csrnet convert OLD NEW_FOLDER, csrnet data check,
+csrnet export MODEL OUT."""
 
 from __future__ import annotations
 
@@ -18,11 +19,22 @@ from tqdm import tqdm
 from . import __version__
 from .counting import DTYPES, CountResult, CrowdCounter
 from .images import ImageError
-from .model import DILATIONS, ModelError
+from .model import DILATIONS, CSRNet, ModelError
 from .resources import DEFAULT_MODEL, resource
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
-COLUMNS = ["image", "count", "width", "height", "model", "seconds", "device", "error"]
+COLUMNS = [
+    "image",
+    "count",
+    "low",
+    "high",
+    "width",
+    "height",
+    "model",
+    "seconds",
+    "device",
+    "error",
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +79,31 @@ def _parser() -> argparse.ArgumentParser:
         "--density-scale", type=float, default=1.0, help="output per head and cell, if not 1"
     )
     convert.set_defaults(run=_convert)
+
+    export = commands.add_parser("export", help="write a model for ONNX Runtime or OpenVINO")
+    export.add_argument("model", help="Hub id or folder")
+    export.add_argument("out", type=Path, metavar="OUT", help="OUT.onnx, or OUT.xml for OpenVINO")
+    export.set_defaults(run=_export)
+
+    data = commands.add_parser("data", help="look at annotated photographs")
+    checks = data.add_subparsers(required=True, metavar="COMMAND")
+    check = checks.add_parser("check", help="say what a data set holds and what is wrong with it")
+    check.add_argument("folder", type=Path, help="folder of a data set, or an annotation file")
+    check.add_argument("--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)")
+    check.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    check.add_argument("--plot", type=Path, metavar="PNG", help="draw sizes and counts to a file")
+    check.set_defaults(run=_data_check)
     return parser
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from .datasets.check import as_text, check, save_histograms
+
+    report = check(options.folder, options.format)
+    print(json.dumps(report) if options.json else as_text(report))
+    if options.plot:
+        save_histograms(report, options.plot)
+    return 1 if report["findings"] else 0
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -75,6 +111,14 @@ def _convert(options: argparse.Namespace) -> int:
 
     convert(options.old, options.new_folder, options.variant, options.density_scale)
     print(f"{options.new_folder} is ready: csrnet count PHOTO --model {options.new_folder}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from .export import export
+
+    theirs, ours = export(CSRNet.from_pretrained(options.model), options.out)
+    print(f"{options.out} is ready: {theirs:.3f} heads in a drawn picture, torch says {ours:.3f}")
     return 0
 
 
@@ -103,7 +147,7 @@ def _count(options: argparse.Namespace) -> int:
                 if options.save_maps:
                     save_map(options.save_maps / _unused(path.stem, names), path, result)
                 if not options.json:
-                    tqdm.write(f"{path}: {result.count:.1f}", file=sys.stdout)
+                    tqdm.write(f"{path}: {result.count:.1f}{margin(result)}", file=sys.stdout)
             if options.json:
                 tqdm.write(json.dumps(line), file=sys.stdout)
                 sys.stdout.flush()
@@ -131,7 +175,9 @@ def _open_csv(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
     writer.writeheader()
 
     def write(line: dict[str, Any]) -> None:
-        writer.writerow(line)
+        cells = {key: value for key, value in line.items() if key != "interval"}
+        low, high = line.get("interval") or ("", "")
+        writer.writerow({**cells, "low": low, "high": high})
         file.flush()
 
     return write
@@ -168,6 +214,14 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
+def margin(result: CountResult) -> str:
+    """The prediction interval in words, or nothing where the model has none."""
+    if result.interval is None or result.level is None:
+        return ""
+    low, high = result.interval
+    return f" ({result.level:.0%} interval {low:.0f} to {high:.0f})"
+
+
 def row(path: Path, result: CountResult) -> dict[str, Any]:
     """One line of ``--json`` and ``--csv``."""
     return {
@@ -178,6 +232,7 @@ def row(path: Path, result: CountResult) -> dict[str, Any]:
         "model": result.model,
         "seconds": round(result.seconds, 4),
         "device": result.device,
+        "interval": [round(end, 3) for end in result.interval] if result.interval else None,
     }
 
 

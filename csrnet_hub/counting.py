@@ -38,6 +38,9 @@ class CountResult:
         model: name of the model, for display.
         device, dtype: where and in what precision the network ran.
         tiles: number of pieces in which the picture went through.
+        interval: lower and upper end, in heads, of what the number of people lies in with the
+            probability ``level``; None for a model without calibration.
+        level: of the interval.
     """
 
     count: float
@@ -49,6 +52,8 @@ class CountResult:
     device: str
     dtype: str
     tiles: int
+    interval: tuple[float, float] | None = None
+    level: float | None = None
 
 
 class CrowdCounter:
@@ -121,8 +126,10 @@ class CrowdCounter:
         pixels = load_image(image, max_pixels=self.max_pixels)  # (H, W, 3) uint8
         height, width = pixels.shape[:2]
         density, device, tiles = self._density(pixels, progress)
+        count = float(density.sum(dtype=np.float64))
+        margin = self.model.interval
         return CountResult(
-            count=float(density.sum(dtype=np.float64)),
+            count=count,
             density=density,
             width=width,
             height=height,
@@ -131,6 +138,8 @@ class CrowdCounter:
             device=device.type,
             dtype=str(self.dtype).removeprefix("torch."),
             tiles=tiles,
+            interval=margin.around(count) if margin else None,
+            level=margin.level if margin else None,
         )
 
     def _density(

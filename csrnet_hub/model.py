@@ -6,19 +6,19 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from . import winograd
+from .hub import explain
+from .intervals import PredictionInterval
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -42,6 +42,18 @@ class ModelError(RuntimeError):
     """A model folder, Hub repository or weights file that cannot be used; says what is wrong."""
 
 
+class Conv3x3(nn.Conv2d):
+    """A convolution that keeps the size; in training, Winograd's algorithm where that is faster."""
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.bias is not None and winograd.pays(x, self.weight):
+            return winograd.conv2d(x, self.weight, self.bias, int(self.dilation[0]))
+        return super().forward(x)
+
+
 def _layers(
     in_channels: int, widths: Sequence[int | str], dilations: Sequence[int]
 ) -> nn.Sequential:
@@ -50,7 +62,7 @@ def _layers(
         if isinstance(width, str):
             layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
             continue
-        layers.append(nn.Conv2d(in_channels, width, 3, padding=dilation, dilation=dilation))
+        layers.append(Conv3x3(in_channels, width, dilation))
         layers.append(nn.ReLU(inplace=True))
         in_channels = width
     return nn.Sequential(*layers)
@@ -69,6 +81,7 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         density_scale: ``forward`` gives heads per cell times this factor.
         training_record: how the weights came to be; travels in config.json.
         metrics: error figures by data set; travels in config.json.
+        interval: entries of a :class:`PredictionInterval`; travels in config.json.
 
     Raises:
         ModelError: for an unknown variant, or a mean, std or scale that is not usable.
@@ -82,6 +95,7 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         density_scale: float = 1.0,
         training_record: dict[str, Any] | None = None,
         metrics: dict[str, Any] | None = None,
+        interval: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if variant not in DILATIONS:
@@ -96,6 +110,10 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             raise ModelError("mean and std need three numbers each; std and density_scale above 0.")
         self.training_record = training_record
         self.metrics = metrics
+        try:
+            self.interval = PredictionInterval(**interval) if interval else None
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"interval is not usable: {error}.") from error
         self.frontend = _layers(3, FRONTEND, [1] * len(FRONTEND))
         self.backend = _layers(512, BACKEND, DILATIONS[variant])
         self.output_layer = nn.Conv2d(64, 1, 1)
@@ -123,6 +141,7 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             "density_scale": self.density_scale,
             "training_record": self.training_record,
             "metrics": self.metrics,
+            "interval": asdict(self.interval) if self.interval else None,
         }
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -163,8 +182,23 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             "local_files_only": local_files_only,
             "token": token,
         }
-        config_file = _find(pretrained_model_name_or_path, CONFIG_NAME, options)
-        weights_file = _find(pretrained_model_name_or_path, WEIGHTS_NAME, options)
+        source = pretrained_model_name_or_path
+        config_file = _find(source, CONFIG_NAME, options)
+        if Path(source).is_dir():
+            return cls._from_files(config_file, _find(source, WEIGHTS_NAME, options))
+        # Weights of the same commit, whatever is pushed meanwhile: the cache's folder has its name.
+        options["revision"] = config_file.parent.name
+        weights_file = _find(source, WEIGHTS_NAME, options)
+        try:
+            return cls._from_files(config_file, weights_file)
+        except ModelError as error:
+            raise ModelError(
+                f"The Hub repository {source} gave no usable CSRNet: {error} Load it again with "
+                "force_download=True; if that does not help, its owner has to publish it again."
+            ) from error
+
+    @classmethod
+    def _from_files(cls, config_file: Path, weights_file: Path) -> CSRNet:
         try:
             model = cls(**_read_config(config_file))
         except (TypeError, ValueError) as error:
@@ -204,19 +238,8 @@ def _find(source: str | Path, name: str, options: dict[str, Any]) -> Path:
         raise ModelError(f"There is no model folder {folder}.")
     try:
         return Path(hf_hub_download(str(source), name, **options))
-    except LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"{source} is no folder here; as a Hub repository it is not in the cache, and the Hub "
-            "cannot be reached."
-        ) from error
-    except EntryNotFoundError as error:
-        raise ModelError(f"The Hub repository {source} has no {name}.") from error
-    except HFValidationError as error:
-        raise ModelError(
-            f"{str(source)!r} is neither a folder nor a Hub repository id such as org/name."
-        ) from error
     except Exception as error:  # the client lets many kinds of its transport's errors through
-        raise ModelError(f"{source} could not be fetched from the Hub: {error}") from error
+        raise ModelError(explain(error, str(source), name, options["revision"])) from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -224,7 +247,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{path.name} is not valid JSON: {error}.") from error
-    known = {"variant", "mean", "std", "density_scale", "training_record", "metrics"}
+    known = {"variant", "mean", "std", "density_scale", "training_record", "metrics", "interval"}
     if not isinstance(config, dict) or "variant" not in config:
         raise ModelError(f"{path.name} is not a CSRNet configuration: it names no variant.")
     if unknown := sorted(set(config) - known):

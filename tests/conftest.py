@@ -15,6 +15,8 @@ from PIL import Image
 
 from csrnet_hub import CSRNet
 
+from .hub_client import hub, hub_home, offline, online  # noqa: F401  (fixtures)
+
 
 @pytest.fixture(scope="session")
 def model() -> CSRNet:

@@ -5,22 +5,60 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from csrnet_hub.counting import CrowdCounter
-from csrnet_hub.datasets import DatasetError, Sample, read_shanghaitech
+from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
+from csrnet_hub.density import density_map, heads_in_frame
 from csrnet_hub.images import ImageError
-from csrnet_hub.metrics import counting_errors
+from csrnet_hub.metrics import (
+    CELL,
+    counting_errors,
+    errors_by_range,
+    game,
+    mae_interval,
+    map_likeness,
+)
 from csrnet_hub.model import ModelError
 
+from .report import WORST, Worst, write_report
 
-def evaluate(counter: CrowdCounter, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """One row a photograph: ``image``, ``heads`` (annotated points), ``count``, ``error``.
+LEVELS = (1, 2, 3)  # of GAME; level 0 is the counting error
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """That PSNR and SSIM are wanted, of maps with this kernel width (None: geometry-adaptive)."""
+
+    sigma: float | None = None
+
+
+def evaluate(
+    counter: CrowdCounter,
+    samples: Sequence[Sample],
+    likeness: Likeness | None = None,
+    bad: list[DatasetError] | None = None,
+    worst: list[Worst] | None = None,
+) -> list[Row]:
+    """One row a photograph: ``image``, ``heads`` (annotated points), ``count``, ``error``,
+    ``game1`` to ``game3``; ``low`` and ``high`` where the model gives an interval; ``psnr`` (None
+    for equal maps) and ``ssim`` (None for tiny pictures) if asked for.
+
+    With a region of interest only what lies inside it counts, of heads and of the map.
+
+    Args:
+        bad: a list that takes what cannot be read, while the others are counted; None: raise.
+        worst: a list that is filled with the photographs of the largest errors and their maps.
 
     Raises:
         DatasetError: naming the photograph that cannot be read.
@@ -28,52 +66,159 @@ def evaluate(counter: CrowdCounter, samples: Sequence[Sample]) -> list[dict[str,
     rows = []
     for sample in tqdm(samples, "evaluate", unit="image"):
         try:
-            count = counter.count(sample.path).count
-        except ImageError as error:
-            raise DatasetError(f"{sample.path}: {error}") from error
-        heads = len(sample.heads)
-        rows.append({"image": sample.name, "heads": heads, "count": count, "error": count - heads})
+            row, density = _evaluate_one(counter, sample, likeness)
+        except (ImageError, DatasetError) as error:
+            named = DatasetError(f"{sample.path}: {error}")
+            if bad is None:
+                raise named from error
+            bad.append(named)
+            continue
+        rows.append(row)
+        if worst is not None:
+            worst.append(Worst(row, sample.path, density))
+            worst.sort(key=lambda one: -abs(one.row["error"]))
+            del worst[WORST:]
     return rows
+
+
+def _evaluate_one(
+    counter: CrowdCounter, sample: Sample, likeness: Likeness | None
+) -> tuple[Row, NDArray[np.float32]]:
+    result = counter.count(sample.path)
+    size = (result.height, result.width)
+    density, count = result.density, result.count
+    heads = sample.counted(*size)
+    if sample.mask is not None:
+        density = density * mask_shares(sample.mask(*size))
+        count = float(density.sum(dtype=np.float64))
+    row: Row = {
+        "image": sample.name,
+        "heads": len(heads),
+        "count": count,
+        "error": count - len(heads),
+    }
+    row |= {f"game{level}": game(density, heads, *size, level) for level in LEVELS}
+    if result.interval is not None and sample.mask is None:
+        row["low"], row["high"] = result.interval
+    if likeness is not None:
+        row |= {"psnr": None, "ssim": None}
+        if min(size) >= 11:  # the window of SSIM
+            inside, _ = heads_in_frame(heads, *size)
+            truth = density_map(inside, *size, likeness.sigma)
+            if sample.mask is not None:
+                truth = truth * sample.mask(*size)
+            signal, row["ssim"] = map_likeness(density, truth)
+            row["psnr"] = signal if math.isfinite(signal) else None
+    return row, density
+
+
+def mask_shares(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A mask (H, W) -> (ceil(H / 8), ceil(W / 8)) share of each cell's pixels inside it."""
+    edges = [np.arange(0, side, CELL) for side in mask.shape]
+    inside = np.add.reduceat(np.add.reduceat(mask.astype(np.float32), edges[0], 0), edges[1], 1)
+    down, across = (np.minimum(CELL, side - at) for side, at in zip(mask.shape, edges))
+    shares: NDArray[np.float32] = (inside / np.outer(down, across)).astype(np.float32)
+    return shares
+
+
+def summary(rows: Sequence[Row], samples: Sequence[Sample] = ()) -> dict[str, Any]:
+    """The figures of the rows: those of `counting_errors`; ``mae_interval`` (95 %, bootstrap);
+    ``ranges`` of the number of heads; ``game`` by level; ``psnr``, ``ssim``, and
+    ``interval_coverage`` (share of intervals that hold the heads) and ``interval_width`` (mean of
+    width / count, of counts over 1) where rows have them; ``groups`` where samples have them."""
+    counts, heads = ([row[key] for row in rows] for key in ("count", "heads"))
+    errors: dict[str, Any] = dict(counting_errors(counts, heads))
+    errors["mae_interval"] = mae_interval(counts, heads)
+    errors["game"] = {"0": errors["mae"]}
+    errors["game"] |= {str(n): _mean([row[f"game{n}"] for row in rows]) for n in LEVELS}
+    for key in ("psnr", "ssim"):
+        if any(key in row for row in rows):
+            errors[key] = _mean([row[key] for row in rows if row[key] is not None])
+    if known := [row for row in rows if "low" in row]:
+        held = [row["low"] <= row["heads"] <= row["high"] for row in known]
+        wide = [(row["high"] - row["low"]) / row["count"] for row in known if row["count"] > 1]
+        errors["interval_coverage"], errors["interval_width"] = _mean(held), _mean(wide)
+    errors["ranges"] = errors_by_range(counts, heads)
+    group = {sample.name: sample.group for sample in samples if sample.group}
+    if group:
+        of_group: dict[str, list[Row]] = {}
+        for row in rows:
+            of_group.setdefault(group.get(row["image"], ""), []).append(row)
+        errors["groups"] = {
+            name: counting_errors([r["count"] for r in part], [r["heads"] for r in part])
+            for name, part in of_group.items()
+        }
+    return errors
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.evaluate``."""
-    parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
-    parser.add_argument("model", help="model folder or Hub id")
-    parser.add_argument("data", type=Path, help="folder of a part, such as ShanghaiTech/part_A")
-    parser.add_argument("--split", default="test", choices=["train", "test"])
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the errors")
-    parser.add_argument("--csv", type=Path, metavar="PER_IMAGE", help="write a row an image")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these images, such as IMG_1")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
+    bad: list[DatasetError] | None = [] if options.skip_bad else None
+    worst: list[Worst] | None = [] if options.report else None
     try:
-        samples = _only(read_shanghaitech(options.data, options.split), options.only)
+        if options.report and options.report.suffix.lower() not in (".html", ".md"):
+            raise ValueError(f"{options.report} must end in .html or .md")
+        split = options.split or pick_split(options.data, "test", options.format)
+        samples = _only(read_dataset(options.data, options.format, split, bad), options.only)
+        sigma = paper_sigma(options.data, options.format)
         counter = CrowdCounter.from_pretrained(options.model, options.device, options.dtype)
-        rows = evaluate(counter, samples)
+        likeness = Likeness(sigma) if options.likeness else None
+        rows = evaluate(counter, samples, likeness, bad, worst)
+        if not rows:
+            raise DatasetError("No photograph could be read.")
     except (DatasetError, ModelError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    errors = counting_errors([row["count"] for row in rows], [row["heads"] for row in rows])
-    result = {"model": counter.name, "data": options.data.name, "split": options.split, **errors}
+    result = {"model": counter.name, "data": options.data.name, "split": split}
+    result |= summary(rows, samples)
+    if bad:
+        result["skipped"] = [str(error) for error in bad]
     print(json.dumps(result))  # first: whatever happens to the files, the figures are not lost
+    for trouble in bad or ():
+        print(f"evaluate: left out: {trouble}", file=sys.stderr)
     try:
+        for path in filter(None, (options.json, options.csv, options.report)):
+            path.parent.mkdir(parents=True, exist_ok=True)
         if options.json:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         if options.csv:
-            options.csv.parent.mkdir(parents=True, exist_ok=True)
             _write_csv(options.csv, rows)
+        if options.report:
+            write_report(options.report, result, rows, worst or [])
     except OSError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
+    parser.add_argument("model", help="model folder or Hub id")
+    parser.add_argument("data", type=Path, help="folder, such as ShanghaiTech/part_A (or a file)")
+    parser.add_argument(
+        "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)"
+    )
+    parser.add_argument("--split", help="test if not given, or all where nothing is split")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the errors")
+    parser.add_argument("--csv", type=Path, metavar="PER_IMAGE", help="write a row an image")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page, .html or .md")
+    parser.add_argument("--likeness", action="store_true", help="PSNR and SSIM too (slower)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these images, such as IMG_1")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    return parser
+
+
+def _write_csv(path: Path, rows: Sequence[Row]) -> None:
+    columns = dict.fromkeys(key for row in rows for key in row)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)
 

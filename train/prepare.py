@@ -1,89 +1,180 @@
-"""Annotated photographs to one prepared file: python -m train.prepare PART_FOLDER OUT.h5."""
+"""Annotated photographs to one prepared file: python -m train.prepare FOLDER ... OUT.h5."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from csrnet_hub.datasets import DatasetError, Sample, read_shanghaitech
+from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.images import ImageError, load_image
 
 FORMAT = 1
+Sigma: TypeAlias = float | None
 
 
 def prepare(
-    samples: Sequence[Sample], out: Path, sigma: float | None = None, progress: bool = True
-) -> dict[str, int]:
+    samples: Sequence[Sample],
+    out: Path,
+    sigma: Sigma | Mapping[str, Sigma] = None,
+    progress: bool = True,
+    bad: list[DatasetError] | None = None,
+) -> dict[str, Any]:
     """Write pictures, heads inside the frame and their kernel widths to one HDF5 file.
 
     Layout: ``images/NAME`` (H, W, 3) uint8; ``heads/NAME`` (N, 2) float32 x, y in pixels;
     ``sigma/NAME`` (N,) float32 in pixels; the attribute ``annotated`` of heads counts all points
-    of the annotation, those outside the frame too.
+    of the annotation, those outside the frame too. Where a photograph has a region of interest,
+    ``mask/NAME`` (H, W) bool is true inside it, and heads outside it are neither kept nor counted.
 
     Args:
-        sigma: width of every kernel in pixels; None: geometry-adaptive (section 3.2 of the paper).
+        sigma: width of every kernel in pixels; None: geometry-adaptive (section 3.2 of the paper);
+            or one of these for each photograph's name.
+        bad: a list that takes the photographs that cannot be read, while the others are written;
+            None: the first one is raised.
 
     Returns:
-        Numbers of images, heads and heads dropped because they lie outside the frame.
+        Numbers of images, heads and heads dropped because they lie outside the frame, and
+        ``dropped_in``, the names of the images of those.
 
     Raises:
-        DatasetError: naming the photograph that cannot be read.
+        DatasetError: naming the photograph that cannot be read, or a name that two have.
     """
+    twice = [name for name, times in Counter(one.name for one in samples).items() if times > 1]
+    if twice:
+        raise DatasetError(f"Two photographs are named {twice[0]}; rename one, or its folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
-    heads_in_all = dropped_in_all = 0
+    done: dict[str, Any] = {"images": 0, "heads": 0, "dropped": 0, "dropped_in": []}
     try:
         with h5py.File(partial, "w") as file:
             file.attrs["format"] = FORMAT
-            file.attrs["sigma"] = "adaptive" if sigma is None else float(sigma)
             for sample in tqdm(samples, "prepare", unit="image", disable=not progress):
+                width = sigma[sample.name] if isinstance(sigma, Mapping) else sigma
                 try:
-                    pixels = load_image(sample.path)
-                except ImageError as error:
-                    raise DatasetError(f"{sample.path}: {error}") from error
-                heads, dropped = heads_in_frame(sample.heads, *pixels.shape[:2])
-                widths = adaptive_sigma(heads) if sigma is None else np.full(len(heads), sigma)
-                file[f"images/{sample.name}"] = pixels
-                file[f"heads/{sample.name}"] = heads.astype(np.float32)
-                file[f"heads/{sample.name}"].attrs["annotated"] = len(sample.heads)
-                file[f"sigma/{sample.name}"] = widths.astype(np.float32)
-                heads_in_all += len(heads)
-                dropped_in_all += dropped
+                    heads, dropped = _write(file, sample, width)
+                except DatasetError as error:
+                    if bad is None:
+                        raise
+                    bad.append(error)
+                    continue
+                done["images"] += 1
+                done["heads"] += heads
+                done["dropped"] += dropped
+                done["dropped_in"] += [sample.name] if dropped else []
+        if not done["images"]:
+            raise DatasetError("No photograph could be read; nothing was written.")
         partial.replace(out)  # a file of that name is whole, or not there
     finally:
         partial.unlink(missing_ok=True)
-    return {"images": len(samples), "heads": heads_in_all, "dropped": dropped_in_all}
+    return done
+
+
+def _write(file: h5py.File, sample: Sample, sigma: Sigma) -> tuple[int, int]:
+    try:
+        pixels = load_image(sample.path)
+    except ImageError as error:
+        raise DatasetError(f"{sample.path}: {error}") from error
+    size = pixels.shape[:2]
+    counted = sample.counted(*size)
+    heads, dropped = heads_in_frame(counted, *size)
+    widths = adaptive_sigma(heads) if sigma is None else np.full(len(heads), sigma)
+    if sample.mask is not None:
+        file.create_dataset(f"mask/{sample.name}", data=sample.mask(*size), compression="gzip")
+    file[f"images/{sample.name}"] = pixels
+    file[f"heads/{sample.name}"] = heads.astype(np.float32)
+    file[f"heads/{sample.name}"].attrs["annotated"] = len(counted)
+    file[f"sigma/{sample.name}"] = widths.astype(np.float32)
+    return len(heads), dropped
+
+
+def gather(
+    folders: Sequence[Path],
+    format: str | None = None,
+    split: str | None = None,
+    bad: list[DatasetError] | None = None,
+) -> tuple[list[Sample], dict[str, Sigma]]:
+    """The samples of several folders, and the paper's kernel width for each sample's name.
+
+    Of several folders each name is put behind its folder's: part_A-IMG_1.
+
+    Args:
+        format: of all of them; None: each one's is guessed.
+        split: None: train, or all of a folder that is not split.
+
+    Raises:
+        DatasetError: if a folder cannot be read.
+    """
+    samples, sigmas = [], {}
+    for folder in folders:
+        chosen = split or pick_split(folder, "train", format)
+        sigma = paper_sigma(folder, format)
+        for sample in read_dataset(folder, format, chosen, bad):
+            prefix = f"{folder.resolve().name}-" if len(folders) > 1 else ""
+            samples.append(replace(sample, name=prefix + sample.name))
+            sigmas[samples[-1].name] = sigma
+    return samples, sigmas
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.prepare``."""
     parser = argparse.ArgumentParser(prog="python -m train.prepare", description=__doc__)
-    parser.add_argument("data", type=Path, help="folder of a part, such as ShanghaiTech/part_A")
-    parser.add_argument("out", type=Path, help="the HDF5 file to write")
-    parser.add_argument("--split", default="train", choices=["train", "test"])
     parser.add_argument(
-        "--sigma", type=float, help="fixed kernel width in pixels (15 for part B); else adaptive"
+        "data", type=Path, nargs="+", help="folders, such as ShanghaiTech/part_A (or files)"
     )
+    parser.add_argument("out", type=Path, help="the HDF5 file to write")
+    parser.add_argument(
+        "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)"
+    )
+    parser.add_argument("--split", help="train if not given, or all where nothing is split")
+    parser.add_argument(
+        "--sigma",
+        type=_sigma,
+        default="paper",
+        help="kernel width in pixels, or adaptive; if not given, the paper's for the data set",
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
     options = parser.parse_args(argv)
+    if options.out.is_dir():
+        parser.error(f"{options.out} is a folder; give the file to write last")
     if options.out.exists() and not options.force:
         parser.error(f"{options.out} exists; give another name, or --force to replace it")
-    if options.sigma is not None and not options.sigma > 0:
-        parser.error("--sigma must be positive")
+    bad: list[DatasetError] | None = [] if options.skip_bad else None
     try:
-        done = prepare(read_shanghaitech(options.data, options.split), options.out, options.sigma)
+        samples, sigmas = gather(options.data, options.format, options.split, bad)
+        sigma = sigmas if options.sigma == "paper" else options.sigma
+        done = prepare(samples, options.out, sigma, bad=bad)
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 1
+    for trouble in bad or ():
+        print(f"prepare: left out: {trouble}", file=sys.stderr)
     print("{images} images, {heads} heads ({dropped} outside the frame dropped)".format(**done))
+    if done["dropped_in"]:
+        print(f"prepare: heads outside the frame: {', '.join(done['dropped_in'])}", file=sys.stderr)
     return 0
+
+
+def _sigma(text: str) -> float | str | None:
+    if text in ("adaptive", "paper"):
+        return None if text == "adaptive" else text
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
+    if not 0 < width < np.inf:
+        raise argparse.ArgumentTypeError("must be a positive number of pixels, or adaptive")
+    return width
 
 
 if __name__ == "__main__":

@@ -13,6 +13,15 @@ else:
     import tomli as tomllib
 
 
+CHOICES = {
+    "variant": ("A", "B", "C", "D"),
+    "crops": ("random", "quarters"),
+    "loss": ("pyramid", "euclidean"),
+    "optimiser": ("adamw", "sgd"),
+    "backend_init": ("he", "paper"),
+}
+
+
 class RecipeError(ValueError):
     """A recipe that cannot be used; names the file and the entry."""
 
@@ -30,11 +39,16 @@ class Recipe:
     train_only: list[str]
     steps: int
     batch: int
+    crops: str
     crop: int
     scale: list[float]
     sigma: list[float]
     grey: float
     light: float
+    empty: float
+    loss: str
+    optimiser: str
+    backend_init: str
     frozen_layers: int
     lr_frontend: float
     lr_backend: float
@@ -82,4 +96,9 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
         numbers = all(isinstance(value, (int, float)) for value in pair)
         if len(pair) != 2 or not numbers or not 0 < pair[0] <= pair[1]:
             raise RecipeError(f"The recipe {path}: {key} must be two numbers, 0 < least <= most.")
+    for key, choices in CHOICES.items():
+        if getattr(recipe, key) not in choices:
+            raise RecipeError(f"The recipe {path}: {key} must be one of {', '.join(choices)}.")
+    if recipe.crops == "quarters" and (recipe.batch != 1 or recipe.empty):
+        raise RecipeError(f"The recipe {path}: quarters differ in size: batch 1 and empty 0.")
     return recipe

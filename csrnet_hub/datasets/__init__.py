@@ -1,6 +1,17 @@
 """Annotated photographs from files: one module per family of formats, each yielding `Sample`."""
 
+from .registry import FORMATS, find_splits, guess_format, paper_sigma, pick_split, read_dataset
 from .sample import DatasetError, Sample
 from .shanghaitech import read_shanghaitech
 
-__all__ = ["DatasetError", "Sample", "read_shanghaitech"]
+__all__ = [
+    "FORMATS",
+    "DatasetError",
+    "Sample",
+    "find_splits",
+    "guess_format",
+    "paper_sigma",
+    "pick_split",
+    "read_dataset",
+    "read_shanghaitech",
+]

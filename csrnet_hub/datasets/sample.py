@@ -1,12 +1,18 @@
-"""What every reader yields."""
+"""What every reader yields, and the checks that every annotation goes through."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+Heads: TypeAlias = NDArray[np.float32]  # (N, 2) x and y in pixels
+Mask: TypeAlias = Callable[[int, int], NDArray[np.bool_]]  # height, width -> (H, W)
+PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
 
 
 class DatasetError(ValueError):
@@ -21,8 +27,106 @@ class Sample:
         name: unique in its split, such as IMG_12.
         path: of the photograph.
         heads: (N, 2) float32, x and y in pixels, as annotated (some may lie outside the frame).
+        mask: the region of interest, as a function of the photograph's height and width that gives
+            (H, W) bool and reads nothing before it is called; None: the whole photograph.
+        split: that it comes from, such as train.
+        group: what the data set's protocol tells apart: the fold, scene or clip.
+        subject: what the points are, people or vehicles.
     """
 
     name: str
     path: Path
-    heads: NDArray[np.float32]
+    heads: Heads
+    mask: Mask | None = None
+    split: str = ""
+    group: str = ""
+    subject: str = "people"
+
+    def counted(self, height: int, width: int) -> Heads:
+        """The heads that count: all annotated ones, or with a mask those inside it."""
+        if self.mask is None:
+            return self.heads
+        return self.heads[heads_in_mask(self.heads, self.mask(height, width))]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A photograph that a data set lists; its annotation is read when ``heads`` is called."""
+
+    name: str
+    path: Path
+    heads: Callable[[], Heads]
+    mask: Mask | None = None
+    group: str = ""
+
+
+def as_heads(points: ArrayLike, where: str | Path) -> Heads:
+    """Points of any numeric type -> (N, 2) float32; an empty array of any shape -> (0, 2).
+
+    Raises:
+        DatasetError: naming `where` (a file, and the place in it) and what is wrong.
+    """
+    try:
+        array = np.asarray(points)
+    except ValueError as error:
+        raise DatasetError(f"{where}: heads that are not all pairs of x and y.") from error
+    if array.size == 0:
+        return np.zeros((0, 2), dtype=np.float32)
+    if array.dtype.kind not in "iuf":
+        raise DatasetError(f"{where}: heads that are not numbers ({array.dtype}).")
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise DatasetError(f"{where}: heads of shape {array.shape} in place of (N, 2).")
+    heads = array.astype(np.float32)
+    if not np.isfinite(heads).all():
+        raise DatasetError(f"{where}: heads that are not finite numbers.")
+    return heads
+
+
+def heads_in_mask(heads: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which heads (N, 2) lie on a pixel that is true in a mask (H, W): (N,) bool."""
+    pixel = np.floor(np.asarray(heads, dtype=np.float64).reshape(-1, 2)).astype(np.int64)
+    height, width = mask.shape
+    inside = np.asarray(((pixel >= 0) & (pixel < (width, height))).all(axis=1))
+    inside[inside] = mask[pixel[inside, 1], pixel[inside, 0]]
+    return inside
+
+
+def polygon(vertices: NDArray[np.float32], height: int, width: int) -> NDArray[np.bool_]:
+    """The inside of a polygon (V, 2) of x, y in pixels, its edge included, as (H, W) bool."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("1", (width, height))
+    ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in vertices], fill=1, outline=1)
+    return np.array(picture, dtype=np.bool_)
+
+
+def as_mask(values: Any, height: int, width: int, where: str | Path) -> NDArray[np.bool_]:
+    """An array of zeros and others as (H, W) bool.
+
+    Raises:
+        DatasetError: naming `where`, if it is no picture of that size.
+    """
+    mask = np.asarray(values)
+    if mask.dtype.kind not in "biuf" or mask.shape != (height, width):
+        raise DatasetError(f"{where}: a mask of shape {mask.shape} for {(height, width)} pixels.")
+    return np.asarray(mask != 0)
+
+
+def photos(folder: Path) -> list[Path]:
+    """The pictures in a folder, in the order of the numbers in their names.
+
+    Raises:
+        DatasetError: if there is no such folder or no picture in it.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is not a folder.")
+    found = [path for path in folder.iterdir() if path.suffix.lower() in PHOTOS]
+    if not found:
+        raise DatasetError(f"{folder} holds no pictures.")
+    return sorted(found, key=numbered)
+
+
+def numbered(path: Path) -> tuple[int, str]:
+    """For sorting: the last number in a file's name, and the name."""
+    digits = "".join(c if c.isdigit() else " " for c in path.stem).split()
+    return (int(digits[-1]) if digits else 0, path.stem)

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.io import loadmat
-
-from .sample import DatasetError, Sample
+from .matlab import load_mat
+from .sample import DatasetError, Entry, Heads, Sample, as_heads, numbered
 
 SPLITS = {"train": "train_data", "test": "test_data"}
 ANNOTATIONS = ("ground-truth", "ground_truth")  # copies of the data set differ
+
+
+def splits(part: Path) -> list[str]:
+    """The splits that the folder of a part holds; none if it is no such folder."""
+    return [name for name, folder in SPLITS.items() if (part / folder / "images").is_dir()]
+
+
+def entries(part: Path, split: str) -> Iterator[Entry]:
+    """The photographs of one split, in the order of their numbers."""
+    if split not in SPLITS:
+        raise DatasetError(f"There is no split {split!r}; choose train or test.")
+    folder = part / SPLITS[split]
+    if not (folder / "images").is_dir():
+        raise DatasetError(f"{folder / 'images'} is not a folder: give the folder of a part.")
+    found = [name for name in ANNOTATIONS if (folder / name).is_dir()]
+    if not found:
+        raise DatasetError(f"{folder} has neither a folder {' nor '.join(ANNOTATIONS)}.")
+    pictures = sorted((folder / "images").glob("*.jpg"), key=numbered)
+    if not pictures:
+        raise DatasetError(f"{folder / 'images'} holds no .jpg files.")
+    for path in pictures:
+        annotation = folder / found[0] / f"GT_{path.stem}.mat"
+        yield Entry(path.stem, path, partial(read_heads, annotation))
 
 
 def read_shanghaitech(part: str | Path, split: str) -> list[Sample]:
@@ -26,50 +46,21 @@ def read_shanghaitech(part: str | Path, split: str) -> list[Sample]:
     Raises:
         DatasetError: if a folder or an annotation is missing or cannot be read.
     """
-    if split not in SPLITS:
-        raise DatasetError(f"There is no split {split!r}; choose train or test.")
-    folder = Path(part) / SPLITS[split]
-    if not (folder / "images").is_dir():
-        raise DatasetError(f"{folder / 'images'} is not a folder: give the folder of a part.")
-    found = [name for name in ANNOTATIONS if (folder / name).is_dir()]
-    if not found:
-        raise DatasetError(f"{folder} has neither a folder {' nor '.join(ANNOTATIONS)}.")
-    images = sorted((folder / "images").glob("*.jpg"), key=_number)
-    if not images:
-        raise DatasetError(f"{folder / 'images'} holds no .jpg files.")
     return [
-        Sample(path.stem, path, read_heads(folder / found[0] / f"GT_{path.stem}.mat"))
-        for path in images
+        Sample(entry.name, entry.path, entry.heads(), split=split)
+        for entry in entries(Path(part), split)
     ]
 
 
-def read_heads(path: Path) -> NDArray[np.float32]:
+def read_heads(path: Path) -> Heads:
     """The heads (N, 2) of one .mat annotation, x and y in pixels.
 
     Raises:
         DatasetError: naming the file and what is wrong with it.
     """
-    if not path.is_file():
-        raise DatasetError(f"The annotation {path} is missing.")
+    info = load_mat(path, "image_info")
     try:
-        content: dict[str, Any] = loadmat(path)
-    except Exception as error:  # scipy raises many kinds on damaged files
-        raise DatasetError(f"{path} cannot be read as a .mat file: {error}.") from error
-    if "image_info" not in content:
-        raise DatasetError(f"{path} has no entry image_info.")
-    try:
-        points = np.asarray(content["image_info"][0, 0][0, 0][0], dtype=np.float64)
-    except (IndexError, TypeError, ValueError) as error:
+        points = info[0]["location"]
+    except (IndexError, KeyError, TypeError) as error:
         raise DatasetError(f"{path}: image_info is not laid out as in ShanghaiTech.") from error
-    if points.size == 0:
-        return np.zeros((0, 2), dtype=np.float32)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise DatasetError(f"{path}: heads of shape {points.shape} in place of (N, 2).")
-    if not np.isfinite(points).all():
-        raise DatasetError(f"{path}: heads that are not finite numbers.")
-    return points.astype(np.float32)
-
-
-def _number(path: Path) -> tuple[int, str]:
-    digits = re.findall(r"\d+", path.stem)
-    return (int(digits[-1]) if digits else 0, path.stem)
+    return as_heads(points, path)

@@ -1,0 +1,237 @@
+"""What is in a folder of annotated photographs, and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..density import heads_in_frame
+from ..images import ImageError, load_image
+from .pairs import Thumbnail, same_pictures, thumbnail
+from .registry import find_format, find_splits, read_dataset
+from .sample import PHOTOS, DatasetError, Sample
+
+OWN = ("csv", "json", "coco", "via", "labelme", "cvat", "label-studio")
+FINDINGS = ("unreadable", "duplicates", "outside", "pairs")
+SHOWN = 20  # lines of each kind in the text; the JSON has all
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photograph that can be read: what was measured on it."""
+
+    sample: Sample
+    width: int
+    height: int
+    heads: int
+    duplicates: int
+    outside: int
+    file_mode: str
+    colourless: bool
+    digest: bytes
+    thumbnail: Thumbnail
+
+
+def check(folder: Path, format: str | None = None, progress: bool = True) -> dict[str, Any]:
+    """Read every annotation and every photograph of a folder and say what was found.
+
+    Returns:
+        ``format``, ``images``, ``heads``; ``splits`` with the images, heads, sizes and counts of
+        each; and lists of names or records: ``unreadable`` (file, trouble), ``duplicates`` (points
+        at exactly the place of another), ``outside`` (heads outside the frame), ``empty``
+        (nobody annotated), ``greyscale`` (files of one channel), ``colourless`` (files of three
+        equal ones), ``pairs`` (the same picture twice), ``not_annotated`` (photographs that no
+        annotation lists, for one's own formats). ``findings`` is the number of entries under
+        unreadable, duplicates, outside and pairs.
+
+    Raises:
+        DatasetError: if the folder as a whole cannot be read.
+    """
+    name, kind = find_format(folder, format)
+    bad: list[DatasetError] = []
+    samples = read_dataset(folder, name, bad=bad)
+    unreadable = [{"file": None, "trouble": str(error)} for error in bad]
+    rows = []
+    for sample in tqdm(samples, "check", unit="image", disable=None if progress else True):
+        try:
+            rows.append(_look_at(sample))
+        except (ImageError, DatasetError) as error:
+            unreadable.append({"file": _short(sample.path, folder), "trouble": str(error)})
+    report: dict[str, Any] = {
+        "folder": str(folder),
+        "format": name,
+        "subject": kind.subject,
+        "images": len(rows),
+        "heads": sum(row.heads for row in rows),
+        "splits": {
+            split: _summary([row for row in rows if row.sample.split == split])
+            for split in dict.fromkeys(row.sample.split for row in rows)
+        },
+        "splits_found": find_splits(folder, name),
+        "unreadable": unreadable,
+        "duplicates": [
+            {"image": _label(row), "points": row.duplicates} for row in rows if row.duplicates
+        ],
+        "outside": [{"image": _label(row), "heads": row.outside} for row in rows if row.outside],
+        "empty": [_label(row) for row in rows if not row.heads],
+        "greyscale": [_label(row) for row in rows if row.file_mode in ("1", "L", "LA", "I;16")],
+        "colourless": [_label(row) for row in rows if row.colourless],
+        "pairs": list(_pairs(rows, exact_only=kind.video)),
+        "not_annotated": _not_annotated(folder, samples) if name in OWN else [],
+        "sizes": [[row.width, row.height] for row in rows],
+        "counts": [row.heads for row in rows],
+    }
+    report["findings"] = sum(len(report[key]) for key in FINDINGS)
+    return report
+
+
+def _look_at(sample: Sample) -> Row:
+    pixels = load_image(sample.path)
+    height, width = pixels.shape[:2]
+    heads = sample.counted(height, width)
+    _, copies = np.unique(sample.heads, axis=0, return_counts=True)
+    with Image.open(sample.path) as image:
+        mode = image.mode
+    grey = (pixels[..., :1] == pixels[..., 1:]).all()
+    return Row(
+        sample=sample,
+        width=width,
+        height=height,
+        heads=len(heads),
+        duplicates=int(copies[copies > 1].sum()),
+        outside=heads_in_frame(sample.heads, height, width)[1],
+        file_mode=mode,
+        colourless=bool(grey) and mode not in ("1", "L", "LA", "I;16"),
+        digest=hashlib.sha256(pixels.tobytes()).digest() + height.to_bytes(4, "big"),
+        thumbnail=thumbnail(pixels),
+    )
+
+
+def _label(row: Row) -> str:
+    return f"{row.sample.split}/{row.sample.name}"
+
+
+def _short(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _summary(rows: list[Row]) -> dict[str, Any]:
+    counts = [row.heads for row in rows]
+    return {
+        "images": len(rows),
+        "heads": sum(counts),
+        "count": {"min": min(counts), "median": float(np.median(counts)), "max": max(counts)},
+        "width": [min(row.width for row in rows), max(row.width for row in rows)],
+        "height": [min(row.height for row in rows), max(row.height for row in rows)],
+    }
+
+
+def _pairs(rows: list[Row], exact_only: bool) -> Iterator[dict[str, Any]]:
+    # Neighbouring frames of a video do look alike; there only equal pixels are suspicious.
+    equal: dict[bytes, list[int]] = {}
+    for index, row in enumerate(rows):
+        equal.setdefault(row.digest, []).append(index)
+    found = {pair: 1.0 for same in equal.values() for pair in combinations(same, 2)}
+    exact = set(found)
+    if not exact_only:
+        for i, j, score in same_pictures([row.thumbnail for row in rows]):
+            found.setdefault((i, j), score)
+    for (i, j), score in sorted(found.items()):
+        yield {
+            "images": [_label(rows[i]), _label(rows[j])],
+            "equal": (i, j) in exact,
+            "likeness": score,
+            "heads": [rows[i].heads, rows[j].heads],
+            "across_splits": rows[i].sample.split != rows[j].sample.split,
+        }
+
+
+def _not_annotated(folder: Path, samples: list[Sample]) -> list[str]:
+    home = folder if folder.is_dir() else folder.parent
+    known = {sample.path.resolve() for sample in samples}
+    files = (path for path in sorted(home.rglob("*")) if path.suffix.lower() in PHOTOS)
+    return [_short(path, home) for path in files if path.resolve() not in known]
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """The report for a person, a line a fact."""
+    lines = [
+        f"{report['folder']}: {report['format']}, {report['images']:,} images, "
+        f"{report['heads']:,} {'heads' if report['subject'] == 'people' else report['subject']}"
+    ]
+    for split, part in report["splits"].items():
+        count = part["count"]
+        lines.append(
+            f"  {split}: {part['images']:,} images, {part['heads']:,} annotated "
+            f"({count['min']} to {count['max']} an image, median {count['median']:g}), "
+            f"{part['width'][0]} to {part['width'][1]} by "
+            f"{part['height'][0]} to {part['height'][1]} pixels"
+        )
+    points = sum(entry["points"] for entry in report["duplicates"])
+    outside = sum(entry["heads"] for entry in report["outside"])
+    pairs = [_pair_line(pair) for pair in report["pairs"]]
+    unreadable = [": ".join(filter(None, entry.values())) for entry in report["unreadable"]]
+    lines += _section(len(unreadable), "cannot be read", unreadable)
+    lines += _section(
+        points,
+        f"points lie exactly on another, in {len(report['duplicates'])} images",
+        [f"{entry['image']}: {entry['points']}" for entry in report["duplicates"]],
+    )
+    lines += _section(
+        outside,
+        f"heads lie outside the frame, in {len(report['outside'])} images",
+        [f"{entry['image']}: {entry['heads']}" for entry in report["outside"]],
+    )
+    lines += _section(len(pairs), "pairs show the same picture", pairs)
+    lines += _section(len(report["empty"]), "images have nobody annotated", report["empty"])
+    lines += _section(len(report["greyscale"]), "greyscale files", report["greyscale"])
+    lines += _section(
+        len(report["colourless"]), "colour files hold no colour", report["colourless"]
+    )
+    lines += _section(
+        len(report["not_annotated"]), "pictures that no annotation lists", report["not_annotated"]
+    )
+    lines.append(f"{report['findings']} findings" if report["findings"] else "nothing to mend")
+    return "\n".join(lines)
+
+
+def _pair_line(pair: dict[str, Any]) -> str:
+    what = "equal" if pair["equal"] else f"likeness {pair['likeness']:.2f}"
+    where = ", in different splits" if pair["across_splits"] else ""
+    return f"{' and '.join(pair['images'])} ({what}{where}; {pair['heads']} heads)"
+
+
+def _section(number: int, title: str, entries: list[str]) -> list[str]:
+    if not number:
+        return [f"  0 {title}"]
+    left = len(entries) - SHOWN
+    more = [f"    and {left} more (--json lists all)"] if left > 0 else []
+    return [f"  {number:,} {title}", *(f"    {entry}" for entry in entries[:SHOWN]), *more]
+
+
+def save_histograms(report: dict[str, Any], path: Path) -> None:
+    """Draw histograms of the sizes and counts of a report to a PNG file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    sizes = np.asarray(report["sizes"]).reshape(-1, 2)
+    panels = [
+        ("width in pixels", sizes[:, 0]),
+        ("height in pixels", sizes[:, 1]),
+        (f"{'heads' if report['subject'] == 'people' else report['subject']} an image",
+         np.asarray(report["counts"])),
+    ]  # fmt: skip
+    for axes, (label, values) in zip(figure.subplots(1, 3), panels):
+        axes.hist(values, bins=30)
+        axes.set_xlabel(label)
+        axes.set_ylabel("images")
+    figure.suptitle(f"{report['images']:,} images, {report['format']}")
+    figure.savefig(path, format="png", dpi=100)

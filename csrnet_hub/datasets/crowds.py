@@ -1,0 +1,66 @@
+"""JHU-CROWD++ (Sindagi et al., PAMI 2020) and NWPU-Crowd (Wang et al., PAMI 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .sample import DatasetError, Entry, Heads, as_heads, photos
+from .text import read_json, read_text, rows_of_numbers
+from .ucf import points
+
+SPLITS = ("train", "val", "test")
+
+
+def jhu_splits(folder: Path) -> list[str]:
+    """Those of train, val and test that have folders images and gt."""
+    return [s for s in SPLITS if all((folder / s / sub).is_dir() for sub in ("images", "gt"))]
+
+
+def jhu_entries(folder: Path, split: str) -> Iterator[Entry]:
+    """images/0001.jpg and gt/0001.txt, a line a head: x y width height occlusion blur, where x and
+    y are the head's centre. An empty file is a picture without people."""
+    for path in photos(folder / split / "images"):
+        label = folder / split / "gt" / f"{path.stem}.txt"
+        yield Entry(path.stem, path, partial(rows_of_numbers, label, 6))
+
+
+def nwpu_splits(folder: Path) -> list[str]:
+    """Those of train and val that have a list; the annotation of test was never published."""
+    if not any((folder / sub).is_dir() for sub in ("jsons", "mats")):
+        return []
+    return [split for split in SPLITS[:2] if (folder / f"{split}.txt").is_file()]
+
+
+def nwpu_entries(folder: Path, split: str) -> Iterator[Entry]:
+    """images/0001.jpg (or images_part1 to 5, as they are handed out), jsons/0001.json with points
+    and boxes, or mats/0001.mat with annPoints; train.txt starts each line with a number."""
+    if split not in nwpu_splits(folder):
+        raise DatasetError(f"{folder} has no annotated split {split!r}; choose train or val.")
+    homes = [folder / "images", *sorted(folder.glob("images_part*"))]
+    for line in read_text(folder / f"{split}.txt").splitlines():
+        if not line.strip():
+            continue
+        name = line.split()[0]
+        files = [home / f"{name}.jpg" for home in homes]
+        label = folder / "jsons" / f"{name}.json"
+        read = partial(_nwpu_heads, label)
+        if not label.is_file() and (folder / "mats" / f"{name}.mat").is_file():
+            read = partial(points, folder / "mats" / f"{name}.mat")
+        yield Entry(name, next((file for file in files if file.is_file()), files[0]), read)
+
+
+def _nwpu_heads(path: Path) -> Heads:
+    content = read_json(path)
+    if not isinstance(content, dict) or not {"points", "boxes"} & set(content):
+        raise DatasetError(f"{path} has neither points nor boxes.")
+    if "points" in content:
+        return as_heads(content["points"], path)
+    boxes = content["boxes"]  # left, top, right, bottom
+    if boxes and np.shape(boxes)[1:] != (4,):
+        raise DatasetError(f"{path}: boxes that are not four numbers each.")
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2)  # (N, corner, axis)
+    return as_heads(corners.mean(axis=1), path)

@@ -1,0 +1,143 @@
+"""Photographs of one's own: CSV, JSON, and the files of the common annotation tools.
+
+Each format has one function that turns a file into a list of (name of a photograph, function that
+gives its heads), so that a bad annotation of one photograph spoils no other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path, PureWindowsPath
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from .sample import PHOTOS, DatasetError, Entry, Heads
+from .text import read_json
+
+Listing: TypeAlias = list[tuple[str, Callable[[], Heads]]]
+Parse: TypeAlias = Callable[[Path], Listing]
+Accept: TypeAlias = Callable[[Path], bool]
+SPLITS = ("train", "val", "test")
+
+
+def file_splits(accept: Accept, folder: Path) -> list[str]:
+    """The splits of a folder, or of one file, in a format whose files `accept` knows."""
+    return list(_files(accept, folder))
+
+
+def file_entries(accept: Accept, parse: Parse, folder: Path, split: str) -> Iterator[Entry]:
+    """The photographs that the annotation files of a split list, in their order."""
+    files = _files(accept, folder)
+    if split not in files:
+        raise DatasetError(f"{folder} has no split {split!r}, only {', '.join(files) or 'none'}.")
+    listed = [(file, *item) for file in files[split] for item in parse(file)]
+    paths = [_photo(file.parent, name) for file, name, _ in listed]
+    stems = [path.stem for path in paths]
+    seen: dict[Path, Path] = {}
+    for (file, name, heads), path in zip(listed, paths):
+        if path in seen:
+            raise DatasetError(f"{file} has {name} twice; a photograph is annotated once.")
+        seen[path] = file
+        unique = path.stem if stems.count(path.stem) == 1 else _long_name(file.parent, path)
+        yield Entry(unique, path, heads)
+
+
+def _files(accept: Accept, folder: Path) -> dict[str, list[Path]]:
+    """The files of each split: in a folder of that name, or named after it; else of ``all``."""
+    if folder.is_file():
+        return {"all": [folder]} if accept(folder) else {}
+    here = [file for home in (folder, folder / "annotations") for file in _accepted(accept, home)]
+    if not here:
+        found = {split: _accepted(accept, folder / split) for split in SPLITS}
+        return {split: files for split, files in found.items() if files}
+    words = {file: re.findall(r"train|val|test", file.stem.lower()) for file in here}
+    if len(here) > 1 and all(len(found) == 1 for found in words.values()):
+        ordered = [split for split in SPLITS if any(words[file] == [split] for file in here)]
+        return {split: [file for file in here if words[file] == [split]] for split in ordered}
+    return {"all": here}
+
+
+def _accepted(accept: Accept, folder: Path) -> list[Path]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [file for file in files if file.is_file() and accept(file)]
+
+
+def _long_name(base: Path, path: Path) -> str:
+    # two photographs of one name: the folders tell them apart (a name may hold no slash)
+    inside = path.relative_to(base) if path.is_relative_to(base) else Path(path.parent.name, path)
+    return "-".join(part for part in (*inside.parts[:-1], inside.name) if part not in ("/", "\\"))
+
+
+def _photo(base: Path, written: str) -> Path:
+    """The photograph that a file names in its own way: a path of either system, or an upload."""
+    name = Path(*PureWindowsPath(written).parts)
+    homes = [base, base / "images", base.parent, base.parent / "images"]
+    for candidate in (Path(written), name, Path(name.name)):
+        for home in homes:
+            if (home / candidate).is_file():
+                return home / candidate
+    return base / name
+
+
+def by_suffix(suffix: str, file: Path) -> bool:
+    return file.suffix.lower() == suffix
+
+
+def json_kind(kind: str, file: Path) -> bool:
+    """Whether a JSON file is of a kind: coco, via, labelme, label-studio or json."""
+    return by_suffix(".json", file) and _kind(file, file.stat().st_mtime_ns) == kind
+
+
+@lru_cache(maxsize=4096)
+def _kind(file: Path, modified: int) -> str:
+    # What cannot be told is taken for LabelMe's where a photograph has its name, to be named.
+    unknown = "labelme" if any(file.with_suffix(end).is_file() for end in PHOTOS) else "json"
+    try:
+        content = read_json(file)
+    except DatasetError:
+        return unknown
+    if isinstance(content, list):
+        tasks = all(isinstance(item, dict) and "data" in item for item in content)
+        return "label-studio" if content and tasks else unknown
+    if not isinstance(content, dict):
+        return unknown
+    if "images" in content and "annotations" in content:
+        return "coco"
+    if "shapes" in content:
+        return "labelme"
+    values = [item for item in content.values() if isinstance(item, dict)]
+    if "_via_img_metadata" in content or any("regions" in item for item in values):
+        return "via"
+    if {"points", "human_num", "img_id"} <= set(content):
+        return ""  # one of NWPU-Crowd's
+    return unknown
+
+
+def uploaded_name(address: str, base: Path) -> str:
+    """The file behind Label Studio's address of a picture: ?d=PATH, or an upload's own name."""
+    parts = urlsplit(address)
+    path = parse_qs(parts.query).get("d", [unquote(parts.path) or address])[0]
+    name = PureWindowsPath(path).name
+    stripped = re.sub(r"^[0-9a-f]{8}-", "", name)  # what an upload is prefixed with
+    for candidate in (path.lstrip("/\\"), name, stripped):
+        if _photo(base, candidate).is_file():
+            return candidate
+    return stripped
+
+
+def field(record: Any, key: str, where: str) -> Any:
+    """``record[key]``, or a DatasetError that says where it is missing."""
+    if not isinstance(record, dict) or key not in record:
+        raise DatasetError(f"{where}: there is no {key}.")
+    return record[key]
+
+
+def fails(error: DatasetError) -> Callable[[], Heads]:
+    """Heads that raise when they are asked for."""
+
+    def raising() -> Heads:
+        raise error
+
+    return raising

@@ -1,0 +1,179 @@
+"""The formats by name, and the reading of a folder in any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from . import cameras, crowds, own, shanghaitech, tables, tools, ucf
+from .sample import DatasetError, Entry, Sample
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of annotated photographs.
+
+    Attributes:
+        title: of the data set or the tool.
+        splits: those that a folder holds, in order; none if the folder is not of this format.
+        entries: the photographs of one split.
+        sigma: kernel width in pixels that the CSRNet paper uses (table 2 and section 4), or None
+            for geometry-adaptive kernels.
+        subject: what is counted.
+        video: whether the photographs are frames of fixed cameras, of which neighbours look alike.
+    """
+
+    title: str
+    splits: Callable[[Path], list[str]]
+    entries: Callable[[Path, str], Iterator[Entry]]
+    sigma: float | None = None
+    subject: str = "people"
+    video: bool = False
+
+
+def _own(title: str, accept: own.Accept, parse: own.Parse) -> Format:
+    return Format(title, partial(own.file_splits, accept), partial(own.file_entries, accept, parse))
+
+
+FORMATS: dict[str, Format] = {
+    "shanghaitech": Format("ShanghaiTech A and B", shanghaitech.splits, shanghaitech.entries),
+    "ucf-cc-50": Format("UCF_CC_50", ucf.cc50_splits, ucf.cc50_entries),
+    "ucf-qnrf": Format("UCF-QNRF", ucf.qnrf_splits, ucf.qnrf_entries),
+    "worldexpo": Format(
+        "WorldExpo'10", cameras.worldexpo_splits, cameras.worldexpo_entries, 3.0, video=True
+    ),
+    "ucsd": Format("UCSD", cameras.ucsd_splits, cameras.ucsd_entries, 3.0, video=True),
+    "mall": Format("Mall", cameras.mall_splits, cameras.mall_entries, video=True),
+    "beijing-brt": Format("Beijing-BRT", cameras.brt_splits, cameras.brt_entries, video=True),
+    "trancos": Format(
+        "TRANCOS", cameras.trancos_splits, cameras.trancos_entries, 10.0, "vehicles", video=True
+    ),
+    "jhu-crowd": Format("JHU-CROWD++", crowds.jhu_splits, crowds.jhu_entries),
+    "nwpu": Format("NWPU-Crowd", crowds.nwpu_splits, crowds.nwpu_entries),
+    "csv": _own("table of image, x, y", partial(own.by_suffix, ".csv"), tables.parse_csv),
+    "json": _own("points an image", partial(own.json_kind, "json"), tables.parse_json),
+    "coco": _own("COCO", partial(own.json_kind, "coco"), tools.parse_coco),
+    "via": _own("VGG Image Annotator", partial(own.json_kind, "via"), tools.parse_via),
+    "labelme": _own("LabelMe", partial(own.json_kind, "labelme"), tools.parse_labelme),
+    "cvat": _own("CVAT for images", partial(own.by_suffix, ".xml"), tools.parse_cvat),
+    "label-studio": _own(
+        "Label Studio", partial(own.json_kind, "label-studio"), tools.parse_label_studio
+    ),
+}
+
+
+def guess_format(folder: Path) -> str:
+    """The name of the format of a folder or file, by what lies in it.
+
+    Raises:
+        DatasetError: if there is no such folder, or it looks like none of the formats.
+    """
+    if not folder.exists():
+        raise DatasetError(f"There is no folder {folder}.")
+    for name, kind in FORMATS.items():
+        if kind.splits(folder):
+            return name
+    parts = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    inside = next((part for part in sorted(parts) if shanghaitech.splits(folder / part)), None)
+    hint = f" Give the folder of a part, such as {folder / inside}." if inside else ""
+    raise DatasetError(
+        f"{folder} looks like none of the formats {', '.join(FORMATS)};"
+        f" name one with --format.{hint}"
+    )
+
+
+def find_format(folder: str | Path, format: str | None = None) -> tuple[str, Format]:
+    """A format by name, or the one guessed.
+
+    Raises:
+        DatasetError: if there is no format of that name, or none can be guessed.
+    """
+    name = format or guess_format(Path(folder))
+    if name not in FORMATS:
+        raise DatasetError(f"There is no format {name!r}; choose one of {', '.join(FORMATS)}.")
+    return name, FORMATS[name]
+
+
+def find_splits(folder: str | Path, format: str | None = None) -> list[str]:
+    """The splits that a folder holds: train, val, test, or all if it is not split.
+
+    Raises:
+        DatasetError: if it holds none.
+    """
+    name, kind = find_format(folder, format)
+    found = kind.splits(Path(folder))
+    if not found:
+        raise DatasetError(f"{folder} holds nothing in the format {name} ({kind.title}).")
+    return found
+
+
+def pick_split(folder: str | Path, wanted: str, format: str | None = None) -> str:
+    """The split `wanted`, such as train, or ``all`` of a folder that is not split.
+
+    Raises:
+        DatasetError: if the folder is split, but has not that one.
+    """
+    held = find_splits(folder, format)
+    if wanted not in held and "all" not in held:
+        raise DatasetError(
+            f"{folder} has no split {wanted}; choose {' or '.join(held)} by --split."
+        )
+    return wanted if wanted in held else "all"
+
+
+def read_dataset(
+    folder: str | Path,
+    format: str | None = None,
+    split: str | None = None,
+    bad: list[DatasetError] | None = None,
+) -> list[Sample]:
+    """The samples of a folder (or of one annotation file) in any of the formats.
+
+    Args:
+        format: a key of ``FORMATS``; None: guessed from what lies in the folder.
+        split: one of ``find_splits``; None: all of it, or every of its splits, one after another.
+        bad: a list that takes the annotations that cannot be read, while the reading goes on;
+            None: the first one is raised.
+
+    Raises:
+        DatasetError: naming the file and what is wrong with it.
+    """
+    name, kind = find_format(folder, format)
+    if split is None:
+        held = find_splits(folder, name)
+        chosen = ["all"] if "all" in held else held
+    else:
+        chosen = [split]
+    samples = []
+    seen = set()  # splits may overlap: TRANCOS has a trainval
+    for one in chosen:
+        for entry in kind.entries(Path(folder), one):
+            if entry.path in seen:
+                continue
+            seen.add(entry.path)
+            try:
+                heads = entry.heads()
+            except DatasetError as error:
+                if bad is None:
+                    raise
+                bad.append(error)
+                continue
+            samples.append(
+                Sample(entry.name, entry.path, heads, entry.mask, one, entry.group, kind.subject)
+            )
+    if not samples and not bad:
+        raise DatasetError(f"{folder} holds no photographs in its split {', '.join(chosen)}.")
+    return samples
+
+
+def paper_sigma(folder: str | Path, format: str | None = None) -> float | None:
+    """The kernel width in pixels that the CSRNet paper uses for a data set; None: adaptive.
+
+    ShanghaiTech's two parts differ in nothing but their names: B, or a name with part_B in it,
+    is the one with 15 pixels.
+    """
+    name, kind = find_format(folder, format)
+    part = Path(folder).resolve().name.lower()
+    return 15.0 if name == "shanghaitech" and (part == "b" or "part_b" in part) else kind.sigma

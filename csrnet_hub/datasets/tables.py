@@ -1,0 +1,79 @@
+"""The simplest annotation: a CSV table of image, x, y, or a JSON file of points an image."""
+
+from __future__ import annotations
+
+import csv
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .own import Listing, field
+from .sample import DatasetError, Heads, as_heads
+from .text import read_json, read_text
+
+COLUMNS = ("image", "x", "y")
+
+
+def parse_csv(path: Path) -> Listing:
+    """Columns image, x, y (others are ignored; , ; or tab between them), a row a head. A row with
+    x and y left empty says that the picture holds nobody."""
+    lines = read_text(path).splitlines()
+    header = lines[0] if lines else ""
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(lines, delimiter=delimiter)
+    reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
+    if missing := [name for name in COLUMNS if name not in reader.fieldnames]:
+        raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs image, x and y.")
+    rows: dict[str, list[tuple[int, str, str]]] = {}
+    try:
+        for row in reader:
+            image, x, y = ((row[name] or "").strip() for name in COLUMNS)
+            rows.setdefault(image, []).append((reader.line_num, x, y))
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {reader.line_num}: {error}.") from error
+    if not rows:
+        raise DatasetError(f"{path} has no rows.")
+    if "" in rows:
+        raise DatasetError(f"{path}, line {rows[''][0][0]}: there is no image.")
+    return [(image, partial(_csv_heads, path, found)) for image, found in rows.items()]
+
+
+def _csv_heads(path: Path, rows: list[tuple[int, str, str]]) -> Heads:
+    points = []
+    for line, x, y in rows:
+        if not x and not y:
+            continue
+        try:
+            points.append((float(x), float(y)))
+        except ValueError as error:
+            raise DatasetError(
+                f"{path}, line {line}: x {x!r} and y {y!r} are no pixels."
+            ) from error
+    return as_heads(points, path)
+
+
+def parse_json(path: Path) -> Listing:
+    """``{"a.jpg": [[x, y], ...], ...}``, or ``[{"image": "a.jpg", "heads": [[x, y], ...]}, ...]``
+    (``points`` for ``heads`` will do); an empty list says that the picture holds nobody."""
+    content = read_json(path)
+    if isinstance(content, dict) and "images" in content and isinstance(content["images"], list):
+        content = content["images"]
+    if isinstance(content, dict):
+        return [(name, partial(_points, points, path, name)) for name, points in content.items()]
+    if not isinstance(content, list):
+        raise DatasetError(f"{path} holds neither a list nor a table of images.")
+    found: Listing = []
+    for number, item in enumerate(content, start=1):
+        name = field(item, "image", f"{path}, entry {number}")
+        points = item.get("heads", item.get("points"))
+        found.append((str(name), partial(_points, points, path, str(name))))
+    return found
+
+
+def _points(points: Any, path: Path, name: str) -> Heads:
+    if points is None:
+        raise DatasetError(f"{path}, {name}: there are no heads; give an empty list for nobody.")
+    if isinstance(points, list) and points and all(isinstance(point, dict) for point in points):
+        where = f"{path}, {name}"
+        points = [(field(point, "x", where), field(point, "y", where)) for point in points]
+    return as_heads(points, f"{path}, {name}")

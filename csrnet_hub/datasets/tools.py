@@ -1,0 +1,196 @@
+"""What annotation tools write: COCO, VIA, LabelMe, CVAT and Label Studio.
+
+A point is a head; of a box, circle or ellipse it is the centre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from .own import Listing, fails, field, uploaded_name
+from .sample import DatasetError, Heads, as_heads
+from .text import read_json, read_text
+
+Point = tuple[float, float]
+PEOPLE = ("head", "person", "people", "pedestrian")
+
+
+def _together(
+    path: Path, name: str, shapes: Any, point: Callable[[Any, str], list[Point]]
+) -> Heads:
+    where = f"{path}, {name}"
+    try:
+        return as_heads([found for shape in shapes for found in point(shape, where)], where)
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{where}: a shape that cannot be read ({error}).") from error
+
+
+def _middle(left: Any, top: Any, width: Any, height: Any) -> list[Point]:
+    return [(float(left) + float(width) / 2, float(top) + float(height) / 2)]
+
+
+def parse_coco(path: Path) -> Listing:
+    """images, annotations and categories; of the key points the one named head, else nose, else
+    the first that is labelled, else the box's centre. Only people count where a category is so
+    named; a picture with a crowd region (iscrowd) has no known number and is an error."""
+    content = read_json(path)
+    images = field(content, "images", str(path))
+    categories = {c.get("id"): c for c in content.get("categories", []) if isinstance(c, dict)}
+    people = {i for i, c in categories.items() if str(c.get("name")).lower() in PEOPLE}
+    found: dict[Any, list[Any]] = {}
+    for annotation in field(content, "annotations", str(path)):
+        if not people or annotation.get("category_id") in people:
+            found.setdefault(field(annotation, "image_id", str(path)), []).append(annotation)
+    point = partial(_coco_point, categories)
+    listing: Listing = []
+    for number, image in enumerate(images, start=1):
+        name = str(field(image, "file_name", f"{path}, image {number}"))
+        shapes = found.pop(field(image, "id", f"{path}, image {number}"), [])
+        listing.append((name, partial(_together, path, name, shapes, point)))
+    if found:
+        raise DatasetError(f"{path}: annotations of image {next(iter(found))}, which is not there.")
+    return listing
+
+
+def _coco_point(categories: dict[Any, Any], shape: Any, where: str) -> list[Point]:
+    if shape.get("iscrowd"):
+        raise DatasetError(f"{where}: a crowd region, of which nobody knows the number.")
+    keypoints = shape.get("keypoints") or []
+    labelled = {
+        index // 3: (float(keypoints[index]), float(keypoints[index + 1]))
+        for index in range(0, len(keypoints), 3)
+        if keypoints[index + 2]
+    }
+    names = categories.get(shape.get("category_id"), {}).get("keypoints", [])
+    for wanted in ("head", "nose"):
+        if wanted in names and names.index(wanted) in labelled:
+            return [labelled[names.index(wanted)]]
+    if labelled:
+        return [labelled[min(labelled)]]
+    return _middle(*field(shape, "bbox", where))
+
+
+def parse_via(path: Path) -> Listing:
+    """A project of the VGG Image Annotator 2, or its annotations exported as JSON (1 and 2)."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path} is no project of the VGG Image Annotator.")
+    listing: Listing = []
+    for key, item in content.get("_via_img_metadata", content).items():
+        name = str(field(item, "filename", f"{path}, {key}"))
+        regions = field(item, "regions", f"{path}, {key}")
+        shapes = list(regions.values()) if isinstance(regions, dict) else regions
+        listing.append((name, partial(_together, path, name, shapes, _via_point)))
+    return listing
+
+
+def _via_point(region: Any, where: str) -> list[Point]:
+    shape = field(region, "shape_attributes", where)
+    if shape.get("name") in ("point", "circle", "ellipse"):
+        return [(float(field(shape, "cx", where)), float(field(shape, "cy", where)))]
+    if shape.get("name") == "rect":
+        return _middle(*(field(shape, key, where) for key in ("x", "y", "width", "height")))
+    raise DatasetError(f"{where}: a {shape.get('name')}, which is no point; mark heads by points.")
+
+
+def parse_labelme(path: Path) -> Listing:
+    """One file a photograph, which imagePath names; it is looked for beside the file too."""
+    try:
+        content = read_json(path)
+        name = str(field(content, "imagePath", str(path)))
+        shapes = field(content, "shapes", str(path))
+    except DatasetError as error:
+        return [(path.stem, fails(error))]  # one photograph's trouble, not the folder's
+    return [(name, partial(_together, path, name, shapes, _labelme_point))]
+
+
+def _labelme_point(shape: Any, where: str) -> list[Point]:
+    points, kind = field(shape, "points", where), shape.get("shape_type", "polygon")
+    if kind in ("point", "points", "circle"):  # a circle's first point is its centre
+        return [(float(x), float(y)) for x, y in points[: 1 if kind == "circle" else None]]
+    if kind == "rectangle":
+        (left, top), (right, bottom) = points
+        return _middle(left, top, right - left, bottom - top)
+    raise DatasetError(f"{where}: a {kind}, which is no point; mark heads by points.")
+
+
+def parse_cvat(path: Path) -> Listing:
+    """XML 1.1 exported as "CVAT for images"."""
+    text = read_text(path)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # CVAT writes none, and they can be harmful
+        raise DatasetError(f"{path} holds a document type, which is not read.")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise DatasetError(f"{path} cannot be read as XML: {error}.") from error
+    if root.tag != "annotations" or root.find("track") is not None:
+        raise DatasetError(f'{path} is no export "CVAT for images"; export the task anew as one.')
+    listing: Listing = []
+    for image in root.iter("image"):
+        name = image.get("name")
+        if not name:
+            raise DatasetError(f"{path}: an image without a name.")
+        shapes = [shape for shape in image if shape.tag != "tag"]
+        listing.append((name, partial(_together, path, name, shapes, _cvat_point)))
+    if not listing:
+        raise DatasetError(f"{path} holds no images.")
+    return listing
+
+
+def _cvat_point(shape: ElementTree.Element, where: str) -> list[Point]:
+    if shape.tag == "points":
+        pairs = (pair.split(",") for pair in shape.get("points", "").split(";") if pair)
+        return [(float(x), float(y)) for x, y in pairs]
+    if shape.tag == "box":
+        left, top, right, bottom = (float(shape.get(k, "")) for k in ("xtl", "ytl", "xbr", "ybr"))
+        return _middle(left, top, right - left, bottom - top)
+    if shape.tag == "ellipse":
+        return [(float(shape.get("cx", "")), float(shape.get("cy", "")))]
+    raise DatasetError(f"{where}: a {shape.tag}, which is no point; mark heads by points.")
+
+
+def parse_label_studio(path: Path) -> Listing:
+    """The JSON export: key points or boxes in percent of the picture. Of several annotations of a
+    task, the first that was not cancelled counts."""
+    listing: Listing = []
+    tasks = read_json(path)
+    if not isinstance(tasks, list):
+        raise DatasetError(f"{path} is no list of tasks; export it from Label Studio as JSON.")
+    for number, task in enumerate(tasks, start=1):
+        where = f"{path}, task {number}"
+        data = field(task, "data", where)
+        addresses = [data["image"]] if "image" in data else list(data.values())
+        if not addresses or not isinstance(addresses[0], str):
+            raise DatasetError(f"{where}: there is no image.")
+        name = uploaded_name(addresses[0], path.parent)
+        made = task.get("annotations", task.get("completions", []))
+        valid = [item for item in made if not item.get("was_cancelled")]
+        shapes = field(valid[0], "result", where) if valid else None
+        listing.append((name, partial(_label_studio_heads, path, name, shapes)))
+    return listing
+
+
+def _label_studio_heads(path: Path, name: str, shapes: Any) -> Heads:
+    if shapes is None:
+        raise DatasetError(f"{path}, {name}: the task is not annotated.")
+    return _together(path, name, shapes, _label_studio_point)
+
+
+def _label_studio_point(shape: Any, where: str) -> list[Point]:
+    kind = str(shape.get("type", ""))
+    if not kind.startswith(("keypoint", "rectangle", "ellipse")):
+        if "value" in shape and {"x", "y"} <= set(shape["value"]):
+            raise DatasetError(f"{where}: a {kind}, which is no point; mark heads by points.")
+        return []  # a choice or a text about the picture
+    value = field(shape, "value", where)
+    x, y = float(field(value, "x", where)), float(field(value, "y", where))
+    if kind.startswith("rectangle"):
+        ((x, y),) = _middle(x, y, field(value, "width", where), field(value, "height", where))
+    width, height = (float(field(shape, f"original_{side}", where)) for side in ("width", "height"))
+    return [(x / 100 * width, y / 100 * height)]

@@ -1,0 +1,67 @@
+"""What the Hub's client raises, in one sentence that names the repository and the remedy."""
+
+from __future__ import annotations
+
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    FileMetadataError,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+
+
+def explain(error: BaseException, repo: str, file: str, revision: str | None) -> str:
+    """Why a file of a Hub repository cannot be had, and what to do about it."""
+    if isinstance(error, HFValidationError):
+        return f"{repo!r} is neither a folder nor a Hub repository id such as org/name."
+    if isinstance(error, LocalEntryNotFoundError):
+        status = http_status(error)
+        trouble = f"answers with error {status}" if status else "cannot be reached"
+        if isinstance(error.__cause__, FileMetadataError):  # a proxy's own page, for one
+            trouble = "does not answer as it should"
+        return (
+            f"{repo} is no folder here, and as a Hub repository it is not in the cache while the "
+            f"Hub {trouble}: check the name, the connection and HF_HUB_OFFLINE, or give a folder."
+        )
+    if isinstance(error, GatedRepoError):
+        return f"The Hub repository {repo} is gated: ask for access on its page, then {LOG_IN}."
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"There is no Hub repository {repo} that you may read: check the name; if it is "
+            f"private, {LOG_IN}."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return (
+            f"The Hub repository {repo} has no revision {revision!r}: give a branch, tag or commit "
+            "that is there, or none for the newest."
+        )
+    if isinstance(error, EntryNotFoundError):
+        return (
+            f"The Hub repository {repo} has no {file}, and nothing else is loaded in its place: a "
+            "pickled checkpoint becomes a model folder with `csrnet convert`, and a folder is "
+            "published with `python -m train.push`."
+        )
+    if http_status(error) == 401:
+        return f"The Hub refused the token when asked for {repo}: {LOG_IN} to one that is valid."
+    return f"{repo} could not be fetched from the Hub: {one_line(error)}; try again later."
+
+
+def http_status(error: BaseException | None) -> int | None:
+    """The status of the Hub's answer behind an error, if there was an answer."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+        error = error.__cause__
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".:;") if lines else type(error).__name__

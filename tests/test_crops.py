@@ -1,0 +1,178 @@
+"""What training crops promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from csrnet_hub.density import density_map
+from train import fit
+from train.crops import Crops, Window
+from train.data import Example
+from train.empty import empty_pictures
+from train.recipe import Recipe, read_recipe
+
+RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    still = {"scale": [1.0, 1.0], "grey": 0.0, "light": 0.0, "empty": 0.0}
+    whole = read_recipe(RECIPE, batch=2, crop=64, validation=2, **still)
+    return replace(whole, exclude=[], train_only=[])
+
+
+def example(count: int, height: int = 72, width: int = 96, sigma: float = 3.0) -> Example:
+    rng = np.random.default_rng(count)
+    heads = rng.random((count, 2)) * (width, height)
+    pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Example("x", pixels, heads, np.full(count, sigma), count)
+
+
+def test_a_window_of_the_same_size_holds_the_very_pixels(recipe: Recipe) -> None:
+    pictures = [example(3), example(5, 90, 70)]
+    batch = Crops(pictures, recipe, CPU).cut(
+        [Window(1, 7, 4, 64, 64), Window(0, 0, 32, 64, 64, mirrored=True)], (64, 64)
+    )
+    assert batch.pixels.shape == (2, 3, 64, 64)
+    one = torch.from_numpy(pictures[1].pixels[7:71, 4:68]).permute(2, 0, 1)
+    two = torch.from_numpy(pictures[0].pixels[0:64, 32:96]).permute(2, 0, 1).flip(-1)
+    assert torch.allclose(batch.pixels[0], one.float(), atol=1e-2)
+    assert torch.allclose(batch.pixels[1], two.float(), atol=1e-2)
+
+
+def test_the_target_is_the_density_map_of_the_whole_picture_inside_the_window(
+    recipe: Recipe,
+) -> None:
+    photo = example(40, 160, 136)
+    photo = replace(photo, sigma=np.random.default_rng(0).uniform(2, 9, 40))
+    whole = density_map(photo.heads, 160, 136, photo.sigma, stride=8)
+    crops = Crops([photo], recipe, CPU)
+    windows = [Window(0, 16, 8, 64, 64), Window(0, 96, 72, 64, 64, mirrored=True)]
+    target = crops.cut(windows, (64, 64)).target
+    assert np.allclose(target[0, 0], whole[2:10, 1:9], atol=1e-5)
+    assert np.allclose(target[1, 0], whole[12:20, 9:17][:, ::-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [48, 64, 91, 128])
+def test_a_whole_picture_keeps_every_head_at_any_scale(recipe: Recipe, side: int) -> None:
+    photo = example(30, side, side)
+    batch = Crops([photo], recipe, CPU).cut([Window(0, 0, 0, side, side)], (64, 64))
+    assert batch.target.sum().item() == pytest.approx(30, rel=1e-5)
+    assert batch.pixels.mean().item() == pytest.approx(photo.pixels.mean(), abs=1.5)
+
+
+def test_a_picture_that_shrinks_is_smoothed_as_its_pixels_are_joined(recipe: Recipe) -> None:
+    noise = example(1, 128, 128)  # white noise: its deviation falls by the number joined, 2 x 2
+    small = Crops([noise], recipe, CPU).cut([Window(0, 0, 0, 128, 128)], (64, 64)).pixels
+    assert small.std().item() == pytest.approx(noise.pixels.std() / 2, rel=0.15)
+
+
+def test_heads_move_with_the_pixels(recipe: Recipe) -> None:
+    pixels = np.zeros((160, 160, 3), dtype=np.uint8)
+    pixels[40:48, 96:104] = 255  # one bright cell with one head in it
+    spot = Example("x", pixels, np.array([[100.0, 44.0]]), np.array([2.0]), 1)
+    crops = Crops([spot], replace(recipe, scale=[0.5, 1.5]), CPU)
+    seen = 0
+    for step in range(20):
+        batch = crops.at(step)
+        for crop, target in zip(batch.pixels, batch.target[:, 0]):
+            if target.sum() < 0.99:
+                continue
+            seen += 1
+            cells, line = torch.arange(8) * 8 + 4.0, torch.arange(64) + 0.5
+            light = crop[0] / crop[0].sum()
+            for axis in (0, 1):
+                head = (target.sum(1 - axis) * cells).sum() / target.sum()
+                bright = (light.sum(1 - axis) * line).sum()
+                assert bright.item() == pytest.approx(head.item(), abs=2)
+    assert seen > 5
+
+
+def test_a_photograph_smaller_than_the_crop_is_enlarged(recipe: Recipe) -> None:
+    batch = Crops([example(12)], replace(recipe, crop=256, scale=[0.7, 1.4]), CPU).at(0)
+    assert batch.pixels.shape == (2, 3, 256, 256)
+    assert (batch.target.sum((1, 2, 3)) <= 12.001).all()
+    assert 0 <= batch.pixels.min() <= batch.pixels.max() <= 255
+
+
+def test_a_picture_without_heads_beside_one_with_many(recipe: Recipe) -> None:
+    crops = Crops([example(0), example(200)], recipe, CPU)
+    target = crops.cut([Window(0, 0, 0, 64, 64), Window(1, 0, 0, 64, 64)], (64, 64)).target
+    assert target[0].abs().max() == 0
+    assert target[1].sum() > 50
+
+
+def test_a_batch_depends_on_seed_and_step_alone_and_is_shared_without_a_rest(
+    recipe: Recipe,
+) -> None:
+    lively = replace(recipe, scale=[0.7, 1.4], grey=0.5, light=0.3, empty=0.3, batch=4)
+    pictures = [example(count) for count in range(10)]
+    one, two = (Crops(pictures, lively, CPU) for _ in range(2))
+    assert torch.equal(one.at(7).pixels, two.at(7).pixels)
+    assert not torch.equal(one.at(7).pixels, one.at(8).pixels)
+    halves = [one.at(7, slice(rank, None, 2)) for rank in (0, 1)]
+    joined = torch.stack([half.target for half in halves], dim=1).flatten(0, 1)
+    assert torch.allclose(joined, one.at(7).target, atol=1e-6)
+
+
+def test_one_pass_sees_every_photograph_once(recipe: Recipe) -> None:
+    crops = Crops([example(count) for count in range(10)], recipe, CPU)
+    passes = [[crops.draw(10 * turn + i).picture for i in range(10)] for turn in (0, 1)]
+    assert sorted(passes[0]) == sorted(passes[1]) == list(range(10))
+    assert passes[0] != passes[1]
+
+
+def test_drawn_pictures_take_their_share_and_hold_nobody(recipe: Recipe) -> None:
+    crops = Crops([example(50)], replace(recipe, empty=0.4), CPU)
+    drawn = [index for index in range(200) if crops.draw(index).picture > 0]
+    assert 50 < len(drawn) < 110
+    target = crops.cut([crops.draw(drawn[0])], (64, 64)).target
+    assert target.abs().max() == 0
+    pictures = empty_pictures(0, 64, 12)
+    assert {picture.shape for picture in pictures} == {(96, 96, 3)}
+    assert len({picture.tobytes() for picture in pictures}) == 12
+
+
+def test_outside_the_region_of_interest_nothing_is_learnt(recipe: Recipe) -> None:
+    photo = example(60, 64, 64)
+    mask = np.zeros((64, 64), bool)
+    mask[:, :32] = True
+    crops = Crops([replace(photo, mask=mask), example(9)], recipe, CPU)
+    batch = crops.cut([Window(0, 0, 0, 64, 64), Window(1, 0, 0, 64, 64)], (64, 64))
+    assert batch.weight is not None
+    assert batch.weight[0, 0, :, :4].min() == 1
+    assert batch.weight[0, 0, :, 4:].max() == 0
+    assert batch.weight[1].min() == 1
+    assert batch.target[0, 0, :, 4:].max() == 0
+    assert batch.target[0, 0, :, :4].sum() > 10
+
+
+def test_the_papers_patches_are_four_quarters_and_five_at_random_all_mirrored(
+    recipe: Recipe,
+) -> None:
+    paper = replace(recipe, crops="quarters", batch=1)
+    crops = Crops([example(20, 80, 100)], paper, CPU)
+    windows = [crops.draw(index) for index in range(18)]
+    assert {(window.height, window.width) for window in windows} == {(40, 48)}
+    corners = {(window.top, window.left) for window in windows[:8]}
+    assert corners == {(0, 0), (0, 52), (40, 0), (40, 52)}
+    assert len({(window.top, window.left) for window in windows[8:]}) == 5
+    assert [window.mirrored for window in windows] == [False, True] * 9
+    assert crops.at(0).target.shape == (1, 1, 5, 6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_makes_the_same_crops(recipe: Recipe) -> None:
+    lively = replace(recipe, scale=[0.7, 1.4], grey=0.5, light=0.3, empty=0.3, batch=8)
+    pictures = [example(count, 90, 120) for count in range(10)]
+    here, there = (Crops(pictures, lively, torch.device(name)) for name in ("cpu", "cuda"))
+    for step in range(3):
+        one, two = here.at(step), there.at(step)
+        assert torch.allclose(one.pixels, two.pixels.cpu(), atol=0.1)
+        assert torch.allclose(one.target, two.target.cpu(), atol=1e-4)

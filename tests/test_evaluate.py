@@ -1,0 +1,244 @@
+"""What evaluating promises: figures against points, a table, a page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from csrnet_hub import CrowdCounter
+from csrnet_hub.counting import CountResult
+from csrnet_hub.datasets import read_dataset, read_shanghaitech
+from tests.test_datasets import write_part
+from tests.test_datasets_formats import WRITERS
+from train import evaluate
+from train.evaluate import Likeness, mask_shares, summary
+
+
+@pytest.fixture(scope="module")
+def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small pictures with 0 to 45 heads."""
+    return write_part(tmp_path_factory.mktemp("data") / "part_A", [0, 5, 10, 45])
+
+
+class FixedCounter:
+    """Stands for a counter: the same map for each picture, and an interval if there is one."""
+
+    name = "fixed"
+
+    def __init__(self, cell: float, interval: tuple[float, float] | None = None) -> None:
+        self.cell, self.interval = cell, interval
+
+    def count(self, path: Path) -> CountResult:
+        with Image.open(path) as image:
+            width, height = image.size
+        shape = (-(-height // 8), -(-width // 8))
+        density = np.full(shape, self.cell, np.float32)
+        result = CountResult(
+            float(density.sum(dtype=float)),
+            density,
+            width,
+            height,
+            0.1,
+            "fixed",
+            "cpu",
+            "float32",
+            1,
+        )
+        return replace(result, interval=self.interval)
+
+
+def test_evaluate_measures_against_points(part: Path, model_folder: Path, tmp_path: Path) -> None:
+    arguments = [str(model_folder), str(part), "--split", "train", "--device", "cpu"]
+    out = tmp_path / "new" / "folder"
+    arguments += ["--json", str(out / "o.json"), "--csv", str(out / "o.csv")]
+    assert evaluate.main([*arguments, "--only", "IMG_1", "IMG_3"]) == 0
+    result = json.loads((out / "o.json").read_text())
+    assert {"images", "mae", "rmse", "nae", "bias", "ranges", "game"} <= set(result)
+    with (out / "o.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["image", "heads", "count", "error"]
+    assert [(row["image"], row["heads"]) for row in rows] == [("IMG_1", "0"), ("IMG_3", "10")]
+    errors = [float(row["count"]) - float(row["heads"]) for row in rows]
+    assert result["mae"] == pytest.approx(np.abs(errors).mean())
+    assert result["game"]["0"] == result["mae"]
+    assert result["game"]["3"] == pytest.approx(np.mean([float(row["game3"]) for row in rows]))
+    assert result["images"] == 2
+    assert {name: part["images"] for name, part in result["ranges"].items()} == {"0": 1, "10-30": 1}
+    low, high = result["mae_interval"]
+    assert low <= result["mae"] <= high
+
+
+def test_evaluate_says_what_is_wrong(
+    part: Path, model_folder: Path, tmp_path: Path, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    assert evaluate.main([str(model_folder), str(part), "--split", "test"]) == 1
+    assert "test_data" in capsys.readouterr().err
+    assert evaluate.main([str(model_folder), str(part)]) == 1
+    assert "no split test; choose train by --split" in capsys.readouterr().err
+    assert evaluate.main([str(tmp_path), str(part), "--split", "train"]) == 1
+    assert "config.json" in capsys.readouterr().err
+    assert evaluate.main([str(model_folder), str(part), "--split", "train", "--only", "x"]) == 1
+    assert "no image x" in capsys.readouterr().err
+    assert evaluate.main([str(model_folder), str(part), "--report", "page.pdf"]) == 1
+    assert "must end in .html or .md" in capsys.readouterr().err
+
+
+def test_figures_do_not_depend_on_the_tile_size(part: Path, model_folder: Path) -> None:
+    samples = read_shanghaitech(part, "train")[-1:]
+    whole, tiled = (
+        evaluate.evaluate(CrowdCounter.from_pretrained(model_folder, "cpu", tile=tile), samples)[0]
+        for tile in (None, 48)
+    )
+    for key in ("count", "game1", "game3"):
+        assert whole[key] == pytest.approx(tiled[key], rel=1e-4)
+
+
+def test_game_and_likeness_compare_the_map_with_the_heads(part: Path) -> None:
+    samples = read_shanghaitech(part, "train")
+    rows = evaluate.evaluate(FixedCounter(0.1), samples, Likeness(4.0))
+    for row in rows:
+        assert abs(row["error"]) <= row["game1"] + 1e-6
+        assert row["game1"] <= row["game2"] + 1e-6 <= row["game3"] + 2e-6
+    crowded = rows[-1]
+    assert 0 < crowded["ssim"] < 1
+    assert crowded["psnr"] > 0
+    result = summary(rows)
+    assert result["ssim"] == pytest.approx(np.mean([row["ssim"] for row in rows]))
+    json.dumps(result, allow_nan=False)
+
+
+def test_equal_maps_make_no_infinite_figure(part: Path) -> None:
+    samples = read_shanghaitech(part, "train")[:1]  # nobody there
+    rows = evaluate.evaluate(FixedCounter(0.0), samples, Likeness())
+    assert (rows[0]["psnr"], rows[0]["ssim"]) == (None, pytest.approx(1))
+    json.dumps(summary(rows), allow_nan=False)
+
+
+def test_intervals_are_reported_by_coverage_and_width(part: Path) -> None:
+    samples = read_shanghaitech(part, "train")  # 0, 5, 10 and 45 heads; each is counted as 10.8
+    rows = evaluate.evaluate(FixedCounter(0.1, (4.0, 12.0)), samples)
+    assert [(row["low"], row["high"]) for row in rows] == [(4.0, 12.0)] * 4
+    result = summary(rows)
+    assert result["interval_coverage"] == 0.5
+    assert result["interval_width"] == pytest.approx(8 / 10.8, rel=1e-5)
+    plain = summary(evaluate.evaluate(FixedCounter(0.1), samples))
+    assert "interval_coverage" not in plain
+
+
+def test_inside_a_region_of_interest_both_map_and_heads_count(tmp_path: Path) -> None:
+    WRITERS["trancos"](tmp_path)
+    (row, _) = evaluate.evaluate(
+        FixedCounter(0.5, (0.0, 9.0)), read_dataset(tmp_path, None, "train")
+    )
+    assert row["heads"] == 1
+    assert row["count"] == pytest.approx(0.5 * 8 * 38 / 8)  # 38 of 48 rows of pixels are inside
+    assert "low" not in row  # an interval is that of a whole picture
+
+
+def test_a_cell_counts_by_its_share_of_pixels_inside_the_mask() -> None:
+    mask = np.zeros((20, 10), dtype=bool)
+    mask[4:, :] = True
+    assert mask_shares(mask).tolist() == [[0.5, 0.5], [1, 1], [1, 1]]
+    assert mask_shares(np.ones((9, 17), dtype=bool)).tolist() == [[1, 1, 1]] * 2
+
+
+def test_scenes_are_reported_apart(tmp_path: Path) -> None:
+    WRITERS["worldexpo"](tmp_path)
+    samples = read_dataset(tmp_path)
+    rows = evaluate.evaluate(FixedCounter(0.0), samples)
+    assert summary(rows, samples)["groups"]["104207"]["mae"] == 1
+
+
+@pytest.mark.parametrize("name", ["csv", "coco", "nwpu"])
+def test_any_format_is_evaluated(
+    tmp_path: Path, name: str, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = WRITERS[name](tmp_path)
+    arguments = [str(model_folder), str(tmp_path), "--device", "cpu"]
+    arguments += [] if split == "all" else ["--split", split]
+    assert evaluate.main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["images"], result["split"]) == (2, split)
+
+
+def test_bad_files_are_left_out_when_asked_and_listed(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = write_part(tmp_path / "part_A", [1, 2, 3])
+    (part / "train_data/ground-truth/GT_IMG_1.mat").write_bytes(b"")
+    (part / "train_data/images/IMG_2.jpg").write_bytes(b"")
+    arguments = [str(model_folder), str(part), "--split", "train", "--device", "cpu"]
+    assert evaluate.main(arguments) == 1
+    capsys.readouterr()
+    assert evaluate.main([*arguments, "--skip-bad"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert result["images"] == 1
+    assert ["GT_IMG_1" in result["skipped"][0], "IMG_2.jpg" in result["skipped"][1]] == [True] * 2
+    assert "left out" in err
+
+
+# the page
+
+
+def evaluated(part: Path, model_folder: Path, page: Path) -> str:
+    arguments = [str(model_folder), str(part), "--split", "train", "--device", "cpu"]
+    assert evaluate.main([*arguments, "--report", str(page)]) == 0
+    return page.read_text(encoding="utf-8")
+
+
+def test_the_page_stands_alone_with_plots_and_the_worst_pictures(
+    part: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    html = evaluated(part, model_folder, tmp_path / "page.html")
+    pictures = re.findall(r'src="data:image/(\w+);base64,([^"]+)"', html)
+    assert [kind for kind, _ in pictures] == ["png"] * 2 + ["jpeg"] * 8  # 4 photos and maps
+    for _, content in pictures:
+        with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+            assert max(picture.size) >= 90
+    assert "http" not in html
+    assert "IMG_4" in html
+    assert "101-500" not in html
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_the_worst_come_first_and_are_ten_at_most(tmp_path: Path) -> None:
+    part = write_part(tmp_path / "part_A", list(range(12)))
+    worst: list = []
+    rows = evaluate.evaluate(FixedCounter(0.0), read_shanghaitech(part, "train"), worst=worst)
+    assert len(rows) == 12
+    assert [one.row["heads"] for one in worst] == list(range(11, 1, -1))
+
+
+def test_in_markdown_photographs_are_named_but_not_shown(
+    part: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    page = evaluated(part, model_folder, tmp_path / "page.md")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "page-errors.png",
+        "page-scatter.png",
+        "page.md",
+    ]
+    assert "(<page-scatter.png>)" in page
+    assert "| IMG_4 | 45 |" in page
+    widths = {line.count("|") for line in page.splitlines() if line.startswith("| 10-30")}
+    assert widths == {8}
+
+
+def test_names_are_text_on_the_page_whatever_they_hold(tmp_path: Path, model_folder: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a&b.png")
+    (tmp_path / "heads.csv").write_text("image,x,y\na&b.png,1,1\n")
+    arguments = [str(model_folder), str(tmp_path), "--device", "cpu"]
+    assert evaluate.main([*arguments, "--report", str(tmp_path / "out" / "p.html")]) == 0
+    html = (tmp_path / "out" / "p.html").read_text()
+    assert "a&amp;b" in html
+    assert "<b>a&b" not in html

@@ -1,0 +1,399 @@
+"""What training promises."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.datasets import read_shanghaitech
+from csrnet_hub.model import load_vgg16_frontend
+from tests.test_datasets import write_part
+from train import fit, prepare, state
+from train.crops import Crops
+from train.data import load_prepared, split
+from train.log import read_log
+from train.loss import euclidean_loss, pyramid_loss
+from train.recipe import Recipe, read_recipe
+
+RECIPES = Path(fit.__file__).parent / "recipes"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten small pictures with 0 to 45 heads."""
+    part = write_part(tmp_path_factory.mktemp("data") / "part_A", [5 * i for i in range(10)])
+    path = part.parent / "part_A.h5"
+    prepare.prepare(read_shanghaitech(part, "train"), path, progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stands for VGG-16: random weights under its names."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
+    front = CSRNet().frontend.state_dict()
+    state = {
+        f"features.{key}": torch.nn.init.kaiming_normal_(value) if value.ndim > 1 else value
+        for key, value in front.items()
+    }
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    small = {"steps": 4, "batch": 1, "crop": 64, "validation": 2, "validate_every": 4, "warmup": 1}
+    whole = read_recipe(RECIPES / "partA_cpu.toml", **small)
+    return replace(whole, exclude=[], train_only=[])
+
+
+# loss
+
+
+def test_the_loss_is_zero_for_the_target_and_grows_with_the_error() -> None:
+    target = torch.rand(2, 1, 9, 13)
+    assert pyramid_loss(target, target).item() == 0
+    assert pyramid_loss(target + 0.1, target) < pyramid_loss(target + 0.2, target)
+
+
+def test_the_loss_is_that_of_its_definition() -> None:
+    predicted, target = torch.rand(2, 1, 16, 8) * 3 - 0.2, torch.rand(2, 1, 16, 8)
+    total = 0.0
+    for side in (1, 2, 4, 8):
+        for crop in range(2):
+            for i in range(0, 16, side):
+                for j in range(0, 8, side):
+                    block = (crop, 0, slice(i, i + side), slice(j, j + side))
+                    count = predicted[block].sum().item()
+                    error = count - target[block].sum().item()
+                    total += error**2 / (2 * (max(count, 0) + 1))
+    assert pyramid_loss(predicted, target).item() == pytest.approx(total / 4 / 2, rel=1e-4)
+
+
+def test_the_gradients_of_the_loss_vanish_at_the_mean_of_skewed_counts() -> None:
+    target = torch.tensor([0.0] * 9 + [10.0]).view(10, 1, 1, 1).expand(10, 1, 8, 8)
+    gradients = []
+    for level in (0.9, 1.0, 1.1):
+        predicted = torch.full((10, 1, 8, 8), level, requires_grad=True)
+        pyramid_loss(predicted, target).backward()  # type: ignore[no-untyped-call]
+        assert predicted.grad is not None
+        gradients.append(predicted.grad.sum().item())
+    assert gradients[0] < -1e-3
+    assert gradients[1] == pytest.approx(0, abs=1e-5)
+    assert gradients[2] > 1e-3
+
+
+def test_the_euclidean_loss_is_equation_2_of_the_paper() -> None:
+    predicted, target = torch.rand(2, 1, 3, 5), torch.rand(2, 1, 3, 5)
+    direct = sum(((predicted[i] - target[i]) ** 2).sum().item() for i in range(2)) / (2 * 2)
+    assert euclidean_loss(predicted, target).item() == pytest.approx(direct, rel=1e-5)
+
+
+# fit
+
+
+def run(recipe: Recipe, prepared: Path, vgg: Path, out: Path, **options: object) -> float:
+    return fit.fit(recipe, load_prepared(prepared), out, str(vgg), CPU, **options)
+
+
+def test_a_killed_run_resumed_ends_as_one_never_killed(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(recipe, validate_every=1)
+    straight = run(recipe, prepared, vgg, tmp_path / "a")
+
+    monkeypatch.setattr(fit, "SAVE_EVERY", 2)
+    step = fit.train_step
+
+    def killed(state, *rest):  # type: ignore[no-untyped-def]
+        if state.step == 3:
+            raise KeyboardInterrupt
+        return step(state, *rest)
+
+    monkeypatch.setattr(fit, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, prepared, vgg, tmp_path / "b")
+    monkeypatch.setattr(fit, "train_step", step)
+    resumed = run(recipe, prepared, vgg, tmp_path / "b", resume=tmp_path / "b" / "last.pt")
+
+    assert resumed == pytest.approx(straight, rel=1e-5)
+    one = CSRNet.from_pretrained(tmp_path / "a" / "best").state_dict()
+    two = CSRNet.from_pretrained(tmp_path / "b" / "best").state_dict()
+    assert all(torch.allclose(one[key], two[key], rtol=1e-3, atol=1e-6) for key in one)
+    curves = [
+        [
+            (entry["step"], entry["mae"])
+            for entry in read_log(tmp_path / name / "log.jsonl")
+            if "mae" in entry
+        ]
+        for name in ("a", "b")
+    ]
+    assert [step for step, _ in curves[0]] == [1, 2, 3, 4]
+    assert np.allclose(curves[0], curves[1], rtol=1e-5)
+
+
+def test_a_run_trains_and_its_model_says_how(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    best = run(recipe, prepared, vgg, tmp_path)
+    model = CSRNet.from_pretrained(tmp_path / "best")
+    assert model.training_record is not None
+    assert model.training_record["step"] == 4
+    assert model.metrics is not None
+    assert model.metrics["validation"]["mae"] == best
+    assert model.metrics["validation"]["images"] == 2
+    assert model.interval is None  # two pictures are too few
+    start = CSRNet()
+    load_vgg16_frontend(start, vgg)
+    start = start.half().float()
+    assert torch.equal(model.frontend[7].weight, start.frontend[7].weight)  # frozen
+    assert not torch.equal(model.frontend[10].weight, start.frontend[10].weight)
+    card = (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
+    assert f"| 2 | {best:.1f} |" in card
+    log = read_log(tmp_path / "log.jsonl")
+    assert log[-1]["mae"] == best
+    assert log[0]["crops_per_second"] > 0
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figures_of_a_model_are_those_of_its_file(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    recipe = replace(recipe, validation=9)
+    best = run(recipe, prepared, vgg, tmp_path)
+    held_out = split(load_prepared(prepared), 9, recipe.seed)[1]
+    counter = CrowdCounter.from_pretrained(tmp_path / "best", "cpu")
+    results = [counter.count(example.pixels) for example in held_out]
+    errors = [result.count - example.count for result, example in zip(results, held_out)]
+    assert np.abs(errors).mean() == pytest.approx(best, rel=1e-6)
+    inside = [
+        result.interval[0] - 1e-3 <= example.count <= result.interval[1] + 1e-3
+        for result, example in zip(results, held_out)
+        if result.interval is not None
+    ]
+    assert len(inside) == 9
+    assert all(inside)  # nine pictures: the quantile is the greatest error
+
+
+def test_a_run_starts_from_another_model_and_says_which(
+    recipe: Recipe, prepared: Path, vgg: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    still = replace(recipe, steps=1, lr_frontend=0.0, lr_backend=0.0, weight_decay=0.0)
+    run(still, prepared, vgg, tmp_path / "a", init=str(model_folder))
+    tuned = CSRNet.from_pretrained(tmp_path / "a" / "best")
+    before = CSRNet.from_pretrained(model_folder).half().float().state_dict()
+    after = tuned.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    assert tuned.training_record is not None
+    assert tuned.training_record["init"]["model"] == "small-model"
+    with pytest.raises(fit.TrainingError, match=r"density_scale 10\.0"):
+        run(replace(still, density_scale=1.0), prepared, vgg, tmp_path, init=str(model_folder))
+
+
+def test_a_better_model_replaces_the_last_one_and_its_card(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    now = state.new_state(recipe, str(vgg), CPU)
+    for step, mae in ((1, 20.25), (2, 10.25)):
+        now.step = step
+        now.average.metrics = {"validation": {"images": 2, "mae": mae}}
+        state.save_model(now, recipe, tmp_path / "best")
+    card = (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
+    assert "10.2" in card
+    assert "20.2" not in card
+    assert "those of step 2" in card
+    assert "vgg.safetensors" in card
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    assert CSRNet.from_pretrained(tmp_path / "best").metrics == {
+        "validation": {"images": 2, "mae": 10.25}
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr_backend": 3e-4},
+        {"optimiser": "sgd", "loss": "euclidean", "lr_backend": 1e-3, "lr_frontend": 1e-4},
+    ],
+)
+def test_training_lowers_the_loss(
+    recipe: Recipe, prepared: Path, vgg: Path, change: dict[str, object]
+) -> None:
+    crowded = [example for example in load_prepared(prepared) if example.count == 45]
+    how = replace(recipe, empty=0.0, **change)  # type: ignore[arg-type]
+    now, crops = state.new_state(how, str(vgg), CPU), Crops(crowded, how, CPU)
+    losses = []
+    for _ in range(10):
+        now.step = 0  # the same batch each time
+        losses.append(fit.train_step(now, how, crops)[0].item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_rate_warms_up_stays_level_and_falls_to_zero(recipe: Recipe) -> None:
+    long = replace(recipe, steps=100, warmup=10, cooldown=0.4)
+    rates = [fit.rate(long, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:60] == [1.0] * 50
+    assert rates[80] == pytest.approx(0.5)
+    assert rates[100] == 0
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_run_that_breaks_keeps_its_last_good_state(
+    recipe: Recipe,
+    prepared: Path,
+    vgg: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+) -> None:
+    monkeypatch.setattr(fit, "SAVE_EVERY", 1)
+    step = fit.train_step
+
+    def broken(now, *rest):  # type: ignore[no-untyped-def]
+        if now.step == after:  # the loss of this step is finite still, the weights are not
+            done = step(now, *rest)
+            torch.nn.init.constant_(now.model.output_layer.bias, float("nan"))
+            return done
+        return step(now, *rest)
+
+    monkeypatch.setattr(fit, "train_step", broken)
+    with pytest.raises(fit.TrainingError, match=f"not finite near step {after + 1}: lower"):
+        run(recipe, prepared, vgg, tmp_path)
+    assert (tmp_path / "last.pt").exists() == (after > 0)
+    if after:
+        good = state.load_checkpoint(tmp_path / "last.pt", recipe, CPU)
+        assert good.step == after
+        assert torch.isfinite(good.model.output_layer.bias).all()
+
+
+def test_several_processes_train_as_one_with_the_joined_batch(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    # SGD: a step is as long as its gradient, which AdamW's is not
+    change = {"optimiser": "sgd", "batch": 2, "steps": 2, "weight_decay": 0.0, "lr_backend": 1e-6}
+    both = replace(recipe, **change, lr_frontend=1e-6)  # type: ignore[arg-type]
+    write_recipe(both, tmp_path / "r.toml")
+    arguments = [str(tmp_path / "r.toml"), "--data", str(prepared), "--vgg", str(vgg)]
+    arguments += ["--device", "cpu"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--master-port", "29617", "-m", "train.fit", *arguments]
+    done = subprocess.run(
+        [*torchrun, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert fit.main([*arguments, "--out", str(tmp_path / "one")]) == 0
+    first = state.new_state(both, str(vgg), CPU).model.state_dict()
+    one, two = (
+        state.load_checkpoint(tmp_path / name / "last.pt", both, CPU).model.state_dict()
+        for name in ("one", "two")
+    )
+    for key in ("backend.0.weight", "backend.10.weight", "frontend.21.weight", "output_layer.bias"):
+        moved = (one[key] - first[key]).norm()
+        assert moved > 0
+        assert (two[key] - one[key]).norm() < 1e-2 * moved, key
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    lines = [f"{key} = {json.dumps(value)}" for key, value in recipe.to_dict().items()]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "_place", lambda: (0, 2))
+    with pytest.raises(fit.TrainingError, match="batch of 1 cannot be shared by 2"):
+        run(recipe, prepared, vgg, tmp_path)
+
+
+def test_fit_never_writes_over_a_run_unasked(prepared: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "last.pt").write_bytes(b"mine")
+    arguments = [str(RECIPES / "partA_cpu.toml"), "--data", str(prepared), "--out", str(tmp_path)]
+    (tmp_path / "before_cooldown.pt").write_bytes(b"mine too")
+    for more in ([], ["--resume", str(tmp_path / "before_cooldown.pt")]):
+        with pytest.raises(SystemExit):
+            fit.main([*arguments, *more])
+        assert "give another --out" in capsys.readouterr().err
+    assert (tmp_path / "last.pt").read_bytes() == b"mine"
+    with pytest.raises(SystemExit):
+        fit.main([*arguments, "--resume", "--init", "org/model"])
+    assert "--resume or --init" in capsys.readouterr().err
+
+
+def test_fit_says_what_is_wrong(prepared: Path, vgg: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    text = (RECIPES / "partA_cpu.toml").read_text(encoding="utf-8")
+    text = re.sub(r"exclude = .*", "exclude = []", text).replace(
+        "validation = 60", "validation = 2"
+    )
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    start = [str(tmp_path / "r.toml"), "--data", str(prepared), "--out", str(tmp_path / "out")]
+    assert fit.main([*start, "--vgg", str(vgg)]) == 1
+    assert "train_only names images that are not there: IMG_167" in capsys.readouterr().err
+    assert fit.main([*start[:2], str(tmp_path / "no.h5"), *start[3:]]) == 1
+    assert "no prepared file" in capsys.readouterr().err
+    text = re.sub(r"train_only = .*", "train_only = []", text)
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    assert fit.main([*start, "--vgg", str(tmp_path / "no.safetensors")]) == 1
+    assert "no file" in capsys.readouterr().err
+    assert fit.main([*start, "--init", str(tmp_path)]) == 1
+    assert "config.json" in capsys.readouterr().err
+    assert fit.main([*start, "--resume"]) == 1
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    now = state.new_state(recipe, str(vgg), CPU)
+    state.save_checkpoint(now, recipe, tmp_path / "last.pt")
+    longer = replace(recipe, steps=9)
+    assert state.load_checkpoint(tmp_path / "last.pt", longer, CPU).step == 0
+    with pytest.raises(fit.TrainingError, match="another crop"):
+        state.load_checkpoint(tmp_path / "last.pt", replace(recipe, crop=128), CPU)
+    with pytest.raises(fit.TrainingError, match="no checkpoint"):
+        state.load_checkpoint(tmp_path / "none.pt", recipe, CPU)
+    (tmp_path / "damaged.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:1000])
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    for name in ("damaged.pt", "foreign.pt"):
+        with pytest.raises(fit.TrainingError, match=r"no checkpoint of train\.fit"):
+            state.load_checkpoint(tmp_path / name, recipe, CPU)
+
+
+def test_a_run_that_changed_its_loss_on_the_way_says_so(
+    recipe: Recipe, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = state.new_state(recipe, str(vgg), CPU)
+    now.step = 3
+    state.save_checkpoint(now, recipe, tmp_path / "last.pt")
+    assert state.load_checkpoint(tmp_path / "last.pt", recipe, CPU).loss == now.loss
+    monkeypatch.setitem(state.RECORD, recipe.loss, "another loss")
+    later = state.load_checkpoint(tmp_path / "last.pt", recipe, CPU)
+    assert later.loss == f"{now.loss} up to step 3; then another loss"
+
+
+def test_a_finished_run_is_not_run_again(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    now = state.new_state(recipe, str(vgg), CPU)
+    now.step = recipe.steps
+    state.save_checkpoint(now, recipe, tmp_path / "last.pt")
+    with pytest.raises(fit.TrainingError, match=r"step 4 of 4 is done"):
+        run(recipe, prepared, vgg, tmp_path, resume=tmp_path / "last.pt")
+
+
+def test_a_log_that_was_cut_off_is_read_up_to_there(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "lo', encoding="utf-8")
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 1, "loss": 2}]

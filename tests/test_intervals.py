@@ -1,0 +1,78 @@
+"""What prediction intervals promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from csrnet_hub import CrowdCounter, CSRNet, ModelError
+from csrnet_hub.intervals import PredictionInterval, spread
+
+
+def test_new_pictures_of_the_same_kind_are_covered_as_promised() -> None:
+    rng = np.random.default_rng(0)
+
+    def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+        heads = rng.lognormal(5, 1, number)
+        return heads * rng.lognormal(0, 0.25, number), heads
+
+    covered = []
+    for _ in range(300):
+        interval = PredictionInterval.calibrate(*draw(60))
+        counts, heads = draw(50)
+        ends = np.array([interval.around(count) for count in counts])
+        covered.append(((ends[:, 0] <= heads) & (heads <= ends[:, 1])).mean())
+    assert 0.89 < np.mean(covered) < 0.93
+
+
+def test_the_quantile_is_the_rank_that_the_theorem_asks_for() -> None:
+    counts = np.arange(1, 20) * 10.0
+    heads = counts + np.arange(1, 20) * spread(counts)
+    interval = PredictionInterval.calibrate(counts, heads)
+    assert interval.quantile == pytest.approx(18)  # ceil(20 x 0.9)
+    assert interval.images == 19
+    assert interval.level == 0.9
+
+
+def test_too_few_pictures_are_refused() -> None:
+    with pytest.raises(ValueError, match="8 pictures are too few"):
+        PredictionInterval.calibrate(np.ones(8), np.ones(8))
+    assert PredictionInterval.calibrate(np.ones(9), np.ones(9)).quantile == 0
+
+
+def test_an_interval_holds_its_count_and_is_never_negative() -> None:
+    interval = PredictionInterval(0.9, 3.0, 60)
+    for count in (-2.0, 0.0, 0.4, 7.0, 3000.0):
+        low, high = interval.around(count)
+        assert 0 <= low <= max(count, 0) <= high
+
+
+def test_an_interval_travels_with_its_model_and_every_count(
+    model: CSRNet, scene: np.ndarray, tmp_path: Path
+) -> None:
+    config = {**model.config(), "interval": {"level": 0.9, "quantile": 2.0, "images": 60}}
+    calibrated = CSRNet(**config)
+    calibrated.load_state_dict(model.state_dict())
+    calibrated.save_pretrained(tmp_path / "m")
+    result = CrowdCounter.from_pretrained(tmp_path / "m", "cpu").count(scene)
+    assert result.level == 0.9
+    assert result.interval == PredictionInterval(0.9, 2.0, 60).around(result.count)
+    bare = CrowdCounter(model, "cpu").count(scene)
+    assert (bare.interval, bare.level) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"level": 0.9},
+        {"level": 1.5, "quantile": 1.0, "images": 60},
+        {"level": 0.9, "quantile": -1.0, "images": 60},
+        {"level": 0.9, "quantile": "wide", "images": 60},
+        {"level": 0.9, "quantile": 1.0, "images": 60, "colour": 1},
+    ],
+)
+def test_a_configuration_with_an_unusable_interval_is_refused(entry: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match="interval is not usable"):
+        CSRNet(interval=entry)

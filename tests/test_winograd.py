@@ -1,0 +1,77 @@
+"""What the fast convolutions of training promise: the results of torch's own."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import conv2d
+
+from csrnet_hub import CSRNet, winograd
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+@pytest.mark.parametrize("size", [(1, 1), (7, 13), (32, 32), (33, 18)])
+def test_values_and_gradients_are_those_of_torch(dilation: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, *size, requires_grad=True)
+    weight = torch.randn(6, 5, 3, 3, requires_grad=True)
+    bias = torch.randn(6, requires_grad=True)
+    expected = conv2d(x, weight, bias, padding=dilation, dilation=dilation)
+    found = winograd.conv2d(x, weight, bias, dilation)
+    grad = torch.randn_like(expected)
+    pairs = [(found, expected)]
+    pairs += zip(
+        torch.autograd.grad(found, (x, weight, bias), grad),
+        torch.autograd.grad(expected, (x, weight, bias), grad),
+    )
+    for own, torchs in pairs:
+        assert own.shape == torchs.shape
+        assert (own - torchs).abs().max() < 2e-5 * torchs.abs().max()
+
+
+def test_channels_last_and_strided_inputs_give_the_same() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 8, 9, 20), torch.randn(4, 8, 3, 3), torch.zeros(4)
+    plain = winograd.conv2d(x, weight, bias, 2)
+    assert torch.equal(
+        winograd.conv2d(x.to(memory_format=torch.channels_last), weight, bias, 2), plain
+    )
+    wide = torch.randn(2, 8, 9, 40)
+    wide[..., ::2] = x
+    assert torch.equal(winograd.conv2d(wide[..., ::2], weight, bias, 2), plain)
+
+
+def test_the_network_trains_with_them_and_its_gradients_are_the_same(
+    model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.deepcopy(model).train()
+    x = torch.randn(1, 3, 64, 72)
+    calls = []
+    own = winograd.conv2d
+    monkeypatch.setattr(winograd, "conv2d", lambda *a: calls.append(1) or own(*a))
+
+    def gradients() -> list[torch.Tensor]:
+        parameters = [model.frontend[10].weight, model.backend[0].weight, model.output_layer.weight]
+        return list(torch.autograd.grad(model(x).square().sum(), parameters))
+
+    fast = gradients()
+    assert len(calls) > 5
+    monkeypatch.setattr(winograd, "pays", lambda *a: False)
+    slow = gradients()
+    for one, two in zip(fast, slow):
+        assert (one - two).norm() < 1e-4 * two.norm()
+
+
+def test_they_stay_out_of_inference_and_of_low_precision(
+    model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(winograd, "conv2d", None)  # not to be called
+        assert model(torch.randn(1, 3, 16, 16)).requires_grad
+    x, weight = torch.randn(1, 256, 8, 8), model.backend[0].weight
+    assert winograd.pays(x, weight)
+    assert not winograd.pays(x.bfloat16(), weight.bfloat16())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not winograd.pays(x, weight)

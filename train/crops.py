@@ -1,0 +1,288 @@
+"""Random crops of a prepared set that lies on the training device, made there, a batch at once.
+
+Only a table of a few numbers a crop goes from the host to the device, and nothing comes back: a GPU
+is never waited for. The same code runs on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from csrnet_hub.model import STRIDE
+
+from .data import Example
+from .empty import empty_pictures
+from .recipe import Recipe
+
+GREY = (0.299, 0.587, 0.114)  # luma weights of ITU-R BT.601
+QUARTERS = 18  # patches of a picture in the paper: four quarters, five at random, all mirrored
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops of side (H, W) with their ground truth.
+
+    Attributes:
+        pixels: (B, 3, H, W) float32 RGB in 0 to 255.
+        target: (B, 1, H / 8, W / 8) float32 heads per cell.
+        weight: (B, 1, H / 8, W / 8) 1 inside the region of interest, 0 outside; None: all inside.
+    """
+
+    pixels: Tensor
+    target: Tensor
+    weight: Tensor | None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a crop is cut, in pixels of its picture, and how its light changes."""
+
+    picture: int
+    top: float
+    left: float
+    height: float
+    width: float
+    mirrored: bool = False
+    grey: bool = False
+    brightness: float = 1.0
+    contrast: float = 1.0
+
+
+class Crops:
+    """The training pictures on a device, and the batch of each step.
+
+    All pixels lie in one flat (P, 3) uint8 tensor, all heads in one (N, 3) float32 tensor of x, y
+    and sigma, so that a batch is a few gathers, however many pictures it takes from.
+
+    Args:
+        examples: the training part of a prepared set.
+        recipe: how crops are made.
+        device: where they are wanted.
+    """
+
+    def __init__(self, examples: Sequence[Example], recipe: Recipe, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        self.photographs = len(examples)
+        drawn = empty_pictures(recipe.seed, recipe.crop) if recipe.empty else []
+        pictures = [*(example.pixels for example in examples), *drawn]
+        self.sizes = np.array([picture.shape[:2] for picture in pictures])  # (n, 2) height, width
+        self.starts = np.cumsum([0, *self.sizes.prod(axis=1)])
+        self.pixels = _flat([picture.reshape(-1, 3) for picture in pictures]).to(device)  # (P, 3)
+        self.counts = np.array([*(len(example.heads) for example in examples), *[0] * len(drawn)])
+        self.head_starts = np.cumsum([0, *self.counts])
+        low, high = recipe.sigma
+        heads = [
+            np.column_stack([example.heads, example.sigma.clip(low, high)]) for example in examples
+        ]
+        # a last row, which stands for no head, so that there is always one to point at
+        self.heads = _flat([*heads, np.array([[0.0, 0.0, 1.0]])]).float().to(device)  # (N + 1, 3)
+        self.mask = None
+        if any(example.mask is not None for example in examples):
+            inside = [
+                np.ones(picture.shape[:2], bool) if mask is None else mask
+                for picture, mask in zip(
+                    pictures, [*(example.mask for example in examples), *[None] * len(drawn)]
+                )
+            ]
+            self.mask = _flat([mask.reshape(-1).astype(np.uint8) for mask in inside]).to(device)
+
+    def at(self, step: int, part: slice = slice(None)) -> Batch:
+        """The batch of a step, a function of the recipe's seed and the step alone.
+
+        Args:
+            part: the crops of it that this process takes.
+        """
+        batch = self.recipe.batch
+        windows = [self.draw(index) for index in range(step * batch, (step + 1) * batch)[part]]
+        return self.cut(windows, self._shape(windows))
+
+    def draw(self, index: int) -> Window:
+        """The window of the run's crop number ``index``.
+
+        Each pass over the photographs is a shuffle of its own; each crop has its own generator.
+        """
+        recipe = self.recipe
+        turn, place = divmod(index, self.photographs)
+        order = np.random.default_rng((recipe.seed, 0, turn)).permutation(self.photographs)
+        picture, rng = int(order[place]), np.random.default_rng((recipe.seed, 1, index))
+        if recipe.crops == "quarters":
+            return self._quarter(picture, turn)
+        if rng.random() < recipe.empty:
+            picture = self.photographs + int(rng.integers(len(self.sizes) - self.photographs))
+        height, width = self.sizes[picture]
+        zoom = float(np.exp(rng.uniform(*np.log(recipe.scale))))
+        side = min(round(recipe.crop / zoom), height, width)  # a smaller picture is enlarged
+        brightness, contrast = rng.uniform(1 - recipe.light, 1 + recipe.light, size=2)
+        return Window(
+            picture,
+            top=float(rng.integers(height - side + 1)),
+            left=float(rng.integers(width - side + 1)),
+            height=float(side),
+            width=float(side),
+            mirrored=bool(rng.random() < 0.5),
+            grey=bool(rng.random() < recipe.grey),
+            brightness=float(brightness),
+            contrast=float(contrast),
+        )
+
+    def _quarter(self, picture: int, turn: int) -> Window:
+        # Section 3.2 of the paper, data augmentation: a quarter of the picture's area each.
+        height, width = (int(side) // 2 // STRIDE * STRIDE for side in self.sizes[picture])
+        patch, mirrored = divmod(turn % QUARTERS, 2)
+        down, across = (int(size) - own for size, own in zip(self.sizes[picture], (height, width)))
+        if patch < 4:
+            top, left = down * (patch // 2), across * (patch % 2)
+        else:
+            rng = np.random.default_rng((self.recipe.seed, 2, picture, patch))
+            top, left = int(rng.integers(down + 1)), int(rng.integers(across + 1))
+        return Window(picture, top, left, height, width, bool(mirrored))
+
+    def _shape(self, windows: Sequence[Window]) -> tuple[int, int]:
+        if self.recipe.crops == "quarters":
+            return int(windows[0].height), int(windows[0].width)
+        return self.recipe.crop, self.recipe.crop
+
+    def cut(self, windows: Sequence[Window], shape: tuple[int, int]) -> Batch:
+        """Cut windows out, brought to one shape (height, width) in pixels."""
+        rows = [
+            (
+                *self.sizes[window.picture],
+                window.top,
+                window.left,
+                window.height,
+                window.width,
+                window.mirrored,
+                window.grey,
+                window.brightness,
+                window.contrast,
+            )
+            for window in windows
+        ]
+        table = self._upload(np.array(rows, dtype=np.float32)).T  # (10, B)
+        starts = self._upload(self.starts[[window.picture for window in windows]])  # (B,)
+        places = [_places(table, axis, shape[axis]) for axis in (0, 1)]  # each (B, side)
+        shrunk = any(window.height > shape[0] or window.width > shape[1] for window in windows)
+        pixels = self._sample(table, starts, places, shape, shrunk)  # (B, 3, H, W)
+        target = self._target(windows, table, shape)  # (B, 1, h, w)
+        weight = None
+        if self.mask is not None:
+            near = self._nearest(table, starts, places, self.mask[:, None])  # (B, 1, H, W)
+            weight = torch.nn.functional.avg_pool2d(near, STRIDE).round()  # (B, 1, h, w)
+            target = target * weight
+        return Batch(_relight(pixels, table), target, weight)
+
+    def _upload(self, values: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(values)
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def _sample(
+        self,
+        table: Tensor,
+        starts: Tensor,
+        places: list[Tensor],
+        shape: tuple[int, int],
+        shrunk: bool,
+    ) -> Tensor:
+        """Bilinear; where a crop shrinks its window, the mean of four samples a pixel, spread so
+        that their variance is that of the pixels which one new pixel stands for."""
+        if not shrunk:
+            return self._bilinear(table, starts, *places)
+        spread = [
+            ((table[4 + axis] / shape[axis]) ** 2 - 1).clamp(min=0).div(12).sqrt()[:, None]
+            for axis in (0, 1)
+        ]
+        parts = [
+            self._bilinear(table, starts, places[0] + i * spread[0], places[1] + j * spread[1])
+            for i in (-1, 1)
+            for j in (-1, 1)
+        ]
+        return torch.stack(parts).mean(0)
+
+    def _bilinear(self, table: Tensor, starts: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        total: Tensor | float = 0.0
+        (y0, down), (x0, across) = ((p.floor(), p - p.floor()) for p in (y, x))
+        for i in (0, 1):
+            for j in (0, 1):
+                share_y = (down if i else 1 - down)[:, :, None, None]  # (B, H, 1, 1)
+                share_x = (across if j else 1 - across)[:, None, :, None]  # (B, 1, W, 1)
+                index = _index(table, starts, y0 + i, x0 + j)  # (B, H, W)
+                total = total + self.pixels[index].float() * (share_y * share_x)
+        assert isinstance(total, Tensor)
+        return total.permute(0, 3, 1, 2)  # (B, 3, H, W)
+
+    @staticmethod
+    def _nearest(table: Tensor, starts: Tensor, places: list[Tensor], values: Tensor) -> Tensor:
+        index = _index(table, starts, places[0].round(), places[1].round())
+        return values[index].float().permute(0, 3, 1, 2)
+
+    def _target(self, windows: Sequence[Window], table: Tensor, shape: tuple[int, int]) -> Tensor:
+        """What ``csrnet_hub.density.density_window`` gives, for a batch: (B, 1, h, w)."""
+        most = max(1, *(int(self.counts[window.picture]) for window in windows))
+        index = np.full((len(windows), most), len(self.heads) - 1)
+        for row, window in enumerate(windows):
+            begin, count = self.head_starts[window.picture], self.counts[window.picture]
+            index[row, :count] = np.arange(begin, begin + count)
+        chosen = self._upload(index).long()
+        heads = self.heads[chosen]  # (B, n, 3)
+        real = (chosen < len(self.heads) - 1).float()[:, :, None]  # (B, n, 1)
+        down = _mass(heads[..., 1], heads[..., 2], table, 0, shape[0])  # (B, n, h)
+        across = _mass(heads[..., 0], heads[..., 2], table, 1, shape[1])  # (B, n, w)
+        target = torch.einsum("bnh,bnw->bhw", down * real, across)[:, None]
+        mirrored = table[6].bool()[:, None, None, None]
+        return torch.where(mirrored, target.flip(-1), target)
+
+
+def _flat(arrays: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate(arrays))
+
+
+def _places(table: Tensor, axis: int, side: int) -> Tensor:
+    """Where the pixels of a crop lie on one axis of its picture: (B, side), in pixels."""
+    line = (torch.arange(side, device=table.device) + 0.5) / side  # (side,)
+    line = line.expand(table.shape[1], side)
+    if axis == 1:
+        line = torch.where(table[6].bool()[:, None], line.flip(-1), line)
+    place: Tensor = table[2 + axis][:, None] + line * table[4 + axis][:, None] - 0.5
+    return place
+
+
+def _index(table: Tensor, starts: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Rows of the flat store for whole y (B, H), x (B, W), kept in the picture: (B, H, W)."""
+    zero = torch.zeros_like(table[0])[:, None]
+    y = torch.minimum(torch.maximum(y, zero), table[0][:, None] - 1)
+    x = torch.minimum(torch.maximum(x, zero), table[1][:, None] - 1)
+    row = starts[:, None] + y.long() * table[1][:, None].long()  # (B, H)
+    index: Tensor = row[:, :, None] + x.long()[:, None, :]
+    return index
+
+
+def _mass(position: Tensor, sigma: Tensor, table: Tensor, axis: int, side: int) -> Tensor:
+    """Each head's share of each cell on one axis, of its mass in the picture: (B, n, cells)."""
+    first, length, size = (table[k + axis][:, None] for k in (2, 4, 0))  # (B, 1)
+    zoom = side / length
+    position, sigma = (position - first) * zoom, sigma * zoom  # in pixels of the crop
+    low, high = -first * zoom, (size - first) * zoom
+    edges = torch.arange(side // STRIDE + 1, device=table.device) * float(STRIDE)
+    edges = torch.minimum(torch.maximum(edges, low), high)[:, None, :]  # (B, 1, cells + 1)
+    reached = torch.special.ndtr((edges - position[..., None]) / sigma[..., None])
+    whole = torch.special.ndtr((high - position) / sigma) - torch.special.ndtr(
+        (low - position) / sigma
+    )
+    share: Tensor = reached.diff(dim=-1) / whole[..., None]
+    return share
+
+
+def _relight(pixels: Tensor, table: Tensor) -> Tensor:
+    grey, brightness, contrast = (row[:, None, None, None] for row in table[7:10])
+    luma = torch.tensor(GREY, device=pixels.device).view(1, 3, 1, 1)
+    pixels = torch.where(grey > 0, (pixels * luma).sum(1, keepdim=True), pixels)
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+    relit: Tensor = ((pixels - mean) * contrast + mean * brightness).clamp(0, 255)
+    return relit

@@ -1,0 +1,109 @@
+"""What a run reports: a bar, log.jsonl, TensorBoard's events where it is installed, curves."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+FILE = "log.jsonl"
+
+
+class Log:
+    """The reports of one run, going on at a step; a context manager, for the bar and the curves.
+
+    Args:
+        out: folder of the run. Entries of its log later than ``step`` are dropped: a killed run
+            that goes on from a checkpoint leaves the same log as one that was never killed.
+        steps: of the whole run.
+    """
+
+    def __init__(self, out: Path, step: int, steps: int) -> None:
+        self.out = out
+        kept = [entry for entry in read_log(out / FILE) if entry["step"] <= step]
+        self.file = (out / FILE).open("w", encoding="utf-8")
+        self.start = time.perf_counter() - (kept[-1].get("seconds", 0.0) if kept else 0.0)
+        for entry in kept:
+            print(json.dumps(entry), file=self.file)
+        self.bar = tqdm(total=steps, initial=step, desc="train", unit="step")
+        self.board = _tensorboard(out, step)
+
+    def training(self, step: int, loss: float, empty: float, rate: float, speed: float) -> None:
+        """The mean loss since the last report, that of empty maps beside it, crops a second."""
+        self.bar.update(step - self.bar.n)
+        self.bar.set_postfix(loss=f"{loss:.1f}", of_empty=f"{loss / max(empty, 1e-9):.2f}")
+        self._write(step, loss=loss, empty=empty, rate=rate, crops_per_second=speed)
+
+    def validation(self, step: int, errors: dict[str, Any]) -> None:
+        """Errors on the pictures held out."""
+        mae, rmse, bias = (errors[name] for name in ("mae", "rmse", "bias"))
+        self.bar.write(f"step {step}: validation MAE {mae:.1f}, RMSE {rmse:.1f}, bias {bias:+.1f}")
+        self._write(step, **{name: value for name, value in errors.items() if name != "ranges"})
+
+    def _write(self, step: int, **entry: Any) -> None:
+        seconds = time.perf_counter() - self.start
+        print(json.dumps({"step": step, "seconds": seconds, **entry}), file=self.file, flush=True)
+        if self.board is not None:
+            for name, value in entry.items():
+                if isinstance(value, (int, float)):
+                    self.board.add_scalar(name, value, step)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+        draw_curves(self.out / FILE, self.out / "curves.png")
+
+
+def _tensorboard(out: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # pip install tensorboard, for those who want it
+        return None
+    return SummaryWriter(str(out), purge_step=step + 1)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The entries of a log; a last line that was cut off is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
+
+
+def draw_curves(log: Path, out: Path) -> None:
+    """The training loss and the validation errors over the steps, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    entries = read_log(log)
+    losses = [
+        (entry["step"], entry["loss"], entry["empty"]) for entry in entries if "loss" in entry
+    ]
+    errors = [(entry["step"], entry["mae"], entry["rmse"]) for entry in entries if "mae" in entry]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    if losses:
+        steps, loss, empty = zip(*losses)
+        left.semilogy(steps, loss, label="loss")
+        left.semilogy(steps, empty, label="of an empty map", color="0.7")
+        left.legend()
+    if errors:
+        steps, mae, rmse = zip(*errors)
+        right.plot(steps, mae, "o-", label="MAE")
+        right.plot(steps, rmse, "o-", label="RMSE")
+        right.legend()
+    left.set(title="training", xlabel="step")
+    right.set(title="validation", xlabel="step", ylabel="heads", ylim=(0, None))
+    figure.savefig(out, dpi=120)

@@ -1,0 +1,170 @@
+"""The state of a run: its beginning, its checkpoints, and the model folder that it leaves."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from csrnet_hub.model import CSRNet, load_vgg16_frontend
+
+from .loss import RECORD
+from .recipe import Recipe
+
+FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot start or go on; says why and where the last good state lies."""
+
+
+@dataclass
+class State:
+    """Everything that a run needs to go on as if it had never stopped.
+
+    Random numbers are no part of it: each crop has its own, by the recipe's seed and its number.
+    """
+
+    model: CSRNet
+    average: CSRNet  # exponential moving average of the weights: what is validated and kept
+    optimiser: torch.optim.Optimizer
+    origin: dict[str, Any]  # what the first weights were, for the training record
+    loss: str  # all that the run was trained with, should the code have changed on the way
+    step: int = 0
+    best: float = math.inf
+
+
+def new_state(recipe: Recipe, vgg: str, device: torch.device) -> State:
+    """Front end from VGG-16, the rest random by the recipe's seed.
+
+    The paper's N(0, 0.01) halves the signal in each layer of the back end; at He's width it keeps
+    its size, and rates low enough for a steady end learn from the start.
+    """
+    torch.manual_seed(recipe.seed)
+    model = CSRNet(recipe.variant, density_scale=recipe.density_scale)
+    if recipe.backend_init == "he":
+        for layer in model.backend:
+            if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    load_vgg16_frontend(model, vgg)
+    name = "torchvision's IMAGENET1K_V1" if vgg == "torchvision" else Path(vgg).name
+    return _state(recipe, model, {"frontend": name}, device)
+
+
+def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
+    """A new run from the weights of a model folder or Hub repository (fine-tuning)."""
+    model = CSRNet.from_pretrained(source)
+    for entry in ("variant", "density_scale"):
+        own, asked = getattr(model, entry), getattr(recipe, entry)
+        if own != asked:
+            raise TrainingError(f"{source} has {entry} {own}: set that in place of {asked}.")
+    record = model.training_record or {}
+    model.training_record = model.metrics = model.interval = None  # they are not the new run's
+    name = Path(source).resolve().name if Path(source).is_dir() else source
+    return _state(recipe, model, {"init": {"model": name, **record}}, device)
+
+
+def _state(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.device) -> State:
+    model.train().to(device)
+    model.frontend[: recipe.frozen_layers].requires_grad_(False)
+    # On a CPU, weight gradients are quicker on planar tensors, a frozen front end is quickest with
+    # channels last.
+    part: Any = model.frontend[: recipe.frozen_layers] if device.type == "cpu" else model
+    part.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    optimiser = _optimiser(recipe, model, device)
+    return State(model, average, optimiser, origin, RECORD[recipe.loss])
+
+
+def _optimiser(recipe: Recipe, model: CSRNet, device: torch.device) -> torch.optim.Optimizer:
+    front = [parameter for parameter in model.frontend.parameters() if parameter.requires_grad]
+    back = [*model.backend.parameters(), *model.output_layer.parameters()]
+    groups = [
+        {"params": front, "lr": recipe.lr_frontend, "full_lr": recipe.lr_frontend},
+        {"params": back, "lr": recipe.lr_backend, "full_lr": recipe.lr_backend},
+    ]
+    groups = [group for group in groups if group["params"]]
+    decay, fused = recipe.weight_decay, device.type == "cuda"
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(groups, momentum=0.95, weight_decay=decay, fused=fused)
+    # the second beta: a run is short, and the scale of its gradients must be found soon
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay, fused=fused)
+
+
+def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
+    """Write, flush and rename, so that a file of that name is always whole."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(
+            {
+                "recipe": recipe.to_dict(),
+                "model": state.model.state_dict(),
+                "average": state.average.state_dict(),
+                "optimiser": state.optimiser.state_dict(),
+                "origin": state.origin,
+                "loss": state.loss,
+                "step": state.step,
+                "best": state.best,
+            },
+            file,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
+    """The state of a run, to go on under the same recipe (its length may differ).
+
+    Raises:
+        TrainingError: if there is no such checkpoint, it is damaged, or another recipe made it.
+    """
+    if not path.is_file():
+        raise TrainingError(f"there is no checkpoint {path} to go on from")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        before, origin, loss = saved["recipe"], saved["origin"], saved["loss"]
+    except Exception as error:  # torch raises many kinds on damaged or foreign files
+        raise TrainingError(f"{path} is no checkpoint of train.fit, or a damaged one") from error
+    now = recipe.to_dict()
+    changed = [key for key in now if key not in FREE_TO_CHANGE and now[key] != before.get(key)]
+    if changed:
+        raise TrainingError(f"{path} was made with another {', '.join(changed)}")
+    blank = CSRNet(recipe.variant, density_scale=recipe.density_scale)
+    state = _state(recipe, blank, origin, device)
+    state.model.load_state_dict(saved["model"])
+    state.average.load_state_dict(saved["average"])
+    state.optimiser.load_state_dict(saved["optimiser"])
+    state.step, state.best = saved["step"], saved["best"]
+    if not loss.endswith(state.loss):
+        state.loss = f"{loss} up to step {state.step}; then {state.loss}"
+    else:
+        state.loss = loss
+    return state
+
+
+def save_model(state: State, recipe: Recipe, out: Path) -> None:
+    """The averaged weights as a model folder in float16, with their training record."""
+    model = copy.deepcopy(state.average).half()
+    record = {**recipe.to_dict(), "step": state.step, "loss": state.loss, **state.origin}
+    model.training_record = record
+    write_folder(model, out)
+
+
+def write_folder(model: CSRNet, out: Path) -> None:
+    """A model folder that is whole before it takes its name, in place of an older one."""
+    # save_pretrained keeps an old card, and may be interrupted
+    partial, old = out.with_name(out.name + ".partial"), out.with_name(out.name + ".old")
+    for folder in (partial, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(partial)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
