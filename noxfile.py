@@ -1,0 +1,27 @@
+"""Environments that one virtual environment cannot hold: nox -l lists them, nox runs all."""
+
+import nox
+
+HUB_CLIENTS = ["0.34.*", "1.*", "2.*"]
+
+
+@nox.session
+@nox.parametrize("client", HUB_CLIENTS)
+def hub(session: nox.Session, client: str) -> None:
+    """Push and load with each line of huggingface_hub that is supported."""
+    session.install("-e", ".", "pytest>=8", f"huggingface_hub=={client}")
+    session.run("pytest", "tests/test_hub.py", "tests/test_push.py")
+
+
+@nox.session
+def export(session: nox.Session) -> None:
+    """ONNX and OpenVINO files, checked against torch."""
+    session.install("-e", ".[onnx,openvino]", "pytest>=8")
+    session.run("pytest", "tests/test_export.py")
+
+
+@nox.session
+def notebook(session: nox.Session) -> None:
+    """The quickstart in a kernel of Jupyter."""
+    session.install("-e", ".", "pytest>=8", "nbclient>=0.10", "ipykernel>=6.29")
+    session.run("pytest", "tests/test_notebook.py")

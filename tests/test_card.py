@@ -1,0 +1,134 @@
+"""What the model card tells, from config.json alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from csrnet_hub.card import PLACEHOLDER, card_of
+from csrnet_hub.resources import DEFAULT_MODEL, resource
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    """The config.json of the shipped model, which train.fit wrote."""
+    folder = resource(DEFAULT_MODEL)
+    assert folder is not None
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["training_record"].pop("init", None)
+    config["training_record"]["frontend"] = "a VGG"
+    return config
+
+
+def test_the_shipped_card_is_what_the_template_gives() -> None:
+    folder = resource(DEFAULT_MODEL)
+    assert folder is not None
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    card = (Path(folder) / "README.md").read_text(encoding="utf-8")
+    assert card.strip() == card_of(config).strip(), "write it anew: csrnet_hub.card.card_of(config)"
+
+
+def test_the_metadata_name_no_task_and_no_licence_and_carry_the_errors(
+    config: dict[str, Any],
+) -> None:
+    config["metrics"] = {"test": {"dataset": "ShanghaiTech A", "images": 182, "mae": 68.25}}
+    data = ModelCard(card_of(config)).data
+    assert {"crowd-counting", "density-estimation", "csrnet"} <= set(data.tags)
+    assert data.pipeline_tag is None
+    assert data.license is None
+    (result,) = data.eval_results
+    assert (result.dataset_name, result.dataset_split) == ("ShanghaiTech A", "test")
+    assert (result.metric_type, result.metric_value) == ("mae", 68.25)
+
+
+def test_errors_are_told_by_split_and_by_range_of_counts(config: dict[str, Any]) -> None:
+    errors = {"images": 60, "mae": 100.0, "rmse": 150.0, "nae": 0.25, "bias": -3.0}
+    few: dict[str, Any] = {"images": 7, "mae": 12.34, "rmse": 20.0, "nae": None, "bias": 1.0}
+    few["mae_interval"] = [8.0, 16.0]
+    config["metrics"] = {
+        "validation": {**errors, "ranges": {"0-100": few}, "interval_coverage": 0.917},
+        "test": {**errors, "mae": 99.9},
+    }
+    card = card_of(config)
+    assert "| validation | 60 | 100.0 | 150.0 | 0.250 | -3.0 |" in card
+    assert "| test | 60 | 99.9 |" in card
+    assert "| 0-100 | 7 | 12.3 (8.0 to 16.0) | 20.0 | – | +1.0 |" in card
+    assert "in 92% of the validation images" in card
+    assert "chose the checkpoint" in card
+
+
+def test_the_training_tells_recipe_held_out_and_left_out_pictures(config: dict[str, Any]) -> None:
+    record = config["training_record"]
+    card = card_of(config)
+    for told in (record["name"], record["loss"], "a VGG", *record["exclude"]):
+        assert told in card
+    assert f"{record['steps']} steps" in card
+    assert f"{record['validation']} of the training images" in card
+
+
+def test_a_model_that_started_from_another_says_which_and_how_that_was_trained(
+    config: dict[str, Any],
+) -> None:
+    record = config["training_record"]
+    del record["frontend"]
+    first = {"model": "org/first", "name": "First", "step": 90, "steps": 100, "loss": "L1"}
+    second = {"model": "second", "name": "Second", "step": 5, "steps": 5, "loss": "L2"}
+    record["init"] = {**second, "init": {**first, "frontend": "an old VGG"}}
+    card = card_of(config)
+    assert "Started from the weights of `second`: step 5 of 5" in card
+    assert "That one started from the weights of `org/first`: step 90 of 100" in card
+    assert "L1" in card
+    assert "L2" in card
+    assert "Its front end came from ImageNet's VGG-16 (an old VGG)" in card
+    assert "He's normal initialisation" not in card
+
+
+def test_a_start_of_which_nothing_is_known_is_told_so(config: dict[str, Any]) -> None:
+    config["training_record"]["init"] = {"model": "stranger"}
+    del config["training_record"]["frontend"]
+    card = card_of(config)
+    assert "`stranger`, of whose training nothing is recorded" in card
+    assert "front end came from" not in card
+
+
+def test_a_converted_model_names_its_checkpoint() -> None:
+    card = card_of({"variant": "B", "training_record": {"converted_from": "PartA.pth.tar"}})
+    assert "Converted from the checkpoint `PartA.pth.tar`" in card
+    assert "Not measured." in card
+
+
+def test_the_interval_is_explained_where_there_is_one(config: dict[str, Any]) -> None:
+    config["interval"] = {"level": 0.9, "quantile": 2.0, "images": 60}
+    assert "90 % of pictures like the 60" in card_of(config)
+    assert "% of pictures like" not in card_of({**config, "interval": None})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"variant": "A"},
+        {"variant": "A", "training_record": [], "metrics": "good"},
+        {"variant": "A", "training_record": {"init": "x"}, "metrics": {"mae": 3}},
+        {"variant": "A", "metrics": {"v": {"mae": float("nan"), "images": 3.0, "ranges": 7}}},
+    ],
+)
+def test_odd_entries_leave_a_card_that_reads_and_has_no_unfilled_places(
+    config: dict[str, Any],
+) -> None:
+    card = card_of(config)
+    assert ModelCard(card).data.library_name == "csrnet-hub"
+    assert PLACEHOLDER in card
+    assert "{{ " not in card
+    assert "{%" not in card
+
+
+def test_the_card_has_code_limits_licences_and_a_citation(config: dict[str, Any]) -> None:
+    card = card_of(config)
+    for told in ("from_pretrained(", "few people", "blank", "animals", "drawings", "Apache-2.0"):
+        assert told in card
+    assert "check its\n  terms" in card
+    assert "@inproceedings{li2018csrnet" in card

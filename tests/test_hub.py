@@ -1,0 +1,194 @@
+"""What from_pretrained promises by the name of a Hub repository, with the real client."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from csrnet_hub import CSRNet, ModelError
+
+from .fake_hub import FakeHub
+from .hub_client import HubClient
+
+NAMES = ("config.json", "model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def half_folder(model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small scene's model in half precision: quicker to send."""
+    folder = tmp_path_factory.mktemp("half") / "half-model"
+    copy.deepcopy(model).half().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def files(half_folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in half_folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def published(hub: FakeHub, files: dict[str, bytes]) -> str:
+    """A public repository with the model."""
+    hub.publish("org/public", files)
+    return "org/public"
+
+
+def scaled(files: dict[str, bytes], scale: float) -> dict[str, bytes]:
+    """The same weights with another density scale: another model, told by its config.json."""
+    config = {**json.loads(files["config.json"]), "density_scale": scale}
+    return {**files, "config.json": json.dumps(config).encode()}
+
+
+def test_a_folder_and_the_repository_made_from_it_are_the_same_model(
+    online: HubClient, published: str, half_folder: Path
+) -> None:
+    here = online.load(half_folder)
+    assert here.count != 0
+    assert online.load(published) == here
+
+
+def test_the_page_serves_the_folder_and_the_repository_alike(
+    online: HubClient, published: str, half_folder: Path
+) -> None:
+    pytest.importorskip("gradio", minversion="6")
+    count = online.load(half_folder).count
+    assert online.load_in_app(published) == online.load_in_app(half_folder) == count
+
+
+def test_a_second_load_downloads_nothing(hub: FakeHub, online: HubClient, published: str) -> None:
+    first = online.load(published)
+    hub.requests.clear()
+    assert online.load(published) == first
+    assert hub.sent("GET", "POST", "PUT") == []
+
+
+def test_offline_a_model_in_the_cache_loads_without_a_request(
+    hub: FakeHub, online: HubClient, offline: HubClient, published: str
+) -> None:
+    first = online.load(published)
+    hub.requests.clear()
+    assert offline.load(published) == first
+    assert hub.requests == []
+
+
+def test_offline_a_model_that_is_not_in_the_cache_is_a_sentence(offline: HubClient) -> None:
+    with pytest.raises(ModelError, match=r"org/never .* not in the cache .* or give a folder"):
+        offline.load("org/never")
+
+
+def test_a_hub_that_does_not_answer_is_a_sentence(
+    hub: FakeHub, online: HubClient, published: str, tmp_path: Path
+) -> None:
+    with hub.cutting("HEAD", "/"):
+        with pytest.raises(ModelError, match=f"{published}.*(connection|try again later)") as told:
+            online.load(published, cache_dir=tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_a_revision_stays_what_it_was(
+    hub: FakeHub, online: HubClient, files: dict[str, bytes]
+) -> None:
+    old = hub.publish("org/moving", scaled(files, 2.0))
+    assert online.load("org/moving").config["density_scale"] == 2.0
+    hub.publish("org/moving", scaled(files, 3.0))
+    assert online.load("org/moving").config["density_scale"] == 3.0
+    assert online.load("org/moving", revision=old).config["density_scale"] == 2.0
+
+
+def test_a_revision_that_is_not_there_is_a_sentence(online: HubClient, published: str) -> None:
+    with pytest.raises(ModelError, match=f"{published} has no revision 'v9': give a branch"):
+        online.load(published, revision="v9")
+
+
+def test_weights_are_those_of_the_commit_that_the_configuration_came_from(
+    hub: FakeHub, online: HubClient, files: dict[str, bytes]
+) -> None:
+    commit = hub.publish("org/pinned", files)
+    hub.requests.clear()
+    online.load("org/pinned")
+    asked = [path for path in hub.sent("HEAD", "GET") if path.endswith("model.safetensors")]
+    assert asked
+    assert all(f"/resolve/{commit}/" in path for path in asked)
+
+
+def test_a_private_repository_opens_to_a_token_and_tells_others_to_log_in(
+    hub: FakeHub, online: HubClient, files: dict[str, bytes]
+) -> None:
+    hub.publish("org/private", files, private=True)
+    with pytest.raises(ModelError, match=r"org/private .* private, log in with `hf auth login`"):
+        online.load("org/private")
+    assert online.load("org/private", token="hf_reader").count != 0
+
+
+def test_a_gated_repository_tells_where_to_ask(
+    hub: FakeHub, online: HubClient, files: dict[str, bytes]
+) -> None:
+    hub.publish("org/gated", files, gated=True)
+    with pytest.raises(ModelError, match="org/gated is gated: ask for access on its page"):
+        online.load("org/gated")
+
+
+def test_a_token_that_is_not_valid_is_a_sentence(
+    online: HubClient, published: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=rf"refused the token .* {published}: log in"):
+        online.load(published, token="hf_wrong", cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("token", ["", "hf_reader"])
+def test_a_repository_that_is_not_there_is_a_sentence(online: HubClient, token: str) -> None:
+    with pytest.raises(ModelError, match=r"no Hub repository org/nowhere .* check the name"):
+        online.load("org/nowhere", token=token)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_repository_without_a_file_names_both_and_the_remedy(
+    hub: FakeHub, online: HubClient, files: dict[str, bytes], name: str
+) -> None:
+    repo = f"org/without-{name}"
+    hub.publish(repo, {key: data for key, data in files.items() if key != name})
+    with pytest.raises(ModelError, match=rf"{repo} has no {name}, .*train\.push"):
+        online.load(repo)
+
+
+def test_pickles_are_not_loaded_and_the_way_out_is_told(
+    hub: FakeHub, online: HubClient, files: dict[str, bytes]
+) -> None:
+    hub.publish("org/pickles", {"config.json": files["config.json"], "pytorch_model.bin": b"\x80"})
+    hub.requests.clear()
+    with pytest.raises(ModelError, match=r"org/pickles has no model\.safetensors.*csrnet convert"):
+        online.load("org/pickles")
+    assert not [path for path in hub.sent("GET", "HEAD") if path.endswith(".bin")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_was_published_damaged_names_the_repository_and_the_file(
+    hub: FakeHub, online: HubClient, files: dict[str, bytes], name: str
+) -> None:
+    repo = f"org/damaged-{name}"
+    hub.publish(repo, {**files, name: files[name][: len(files[name]) // 2]})
+    with pytest.raises(ModelError, match=rf"{repo} gave no usable CSRNet: {name} .*force_download"):
+        online.load(repo)
+
+
+def test_a_file_that_was_damaged_in_the_cache_is_mended_as_the_message_says(
+    hub: FakeHub, online: HubClient, published: str, tmp_path: Path
+) -> None:
+    good = online.load(published, cache_dir=tmp_path)
+    (weights,) = tmp_path.glob("models--*/snapshots/*/model.safetensors")
+    weights.resolve().write_bytes(weights.read_bytes()[:-5])
+    with pytest.raises(ModelError, match=r"model\.safetensors .*force_download=True"):
+        online.load(published, cache_dir=tmp_path)
+    assert online.load(published, cache_dir=tmp_path, force_download=True) == good
+
+
+def test_a_download_that_was_cut_off_is_a_sentence_and_the_next_one_is_whole(
+    hub: FakeHub, online: HubClient, published: str, half_folder: Path, tmp_path: Path
+) -> None:
+    with hub.cutting("GET", "/large/", "middle"):
+        with pytest.raises(ModelError, match=rf"{published} could not be fetched .* try again"):
+            online.load(published, cache_dir=tmp_path)
+    assert online.load(published, cache_dir=tmp_path) == online.load(half_folder)

@@ -1,0 +1,292 @@
+"""What python -m train.push promises, with the real client against a Hub on the loopback."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from csrnet_hub import CSRNet
+from csrnet_hub.card import PLACEHOLDER, card_of
+
+from .fake_hub import FakeHub
+from .hub_client import HubClient, Outcome
+
+SENT = ["README.md", "config.json", "model.safetensors"]
+
+
+@pytest.fixture(scope="session")
+def prototype(model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("half") / "half-model"
+    half = copy.deepcopy(model).half()
+    half.metrics = {"validation": {"images": 60, "mae": 123.4, "rmse": 194.2, "nae": 0.2}}
+    half.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(prototype: Path, tmp_path: Path) -> Path:
+    """A model folder that a test may change."""
+    return Path(shutil.copytree(prototype, tmp_path / "best"))
+
+
+@pytest.fixture
+def taken(hub: FakeHub, prototype: Path, request: pytest.FixtureRequest) -> str:
+    """A repository with another model, as an earlier push left it."""
+    config = {**json.loads((prototype / "config.json").read_text()), "density_scale": 7.0}
+    name = f"org/taken-{abs(hash(request.node.name))}"
+    card = card_of(config).replace(PLACEHOLDER, name)
+    hub.repos.pop(name, None)
+    hub.publish(name, {"config.json": json.dumps(config).encode(), "README.md": card.encode()})
+    return name
+
+
+def one_line(outcome: Outcome) -> str:
+    """The one clear line that a push that failed ends with."""
+    assert outcome.code == 1
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("push: ")
+    return line
+
+
+def test_a_push_is_one_commit_of_three_files_and_loads_back_equal(
+    hub: FakeHub, online: HubClient, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "optimiser.pt").write_bytes(b"not for others")
+    outcome = online.push(folder, "org/new")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f"{hub.url}/org/new/commit/" in outcome.out
+    repo = hub.repos["org/new"]
+    assert len(repo.commits) == 2  # the Hub's own first one, and the push
+    assert not repo.private
+    published = repo.files()
+    assert sorted(published) == [".gitattributes", *SENT]
+    for name in ("config.json", "model.safetensors"):
+        assert published[name] == (folder / name).read_bytes()
+    assert online.load("org/new", cache_dir=tmp_path / "cache") == online.load(folder)
+
+
+def test_the_published_card_can_be_copied_from_and_has_figures_for_the_hub(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    assert online.push(folder, "org/carded").code == 0
+    card = hub.repos["org/carded"].files()["README.md"].decode()
+    assert 'CSRNet.from_pretrained("org/carded")' in card
+    assert PLACEHOLDER not in card
+    assert "model-index:" in card
+    assert "value: 123.4" in card
+
+
+def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    hub.requests.clear()
+    outcome = online.push(folder, "org/dry", "--dry-run", token="")
+    assert outcome.code == 0
+    assert all(name in outcome.out for name in ["org/dry", *SENT])
+    assert hub.requests == []
+
+
+def test_a_private_push_makes_a_private_repository(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    assert online.push(folder, "org/secret", "--private").code == 0
+    assert hub.repos["org/secret"].private
+
+
+def test_private_weights_never_land_in_a_public_repository(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    before = dict(hub.repos[taken].branches)
+    assert "is there and public" in one_line(online.push(folder, taken, "--private"))
+    assert hub.repos[taken].branches == before
+
+
+def test_a_push_to_a_branch_leaves_main_alone(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    main = dict(hub.repos[taken].files())
+    assert online.push(folder, taken, "--revision", "trial/1").code == 0
+    assert hub.repos[taken].files() == main
+    assert "model.safetensors" in hub.repos[taken].files("trial/1")
+
+
+def test_a_second_push_replaces_the_card_that_the_first_one_wrote(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    before = hub.repos[taken].files()["README.md"]
+    assert online.push(folder, taken).code == 0
+    assert hub.repos[taken].files()["README.md"] != before
+
+
+def test_a_card_that_was_edited_on_the_hub_is_overwritten_only_when_asked(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    edited = hub.repos[taken].files()["README.md"] + b"\nAsk Ada before use.\n"
+    hub.publish(taken, {"README.md": edited})
+    line = one_line(online.push(folder, taken))
+    assert taken in line
+    assert "--replace-card" in line
+    assert hub.repos[taken].files()["README.md"] == edited
+    assert "model.safetensors" not in hub.repos[taken].files()
+    assert online.push(folder, taken, "--replace-card").code == 0
+    assert hub.repos[taken].files()["README.md"] != edited
+
+
+def test_a_card_that_was_edited_in_the_folder_is_published_as_it_is(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    card = folder / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "\nÀ demander.\n", encoding="utf-8")
+    assert online.push(folder, "org/edited").code == 0
+    assert "À demander." in hub.repos["org/edited"].files()["README.md"].decode()
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("", "There is no token for the Hub: log in"),
+        ("hf_wrong", "refused the token"),
+        ("hf_reader", "may not write to"),
+    ],
+)
+def test_without_the_right_token_a_push_is_one_line_and_nothing_is_sent(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str, token: str, said: str
+) -> None:
+    before = dict(hub.repos[taken].branches)
+    hub.requests.clear()
+    line = one_line(online.push(folder, taken, token=token))
+    assert said in line
+    assert "hf auth login" in line
+    assert hub.repos[taken].branches == before
+    assert hub.sent("PUT") == []
+
+
+def test_a_namespace_of_somebody_else_is_one_line(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    assert "may not write to stranger/model" in one_line(online.push(folder, "stranger/model"))
+    assert "stranger/model" not in hub.repos
+
+
+def test_offline_a_push_is_one_line(hub: FakeHub, offline: HubClient, folder: Path) -> None:
+    hub.requests.clear()
+    assert "HF_HUB_OFFLINE is set" in one_line(offline.push(folder, "org/new"))
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/api/models/"), ("POST", "/preupload/"), ("POST", "/commit/"), ("PUT", "/large/")],
+)
+def test_cut_off_half_way_nothing_is_published_and_pushing_again_is_enough(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str, method: str, path: str
+) -> None:
+    before = dict(hub.repos[taken].branches)
+    hub.large.clear()
+    with hub.cutting(method, path):
+        line = one_line(online.push(folder, taken))
+    assert taken in line
+    assert "push again" in line
+    assert hub.repos[taken].branches == before
+    if method == "PUT":
+        assert online.push(folder, taken).code == 0
+        assert "model.safetensors" in hub.repos[taken].files()
+
+
+def test_cut_off_in_a_new_repository_leaves_it_empty(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    hub.large.clear()
+    with hub.cutting("PUT", "/large/"):
+        one_line(online.push(folder, "org/empty"))
+    assert list(hub.repos["org/empty"].files()) == [".gitattributes"]
+
+
+def test_a_lost_answer_to_the_commit_is_not_told_as_nothing_published(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    with hub.cutting("POST", "/commit/", "after"):
+        line = one_line(online.push(folder, taken))
+    assert set(hub.repos[taken].files()) == set(SENT)
+    assert "nothing is published by half" in line
+    assert online.push(folder, taken).code == 0
+
+
+def test_a_commit_of_somebody_else_meanwhile_is_not_overwritten(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    hub.meanwhile = lambda: hub.publish(taken, {"README.md": b"mine"})
+    assert "changed by somebody else" in one_line(online.push(folder, taken))
+    assert hub.repos[taken].files()["README.md"] == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("README.md", "gives back another README.md"), ("config.json", "could not be loaded back")],
+)
+def test_what_comes_back_changed_is_told(
+    hub: FakeHub, online: HubClient, folder: Path, name: str, said: str
+) -> None:
+    hub.repos.pop("org/garbled", None)
+    hub.garbled = name
+    try:
+        line = one_line(online.push(folder, "org/garbled"))
+    finally:
+        hub.garbled = None
+    assert said in line
+    assert "org/garbled is published as commit" in line
+
+
+def without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def damaged_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"no tensors")
+
+
+def too_large_weights(folder: Path) -> None:
+    model = CSRNet.from_pretrained(folder)
+    with torch.no_grad():
+        model.output_layer.weight.fill_(3e38)  # finite, but the sum of the products is not
+    shutil.rmtree(folder)
+    model.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (shutil.rmtree, "There is no folder"),
+        (without_weights, "has no model.safetensors"),
+        (damaged_weights, "cannot be read"),
+        (too_large_weights, "does not count"),
+    ],
+)
+def test_a_folder_that_does_not_count_is_not_sent(
+    hub: FakeHub, online: HubClient, folder: Path, spoil, said: str
+) -> None:  # type: ignore[no-untyped-def]
+    spoil(folder)
+    hub.requests.clear()
+    assert said in one_line(online.push(folder, "org/never"))
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["model", "a/b/c", "org/..", "org/bad name"])
+def test_a_name_that_is_no_repositorys_is_one_line(
+    online: HubClient, folder: Path, name: str
+) -> None:
+    assert "give org/name" in one_line(online.push(folder, name))
+
+
+def test_push_to_hub_publishes_the_card_that_save_pretrained_writes(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    online.push_to_hub(folder, "org/mixin")
+    published = hub.repos["org/mixin"].files()
+    assert published["README.md"] == (folder / "README.md").read_bytes()
+    assert json.loads(published["config.json"]) == json.loads((folder / "config.json").read_text())

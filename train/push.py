@@ -1,0 +1,243 @@
+"""Publish a model folder: python -m train.push WEIGHTS_FOLDER org/name [--private] [--dry-run]."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo, get_token
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from csrnet_hub import CrowdCounter, CSRNet, ModelError
+from csrnet_hub.card import CARD_NAME, PLACEHOLDER, card_of
+from csrnet_hub.hub import LOG_IN, http_status, one_line
+from csrnet_hub.model import CONFIG_NAME, WEIGHTS_NAME
+
+MAIN = "main"
+
+
+class PushError(RuntimeError):
+    """A push that did not go through; one sentence that says why and what to do."""
+
+
+def push(
+    files: dict[str, bytes],
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str = MAIN,
+    replace_card: bool = False,
+) -> str:
+    """Publish what :func:`read_files` gave in one commit, then load it back and compare.
+
+    Args:
+        private: make a new repository private; an existing one must be private already.
+        revision: branch to commit to; made from the main one where it is missing.
+        replace_card: overwrite the repository's card even if somebody edited it.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        PushError: with what is wrong and what to do; a push is one commit, so nothing is ever
+            published by half.
+    """
+    if not get_token():
+        raise PushError(f"There is no token for the Hub: {LOG_IN} to one with write access.")
+    api = HfApi(library_name="csrnet-hub")
+    with _in_one_sentence(repo_id):
+        head = _look(api, repo_id, revision)
+        if head is None:
+            api.create_repo(repo_id, private=private or None)
+        elif private and not head.private:
+            raise PushError(
+                f"{repo_id} is there and public: make it private in its settings, or leave out "
+                "--private."
+            )
+        elif not replace_card:
+            _keep_edited_card(api, repo_id, str(head.sha), files[CARD_NAME].decode())
+        if revision != MAIN:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.create_commit(
+            repo_id,
+            [CommitOperationAdd(name, content) for name, content in files.items()],
+            commit_message="Publish a CSRNet model",
+            revision=revision,
+            parent_commit=head.sha if head else None,
+        )
+    _compare(api, repo_id, str(commit.oid), files)
+    return str(commit.commit_url)
+
+
+def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
+    """What a push sends, by name: checked, the card with the repository's name filled in.
+
+    Raises:
+        PushError: if the name is no repository's, or the folder holds no model that counts.
+        ModelError: if the model cannot be loaded.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise PushError(f"{repo_id!r} is no name of a Hub repository; give org/name.") from error
+    if repo_id.count("/") != 1:
+        raise PushError(f"{repo_id!r} names no owner; give org/name.")
+    if not folder.is_dir():
+        raise PushError(f"There is no folder {folder}; give one that from_pretrained reads.")
+    model = CSRNet.from_pretrained(folder)
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    if not np.isfinite(CrowdCounter(model, "cpu").count(noise).density).all():
+        raise PushError(f"The model in {folder} does not count: its density map is not finite.")
+    card = card_of(model.config())
+    if (folder / CARD_NAME).is_file():
+        card = (folder / CARD_NAME).read_text(encoding="utf-8")
+    files = {name: (folder / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
+    return files | {CARD_NAME: card.replace(PLACEHOLDER, repo_id).encode()}
+
+
+def _look(api: HfApi, repo_id: str, revision: str) -> ModelInfo | None:
+    """The commit that a push comes upon: of the branch, of main where there is none, or None."""
+    try:
+        return api.model_info(repo_id, revision=revision)
+    except RevisionNotFoundError:
+        return api.model_info(repo_id)
+    except RepositoryNotFoundError:
+        return None
+
+
+def _keep_edited_card(api: HfApi, repo_id: str, commit: str, new: str) -> None:
+    # A card that differs from what the template makes of the config.json beside it was edited.
+    with TemporaryDirectory() as cache:
+
+        def read(name: str) -> str:
+            path = api.hf_hub_download(repo_id, name, revision=commit, cache_dir=cache)
+            return Path(path).read_text(encoding="utf-8")
+
+        try:
+            card = read(CARD_NAME)
+        except EntryNotFoundError:
+            return
+        try:
+            generated = card_of(json.loads(read(CONFIG_NAME)))
+        except (EntryNotFoundError, ValueError, TypeError, AttributeError):
+            generated = None
+    known = [new]
+    if generated is not None:
+        known += [generated, generated.replace(PLACEHOLDER, repo_id)]
+    if card.strip() not in [text.strip() for text in known]:
+        raise PushError(
+            f"The card of {repo_id} was edited on the Hub and would be lost: bring what is to stay "
+            f"into the folder's {CARD_NAME}, then push with --replace-card."
+        )
+
+
+def _compare(api: HfApi, repo_id: str, commit: str, files: dict[str, bytes]) -> None:
+    """Load a commit afresh and compare it with what was sent, byte by byte."""
+    with TemporaryDirectory() as cache:
+        try:
+            CSRNet.from_pretrained(repo_id, revision=commit, cache_dir=cache)
+            wrong = [
+                name
+                for name, content in files.items()
+                if Path(
+                    api.hf_hub_download(repo_id, name, revision=commit, cache_dir=cache)
+                ).read_bytes()
+                != content
+            ]
+        except Exception as error:  # the client lets many kinds of its transport's errors through
+            raise PushError(
+                f"{repo_id} is published as commit {commit[:8]}, but could not be loaded back to "
+                f"check it: {one_line(error)}."
+            ) from error
+    if wrong:
+        raise PushError(
+            f"{repo_id} is published as commit {commit[:8]}, but the Hub gives back another "
+            f"{', '.join(wrong)} than was sent: push again, or revert the commit on the Hub."
+        )
+
+
+@contextmanager
+def _in_one_sentence(repo_id: str) -> Iterator[None]:
+    try:
+        yield
+    except PushError:
+        raise
+    except Exception as error:  # the client lets many kinds of its transport's errors through
+        raise PushError(_sentence(error, repo_id)) from error
+
+
+def _sentence(error: Exception, repo_id: str) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"HF_HUB_OFFLINE is set, so nothing was sent to {repo_id}: unset it to push."
+    status = http_status(error)
+    if status == 401:
+        return f"The Hub refused the token, so nothing went to {repo_id}: {LOG_IN} to a valid one."
+    if status == 403:
+        return f"The token may not write to {repo_id}: {LOG_IN} to one with write access to it."
+    if status in (409, 412):
+        return f"{repo_id} was changed by somebody else during the push: push again."
+    if status is not None or isinstance(error, ValueError):
+        return f"The Hub did not take the push to {repo_id}: {one_line(error)}."
+    return (
+        f"The push to {repo_id} broke off, since the Hub cannot be reached ({one_line(error)}); a "
+        "push is one commit, so nothing is published by half: push again."
+    )
+
+
+def show(files: dict[str, bytes], repo_id: str, revision: str) -> None:
+    """Print what a push sends and where to."""
+    print(f"To {repo_id}, branch {revision}, in one commit:")
+    for name, content in files.items():
+        print(f"  {name:<20}{len(content) / 1e6:>10.3f} MB")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``python -m train.push``."""
+    parser = argparse.ArgumentParser(prog="python -m train.push", description=__doc__)
+    parser.add_argument("folder", type=Path, help="model folder, such as runs/partA/best")
+    parser.add_argument("repo_id", metavar="org/name", help="where on the Hub; made if missing")
+    parser.add_argument("--private", action="store_true", help="for your and your org's eyes only")
+    parser.add_argument("--revision", default=MAIN, metavar="BRANCH", help="main if not given")
+    parser.add_argument(
+        "--replace-card", action="store_true", help="overwrite a card that was edited on the Hub"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check and show, send nothing")
+    options = parser.parse_args(argv)
+    try:
+        files = read_files(options.folder, options.repo_id)
+        show(files, options.repo_id, options.revision)
+        if options.dry_run:
+            print("A dry run: nothing was sent.")
+            return 0
+        address = push(
+            files,
+            options.repo_id,
+            private=options.private,
+            revision=options.revision,
+            replace_card=options.replace_card,
+        )
+    except (PushError, ModelError, OSError) as error:
+        print(f"push: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("push: stopped; a push is one commit, so nothing is published by half")
+        return 130
+    print(f"Published and loaded back, equal to the last byte: {address}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
