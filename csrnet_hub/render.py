@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 Map = NDArray[np.float32]
 Photo = NDArray[np.uint8]
@@ -28,13 +28,16 @@ SMALLEST_PANEL = 260  # pixels: a colour bar's label still fits beside a panel o
 
 
 def density_image(
-    density: ArrayLike, size: Size | None = None, vmax: float | None = None
+    density: ArrayLike,
+    size: Size | None = None,
+    vmax: float | None = None,
+    photo_size: Size | None = None,
 ) -> Image.Image:
     """Draw a density map (h, w) in jet colours: dark blue for 0 and below, dark red for `vmax`.
 
     `size` is the photo's (width, height) in pixels, where the last cells are cut at its edge; any
-    other size, by default (8w, 8h), is filled with the whole map. `vmax`, in heads per cell, is by
-    default `colour_top(density)`.
+    other size, by default (8w, 8h), is filled with the whole map, or with that of a photo of
+    `photo_size`. `vmax`, in heads per cell, is by default `colour_top(density)`.
 
     Raises:
         ValueError: the map is empty, not 2-D or not finite; `size` or `vmax` is not positive.
@@ -44,31 +47,75 @@ def density_image(
     size = whole if size is None else size
     if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in size):
         raise ValueError(f"size must be a width and a height in whole pixels, not {size}.")
-    return _jet_picture(cells, vmax, size, size if _grid(size) == cells.shape else whole)
+    own = photo_size or (size if _grid(size) == cells.shape else whole)
+    if _grid(own) != cells.shape:
+        raise ValueError(f"A photo of {own} pixels has {_grid(own)} cells, not {cells.shape}.")
+    return _jet_picture(cells, vmax, size, own)
 
 
 def overlay_image(
-    image: ArrayLike, density: ArrayLike, opacity: float = 0.5, vmax: float | None = None
+    image: ArrayLike,
+    density: ArrayLike,
+    opacity: float = 0.5,
+    vmax: float | None = None,
+    photo_size: Size | None = None,
 ) -> Image.Image:
     """Draw the jet map (h, w) over the photo (H, W, 3) uint8, at the photo's size.
 
     Opacity grows in proportion to the density, from 0 where there is nobody, and stays at `opacity`
     (0 to 1) from a quarter of `vmax` upwards: empty areas are the photo itself, unchanged, and a
-    thin crowd is still seen. `vmax` is as for `density_image`.
+    thin crowd is still seen. `vmax` is as for `density_image`. `photo_size` is the (width, height)
+    of the photo where `image` is a smaller copy of it.
 
     Raises:
         ValueError: an array or a number is not as above, or h, w are not ceil(H/8), ceil(W/8).
     """
     cells, vmax = _checked_map(density, vmax)
-    photo, size = _checked_photo(image, cells)
+    photo, size = _checked_photo(image, cells, photo_size)
     if not 0 <= opacity <= 1:
         raise ValueError(f"The opacity must be between 0 and 1, not {opacity}.")
     picture = np.empty(photo.shape, np.uint8)
-    for top, values, colours in _strips(cells, vmax, size, size):
+    for top, values, colours in _strips(cells, vmax, size, photo_size or size):
         alpha = np.minimum(values / FULL_TINT, 1)[..., None] * np.float32(opacity)
         below = photo[top : top + len(values)].astype(np.float32)
         picture[top : top + len(values)] = np.rint(below + alpha * (colours - below))
     return Image.fromarray(picture)
+
+
+def density_peaks(density: ArrayLike, share: float = 0.1) -> NDArray[np.float32]:
+    """Where a density map (h, w) is highest: centres (N, 2) x, y in photo pixels, highest first.
+
+    A peak is a cell that none of its eight neighbours exceeds, at `share` of the map's maximum or
+    more, and at 0.02 heads per cell at least; a plateau has one, its first cell. Peaks are a help
+    to the eye: where heads are closer than two cells, many share one, so they do not count people.
+
+    Raises:
+        ValueError: the map is empty, not 2-D or not finite; `share` is not between 0 and 1.
+    """
+    from scipy.ndimage import label, maximum_filter
+
+    cells, top = _checked_map(density)
+    if not 0 <= share <= 1:
+        raise ValueError(f"The share must be between 0 and 1, not {share}.")
+    high = (cells >= max(share * top, LEAST_TOP)) & (cells == maximum_filter(cells, size=3))
+    plateaus, _ = label(high, structure=np.ones((3, 3)))
+    _, first = np.unique(plateaus.ravel(), return_index=True)
+    first = first[high.ravel()[first]]
+    first = first[np.argsort(-cells.ravel()[first], kind="stable")]
+    rows, columns = np.unravel_index(first, cells.shape)
+    return ((np.stack([columns, rows], axis=1) + 0.5) * CELL).astype(np.float32)
+
+
+def mark_points(picture: Image.Image, points: ArrayLike, photo_size: Size) -> Image.Image:
+    """A copy of a picture with white dots, black-rimmed, at points (N, 2) x, y in photo pixels."""
+    marked = picture.copy()
+    pen = ImageDraw.Draw(marked)
+    scale = np.divide(picture.size, photo_size)
+    radius = max(2.0, max(picture.size) / 320)
+    for x, y in np.asarray(points, dtype=np.float64).reshape(-1, 2) * scale:
+        dot = (x - radius, y - radius, x + radius, y + radius)
+        pen.ellipse(dot, fill="white", outline="black")
+    return marked
 
 
 def display_pair(
@@ -218,12 +265,15 @@ def _checked_map(density: ArrayLike, vmax: float | None = None) -> tuple[Map, fl
     return cells, float(vmax)
 
 
-def _checked_photo(image: ArrayLike, cells: Map) -> tuple[Photo, Size]:
+def _checked_photo(
+    image: ArrayLike, cells: Map, photo_size: Size | None = None
+) -> tuple[Photo, Size]:
     photo = np.asarray(image)
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
         raise ValueError(f"A photo is (H, W, 3) uint8, not {photo.dtype} {photo.shape}.")
     size = (photo.shape[1], photo.shape[0])
-    if _grid(size) != cells.shape:
-        sizes = f"(H, W) {photo.shape[:2]} has a density map (h, w) of {_grid(size)} cells"
+    own = photo_size or size
+    if min(photo.shape) < 1 or _grid(own) != cells.shape:
+        sizes = f"(H, W) {own[::-1]} has a density map (h, w) of {_grid(own)} cells"
         raise ValueError(f"A photo of {sizes}, not {cells.shape}: give the map of this photo.")
     return photo, size

@@ -1,11 +1,11 @@
-"""The page's functions, its options, and its endpoint as a program sees it. No browser."""
+"""The page's functions, its options, and its endpoints as a program sees them. No browser."""
 
 from __future__ import annotations
 
-import io
 import re
-import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ from gradio_client.exceptions import AppError
 
 import app
 from csrnet_hub import CountResult, CrowdCounter, CSRNet, ImageError, ModelError
+from demo import shared
+from demo.counted import count_html, details_html, map_scale
 
-LIMIT = 100_000  # pixels
+from .page import LIMIT, PlainCounter, encoded, serve
+from .page import noise as scene
 
 
 @pytest.fixture(scope="module")
@@ -41,33 +44,14 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def url(counter: CrowdCounter, uploads: Path) -> Iterator[str]:
-    page = app.build_app(counter)
+    page = app.build_app(counter, PlainCounter("second", 2.0))
     yield serve(page)
     page.close()
-
-
-def serve(page: gr.Blocks) -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = app.launch_options() | {"prevent_thread_lock": True, "quiet": True}
-    return page.launch(server_name="127.0.0.1", server_port=port, **options)[1]
 
 
 @pytest.fixture(scope="module")
 def client(url: str) -> Client:
     return Client(url, verbose=False, analytics_enabled=False)
-
-
-def scene(width: int = 120, height: int = 80) -> Image.Image:
-    noise = np.random.default_rng(width).integers(0, 256, (height, width, 3))
-    return Image.fromarray(noise.astype(np.uint8))
-
-
-def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def result(**changes: Any) -> CountResult:
@@ -103,69 +87,67 @@ BAD_FILES = {
     ],
 )
 def test_the_count_is_said_as_a_person_would_say_it(count: float, words: str) -> None:
-    assert app.headline(count) == words
+    assert shared.headline(count) == words
 
 
 def test_the_unrounded_count_stands_below_the_rounded_one() -> None:
-    html = app.count_html(result())
+    html = count_html(result())
     assert html.index("about 1,234 people") < html.index("1,234.40 before rounding")
 
 
 def test_time_size_model_and_device_are_on_one_line() -> None:
-    html = app.details_html(result())
+    html = details_html(result())
     assert "2.3 s · 120 × 80 pixels · model org/csrnet · on cpu" in html
-    assert "0.25 people in 8 × 8 pixels" in html
+    assert "heads in 8 × 8 pixels" in map_scale(result())
 
 
 def test_a_models_name_cannot_put_markup_on_the_page() -> None:
-    html = app.details_html(result(model="<b>x</b>"))
+    html = details_html(result(model="<b>x</b>"))
     assert "<b>" not in html
     assert "&lt;b&gt;" in html
 
 
-def test_an_upload_is_read_upright(counter: CrowdCounter, uploads: Path) -> None:
+def test_an_upload_is_read_upright(uploads: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6  # a quarter turn
     (uploads / "turned.jpg").write_bytes(encoded(scene(120, 80), "JPEG", exif=exif))
-    pixels = app.read_photo({"path": str(uploads / "turned.jpg")}, counter)
+    pixels = shared.read_photo({"path": str(uploads / "turned.jpg")}, LIMIT)
     assert pixels.shape == (120, 80, 3)
 
 
-@pytest.mark.parametrize("upload", [None, {}, {"path": None}])
-def test_no_photo_has_its_sentence(upload: dict[str, Any] | None, counter: CrowdCounter) -> None:
-    with pytest.raises(ImageError, match="no photo yet"):
-        app.read_photo(upload, counter)
+@pytest.mark.parametrize("upload", [None, {}, {"path": None}, "x.jpg", [], 7])
+def test_no_photo_has_its_sentence(upload: Any) -> None:
+    with pytest.raises(shared.VisitorError, match="no photo yet"):
+        shared.read_photo(upload, LIMIT)
 
 
-def test_an_upload_that_was_cleaned_away_has_its_sentence(
-    counter: CrowdCounter, uploads: Path
-) -> None:
-    with pytest.raises(ImageError, match="choose the photo again") as caught:
-        app.read_photo({"path": str(uploads / "gone.jpg")}, counter)
+def test_an_upload_that_was_cleaned_away_has_its_sentence(uploads: Path) -> None:
+    with pytest.raises(shared.VisitorError, match="choose the photo again") as caught:
+        shared.read_photo({"path": str(uploads / "gone.jpg")}, LIMIT)
     assert "gone.jpg" not in str(caught.value)
 
 
 def test_pictures_of_the_server_that_nobody_uploaded_are_not_counted(
-    counter: CrowdCounter, uploads: Path, tmp_path: Path
+    uploads: Path, tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(encoded(scene()))
     around = uploads / ".." / secret.relative_to(uploads.parent)
     for path in (secret, around):
         assert path.is_file()
-        with pytest.raises(ImageError, match="no longer here"):
-            app.read_photo({"path": str(path)}, counter)
+        with pytest.raises(shared.VisitorError, match="no longer here"):
+            shared.read_photo({"path": str(path)}, LIMIT)
 
 
 def test_a_fault_of_the_server_gives_nothing_away(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(gr.Error) as caught, app.sentences_for_visitors():
+    with pytest.raises(gr.Error) as caught, shared.sentences_for_visitors():
         raise RuntimeError("cannot open /srv/private/model")
-    assert caught.value.message == app.UNEXPECTED
+    assert caught.value.message == shared.UNEXPECTED
     assert "/srv/private/model" in caplog.text  # whoever runs the server can look it up
 
 
 def test_a_sentence_cannot_put_markup_on_the_page() -> None:
-    with pytest.raises(gr.Error) as caught, app.sentences_for_visitors():
+    with pytest.raises(gr.Error) as caught, shared.sentences_for_visitors():
         raise ImageError("<img src=x> isn't a picture")
     assert caught.value.message == "&lt;img src=x&gt; isn't a picture"
 
@@ -213,12 +195,84 @@ def test_a_program_cannot_read_files_of_the_server(url: str, tmp_path: Path) -> 
         assert str(tmp_path) not in told
 
 
-def test_count_is_the_only_endpoint_for_programs(client: Client) -> None:
+def test_programs_get_named_endpoints_with_described_parameters(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
-    assert list(endpoints["named_endpoints"]) == ["/count"]
+    assert list(endpoints["named_endpoints"]) == ["/count", "/density_map", "/count_part"]
     assert not endpoints["unnamed_endpoints"]
-    (parameter,) = endpoints["named_endpoints"]["/count"]["parameters"]
-    assert parameter["parameter_name"] == "image"
+    for name, parameters in (
+        ("/count", ["image", "model"]),
+        ("/density_map", ["image", "model"]),
+        ("/count_part", ["image", "outline", "model"]),
+    ):
+        found = endpoints["named_endpoints"][name]["parameters"]
+        assert [parameter["parameter_name"] for parameter in found] == parameters
+        said = endpoints["named_endpoints"][name]["description"]
+        assert all(f"{parameter}: " in said for parameter in parameters)
+
+
+def test_a_program_may_name_the_model_and_is_told_of_a_wrong_name(
+    client: Client, counter: CrowdCounter, tmp_path: Path
+) -> None:
+    photo = handle_file(written(tmp_path))
+    expected = PlainCounter("second", 2.0).count(tmp_path / "crowd.png").count
+    answer = client.predict(photo, "second", api_name="/count")
+    assert answer["count"] == pytest.approx(expected, rel=1e-6)
+    assert answer["interval"] == pytest.approx([expected * 0.8, expected * 1.25])
+    assert answer["level"] == 0.9
+    assert answer["model"] == "second"
+    with pytest.raises(AppError, match="no such model"):
+        client.predict(photo, "third", api_name="/count")
+
+
+def test_a_program_gets_the_map_that_sums_to_the_count(client: Client, tmp_path: Path) -> None:
+    photo = written(tmp_path)
+    file = client.predict(handle_file(photo), "second", api_name="/density_map")
+    density = np.load(file)
+    assert density.shape == (10, 15)
+    assert density.dtype == np.float32
+    expected = PlainCounter("second", 2.0).count(photo).count
+    assert density.sum(dtype=np.float64) == pytest.approx(expected)
+
+
+def test_a_program_counts_a_part(client: Client, tmp_path: Path) -> None:
+    photo = handle_file(written(tmp_path))
+    half = [[0, 0], [60, 0], [60, 80], [0, 80]]
+    left = client.predict(photo, half, "second", api_name="/count_part")
+    whole = client.predict(photo, "second", api_name="/count")["count"]
+    assert left["inside"] + left["outside"] == pytest.approx(left["count"])
+    assert left["count"] == pytest.approx(whole)
+    assert 0.3 * whole < left["inside"] < 0.7 * whole
+    for outline in ([[0, 0], [9, 9]], "everywhere", [[1, 2, 3]] * 3):
+        with pytest.raises(AppError, match=r"outline|points"):
+            client.predict(photo, outline, "second", api_name="/count_part")
+
+
+def test_no_web_address_is_fetched_for_a_program(url: str, client: Client) -> None:
+    asked: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/crowd.jpg"
+        with pytest.raises(AppError, match="send the file itself"):
+            client.predict(handle_file(address), api_name="/count")
+        call = f"{url}gradio_api/call/count"
+        data = [{"path": address, "url": address, "meta": {"_type": "gradio.FileData"}}]
+        event = httpx.post(call, json={"data": data}, trust_env=False).json()["event_id"]
+        told = httpx.get(f"{call}/{event}", trust_env=False, timeout=30).text
+        assert "event: error" in told
+        server.shutdown()
+    assert asked == []
+
+
+def written(folder: Path) -> Path:
+    path = folder / "crowd.png"
+    path.write_bytes(encoded(scene()))
+    return path
 
 
 def test_nothing_is_recorded_and_no_font_is_fetched(url: str) -> None:
@@ -250,15 +304,15 @@ def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen: dict[str, Any] = {}
 
     def load(cls: type, source: str) -> str:
-        seen["model"] = source
-        return "counter"
+        seen.setdefault("models", []).append(source)
+        return source
 
     class Page:
         def launch(self, **options: Any) -> None:
             seen.update(options)
 
     monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(load))
-    monkeypatch.setattr(app, "build_app", lambda counter: Page())
+    monkeypatch.setattr(app, "build_app", lambda *counters: Page())
     for name in ("CSRNET_MODEL", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_SHARE"):
         monkeypatch.delenv(name, raising=False)
     return seen
@@ -266,7 +320,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_the_demo_serves_its_own_weights_to_this_machine_alone(started: dict[str, Any]) -> None:
     app.main([])
-    assert Path(started["model"]) == Path(app.__file__).parent / "weights" / "csrnet-partA"
+    (source,) = started["models"]
+    assert Path(source) == Path(app.__file__).parent / "weights" / "csrnet-partA"
     assert started["server_name"] == "127.0.0.1"
     assert started["share"] is False
     assert started["max_file_size"] == "50mb"
@@ -275,11 +330,11 @@ def test_the_demo_serves_its_own_weights_to_this_machine_alone(started: dict[str
 def test_a_host_can_set_everything_by_environment(
     started: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CSRNET_MODEL", "org/other")
+    monkeypatch.setenv("CSRNET_MODEL", "org/other, mine")
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
     monkeypatch.setenv("GRADIO_SERVER_PORT", "7999")
     app.main([])
-    assert started["model"] == "org/other"
+    assert started["models"] == ["org/other", "mine"]
     assert (started["server_name"], started["server_port"]) == ("0.0.0.0", 7999)
 
 
@@ -288,8 +343,20 @@ def test_options_win_over_the_environment(
 ) -> None:
     monkeypatch.setenv("CSRNET_MODEL", "org/other")
     monkeypatch.setenv("GRADIO_SERVER_PORT", "7999")
-    app.main(["--model", "mine", "--host", "localhost", "--port", "8001", "--share"])
-    assert (started["model"], started["server_name"]) == ("mine", "localhost")
+    app.main(
+        [
+            "--model",
+            "mine",
+            "--model",
+            "org/two",
+            "--host",
+            "localhost",
+            "--port",
+            "8001",
+            "--share",
+        ]
+    )
+    assert (started["models"], started["server_name"]) == (["mine", "org/two"], "localhost")
     assert (started["server_port"], started["share"]) == (8001, True)
 
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 pytest.importorskip("gradio", minversion="6")
 pytest.importorskip("playwright")
-import gradio as gr
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 import app
-from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.annotations import read_annotation
+from demo import batch, photo, shared, video
+from demo.parts import DRAW_ONE
+
+from .page import PlainCounter, dots, serve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -36,8 +38,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
 @pytest.fixture(scope="module")
-def counter(model: CSRNet) -> CrowdCounter:
-    return CrowdCounter(model, device="cpu", name="untrained", max_pixels=100_000)
+def counter() -> PlainCounter:
+    return PlainCounter("plain")
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +52,10 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def url(counter: CrowdCounter, uploads: Path) -> Iterator[str]:
-    page = app.build_app(counter)
-    yield serve(page)
+def url(counter: PlainCounter, uploads: Path) -> Iterator[str]:
+    page = app.build_app(counter, PlainCounter("second", 2.0))
+    yield serve(page, max_file_size="200kb")
     page.close()
-
-
-def serve(page: gr.Blocks) -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = app.launch_options() | {"max_file_size": "200kb", "quiet": True}
-    return page.launch(
-        server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, **options
-    )[1]
 
 
 @pytest.fixture(scope="module")
@@ -91,55 +83,130 @@ def visit(browser: Browser, url: str) -> Iterator[Page]:
 
 def open_page(page: Page, url: str) -> None:
     page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     page.goto(url)
-    expect(page.get_by_text(app.WAITING)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(photo.WAITING)).to_be_visible()
     page.wait_for_selector("#photo input[type=file]", state="attached")
 
 
-def choose(page: Page, file: Path) -> None:
-    page.set_input_files("#photo input[type=file]", file)
+def choose(page: Page, file: Path, place: str = "#photo") -> None:
+    page.set_input_files(f"{place} input[type=file]", file)
 
 
-def draw_scene(path: Path, people: int = 40, size: tuple[int, int] = (160, 112)) -> Path:
-    picture = Image.new("RGB", size, (120, 130, 110))
-    draw = ImageDraw.Draw(picture)
-    places = np.random.default_rng(people).uniform(0, 1, (people, 2)) * size
-    for x, y in places:
-        draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=(int(x) % 256, 60, int(y) % 256))
-    picture.save(path)
-    return path
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).locator("visible=true").click()
+
+
+def saved(page: Page, name: str) -> Path:
+    """What a download button gives."""
+    with page.expect_download() as download:
+        page.get_by_text(name, exact=True).locator("visible=true").click()
+    return Path(download.value.path())
+
+
+def natural_size(picture: Locator) -> list[int]:
+    size: list[int] = picture.evaluate(
+        "image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])"
+    )
+    return size
+
+
+def drag(page: Page, surface: Locator, *places: tuple[float, float]) -> None:
+    """Press at the first place, move over the others, let go; shares of the surface's size."""
+    surface.scroll_into_view_if_needed()
+    box = surface.bounding_box()
+    assert box
+    for i, (x, y) in enumerate(places):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=3)
+        if i == 0:
+            page.mouse.down()
+    page.mouse.up()
 
 
 def test_photos_are_counted_as_by_the_library_one_after_the_other(
-    visit: Page, counter: CrowdCounter, tmp_path: Path
+    visit: Page, counter: PlainCounter, tmp_path: Path
 ) -> None:
-    first, second = (draw_scene(tmp_path / f"{people}.png", people) for people in (5, 90))
-    for photo in (first, second):
-        count = counter.count(photo).count
-        choose(visit, photo)  # nothing else to press
-        exact = f"{count:,.2f} before rounding"
-        expect(visit.locator(".exact")).to_have_text(exact, timeout=PATIENCE)
-        expect(visit.locator(".people")).to_have_text(app.headline(count))
-    assert counter.count(first).count != pytest.approx(count, abs=0.01)
-    expect(visit.locator(".facts")).to_contain_text("160 × 112 pixels · model untrained · on cpu")
+    first, second = (dots(tmp_path / f"{people}.png", people) for people in (5, 90))
+    assert counter.count(first).count != pytest.approx(counter.count(second).count, abs=0.01)
+    for file in (first, second):
+        result = counter.count(file)
+        choose(visit, file)  # nothing else to press
+        expect(visit.locator("#number .exact")).to_have_text(f"{result.count:,.2f} before rounding")
+        expect(visit.locator("#number .people")).to_have_text(shared.headline(result.count))
+    low, high = result.interval or (0, 0)
+    expect(visit.locator("#number .range")).to_have_text(
+        f"{round(low)} to {round(high)} with 90% probability"
+    )
+    expect(visit.locator(".facts")).to_contain_text("160 × 112 pixels · model plain · on cpu")
+    expect(visit.locator("#notice")).to_contain_text("small")
     pictures = visit.locator("#comparison img")
     expect(pictures).to_have_count(2)
-    size = "image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])"
-    assert [pictures.nth(i).evaluate(size) for i in range(2)] == [[160, 112]] * 2
-    visit.get_by_role("button", name="Remove Image").click()
-    expect(visit.get_by_text(app.WAITING)).to_be_visible(timeout=PATIENCE)
+    expect(pictures.last).to_have_attribute("alt", re.compile("density map"))
+    overlay = visit.locator("#overlay img")
+    sizes = [natural_size(picture) for picture in (pictures.first, pictures.last, overlay)]
+    assert sizes == [[160, 112]] * 3
+    expect(overlay).to_have_attribute("alt", re.compile("jet colours over"))
+    expect(visit.locator(".scale").first).to_contain_text("heads in 8 × 8 pixels")
+    visit.get_by_role("button", name="Remove Image").first.click()
+    expect(visit.get_by_text(photo.WAITING)).to_be_visible()
     expect(visit.locator("#comparison")).to_have_count(0)
+
+
+def test_looks_grid_parts_and_downloads_follow_the_visitor(
+    visit: Page, counter: PlainCounter, tmp_path: Path
+) -> None:
+    file = dots(tmp_path / "mine.png")
+    result = counter.count(file)
+    choose(visit, file)
+    overlay = visit.locator("#overlay img")
+    expect(overlay).to_be_visible()
+    before = overlay.get_attribute("src") or ""
+    visit.locator("#peaks input").check()
+    expect(overlay).not_to_have_attribute("src", before)
+    rows = visit.locator("#grid table tr")
+    expect(rows).to_have_count(5)  # a head, three rows, sums
+    expect(rows.last.locator("th").last).to_have_text(f"{result.count:,.1f}")
+    visit.locator("#grid input[type=range]").first.press("ArrowRight")
+    expect(rows).to_have_count(6)
+    expect(rows.last.locator("th").last).to_have_text(f"{result.count:,.1f}")
+
+    inside = visit.locator("#inside")
+    expect(inside).to_contain_text(DRAW_ONE)
+    surface = visit.locator("#part canvas")
+    drag(visit, surface, (0.003, 0.003), (0.5, 0.5), (0.999, 0.999))
+    whole = f"{result.count:,.2f} in the whole photo"
+    expect(inside).to_contain_text(whole)
+    numbers = [float(number) for number in re.findall(r"(\d+\.\d\d)", inside.inner_text())]
+    assert numbers[0] == pytest.approx(result.count, rel=0.02)
+    press(visit, "Free-hand")
+    drag(visit, surface, (0.1, 0.1), (0.6, 0.1), (0.6, 0.6), (0.1, 0.6))
+    expect(inside).not_to_contain_text(f"{numbers[0]:,.2f} inside")
+    numbers = [float(number) for number in re.findall(r"(\d+\.\d\d)", inside.inner_text())]
+    assert 0 < numbers[0] < 0.6 * result.count
+    assert numbers[0] + numbers[1] == pytest.approx(result.count, abs=0.011)
+    press(visit, "Clear")
+    expect(inside).to_contain_text(DRAW_ONE)
+
+    density = np.load(saved(visit, "Map (.npy)"))
+    assert density.sum(dtype=np.float64) == pytest.approx(result.count)
+    assert "mine.png" in saved(visit, "Row (CSV)").read_text("utf-8-sig")
+    with Image.open(saved(visit, "Overlay (PNG)")) as picture:
+        assert picture.size == (160, 112)
 
 
 def test_no_photo_and_bad_photos_get_a_sentence_and_the_old_count_goes(
     visit: Page, uploads: Path, tmp_path: Path
 ) -> None:
-    press = visit.get_by_role("button", name="Count the people").click
-    press()
-    expect(visit.get_by_role("alert")).to_have_text(app.NO_PHOTO, timeout=PATIENCE)
-    scene = draw_scene(tmp_path / "scene.png")
+    press(visit, "Count the people")
+    alert = visit.locator("#number [role=alert]")
+    expect(alert).to_have_text(shared.NO_PHOTO)
+    scene = dots(tmp_path / "scene.png")
     choose(visit, scene)
-    expect(visit.locator(".people")).to_be_visible(timeout=PATIENCE)
+    expect(visit.locator("#number .people")).to_be_visible()
     cut, text, wide, large = (tmp_path / name for name in ("c.png", "t.jpg", "w.png", "l.jpg"))
     cut.write_bytes(scene.read_bytes()[:600])
     text.write_text("this is no photo\n" * 9)
@@ -147,14 +214,161 @@ def test_no_photo_and_bad_photos_get_a_sentence_and_the_old_count_goes(
     large.write_bytes(bytes(300_000))
     for file, word in ((cut, "damaged"), (text, "text file"), (wide, "pixels")):
         choose(visit, file)
-        expect(visit.get_by_role("alert")).to_contain_text(word, timeout=PATIENCE)
-        expect(visit.locator(".people")).to_have_count(0)
+        expect(alert).to_contain_text(word)
+        expect(visit.locator("#number .people")).to_have_count(0)
         expect(visit.locator("#comparison")).to_have_count(0)
         said = visit.inner_text("body")
         assert str(uploads) not in said
         assert "Traceback" not in said
     choose(visit, large)
-    expect(visit.get_by_text("exceed the maximum allowed size")).to_be_visible(timeout=PATIENCE)
+    expect(visit.get_by_text("exceed the maximum allowed size")).to_be_visible()
+
+
+def test_two_visitors_at_once_never_see_each_others_photos(
+    browser: Browser, url: str, counter: PlainCounter, tmp_path: Path
+) -> None:
+    files = [dots(tmp_path / f"{people}.png", people) for people in (8, 60)]
+    counts = [f"{counter.count(file).count:,.2f}" for file in files]
+    assert counts[0] != counts[1]
+    contexts = [browser.new_context() for _ in files]
+    pages = [context.new_page() for context in contexts]
+    for page in pages:
+        open_page(page, url)
+    for page, file in zip(pages, files):
+        choose(page, file)
+    for page, count in zip(pages, counts):
+        expect(page.locator("#number .exact")).to_contain_text(count)
+    for page in pages:  # each asks for its session's photo again
+        drag(page, page.locator("#part canvas"), (0.01, 0.01), (0.5, 0.9))
+    for i, page in enumerate(pages):
+        expect(page.locator("#inside")).to_contain_text(f"{counts[i]} in the whole photo")
+    sources = [
+        {image.get_attribute("src") for image in page.locator("#overlay img").all()}
+        for page in pages
+    ]
+    assert not sources[0] & sources[1]
+    for context in contexts:
+        context.close()
+
+
+def test_many_photos_give_a_table_a_gallery_a_total_and_a_csv(
+    visit: Page, counter: PlainCounter, tmp_path: Path
+) -> None:
+    tab(visit, "Many photos")
+    press(visit, "Count all")
+    expect(visit.locator("#batch-summary")).to_contain_text(batch.NO_PHOTOS)
+    files = [dots(tmp_path / f"{people}.png", people) for people in (5, 30, 90)]
+    total = sum(counter.count(file).count for file in files)
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no photo")
+    visit.set_input_files("#batch-photos input[type=file]", [*files, bad])
+    expect(visit.locator("#batch-photos").get_by_text("bad")).to_be_visible()
+    press(visit, "Count all")
+    expect(visit.locator("#batch-summary .people")).to_have_text(shared.headline(total))
+    expect(visit.locator("#batch-summary")).to_contain_text("1 could not be counted")
+    expect(visit.locator("#batch-table").get_by_text("This is a text file").first).to_be_visible()
+    expect(visit.locator("#batch-gallery img")).to_have_count(3)
+    expect(visit.locator("#histogram img")).to_be_visible()
+    assert len(saved(visit, "Table (CSV)").read_text("utf-8-sig").splitlines()) == 5
+
+
+def test_a_drawn_scene_is_compared_with_its_own_annotation(
+    visit: Page, uploads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "demo.compare.draw_scene", lambda seed: _small_scene(seed)
+    )  # within the counter's limit
+    tab(visit, "Compare")
+    press(visit, "Compare")
+    errors = visit.locator("#errors")
+    expect(errors).to_contain_text("no photo yet")
+    press(visit, "Try a drawn scene")
+    expect(errors).to_contain_text("annotated 40 people")
+    for name in ("truth", "predicted", "difference"):
+        assert natural_size(visit.locator(f"#{name} img")) == [240, 160]
+    expect(visit.locator("#error-table td")).to_have_count(16)
+    choose(visit, dots(tmp_path / "no.csv.png"), "#compare-photo")
+    rubbish = tmp_path / "rubbish.mat"
+    rubbish.write_bytes(b"rubbish")
+    visit.locator("#annotation").get_by_label("Clear").click()
+    choose(visit, rubbish, "#annotation")
+    expect(visit.locator("#annotation").get_by_text("rubbish")).to_be_visible()
+    press(visit, "Compare")
+    expect(errors).to_contain_text("rubbish.mat cannot be read")
+    assert str(uploads) not in errors.inner_text()
+
+
+def _small_scene(seed: int) -> tuple[Image.Image, np.ndarray]:
+    from demo.scenes import draw_scene
+
+    return draw_scene(40, (240, 160), seed)
+
+
+def test_clicked_heads_are_saved_where_they_were_clicked(visit: Page, tmp_path: Path) -> None:
+    tab(visit, "Annotate")
+    choose(visit, dots(tmp_path / "IMG_5.png", size=(160, 112)), "#annotate-photo")
+    surface = visit.locator("#heads canvas")
+    expect(surface).to_be_visible()
+    number = visit.locator("#heads-number")
+    expect(number).to_contain_text("0 people")
+    box = surface.bounding_box()
+    assert box
+    for x, y in ((0.25, 0.25), (0.5, 0.5), (0.9, 0.1)):
+        surface.click(position={"x": x * box["width"], "y": y * box["height"]})
+    expect(number).to_contain_text("3 people")
+    expect(number).to_contain_text("sums to 3.00")
+    press(visit, "Undo")
+    expect(number).to_contain_text("2 people")
+    press(visit, "Zoom in")  # by a half, about the middle
+    surface.click(position={"x": 0.75 * box["width"], "y": 0.75 * box["height"]})
+    expect(number).to_contain_text("3 people")
+    surface.press("Backspace")
+    expect(number).to_contain_text("2 people")
+    surface.press("Enter")  # at the middle of what is seen
+    expect(number).to_contain_text("3 people")
+    press(visit, "Save the heads")
+    file = saved(visit, "ShanghaiTech .mat").rename(tmp_path / "GT_IMG_5.mat")
+    heads = read_annotation(file)
+    assert heads == pytest.approx(np.array([[40, 28], [80, 56], [80, 56]]), abs=0.6)
+
+
+def test_a_clip_gives_a_plot_a_csv_and_a_marked_clip(visit: Page, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    tab(visit, "Video")
+    press(visit, "Count the clip")
+    expect(visit.locator("#clip-summary")).to_contain_text(video.NO_CLIP)
+    clip = tmp_path / "clip.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for level in (10, 60, 110, 160, 210, 250):
+            picture = Image.new("RGB", (96, 64), (level, 40, 40))
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode())
+    choose(visit, clip, "#clip")
+    expect(visit.locator("#clip video")).to_be_attached()
+    press(visit, "Count the clip")
+    expect(visit.locator("#clip-summary")).to_contain_text("the mean of 3 frames")
+    expect(visit.locator("#timeline img")).to_be_visible()
+    expect(visit.locator("#marked video")).to_be_attached()
+    assert len(saved(visit, "Counts (CSV)").read_text("utf-8-sig").splitlines()) == 4
+
+
+def test_each_model_has_its_card_and_counts_when_chosen(
+    visit: Page, counter: PlainCounter, tmp_path: Path
+) -> None:
+    tab(visit, "Models")
+    expect(visit.locator(".card h3")).to_have_text(["plain", "second"])
+    tab(visit, "For programs")
+    expect(visit.get_by_text("gradio_client").first).to_be_visible()
+    tab(visit, "One photo")
+    file = dots(tmp_path / "a.png")
+    visit.locator("#photo-model input").click()
+    visit.get_by_role("option", name="second").click()
+    choose(visit, file)
+    double = f"{2 * counter.count(file).count:,.2f}"
+    expect(visit.locator("#number .exact")).to_contain_text(double)
+    expect(visit.locator(".facts")).to_contain_text("model second")
 
 
 def test_a_phone_in_dark_mode_shows_the_page_readably(
@@ -163,14 +377,19 @@ def test_a_phone_in_dark_mode_shows_the_page_readably(
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page = context.new_page()
     open_page(page, url)
-    choose(page, draw_scene(tmp_path / "scene.png"))
-    expect(page.locator(".people")).to_be_in_viewport(timeout=PATIENCE)
+    choose(page, dots(tmp_path / "scene.png"))
+    expect(page.locator("#number .people")).to_be_in_viewport()
+    expect(page.locator("#overlay img")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390  # no sideways scrolling
-    for words in (".people", ".exact", ".facts"):
-        ink = page.locator(words).evaluate("element => getComputedStyle(element).color")
+    for words in (".people", ".exact", ".facts", ".notice", "#grid td"):
+        ink = page.locator(words).first.evaluate("element => getComputedStyle(element).color")
         assert brightness(ink) > 200
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert brightness(paper) < 40
+    page.get_by_role("button", name="More tabs").click()  # all tabs can be reached
+    page.get_by_role("button", name="Annotate", exact=True).click()
+    expect(page.locator("#annotate-photo")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
 
 
@@ -180,7 +399,7 @@ def brightness(colour: str) -> float:
 
 
 def test_photos_and_maps_are_removed_when_the_server_stops(
-    browser: Browser, counter: CrowdCounter, uploads: Path, tmp_path: Path
+    browser: Browser, counter: PlainCounter, uploads: Path, tmp_path: Path
 ) -> None:
     def kept() -> set[Path]:
         return {path for path in uploads.rglob("*") if path.is_file()}
@@ -190,9 +409,9 @@ def test_photos_and_maps_are_removed_when_the_server_stops(
     context = browser.new_context()
     page = context.new_page()
     open_page(page, serve(server))
-    choose(page, draw_scene(tmp_path / "mine.png", 70, (152, 104)))
-    expect(page.locator("#comparison img")).to_have_count(2, timeout=PATIENCE)
+    choose(page, dots(tmp_path / "mine.png", 70, (152, 104)))
+    expect(page.locator("#comparison img")).to_have_count(2)
     context.close()
-    assert len(kept() - before) == 3  # the upload and the slider's two pictures
+    assert len(kept() - before) == 7  # the upload, the slider's two, four downloads
     server.close()
     assert kept() == before

@@ -315,6 +315,62 @@ def test_figures_drawn_in_threads_are_those_drawn_one_by_one():
     assert together == alone
 
 
+# peaks
+
+
+def test_each_place_that_stands_out_is_one_peak_the_highest_first():
+    density = hot((9, 12), (2, 3)) + hot((9, 12), (7, 10), value=5)
+    assert render.density_peaks(density).tolist() == [[84, 60], [28, 20]]  # x, y of centres
+
+
+def test_a_plateau_is_one_peak_and_noise_is_none():
+    flat = hot((6, 6), (2, 2), (2, 3), (3, 2), (3, 3))
+    assert len(render.density_peaks(flat)) == 1
+    for empty in (np.zeros((5, 5)), np.full((5, 5), -1.0), np.full((5, 5), 0.01)):
+        assert render.density_peaks(empty).shape == (0, 2)
+
+
+def test_low_peaks_are_left_out_by_their_share_of_the_highest():
+    density = hot((5, 20), (2, 2), value=10) + hot((5, 20), (2, 15), value=2)
+    assert [len(render.density_peaks(density, share)) for share in (0.1, 0.5)] == [2, 1]
+    with pytest.raises(ValueError, match="share"):
+        render.density_peaks(density, 1.5)
+
+
+def test_points_are_drawn_at_their_place_in_a_smaller_copy_too():
+    picture = Image.new("RGB", (100, 80))
+    marked = np.asarray(render.mark_points(picture, [[100, 40]], (400, 320)))
+    rows, columns = np.nonzero(marked.sum(-1))
+    assert (rows.mean(), columns.mean()) == pytest.approx((10, 25), abs=0.6)
+    assert not np.asarray(picture).any()
+    assert render.mark_points(picture, np.zeros((0, 2)), (400, 320)) == picture
+
+
+# a smaller copy of the photo
+
+
+def test_a_smaller_copy_has_its_colours_at_the_photos_places():
+    density = hot((10, 10), (4, 6))
+    photo_size = (76, 79)
+    small = (38, 40)
+    full = render.density_image(density, photo_size).resize(small, Image.Resampling.BOX)
+    drawn = render.density_image(density, small, photo_size=photo_size)
+    assert np.abs(np.asarray(full).astype(int) - np.asarray(drawn)).mean() < 6
+    over = render.overlay_image(grey(40, 38), density, 1, photo_size=photo_size)
+    red, green, blue = np.asarray(over)[18, 26].tolist()  # cell (4, 6) at half size
+    assert red > 200
+    assert green + blue < 120
+
+
+def test_a_copy_of_another_photo_is_refused():
+    for draw in (
+        lambda: render.density_image(np.ones((2, 3)), (9, 9), photo_size=(40, 40)),
+        lambda: render.overlay_image(grey(9, 9), np.ones((2, 3)), photo_size=(40, 40)),
+    ):
+        with pytest.raises(ValueError, match="cells"):
+            draw()
+
+
 # what is asked of the machine
 
 

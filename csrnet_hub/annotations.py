@@ -1,0 +1,151 @@
+"""Heads to and from files: CSV, JSON and ShanghaiTech's .mat, x and y in pixels of the photo."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.io import savemat
+
+from .datasets import DatasetError
+from .datasets.shanghaitech import read_heads as read_mat
+
+Heads = NDArray[np.float32]
+SUFFIXES = (".mat", ".csv", ".json")
+LIMIT = 20_000_000  # bytes of a text file: some 500,000 heads
+
+
+def read_annotation(path: str | Path, image: str | None = None) -> Heads:
+    """The heads (N, 2) float32 of one photo from a .mat, .csv or .json file.
+
+    - ``.mat``: as in ShanghaiTech (``image_info``).
+    - ``.csv``: columns ``x,y``, or ``image,x,y`` for many photos; a first row of names is optional
+      and may then put the columns in any order.
+    - ``.json``: ``[[x, y], ...]``, or ``{"heads": [[x, y], ...]}``.
+
+    Args:
+        image: file name of the photo; of a table of many photos only its rows are taken (its name
+            is compared without folder and ending). Not needed where all rows are of one photo.
+
+    Raises:
+        DatasetError: saying what is wrong, without the file's folder.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DatasetError(f"{path.name} is none of {', '.join(SUFFIXES)}: give one of these.")
+    try:
+        if suffix == ".mat":
+            return read_mat(path)
+        if path.stat().st_size > LIMIT:
+            raise DatasetError(f"{path.name} has more than {LIMIT:,} bytes: split it.")
+        text = path.read_text(encoding="utf-8-sig")
+    except DatasetError as error:
+        raise DatasetError(str(error).replace(str(path), path.name)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path.name} cannot be read as a text file.") from error
+    try:
+        points = _from_csv(text, image) if suffix == ".csv" else _from_json(text)
+    except DatasetError as error:
+        raise DatasetError(f"{path.name}: {error}") from error
+    return _checked(points, path.name)
+
+
+def to_csv(heads: ArrayLike, image: str) -> bytes:
+    """A table ``image,x,y`` with one row a head, which `read_annotation` reads back exactly."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["image", "x", "y"])
+    # the shortest decimals that are the same float32 again
+    writer.writerows([image, str(x), str(y)] for x, y in _checked(heads, image))
+    return stream.getvalue().encode("utf-8")
+
+
+def to_json(heads: ArrayLike, image: str, width: int, height: int) -> bytes:
+    """``{"image", "width", "height", "count", "heads": [[x, y], ...]}``."""
+    points = [[float(str(value)) for value in head] for head in _checked(heads, image)]
+    content = {"image": image, "width": width, "height": height}
+    content |= {"count": len(points), "heads": points}
+    return (json.dumps(content) + "\n").encode("utf-8")
+
+
+def to_mat(heads: ArrayLike) -> bytes:
+    """A .mat file laid out as ShanghaiTech's GT_IMG_n.mat: ``image_info{1}.location``, N x 2.
+
+    Saved as ``GT_NAME.mat`` beside ``images/NAME.jpg``, `train.prepare` reads it to the same heads.
+    """
+    points = _checked(heads, "the annotation").astype(np.float64)
+    info = np.empty((1, 1), dtype=[("location", object), ("number", object)])
+    info[0, 0] = (points, np.array([[len(points)]], dtype=np.float64))
+    cell = np.empty((1, 1), dtype=object)
+    cell[0, 0] = info
+    stream = io.BytesIO()
+    savemat(stream, {"image_info": cell}, do_compression=True)
+    return stream.getvalue()
+
+
+def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), strict=True) if any(row)]
+    except csv.Error as error:
+        raise DatasetError(f"this is not a table: {error}.") from error
+    if not rows:
+        return []
+    names = [name.strip().lower() for name in rows[0]]
+    if "x" in names and "y" in names:
+        rows = rows[1:]
+    elif len(names) in (2, 3):
+        names = ["image", "x", "y"][-len(names) :]
+    else:
+        raise DatasetError("the columns must be x,y or image,x,y.")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(names):
+            raise DatasetError(f"row {number} has {len(row)} columns in place of {len(names)}.")
+    if "image" in names:
+        rows = _of_one_image(rows, names.index("image"), image)
+    return [(row[names.index("x")], row[names.index("y")]) for row in rows]
+
+
+def _of_one_image(rows: list[list[str]], column: int, image: str | None) -> list[list[str]]:
+    stems = [_stem(row[column]) for row in rows]
+    if len(set(stems)) <= 1:
+        return rows
+    wanted = None if image is None else _stem(image)
+    if wanted not in stems:
+        raise DatasetError(f"it has {len(set(stems))} photos, but none is called {image or '?'}.")
+    return [row for row, stem in zip(rows, stems) if stem == wanted]
+
+
+def _stem(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].strip()
+
+
+def _from_json(text: str) -> Any:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError("this is not JSON.") from error
+    points = content.get("heads") if isinstance(content, dict) else content
+    if not isinstance(points, list):
+        raise DatasetError('it must hold [[x, y], ...] or {"heads": [[x, y], ...]}.')
+    return points
+
+
+def _checked(points: Sequence[Any] | ArrayLike, name: str) -> Heads:
+    try:
+        heads = np.asarray(points, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(f"{name}: a head must be two numbers, x and y.") from error
+    if heads.size == 0:
+        return np.zeros((0, 2), np.float32)
+    if heads.ndim != 2 or heads.shape[1] != 2:
+        raise DatasetError(f"{name}: a head must be two numbers, x and y, not {heads.shape}.")
+    if not np.isfinite(heads).all():
+        raise DatasetError(f"{name}: heads that are not finite numbers.")
+    return heads

@@ -1,0 +1,18 @@
+"""The tab on the models: what each one's card says."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from .models import Models, card_html
+
+INTRO = """\
+Errors are of the count against the number of annotated heads: MAE is the mean absolute error, RMSE
+the root of the mean squared error, NAE the mean error as a share of the heads.
+"""
+
+
+def layout(models: Models) -> None:
+    """One card a model."""
+    gr.Markdown(INTRO)
+    gr.HTML("".join(card_html(name, counter) for name, counter in models.counters.items()))

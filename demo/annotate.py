@@ -1,0 +1,181 @@
+"""The tab for annotating: click the heads, see the density map grow, save it for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from csrnet_hub.annotations import read_annotation, to_csv, to_json, to_mat
+from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
+from csrnet_hub.images import DEFAULT_MAX_PIXELS
+from csrnet_hub.render import colour_top, density_image, display_pair
+
+from .canvas import canvas, read_points, with_photo, without_photo
+from .models import Models
+from .shared import (
+    KEEP_FOR,
+    SHOWN,
+    VisitorError,
+    colour_bar,
+    jpeg,
+    keep_file,
+    message_html,
+    people,
+    photo_input,
+    png,
+    read_photo,
+    sentences_for_visitors,
+    upload_name,
+    uploaded_path,
+)
+
+WAITING = "Choose a photo, then click each head in it."
+NO_ANNOTATION = "There is no annotation in this upload. Choose a .mat, .csv or .json file."
+LABEL = (
+    "The photo. Click each head; with the keyboard the arrow keys move, Enter marks a head, "
+    "Backspace takes the last one back, plus and minus zoom."
+)
+SAVING = """\
+To train with them, put the photo in a folder `images` and the .mat in a folder `ground-truth`
+beside it, under the names that the buttons give (`NAME.jpg`, `GT_NAME.mat`); then
+`python -m train.prepare` reads them. CSV and JSON hold the same heads, x and y in pixels of the
+upright photo.
+"""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The photo that is being annotated: its name, size in pixels and size on the page."""
+
+    name: str
+    width: int
+    height: int
+    shown: tuple[int, int]
+
+
+def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tuple[Sheet, bytes]:
+    """The sheet for an upload, and the photo as a JPEG for the page."""
+    pixels = read_photo(upload, max_pixels)
+    height, width = pixels.shape[:2]
+    empty = np.zeros((-(-height // 8), -(-width // 8)), np.float32)
+    small, _ = display_pair(pixels, empty, SHOWN)
+    return Sheet(upload_name(upload), width, height, small.size), jpeg(small)
+
+
+def grown(sheet: Sheet | None, points: Any) -> list[Any]:
+    """The number of heads, their density map so far and its colour bar; files are out of date."""
+    hidden = gr.update(visible=False)
+    try:
+        with sentences_for_visitors():
+            if sheet is None:
+                return [message_html(WAITING, "waiting"), None, "", hidden]
+            heads, _ = heads_in_frame(read_points(points), sheet.height, sheet.width)
+            sigma = np.clip(adaptive_sigma(heads), 2.0, 15.0)
+            density = density_map(heads, sheet.height, sheet.width, sigma, stride=8)
+            size = (sheet.width, sheet.height)
+            picture = density_image(density, sheet.shown, photo_size=size)
+            number = (
+                f'<div class="count" role="status"><p class="people">{people(len(heads))}</p>'
+                f'<p class="exact">the density map sums to {density.sum():,.2f}</p></div>'
+            )
+            picture_file = keep_file("density.png", png(picture))
+            return [number, picture_file, colour_bar(colour_top(density)), hidden]
+    except gr.Error as error:
+        return [message_html(error.message, "problem"), None, "", hidden]
+
+
+def save(sheet: Sheet | None, points: Any) -> list[Any]:
+    """CSV, JSON and .mat of the heads, as files to download."""
+    with sentences_for_visitors():
+        if sheet is None:
+            raise VisitorError(WAITING)
+        heads = read_points(points).astype(np.float32)
+        stem = Path(sheet.name).stem or "photo"
+        files = [
+            keep_file(f"{stem}.csv", to_csv(heads, sheet.name)),
+            keep_file(f"{stem}.json", to_json(heads, sheet.name, sheet.width, sheet.height)),
+            keep_file(f"GT_{stem}.mat", to_mat(heads)),
+        ]
+    return [gr.update(visible=True), *files]
+
+
+def start(upload: Any) -> list[Any]:
+    """A new photo on the surface, without heads."""
+    try:
+        with sentences_for_visitors():
+            sheet, photo = open_photo(upload)
+    except gr.Error as error:
+        return [None, without_photo(), *nothing(error.message, "problem")]
+    return [sheet, with_photo(photo, sheet.width, sheet.height), *grown(sheet, [])]
+
+
+def go_on(sheet: Sheet | None, upload: Any, points: Any) -> list[Any]:
+    """The heads of an annotation, beside those already marked, on the surface."""
+    with sentences_for_visitors():
+        if sheet is None:
+            raise VisitorError("Choose the photo first, then the annotation to go on with.")
+        heads = read_annotation(uploaded_path(upload, NO_ANNOTATION), sheet.name)
+        inside, outside = heads_in_frame(heads, sheet.height, sheet.width)
+        if outside:
+            gr.Warning(f"{outside} heads outside the photo were left out.")
+        together = [*read_points(points).tolist(), *inside.tolist()]
+    return [gr.update(value=together), *grown(sheet, together)]
+
+
+def nothing(text: str, kind: str = "waiting") -> list[Any]:
+    """What the tab shows without a photo, beside the surface."""
+    return [message_html(text, kind), None, "", gr.update(visible=False)]
+
+
+def layout(models: Models) -> None:
+    """Lay out the tab and wire it."""
+    del models  # nothing is counted here
+    state = gr.State(None, time_to_live=KEEP_FOR)
+    with gr.Row():
+        photo = photo_input("annotate-photo", "Photo to annotate")
+        with gr.Column():
+            earlier = gr.File(
+                label="Go on with an annotation (.mat, .csv, .json)",
+                height=160,
+                elem_id="earlier",
+            )
+            number = gr.HTML(message_html(WAITING, "waiting"), elem_id="heads-number")
+            button = gr.Button("Save the heads", variant="primary")
+            with gr.Row(visible=False) as downloads:
+                files = [
+                    gr.DownloadButton(label, size="sm", min_width=100)
+                    for label in ("CSV", "JSON", "ShanghaiTech .mat")
+                ]
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            surface = canvas("heads", LABEL, "heads")
+        with gr.Column(scale=2, min_width=260):
+            density = gr.Image(
+                label="Its density map so far",
+                interactive=False,
+                type="filepath",
+                format="png",
+                height="auto",
+                buttons=["download"],
+                alt_text="The density map of the heads marked so far, in jet colours",
+                elem_id="grown",
+            )
+            scale = gr.HTML("")
+    gr.Markdown(SAVING)
+    beside = [number, density, scale, downloads]
+    aside: dict[str, Any] = {
+        "show_progress": "hidden",
+        "api_visibility": "private",
+        "concurrency_limit": 4,
+    }
+    photo.upload(start, photo, [state, surface, *beside], preprocess=False, **aside)
+    photo.clear(
+        lambda: [None, without_photo(), *nothing(WAITING)], None, [state, surface, *beside], **aside
+    )
+    earlier.upload(go_on, [state, earlier, surface], [surface, *beside], preprocess=False, **aside)
+    surface.input(grown, [state, surface], beside, trigger_mode="always_last", **aside)
+    button.click(save, [state, surface], [downloads, *files], **aside)

@@ -1,0 +1,213 @@
+"""The tab for many photos: a table, a gallery, totals, a histogram, a CSV."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from csrnet_hub import CountResult
+from csrnet_hub.render import display_pair, overlay_image
+
+from .models import Models, notices
+from .plots import histogram
+from .shared import (
+    COLUMNS,
+    VisitorError,
+    headline,
+    interval,
+    jpeg,
+    keep_file,
+    message_html,
+    people,
+    png,
+    read_photo,
+    row,
+    sentences_for_visitors,
+    to_csv,
+    upload_name,
+)
+
+MOST = 500  # photos at once
+THUMBNAIL = 480  # pixels
+WAITING = (
+    "Choose the photos, then count them. A photo that cannot be read gets a row that says why."
+)
+NO_PHOTOS = "There are no photos yet. Choose some first: drop them on the page."
+HEAD = ["photo", "people", "low", "high", "width", "height", "remark"]
+TYPES: Any = ["str", *["number"] * 5, "str"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One photo of the batch: its result with a thumbnail's file, or why there is none."""
+
+    name: str
+    result: CountResult | None = None
+    thumbnail: str = ""
+    remark: str = ""
+
+    def cells(self) -> list[Any]:
+        if self.result is None:
+            return [self.name, None, None, None, None, None, self.remark]
+        low, high = interval(self.result) or (None, None)
+        ends = [None if end is None else round(end) for end in (low, high)]
+        size = [self.result.width, self.result.height]
+        return [self.name, round(self.result.count, 1), *ends, *size, self.remark]
+
+    def record(self) -> dict[str, Any]:
+        known = {"image": self.name} if self.result is None else row(self.name, self.result)
+        return known | {"remark": self.remark}
+
+
+def count_one(models: Models, upload: Any, model: Any) -> Line:
+    """Count one upload; a bad one becomes a line with its reason."""
+    name = upload_name(upload)
+    try:
+        with sentences_for_visitors():
+            pixels = read_photo(upload, models.find(model).max_pixels)
+            result = models.count(model, pixels)
+            small, _ = display_pair(pixels, result.density, THUMBNAIL)
+            size = (result.width, result.height)
+            seen = overlay_image(np.asarray(small), result.density, 0.6, photo_size=size)
+            thumbnail = keep_file(f"{name}.jpg", jpeg(seen))
+            return Line(name, result, thumbnail, " ".join(notices(result, pixels)))
+    except gr.Error as error:
+        return Line(name, remark=str(error.message))
+
+
+def summary_html(lines: list[Line], of: int) -> str:
+    """The total in large type, mean, least and most; how many could not be read."""
+    counts = [line.result.count for line in lines if line.result is not None]
+    if not counts:
+        return message_html(f"None of {of} photos could be counted.", "problem")
+    bad = len(lines) - len(counts)
+    facts = [
+        f"{len(counts)} of {of} photos",
+        f"mean {sum(counts) / len(counts):,.1f}",
+        f"least {people(min(counts))}",
+        f"most {people(max(counts))}",
+    ]
+    facts += [f"{bad} could not be counted"] if bad else []
+    return (
+        f'<div class="count" role="status"><p class="people">{headline(sum(counts))}</p>'
+        f'<p class="exact">{escape(" · ".join(facts))}</p></div>'
+    )
+
+
+def csv_file(lines: list[Line]) -> str:
+    """The table with all its columns, for download."""
+    return keep_file("counts.csv", to_csv((line.record() for line in lines), [*COLUMNS, "remark"]))
+
+
+def shown(lines: list[Line], of: int, done: bool) -> list[Any]:
+    """What the tab shows: summary, table, gallery, histogram, CSV."""
+    counts = [line.result.count for line in lines if line.result is not None]
+    gallery = [
+        (line.thumbnail, f"{line.name}: {headline(line.result.count)}")
+        for line in lines
+        if line.result is not None
+    ]
+    plot = csv = gr.update(visible=False)
+    if done:
+        csv = gr.update(value=csv_file(lines), visible=True)
+        if len(counts) > 1:
+            plot = gr.update(value=keep_file("counts.png", png(histogram(counts))), visible=True)
+    table = gr.update(value=[line.cells() for line in lines], visible=True)
+    pictures = gr.update(value=gallery, visible=bool(gallery))
+    return [summary_html(lines, of), table, pictures, plot, csv]
+
+
+def nothing(text: str, kind: str = "waiting") -> list[Any]:
+    """What the tab shows without a batch."""
+    hidden = gr.update(visible=False)
+    return [message_html(text, kind), hidden, hidden, hidden, hidden]
+
+
+def run(
+    models: Models,
+    uploads: Any,
+    model: Any,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
+) -> Iterator[list[Any]]:
+    """Count the uploads one after the other, showing what is there about once a second."""
+    try:
+        with sentences_for_visitors():
+            if not isinstance(uploads, list) or not uploads:
+                raise VisitorError(NO_PHOTOS)
+            if len(uploads) > MOST:
+                raise VisitorError(f"These are {len(uploads):,} photos; {MOST} are the most.")
+            models.find(model)
+    except gr.Error as error:
+        yield nothing(error.message, "problem")
+        return
+    lines: list[Line] = []
+    last = time.monotonic()
+    for upload in uploads:
+        progress((len(lines), len(uploads)), desc="Counting", unit="photos")
+        lines.append(count_one(models, upload, model))
+        if time.monotonic() - last > 1 and len(lines) < len(uploads):
+            yield shown(lines, len(uploads), done=False)
+            last = time.monotonic()
+    yield shown(lines, len(uploads), done=True)
+
+
+def layout(models: Models) -> None:
+    """Lay out the tab and wire it."""
+    with gr.Row():
+        with gr.Column():
+            files = gr.File(
+                label="Photos", file_count="multiple", height=220, elem_id="batch-photos"
+            )
+            model = models.choice("batch-model")
+            button = gr.Button("Count all", variant="primary", size="lg")
+        with gr.Column():
+            summary = gr.HTML(message_html(WAITING, "waiting"), elem_id="batch-summary")
+            csv = gr.DownloadButton("Table (CSV)", visible=False, size="sm")
+            plot = gr.Image(
+                label="How the counts are spread",
+                show_label=False,
+                interactive=False,
+                visible=False,
+                type="filepath",
+                format="png",
+                buttons=["download"],
+                alt_text="A histogram of the counts",
+                elem_id="histogram",
+            )
+    table = gr.Dataframe(
+        headers=HEAD,
+        datatype=TYPES,
+        interactive=False,
+        visible=False,
+        label="Photos (click a heading to sort)",
+        wrap=True,
+        column_widths=["20%", "10%", "9%", "9%", "9%", "9%", "34%"],
+        elem_id="batch-table",
+    )
+    gallery = gr.Gallery(
+        label="Where they stand",
+        columns=4,
+        height="max-content",
+        object_fit="contain",
+        interactive=False,
+        visible=False,
+        type="filepath",
+        format="jpeg",
+        elem_id="batch-gallery",
+    )
+    button.click(
+        partial(run, models),
+        [files, model],
+        [summary, table, gallery, plot, csv],
+        preprocess=False,
+        concurrency_id="counter",
+        show_progress_on=summary,
+        api_visibility="private",
+    )

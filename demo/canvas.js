@@ -1,0 +1,236 @@
+// A photo to mark: heads by clicks, or a region as a rectangle or a free-hand line.
+// `value` is a list of [x, y] in pixels of the photo; `src`, `width`, `height` describe the photo.
+const screen = element.querySelector("canvas");
+const pen = screen.getContext("2d");
+const tools = element.querySelector(".canvas-tools");
+const hint = element.querySelector(".canvas-hint");
+const photo = new Image();
+const pointers = new Map();
+let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
+let view = { zoom: 1, x: 0, y: 0 }, shown = null, pinch = null;
+
+const points = () => (Array.isArray(props.value) ? props.value : []);
+const heads = () => tool === "heads";
+const scale = () =>
+  Math.min(screen.clientWidth / props.width, screen.clientHeight / props.height) * view.zoom;
+const near = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
+
+function place(x, y) { // of the screen -> of the photo
+  const inside = (value, most) => Math.round(Math.min(Math.max(value, 0), most - 0.01) * 100) / 100;
+  const s = scale();
+  return [inside(x / s + view.x, props.width), inside(y / s + view.y, props.height)];
+}
+
+function layout() {
+  if (!props.src) return;
+  const ratio = props.width / props.height, sharp = window.devicePixelRatio || 1;
+  screen.style.width = `min(100%, max(70vh, 300px) * ${ratio})`;
+  screen.style.aspectRatio = ratio;
+  screen.width = Math.round(screen.clientWidth * sharp);
+  screen.height = Math.round(screen.clientHeight * sharp);
+  pen.setTransform(sharp, 0, 0, sharp, 0, 0);
+  draw();
+}
+
+function draw() {
+  const s = scale(), at = ([x, y]) => [(x - view.x) * s, (y - view.y) * s];
+  pen.clearRect(0, 0, screen.clientWidth, screen.clientHeight);
+  if (photo.complete && photo.naturalWidth) {
+    pen.drawImage(photo, -view.x * s, -view.y * s, props.width * s, props.height * s);
+  }
+  const marks = draft || points();
+  pen.lineWidth = 2;
+  if (heads()) {
+    for (const mark of marks) {
+      const [x, y] = at(mark);
+      pen.beginPath();
+      pen.arc(x, y, 4, 0, 7);
+      pen.fillStyle = "#ffe100";
+      pen.strokeStyle = "#000";
+      pen.fill();
+      pen.stroke();
+    }
+  } else if (marks.length > 1) {
+    pen.beginPath();
+    marks.forEach((mark) => pen.lineTo(...at(mark)));
+    pen.closePath();
+    pen.fillStyle = "rgba(255, 225, 0, 0.25)";
+    pen.fill();
+    for (const [colour, dash] of [["#000", []], ["#ffe100", [6, 4]]]) {
+      pen.strokeStyle = colour;
+      pen.setLineDash(dash);
+      pen.stroke();
+    }
+    pen.setLineDash([]);
+  }
+  if (cursor && document.activeElement === screen) {
+    pen.strokeStyle = "#f0f";
+    pen.strokeRect(cursor[0] - 7, cursor[1] - 7, 14, 14);
+  }
+}
+
+function set(list) {
+  past.push(points());
+  props.value = list;
+  trigger("input");
+  draw();
+}
+
+function undo() {
+  if (!past.length) return;
+  props.value = past.pop();
+  trigger("input");
+  draw();
+}
+
+function zoom(factor, x = screen.clientWidth / 2, y = screen.clientHeight / 2) {
+  const before = scale();
+  view.zoom = Math.min(Math.max(view.zoom * factor, 1), 16);
+  view.x += x / before - x / scale();
+  view.y += y / before - y / scale();
+  pan(0, 0);
+}
+
+function pan(dx, dy) { // of the screen; the photo stays in sight
+  const s = scale(), keep = (value, most) => Math.min(Math.max(value, 0), Math.max(most, 0));
+  view.x = keep(view.x - dx / s, props.width - screen.clientWidth / s);
+  view.y = keep(view.y - dy / s, props.height - screen.clientHeight / s);
+  screen.style.touchAction = heads() && view.zoom === 1 ? "pan-y" : "none";
+  draw();
+}
+
+function mark(x, y) {
+  const target = place(x, y);
+  if (!erasing) return set([...points(), target]);
+  const others = points().map((point, i) => [near(point, target), i]).sort((a, b) => a[0] - b[0]);
+  if (others.length && others[0][0] * scale() < 20) {
+    set(points().filter((_, i) => i !== others[0][1]));
+  }
+}
+
+const corners = ([x0, y0], [x1, y1]) => [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
+
+function finish() {
+  const done = draft;
+  draft = null;
+  if (done && done.length > 2) set(done);
+  else draw();
+}
+
+screen.addEventListener("pointerdown", (event) => {
+  if (!props.src) return;
+  screen.setPointerCapture(event.pointerId);
+  pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
+  start = { x: event.offsetX, y: event.offsetY, moved: false };
+  cursor = null;
+  draft = pointers.size === 1 && tool === "free" ? [place(event.offsetX, event.offsetY)] : null;
+});
+
+screen.addEventListener("pointermove", (event) => {
+  const before = pointers.get(event.pointerId), now = [event.offsetX, event.offsetY];
+  if (!before || !start) return;
+  pointers.set(event.pointerId, now);
+  if (pointers.size === 2) {
+    const [a, b] = [...pointers.values()], distance = near(a, b);
+    if (pinch) zoom(distance / pinch, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+    pinch = distance;
+    start.moved = true;
+    draft = null;
+    return;
+  }
+  if (near(now, [start.x, start.y]) > 5) start.moved = true;
+  if (heads()) {
+    if (start.moved) pan(now[0] - before[0], now[1] - before[1]);
+  } else if (tool === "rectangle" && start.moved) {
+    draft = corners(place(start.x, start.y), place(...now));
+    draw();
+  } else if (draft && near(place(...now), draft[draft.length - 1]) * scale() > 2) {
+    draft.push(place(...now));
+    draw();
+  }
+});
+
+function lift(event) {
+  if (!pointers.delete(event.pointerId)) return;
+  pinch = null;
+  if (event.type === "pointercancel") draft = null;
+  else if (heads() && start && !start.moved) mark(event.offsetX, event.offsetY);
+  else if (!pointers.size) finish();
+  if (!pointers.size) start = null;
+}
+screen.addEventListener("pointerup", lift);
+screen.addEventListener("pointercancel", lift);
+
+screen.addEventListener("wheel", (event) => {
+  if (!event.ctrlKey || !props.src) return; // without Ctrl the page scrolls
+  event.preventDefault();
+  zoom(event.deltaY < 0 ? 1.25 : 0.8, event.offsetX, event.offsetY);
+}, { passive: false });
+
+let corner = null; // of a rectangle drawn with the keyboard
+screen.addEventListener("keydown", (event) => {
+  if (!props.src) return;
+  const step = event.shiftKey ? 1 : 10;
+  const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+  cursor = cursor || [screen.clientWidth / 2, screen.clientHeight / 2];
+  if (moves[event.key]) cursor = cursor.map((value, i) => value + moves[event.key][i]);
+  else if (event.key === "Enter" || event.key === " ") {
+    if (heads()) mark(...cursor);
+    else if (!corner) corner = place(...cursor);
+    else { set(corners(corner, place(...cursor))); corner = null; }
+  } else if (event.key === "Backspace" || (event.key === "z" && event.ctrlKey)) undo();
+  else if (event.key === "+") zoom(1.5);
+  else if (event.key === "-") zoom(1 / 1.5);
+  else return;
+  event.preventDefault();
+  draft = corner && !heads() ? corners(corner, place(...cursor)) : null;
+  draw();
+});
+screen.addEventListener("blur", draw);
+
+const press = {
+  undo,
+  clear: () => points().length && set([]),
+  "zoom-in": () => zoom(1.5),
+  "zoom-out": () => zoom(1 / 1.5),
+  erase: () => { erasing = !erasing; },
+  rectangle: () => { tool = "rectangle"; corner = null; },
+  free: () => { tool = "free"; corner = null; },
+};
+function reflect() {
+  const active = { erase: erasing, rectangle: tool === "rectangle", free: tool === "free" };
+  for (const button of tools.querySelectorAll("button")) {
+    const name = button.dataset.do;
+    const own = name in active;
+    button.hidden = heads() ? name === "rectangle" || name === "free" : name === "erase";
+    if (own) button.setAttribute("aria-pressed", active[name]);
+  }
+  hint.textContent = heads()
+    ? "Click each head. Ctrl and the wheel, or two fingers, zoom; drag to move the zoomed photo."
+    : "Draw around a part of the photo.";
+}
+tools.addEventListener("click", (event) => {
+  const name = event.target.closest("button")?.dataset.do;
+  if (!name || !props.src) return;
+  press[name]();
+  reflect();
+  pan(0, 0);
+});
+
+function refresh() {
+  element.querySelector(".canvas").hidden = !props.src;
+  if (shown !== props.src) {
+    shown = props.src;
+    past = [];
+    view = { zoom: 1, x: 0, y: 0 };
+    photo.src = props.src || "";
+  }
+  draft = corner = null;
+  layout();
+  if (props.src) pan(0, 0);
+}
+photo.addEventListener("load", draw);
+new ResizeObserver(layout).observe(screen);
+watch(["value", "src", "width", "height"], refresh);
+reflect();
+refresh();

@@ -1,0 +1,77 @@
+"""The drawing surface of the page: a photo on which heads or a region are marked."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from .shared import VisitorError
+
+SCRIPT = (Path(__file__).parent / "canvas.js").read_text(encoding="utf-8")
+MOST_POINTS = 50_000
+BUTTONS = {
+    "rectangle": "Rectangle",
+    "free": "Free-hand",
+    "erase": "Erase",
+    "undo": "Undo",
+    "clear": "Clear",
+    "zoom-in": "Zoom in",
+    "zoom-out": "Zoom out",
+}
+TEMPLATE = (
+    '<div class="canvas" hidden><div class="canvas-tools" role="toolbar" aria-label="Drawing">'
+    + "".join(
+        f'<button type="button" data-do="{name}">{text}</button>' for name, text in BUTTONS.items()
+    )
+    + '</div><canvas tabindex="0" role="application" data-tool="TOOL" aria-label="LABEL"></canvas>'
+    '<p class="canvas-hint"></p></div>'
+)
+
+
+def canvas(tool: str, label: str, elem_id: str) -> gr.HTML:
+    """A surface for `tool` heads or rectangle; its value is a list of [x, y] in photo pixels."""
+    return gr.HTML(
+        [],
+        html_template=TEMPLATE.replace("TOOL", tool).replace("LABEL", label),
+        js_on_load=SCRIPT,
+        elem_id=elem_id,
+        src="",
+        width=1,
+        height=1,
+    )
+
+
+def with_photo(
+    jpeg: bytes, width: int, height: int, points: list[list[float]] | None = None
+) -> Any:
+    """An update that puts a photo of (width, height) pixels on the surface, shown as `jpeg`."""
+    src = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+    return gr.update(value=points or [], src=src, width=width, height=height)
+
+
+def without_photo() -> Any:
+    """An update that empties the surface."""
+    return gr.update(value=[], src="", width=1, height=1)
+
+
+def read_points(value: Any) -> NDArray[np.float64]:
+    """What the surface sent, (N, 2) x, y in photo pixels.
+
+    Raises:
+        VisitorError: it is no list of points (a program sent it), or there are too many.
+    """
+    try:
+        points = np.asarray(value or [], dtype=np.float64)
+    except (TypeError, ValueError):
+        points = np.zeros(1)
+    points = points.reshape(0, 2) if points.size == 0 else points
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise VisitorError("The points must be a list of [x, y] in pixels of the photo.")
+    if len(points) > MOST_POINTS:
+        raise VisitorError(f"These are {len(points):,} points; {MOST_POINTS:,} are the most.")
+    return points

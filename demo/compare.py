@@ -1,0 +1,231 @@
+"""The tab that compares a count with an annotation: both maps, the error, and where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from csrnet_hub import CountResult
+from csrnet_hub.annotations import read_annotation, to_csv
+from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
+from csrnet_hub.regions import grid_counts
+from csrnet_hub.render import colour_top, density_image, display_pair
+
+from .models import Models
+from .scenes import draw_scene
+from .shared import (
+    SHOWN,
+    colour_bar,
+    keep_file,
+    message_html,
+    people,
+    photo_input,
+    png,
+    read_photo,
+    sentences_for_visitors,
+    upload_name,
+    uploaded_path,
+)
+
+WAITING = "Give a photo and its annotation: the heads, as .mat (ShanghaiTech), .csv or .json."
+NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
+FIELDS = 4  # rows and columns of the error table
+BLUR = 2.0  # cells: errors between neighbouring cells are not worth a colour
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A count beside the annotation of the same photo.
+
+    Attributes:
+        result: the prediction.
+        heads: annotated heads inside the frame.
+        outside: annotated points outside the frame, which are not counted.
+        truth: their density map, of the shape of the result's.
+    """
+
+    result: CountResult
+    heads: int
+    outside: int
+    truth: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        return self.result.count - self.heads
+
+
+def compare(result: CountResult, heads: NDArray[np.float32]) -> Comparison:
+    """Put a prediction beside annotated heads (N, 2) x, y in pixels."""
+    inside, outside = heads_in_frame(heads, result.height, result.width)
+    sigma = np.clip(adaptive_sigma(inside), 2.0, 15.0)
+    truth = density_map(inside, result.height, result.width, sigma, stride=8)
+    return Comparison(result, len(inside), outside, truth)
+
+
+def numbers_html(comparison: Comparison) -> str:
+    """Both counts and the error, in large type and as a share of the heads."""
+    error, heads = comparison.error, comparison.heads
+    share = f", {abs(error) / heads:.1%} of the heads" if heads else ""
+    way = "too many" if error > 0 else "too few"
+    left_out = (
+        f'<p class="notice" role="note">{comparison.outside:,} annotated points lie outside the '
+        "photo and are not counted: is it the annotation of this photo?</p>"
+        if comparison.outside
+        else ""
+    )
+    return (
+        f'<div class="count" role="status"><p class="people">{abs(error):,.1f} {way}</p>'
+        f'<p class="range">predicted {people(comparison.result.count)}, '
+        f"annotated {people(heads)}{share}</p>{left_out}</div>"
+    )
+
+
+def errors_html(comparison: Comparison) -> str:
+    """Where the error is: predicted minus annotated in each field of a grid."""
+    result = comparison.result
+    shape = (result.height, result.width, FIELDS, FIELDS)
+    errors = grid_counts(result.density, *shape) - grid_counts(comparison.truth, *shape)
+    most = max(float(np.abs(errors).max()), 1e-9)
+    lines = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="background: rgb({"214 96 77" if value > 0 else "67 147 195"} / '
+            f'{abs(value) / most * 0.6:.2f})">{value:+,.1f}</td>'
+            for value in line
+        )
+        + "</tr>"
+        for line in errors
+    )
+    return (
+        '<div class="sheet"><table><caption>Error in each sixteenth of the photo, in heads: red is '
+        f"too many, blue too few; the sum is {errors.sum():+,.1f}</caption>{lines}</table></div>"
+    )
+
+
+def difference(
+    comparison: Comparison, size: tuple[int, int], photo_size: tuple[int, int]
+) -> tuple[Image.Image, float]:
+    """Predicted minus annotated density in red and blue, and the value of the deepest colour."""
+    from matplotlib import colormaps
+    from scipy.ndimage import gaussian_filter
+
+    values = gaussian_filter(comparison.result.density - comparison.truth, BLUR, mode="constant")
+    top = max(float(np.abs(values).max()), 1e-3)
+    box = (0.0, 0.0, photo_size[0] / 8, photo_size[1] / 8)
+    scaled = Image.fromarray((values / top).astype(np.float32)).resize(
+        size, Image.Resampling.BILINEAR, box=box
+    )
+    colours = colormaps["RdBu_r"]((np.asarray(scaled) + 1) / 2, bytes=True)[..., :3]
+    return Image.fromarray(np.ascontiguousarray(colours)), top
+
+
+def shown(pixels: NDArray[np.uint8], comparison: Comparison) -> list[Any]:
+    """What the tab shows: numbers, the panel, truth, prediction, their bar, difference, its bar,
+    table."""
+    result = comparison.result
+    photo_size = (result.width, result.height)
+    size = display_pair(pixels, result.density, SHOWN // 2)[0].size
+    top = max(colour_top(result.density), colour_top(comparison.truth))
+    maps = [
+        keep_file(f"{name}.png", png(density_image(density, size, top, photo_size)))
+        for name, density in (("annotated", comparison.truth), ("predicted", result.density))
+    ]
+    signed, most = difference(comparison, size, photo_size)
+    bars = [
+        colour_bar(top),
+        colour_bar(most, "heads in 8 × 8 pixels, smoothed", "signed"),
+    ]
+    error = keep_file("difference.png", png(signed))
+    numbers, table = numbers_html(comparison), errors_html(comparison)
+    return [numbers, gr.update(visible=True), *maps, bars[0], error, bars[1], table]
+
+
+def nothing(text: str, kind: str = "waiting") -> list[Any]:
+    """What the tab shows without a comparison."""
+    hidden = gr.update(visible=False)
+    return [message_html(text, kind), hidden, None, None, "", None, "", ""]
+
+
+def run(
+    models: Models,
+    upload: Any,
+    annotation: Any,
+    model: Any,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
+) -> list[Any]:
+    """Read both files, count, compare."""
+    try:
+        with sentences_for_visitors():
+            pixels = read_photo(upload, models.find(model).max_pixels)
+            path = uploaded_path(annotation, NO_ANNOTATION)
+            heads = read_annotation(path, upload_name(upload))
+            step = partial(progress, desc="Counting the people", unit="parts")
+            step(0)
+            result = models.count(model, pixels, lambda done, of: step((done, of)))
+            return shown(pixels, compare(result, heads))
+    except gr.Error as error:
+        return nothing(error.message, "problem")
+
+
+def draw_one() -> tuple[str, str]:
+    """A scene that the page draws itself and the heads in it, as two files."""
+    picture, heads = draw_scene(seed=int(np.random.default_rng().integers(1000)))
+    name = "drawn-scene.png"
+    return keep_file(name, png(picture)), keep_file("drawn-scene.csv", to_csv(heads, name))
+
+
+def layout(models: Models) -> None:
+    """Lay out the tab and wire it."""
+    with gr.Row():
+        with gr.Column():
+            photo = photo_input("compare-photo")
+        with gr.Column():
+            annotation = gr.File(
+                label="Annotation (.mat, .csv, .json)", height=160, elem_id="annotation"
+            )
+            model = models.choice("compare-model")
+            with gr.Row():
+                button = gr.Button("Compare", variant="primary", size="lg")
+                drawn = gr.Button("Try a drawn scene", size="lg")
+            numbers = gr.HTML(message_html(escape(WAITING), "waiting"), elem_id="errors")
+    with gr.Column(visible=False) as panel:
+        with gr.Row():
+            truth = _picture("Annotated", "The density map of the annotation", "truth")
+            predicted = _picture("Predicted", "The predicted density map", "predicted")
+            error = _picture("Predicted minus annotated", "Where the count errs", "difference")
+        with gr.Row():
+            bar, error_bar = gr.HTML(""), gr.HTML("")
+        table = gr.HTML("", elem_id="error-table")
+    outputs = [numbers, panel, truth, predicted, bar, error, error_bar, table]
+    options: dict[str, Any] = {
+        "preprocess": False,
+        "concurrency_id": "counter",
+        "show_progress_on": numbers,
+        "api_visibility": "private",
+    }
+    inputs = [photo, annotation, model]
+    button.click(partial(run, models), inputs, outputs, **options)
+    drawn.click(draw_one, None, [photo, annotation], queue=False, api_visibility="private").then(
+        partial(run, models), inputs, outputs, **options
+    )
+
+
+def _picture(label: str, alt: str, elem_id: str) -> gr.Image:
+    return gr.Image(
+        label=label,
+        interactive=False,
+        type="filepath",
+        format="png",
+        height="auto",
+        min_width=260,
+        buttons=["download", "fullscreen"],
+        alt_text=alt,
+        elem_id=elem_id,
+    )

@@ -1,0 +1,166 @@
+"""A counted photo as a visitor's session keeps it, and what is drawn and written from it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from csrnet_hub import CountResult
+from csrnet_hub.regions import grid_counts
+from csrnet_hub.render import (
+    colour_top,
+    density_image,
+    density_peaks,
+    display_pair,
+    mark_points,
+    overlay_image,
+)
+
+from .models import notices
+from .shared import (
+    SHOWN,
+    colour_bar,
+    headline,
+    interval,
+    jpeg,
+    keep_file,
+    npy,
+    png,
+    row,
+    to_csv,
+    to_json,
+)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What is needed to draw a counted photo again: small, whatever the photo's size.
+
+    Attributes:
+        name: what the visitor calls the photo.
+        result: its count and map.
+        photo: a JPEG of it, at most 1280 pixels a side.
+        notices: what makes it unlike the model's training pictures.
+    """
+
+    name: str
+    result: CountResult
+    photo: bytes
+    notices: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        pixels: NDArray[np.uint8],
+        result: CountResult,
+        more: tuple[str, ...] = (),
+    ) -> Counted:
+        """From the upright pixels (H, W, 3) and their count; `more` notices come first."""
+        small, _ = display_pair(pixels, result.density, SHOWN)
+        return cls(name, result, jpeg(small), (*more, *notices(result, pixels)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.result.width, self.result.height
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem or "photo"
+
+    def picture(self) -> Image.Image:
+        """The photo at its size on the page."""
+        with Image.open(io.BytesIO(self.photo)) as picture:
+            return picture.convert("RGB")
+
+    def pair(self) -> tuple[Image.Image, Image.Image]:
+        """The photo and its jet map, of one size."""
+        photo = self.picture()
+        return photo, density_image(self.result.density, photo.size, photo_size=self.size)
+
+    def overlay(self, opacity: float, points: bool) -> Image.Image:
+        """The jet map over the photo, on request with the map's peaks as points."""
+        density = self.result.density
+        drawn = overlay_image(np.asarray(self.picture()), density, opacity, photo_size=self.size)
+        return mark_points(drawn, density_peaks(density), self.size) if points else drawn
+
+    def overlay_file(self, opacity: float, points: bool) -> str:
+        return keep_file(f"{self.stem}-overlay.png", png(self.overlay(opacity, points)))
+
+    def map_file(self) -> str:
+        return keep_file(f"{self.stem}-density.npy", npy(self.result.density))
+
+    def csv_file(self) -> str:
+        return keep_file(f"{self.stem}-count.csv", to_csv([row(self.name, self.result)]))
+
+    def json_file(self) -> str:
+        return keep_file(f"{self.stem}-count.json", to_json(row(self.name, self.result)))
+
+
+def count_html(result: CountResult) -> str:
+    """The count in large type, its interval, the unrounded value."""
+    return (
+        f'<div class="count" role="status"><p class="people">{headline(result.count)}</p>'
+        f"{interval_html(result)}"
+        f'<p class="exact">{result.count:,.2f} before rounding</p></div>'
+    )
+
+
+def interval_html(result: CountResult) -> str:
+    """A sentence on the margin, "" for a model without one."""
+    ends = interval(result)
+    if ends is None:
+        return ""
+    level = getattr(result, "level", None) or 0.9
+    low, high = max(0, round(ends[0])), max(0, round(ends[1]))
+    return f'<p class="range">{low:,} to {high:,} with {level:.0%} probability</p>'
+
+
+def notices_html(counted: Counted) -> str:
+    """The notices, each a paragraph."""
+    return "".join(f'<p class="notice" role="note">{escape(text)}</p>' for text in counted.notices)
+
+
+def details_html(result: CountResult) -> str:
+    """Time, size, model and device."""
+    facts = (
+        f"{result.seconds:.1f} s",
+        f"{result.width:,} × {result.height:,} pixels",
+        f"model {escape(result.model)}",
+        f"on {escape(result.device)}",
+    )
+    return f'<div class="details"><p class="facts">{" · ".join(facts)}</p></div>'
+
+
+def map_scale(result: CountResult) -> str:
+    """The colour bar of a photo's map."""
+    return colour_bar(colour_top(result.density))
+
+
+def grid_html(result: CountResult, rows: Any, columns: Any) -> str:
+    """A table of the counts in an even grid over the photo, with sums."""
+    down, across = (min(max(int(number or 1), 1), 12) for number in (rows, columns))
+    fields = grid_counts(result.density, result.height, result.width, down, across)
+    head = "".join(f"<th scope='col'>{j + 1}</th>" for j in range(across))
+    most = max(float(fields.max()), 1e-9)
+    lines = []
+    for i, line in enumerate(fields):
+        cells = "".join(
+            f'<td style="background: rgb(59 130 246 / {max(value, 0) / most * 0.45:.2f})">'
+            f"{value + 0.0:,.1f}</td>"
+            for value in line
+        )
+        lines.append(f"<tr><th scope='row'>{i + 1}</th>{cells}<td>{line.sum():,.1f}</td></tr>")
+    sums = "".join(f"<td>{value:,.1f}</td>" for value in fields.sum(axis=0))
+    return (
+        '<div class="sheet"><table><caption>People in each field of the photo, from the top left'
+        f"</caption><tr><td></td>{head}<th scope='col'>sum</th></tr>{''.join(lines)}"
+        f"<tr><th scope='row'>sum</th>{sums}<th>{fields.sum():,.1f}</th></tr></table></div>"
+    )

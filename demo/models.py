@@ -1,0 +1,160 @@
+"""The models that the page offers: which one counts, where, and what its card says."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any, TypeVar
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from csrnet_hub import CountResult, CrowdCounter
+from csrnet_hub.counting import Progress
+
+from .shared import VisitorError, people
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes")
+TINY = 160  # pixels, of the shorter side
+FLAT = 6.0  # of 255: standard deviation of a picture with hardly anything in it
+FEW = 30  # people; below, crowd models are mostly wrong in proportion
+METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
+
+
+def on_gpu(function: Function) -> Function:
+    """`spaces.GPU(function)` on a Space with ZeroGPU; elsewhere the function itself."""
+    if not ZERO_GPU:
+        return function
+    try:
+        import spaces
+    except ImportError:
+        return function
+    decorated: Function = spaces.GPU(function)
+    return decorated
+
+
+class Models:
+    """The counters behind the page, by name, the first being the default.
+
+    Args:
+        counters: at least one.
+    """
+
+    def __init__(self, counters: Sequence[CrowdCounter]) -> None:
+        if not counters:
+            raise ValueError("the page needs at least one counter")
+        self.counters: dict[str, CrowdCounter] = {}
+        for counter in counters:
+            name, number = counter.name, 2
+            while name in self.counters:  # two folders may have one name
+                name, number = f"{counter.name} ({number})", number + 1
+            self.counters[name] = counter
+        self._count = on_gpu(self._tensor_part)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.counters)
+
+    def find(self, name: Any = None) -> CrowdCounter:
+        """The counter of that name; the first for None or "".
+
+        Raises:
+            VisitorError: there is none.
+        """
+        if not name:
+            return self.counters[self.names[0]]
+        if not isinstance(name, str) or name not in self.counters:
+            raise VisitorError(f"There is no such model. Choose one of: {', '.join(self.names)}.")
+        return self.counters[name]
+
+    def count(
+        self, name: Any, pixels: NDArray[np.uint8], progress: Progress | None = None
+    ) -> CountResult:
+        """Count the people in upright pixels (H, W, 3).
+
+        Raises:
+            VisitorError: there is no such model.
+            ImageError: the picture has too many pixels.
+        """
+        self.find(name)
+        # ZeroGPU runs it in another process, where a callback would not be heard.
+        return self._count(name, pixels, None if ZERO_GPU else progress)
+
+    def _tensor_part(
+        self, name: Any, pixels: NDArray[np.uint8], progress: Progress | None
+    ) -> CountResult:
+        return self.find(name).count(pixels, progress=progress)
+
+    def choice(self, elem_id: str) -> gr.Dropdown:
+        """A choice of model, not shown where there is only one."""
+        return gr.Dropdown(
+            self.names,
+            value=self.names[0],
+            label="Model",
+            visible=len(self.names) > 1,
+            elem_id=elem_id,
+        )
+
+
+def notices(result: CountResult, pixels: NDArray[np.uint8]) -> list[str]:
+    """Sentences on what makes a picture (H, W, 3) unlike a crowd model's training pictures."""
+    found = []
+    if min(result.width, result.height) < TINY:
+        found.append(
+            f"The picture is small ({result.width} × {result.height} pixels): heads of a pixel or "
+            "two are hard to tell apart. The original photo counts better."
+        )
+    step = max(1, max(pixels.shape[:2]) // 512)
+    if float(pixels[::step, ::step].mean(axis=2).std()) < FLAT:
+        found.append("The picture is almost all one colour: there is hardly anything to count.")
+    elif result.count < FEW:
+        found.append(
+            f"This looks like {people(result.count)}. The model learnt from crowds of dozens to "
+            "thousands: for so few, counting by eye is better."
+        )
+    return found
+
+
+def card_html(name: str, counter: CrowdCounter) -> str:
+    """A model's error figures and licence, as its config.json and its card have them."""
+    model = getattr(counter, "model", None)
+    metrics = getattr(model, "metrics", None)
+    splits = [
+        (split, figures)
+        for split, figures in (metrics.items() if isinstance(metrics, dict) else ())
+        if isinstance(figures, dict) and "mae" in figures
+    ]
+    head = "".join(f"<th scope='col'>{title}</th>" for title in ("data", *METRICS.values()))
+    body = "".join(
+        f"<tr><th scope='row'>{escape(str(split))}</th>"
+        + "".join(f"<td>{_figure(figures.get(key))}</td>" for key in METRICS)
+        + "</tr>"
+        for split, figures in splits
+    )
+    errors = f"<table><tr>{head}</tr>{body}</table>" if splits else "<p>No errors are recorded.</p>"
+    return f'<div class="card"><h3>{escape(name)}</h3>{errors}{licence_html(model)}</div>'
+
+
+def licence_html(model: Any) -> str:
+    """What the model's card says of licences, as paragraphs."""
+    try:
+        from csrnet_hub.card import model_card
+
+        text = str(model_card(model).text)
+    except Exception:  # a card is made from free-form records; the page must not fail on one
+        text = ""
+    section = re.search(r"^## Licen[cs]es?\s*\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    said = section.group(1).strip() if section else "See the model's card."
+    return "".join(f"<p>{escape(part)}</p>" for part in re.split(r"\n\s*\n", said))
+
+
+def _figure(value: Any) -> str:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:,.1f}"

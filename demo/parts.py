@@ -1,0 +1,61 @@
+"""Count a part: draw a region on the counted photo and read what is inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from csrnet_hub.regions import count_inside
+
+from .canvas import canvas, read_points
+from .counted import Counted
+from .shared import headline, message_html, sentences_for_visitors
+
+DRAW_ONE = "The count inside appears here once a region is drawn."
+LABEL = (
+    "The photo. Draw a region with the pointer, or a rectangle with the keyboard: "
+    "the arrow keys move, Enter sets a corner."
+)
+
+
+def part_html(counted: Counted | None, outline: Any) -> str:
+    """The count inside an outline, the one outside, and the region's share of the photo."""
+    corners = read_points(outline)
+    if counted is None or len(corners) < 3:
+        return message_html(DRAW_ONE, "waiting")
+    result = counted.result
+    inside = count_inside(result.density, corners, result.height, result.width)
+    return (
+        f'<div class="count" role="status"><p class="people">{headline(inside)}</p>'
+        f'<p class="exact">{inside:,.2f} inside + {result.count - inside:,.2f} outside = '
+        f"{result.count:,.2f} in the whole photo</p></div>"
+    )
+
+
+def show_part(counted: Counted | None, outline: Any) -> str:
+    """`part_html`, or the sentence of what is wrong with the outline."""
+    try:
+        with sentences_for_visitors():
+            return part_html(counted, outline)
+    except gr.Error as error:
+        return message_html(error.message, "problem")
+
+
+def layout(state: gr.State) -> tuple[gr.HTML, gr.HTML]:
+    """The drawing surface and, beside it, the count inside; gives both."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            surface = canvas("rectangle", LABEL, "part")
+        with gr.Column(scale=1, min_width=240):
+            inside = gr.HTML(message_html(DRAW_ONE, "waiting"), elem_id="inside")
+    surface.input(
+        show_part,
+        [state, surface],
+        inside,
+        queue=False,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_visibility="private",
+    )
+    return surface, inside

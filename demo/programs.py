@@ -1,0 +1,122 @@
+"""What programs may call, and the tab that says how."""
+
+from __future__ import annotations
+
+from functools import partial
+from inspect import cleandoc
+from typing import Any
+
+import gradio as gr
+
+from csrnet_hub.regions import count_inside
+
+from .canvas import read_points
+from .models import Models
+from .shared import (
+    VisitorError,
+    interval,
+    keep_file,
+    npy,
+    read_photo,
+    sentences_for_visitors,
+    upload_name,
+)
+
+SNIPPET = """\
+from gradio_client import Client, handle_file
+
+client = Client("ADDRESS OF THIS PAGE")
+answer = client.predict(handle_file("crowd.jpg"), api_name="/count")
+print(answer["count"], answer["interval"])
+"""
+ABOUT = """\
+### From a program
+Install `gradio_client` (`pip install gradio_client`) and send the file itself; web addresses are
+not fetched. `/count` gives the count with its interval, `/density_map` the map as an `.npy` file,
+`/count_part` the count inside an outline. *Use via API*, at the foot of the page, describes each
+parameter.
+"""
+ANSWER = ("count", "width", "height", "model", "seconds", "device")
+
+
+def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
+    """Count the people in one photo.
+
+    Args:
+        image: a JPEG, PNG, WebP, GIF, TIFF or BMP file.
+        model: name of one of the page's models; the first if it is left out.
+
+    Returns:
+        A dictionary: count (the density map's sum, not rounded), width and height in pixels,
+        model, seconds, device, interval ([low, high] in heads, or null) and its level.
+    """
+    with sentences_for_visitors():
+        result = models.count(model, read_photo(image, models.find(model).max_pixels))
+        ends = interval(result)
+        answer = {name: getattr(result, name) for name in ANSWER}
+        answer["interval"] = None if ends is None else list(ends)
+        return answer | {"level": getattr(result, "level", None)}
+
+
+def density_map(models: Models, image: Any, model: Any = None) -> str:
+    """Draw the density map of one photo.
+
+    Args:
+        image: a JPEG, PNG, WebP, GIF, TIFF or BMP file.
+        model: name of one of the page's models; the first if it is left out.
+
+    Returns:
+        An .npy file: (ceil(height / 8), ceil(width / 8)) float32, heads per cell of 8 x 8 pixels.
+    """
+    with sentences_for_visitors():
+        result = models.count(model, read_photo(image, models.find(model).max_pixels))
+        stem = upload_name(image).rsplit(".", 1)[0]
+        return keep_file(f"{stem}-density.npy", npy(result.density))
+
+
+def count_part(models: Models, image: Any, outline: Any, model: Any = None) -> dict[str, float]:
+    """Count the people inside an outline.
+
+    Args:
+        image: a JPEG, PNG, WebP, GIF, TIFF or BMP file.
+        outline: the corners [[x, y], ...] in pixels of the upright photo, three or more.
+        model: name of one of the page's models; the first if it is left out.
+
+    Returns:
+        A dictionary: inside, outside and count (their sum), in heads.
+    """
+    with sentences_for_visitors():
+        corners = read_points(outline)
+        if len(corners) < 3:
+            raise VisitorError("An outline has three corners or more, [[x, y], ...] in pixels.")
+        result = models.count(model, read_photo(image, models.find(model).max_pixels))
+        inside = count_inside(result.density, corners, result.height, result.width)
+        return {"inside": inside, "outside": result.count - inside, "count": result.count}
+
+
+def layout(models: Models) -> None:
+    """The tab, and the endpoints /count, /density_map and /count_part behind it."""
+    gr.Markdown(ABOUT)
+    gr.Code(SNIPPET, language="python", label="In Python", interactive=False)
+    with gr.Column(visible=False):
+        image = gr.File(label="image")
+        model = gr.Dropdown(models.names, value=models.names[0], label="model")
+        outline = gr.JSON(label="outline")
+        answer, array = gr.JSON(label="result"), gr.File(label="density map")
+        button = gr.Button()
+    options: dict[str, Any] = {"preprocess": False, "concurrency_id": "counter"}
+    for function, inputs, output in (
+        (count, [image, model], answer),
+        (density_map, [image, model], array),
+        (count_part, [image, outline, model], answer),
+    ):
+        call = partial(function, models)
+        call.__doc__ = function.__doc__  # where MCP finds the parameters' descriptions
+        button.click(
+            call,
+            inputs,
+            output,
+            api_name=function.__name__,
+            api_description=cleandoc(function.__doc__ or ""),
+            **options,
+        )

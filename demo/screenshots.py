@@ -1,0 +1,67 @@
+"""Refresh the pictures of the page in docs/: python -m demo.screenshots (needs Playwright)."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+WIDTHS = {"1280": ("light", 1280), "390": ("dark", 390)}  # pixels
+PATIENCE = 300_000  # ms, for the count on a slow computer
+
+
+def take(address: str, folder: Path, chromium: str | None) -> list[Path]:
+    """Photograph the page at `address` with a counted scene, at both widths; the files."""
+    from playwright.sync_api import sync_playwright
+
+    taken = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for name, (scheme, width) in WIDTHS.items():
+            options: Any = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
+            page = browser.new_context(**options).new_page()
+            page.set_default_timeout(PATIENCE)
+            page.goto(address)
+            page.get_by_role("button", name="Try a drawn scene").locator("visible=true").click()
+            page.wait_for_selector("#overlay img")
+            page.wait_for_timeout(2500)  # the last pictures are decoded
+            taken.append(folder / f"page-{name}.png")
+            page.screenshot(path=taken[-1], full_page=True)
+            shrink(taken[-1])
+        browser.close()
+    return taken
+
+
+def shrink(path: Path) -> None:
+    """Save a picture with 256 colours: a third of the bytes, which git keeps for ever."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(256)
+    small.save(path, optimize=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve the page on this machine, photograph it, stop."""
+    import app
+    from csrnet_hub import CrowdCounter
+
+    parser = argparse.ArgumentParser(prog="python -m demo.screenshots", description=__doc__)
+    parser.add_argument("--model", default=str(app.EMBEDDED_MODEL), help="folder or Hub id")
+    parser.add_argument("--out", type=Path, default=Path(app.__file__).parent / "docs")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    page = app.build_app(CrowdCounter.from_pretrained(args.model))
+    options = app.launch_options() | {"quiet": True, "prevent_thread_lock": True}
+    try:
+        address = page.launch(server_name="127.0.0.1", **options)[1]
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        for path in take(address, args.out, chromium):
+            print(path)
+    finally:
+        page.close()
+
+
+if __name__ == "__main__":
+    main()

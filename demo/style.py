@@ -1,0 +1,62 @@
+"""How the page looks, light and dark, from a phone's width up."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+THEME = gr.themes.Soft(  # fonts of the visitor's system: none is fetched
+    primary_hue="blue",
+    font=["system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+)
+CSS = """
+.gradio-container { width: 100% !important; max-width: 1240px !important;
+  margin: 0 auto !important; }
+.gradio-container .main, .gradio-container main, .gradio-container .tabs { min-width: 0;
+  max-width: 100%; }
+.tab-wrapper { max-width: calc(100vw - 2rem); }
+.tab-wrapper .visually-hidden { max-width: 100%; overflow: hidden; }
+.html-container { padding-inline: 0 !important; }
+.count { min-height: 4.5rem; overflow-wrap: anywhere; }
+.count p, .details p { margin: 0; }
+.count .people { font-size: clamp(1.9rem, 6vw, 3.2rem); font-weight: 700; line-height: 1.2; }
+.count .range { font-size: var(--text-xl); }
+.count .message { font-size: var(--text-lg); }
+.count .problem { color: var(--error-text-color); font-weight: 600; }
+.exact, .facts, .waiting, .canvas-hint { color: var(--body-text-color); opacity: .78; }
+.details .facts { margin-top: .4rem; overflow-wrap: anywhere; }
+.notice { border-left: .3rem solid #d97706; padding: .4rem .8rem; margin: .5rem 0 0;
+  background: var(--background-fill-secondary); color: var(--body-text-color); }
+.scale { display: flex; flex-wrap: wrap; justify-content: space-between; gap: .1rem .6rem;
+  margin: .2rem 0 .4rem; font-variant-numeric: tabular-nums; }
+.scale i { flex: 1 0 100%; height: .7rem; border-radius: .35rem; }
+.scale .jet { background: linear-gradient(to right, #000080, #0000ff 11%, #00ffff 36%,
+  #80ff80 50%, #ffff00 64%, #ff0000 89%, #800000); }
+.scale .signed { background: linear-gradient(to right, #053061, #4393c3 25%, #f7f7f7 50%,
+  #d6604d 75%, #67001f); }
+.sheet { overflow-x: auto; }
+.sheet table, .card table { border-collapse: collapse; width: 100%;
+  font-variant-numeric: tabular-nums; }
+.sheet caption { text-align: left; padding-bottom: .3rem; opacity: .78; }
+.sheet td, .sheet th, .card td, .card th { padding: .35rem .5rem; text-align: right;
+  border: 1px solid var(--border-color-primary); color: var(--body-text-color); }
+.sheet th, .card th { font-weight: 600; background: var(--background-fill-secondary); }
+.card { margin-bottom: 1.5rem; overflow-x: auto; }
+.card p { margin: .5rem 0; }
+.canvas canvas { display: block; cursor: crosshair;
+  background: var(--background-fill-secondary); }
+.canvas canvas:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 1px; }
+.canvas-tools { display: flex; flex-wrap: wrap; gap: .4rem; margin-bottom: .5rem; }
+.canvas-tools button { margin: 0; padding: .4rem .8rem; border-radius: .4rem; min-height: 2.4rem;
+  color: var(--button-secondary-text-color); background: var(--button-secondary-background-fill);
+  border: 1px solid var(--border-color-primary); cursor: pointer; }
+.canvas-tools button:hover { background: var(--button-secondary-background-fill-hover); }
+.canvas-tools button[aria-pressed="true"] { background: var(--button-primary-background-fill);
+  color: var(--button-primary-text-color); }
+.canvas-tools button[hidden], .canvas[hidden] { display: none; }
+.canvas-hint { margin: .4rem 0 0; }
+@media (max-width: 640px) {
+  .photo { height: 260px !important; }
+  .gradio-container .tab-wrapper button { padding-inline: .6rem; }
+}
+"""

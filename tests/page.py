@@ -1,0 +1,78 @@
+"""What the tests of the page share: a counter that needs no network of layers, a server, scenes."""
+
+from __future__ import annotations
+
+import io
+import socket
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image, ImageDraw
+
+import app
+from csrnet_hub import CountResult, CrowdCounter, load_image
+
+LIMIT = 100_000  # pixels
+
+
+class PlainCounter(CrowdCounter):
+    """Counts a head for every 255 levels of red in a cell: quick, and each picture has its own."""
+
+    def __init__(self, name: str = "plain <b>", factor: float = 1.0) -> None:
+        self.name, self.max_pixels, self.factor = name, LIMIT, factor
+
+    def count(self, image: Any, progress: Any = None) -> CountResult:
+        pixels = load_image(image, max_pixels=self.max_pixels)
+        height, width = pixels.shape[:2]
+        rows, columns = -(-height // 8), -(-width // 8)
+        red = np.zeros((rows * 8, columns * 8))
+        red[:height, :width] = pixels[..., 0] / 255
+        cells = red.reshape(rows, 8, columns, 8).mean((1, 3)) * self.factor
+        density = cells.astype(np.float32)
+        count = float(density.sum(dtype=np.float64))
+        if progress is not None:
+            progress(1, 1)
+        facts = {"seconds": 0.01, "model": self.name, "device": "cpu", "dtype": "float32"}
+        return CountResult(
+            count=count,
+            density=density,
+            width=width,
+            height=height,
+            tiles=1,
+            interval=(count * 0.8, count * 1.25),
+            level=0.9,
+            **facts,
+        )
+
+
+def serve(page: gr.Blocks, **changes: Any) -> str:
+    """Start the page on a free port; its address, with a slash at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = app.launch_options() | {"prevent_thread_lock": True, "quiet": True} | changes
+    address: str = page.launch(server_name="127.0.0.1", server_port=port, **options)[1]
+    return address
+
+
+def noise(width: int = 120, height: int = 80, seed: int = 0) -> Image.Image:
+    levels = np.random.default_rng((width, seed)).integers(0, 256, (height, width, 3))
+    return Image.fromarray(levels.astype(np.uint8))
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def dots(path: Path, people: int = 40, size: tuple[int, int] = (160, 112)) -> Path:
+    """A small picture of coloured dots on grey, as a file."""
+    picture = Image.new("RGB", size, (90, 130, 110))
+    draw = ImageDraw.Draw(picture)
+    for x, y in np.random.default_rng(people).uniform(0, 1, (people, 2)) * size:
+        draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=(255, 60, int(y) % 256))
+    picture.save(path)
+    return path

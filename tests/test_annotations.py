@@ -1,0 +1,122 @@
+"""Annotations: what is saved is read back to the same heads; what is no annotation says why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from csrnet_hub.annotations import read_annotation, to_csv, to_json, to_mat
+from csrnet_hub.datasets import DatasetError, read_shanghaitech
+
+HEADS = np.random.default_rng(3).uniform(0, 999, (50, 2)).astype(np.float32)
+
+
+def written(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("heads", [HEADS, HEADS[:1], HEADS[:0]])
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".mat"])
+def test_what_is_saved_is_read_back_to_the_same_heads(heads, suffix, tmp_path):
+    makers = {
+        ".csv": lambda: to_csv(heads, "a, b.jpg"),
+        ".json": lambda: to_json(heads, "a.jpg", 1000, 999),
+        ".mat": lambda: to_mat(heads),
+    }
+    back = read_annotation(written(tmp_path / f"GT_a{suffix}", makers[suffix]()))
+    assert back.dtype == np.float32
+    assert back.shape == heads.shape
+    assert (back == heads).all()
+
+
+def test_training_reads_a_saved_mat_to_the_same_heads(tmp_path):
+    pytest.importorskip("h5py")
+    import h5py
+
+    from train.prepare import prepare
+
+    folder = tmp_path / "part" / "train_data"
+    for name in ("images", "ground-truth"):
+        (folder / name).mkdir(parents=True)
+    heads = np.array([[3.25, 4.5], [60, 20.125], [33, 33]], np.float32)
+    Image.new("RGB", (96, 64)).save(folder / "images" / "IMG_7.jpg")
+    written(folder / "ground-truth" / "GT_IMG_7.mat", to_mat(heads))
+    samples = read_shanghaitech(tmp_path / "part", "train")
+    prepare(samples, tmp_path / "out.h5", progress=False)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["heads/IMG_7"][()].tolist() == heads.tolist()
+
+
+def test_a_mat_has_what_the_readers_of_shanghaitech_look_for(tmp_path):
+    from scipy.io import loadmat
+
+    content = loadmat(written(tmp_path / "GT.mat", to_mat(HEADS)))
+    info = content["image_info"][0, 0][0, 0]
+    assert (info["location"] == HEADS).all()
+    assert info["number"].item() == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "heads"),
+    [
+        ("x,y\n1,2\n3,4\n", [[1, 2], [3, 4]]),
+        ("1,2\r\n3.5,4\r\n", [[1, 2], [3.5, 4]]),
+        ("y, x\n2,1\n", [[1, 2]]),
+        ("\ufeffimage,x,y\na.jpg,1,2\na.jpg,3,4\n", [[1, 2], [3, 4]]),
+        ("a.jpg,1,2\n\n", [[1, 2]]),
+        ("x,y\n", []),
+        ("", []),
+    ],
+)
+def test_tables_with_and_without_names_are_read(text, heads, tmp_path):
+    assert read_annotation(written(tmp_path / "a.csv", text)).tolist() == heads
+
+
+def test_of_a_table_of_many_photos_only_the_photos_rows_are_taken(tmp_path):
+    table = written(tmp_path / "all.csv", "image,x,y\nd/a.jpg,1,2\nb.jpg,3,4\nd/a.jpg,5,6\n")
+    assert read_annotation(table, "a.png").tolist() == [[1, 2], [5, 6]]
+    with pytest.raises(DatasetError, match=r"2 photos.*c\.jpg"):
+        read_annotation(table, "c.jpg")
+
+
+@pytest.mark.parametrize("content", [[[1, 2]], {"heads": [[1, 2]], "image": "x"}])
+def test_json_is_a_list_of_heads_or_has_one(content, tmp_path):
+    assert read_annotation(written(tmp_path / "a.json", json.dumps(content))).tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.txt", "1,2", r"\.mat, \.csv, \.json"),
+        ("a.csv", "x,y\n1,b\n", "two numbers"),
+        ("a.csv", "x,y\n1,2\n3\n", "row 2 has 1 columns"),
+        ("a.csv", "1,2,3,4\n", "columns"),
+        ("a.csv", "x,y\n1,inf\n", "finite"),
+        ("a.csv", b"\xff\xfe\x00", "text file"),
+        ("a.json", "{", "not JSON"),
+        ("a.json", "[" * 100_000, "not JSON"),
+        ("a.json", '{"points": []}', "heads"),
+        ("a.json", "[[1, 2], [3]]", "two numbers"),
+        ("a.json", "[1, 2]", "two numbers"),
+        ("a.json", "[[1, NaN]]", "finite"),
+        ("a.mat", "MATLAB, it says", "mat"),
+        ("a.mat", b"", "mat"),
+    ],
+)
+def test_what_is_no_annotation_says_why_without_its_folder(name, content, words, tmp_path):
+    with pytest.raises(DatasetError, match=words) as caught:
+        read_annotation(written(tmp_path / name, content))
+    assert str(tmp_path) not in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_a_missing_annotation_says_so_without_its_folder(tmp_path):
+    for name in ("gone.mat", "gone.csv"):
+        with pytest.raises(DatasetError, match="gone") as caught:
+            read_annotation(tmp_path / name)
+        assert str(tmp_path) not in str(caught.value)

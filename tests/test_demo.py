@@ -1,0 +1,501 @@
+"""What is behind the page's tabs, called without a browser or a server."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio", minversion="6")
+
+from csrnet_hub import load_image
+from csrnet_hub.annotations import read_annotation, to_csv
+from csrnet_hub.density import density_map
+from demo import annotate, batch, compare, models, parts, photo, scenes, shared, video
+from demo.canvas import read_points
+from demo.counted import Counted, count_html, grid_html, interval_html, notices_html
+from demo.models import Models, card_html, notices
+
+from .page import PlainCounter, dots, encoded, noise
+
+
+@pytest.fixture(autouse=True)
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def offered() -> Models:
+    return Models([PlainCounter("first"), PlainCounter("second", 2.0)])
+
+
+def uploaded(name: str, content: bytes) -> dict[str, Any]:
+    return {"path": shared.keep_file(name, content), "orig_name": name}
+
+
+def counted(picture: Image.Image) -> Counted:
+    pixels = np.asarray(picture)
+    return Counted.of("a crowd.jpg", pixels, PlainCounter("m").count(pixels))
+
+
+def words(html: str) -> str:
+    return re.sub(r"<[^>]+>", " ", html)
+
+
+# one photo
+
+
+def test_the_interval_stands_under_the_count():
+    result = PlainCounter("m").count(noise())
+    low, high = result.interval
+    assert f"{round(low)} to {round(high)} with 90% probability" in count_html(result)
+
+
+def test_a_model_without_intervals_shows_none():
+    result = PlainCounter("m").count(noise())
+    object.__setattr__(result, "interval", None)
+    assert interval_html(result) == ""
+    assert shared.row("a", result)["low"] is None
+
+
+def test_a_session_keeps_little_of_a_large_photo():
+    pixels = np.asarray(noise(300, 200)).repeat(10, 0).repeat(10, 1)
+    counter = PlainCounter("m")
+    counter.max_pixels = None
+    kept = Counted.of("large.jpg", pixels, counter.count(pixels))
+    assert max(kept.picture().size) == shared.SHOWN
+    assert len(kept.photo) + kept.result.density.nbytes < 1_500_000
+
+
+def test_the_two_sides_of_the_slider_have_one_size():
+    for size in ((121, 83), (8, 500), (1500, 17)):
+        left, right = counted(noise(*size)).pair()
+        assert left.size == right.size
+
+
+def test_opacity_and_points_change_the_overlay():
+    kept = counted(noise())
+    clear, half, full = (np.asarray(kept.overlay(a, False), np.int64) for a in (0.0, 0.5, 1.0))
+    assert np.array_equal(clear, np.asarray(kept.picture()))
+    assert np.abs(full - clear).sum() > np.abs(half - clear).sum() > 0
+    assert not np.array_equal(np.asarray(kept.overlay(1.0, True)), full)
+
+
+def test_the_grids_table_adds_up_to_the_count():
+    result = PlainCounter("m").count(noise())
+    table = grid_html(result, 3, 3)
+    numbers = [float(value) for value in re.findall(r"<td[^>]*>([\d.]+)</td>", table)]
+    fields = [numbers[i * 4 + j] for i in range(3) for j in range(3)]
+    assert sum(fields) == pytest.approx(result.count, abs=0.5)  # nine roundings
+    assert f"<th>{result.count:,.1f}</th>" in table
+    assert "<td" in grid_html(result, None, 999)  # whatever a program sends
+
+
+def test_the_downloads_hold_what_they_are_called():
+    kept = counted(noise())
+    density = np.load(kept.map_file())
+    assert density.sum(dtype=np.float64) == pytest.approx(kept.result.count)
+    (line,) = csv.DictReader(io.StringIO(Path(kept.csv_file()).read_text("utf-8-sig")))
+    assert float(line["count"]) == pytest.approx(kept.result.count)
+    assert float(line["low"]) < float(line["count"]) < float(line["high"])
+    assert json.loads(Path(kept.json_file()).read_text("utf-8"))["width"] == 120
+    with Image.open(kept.overlay_file(0.5, True)) as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (120, 80)
+    assert Path(kept.map_file()).name == "a crowd-density.npy"
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "..", "", "a/b\\c", "x" * 500, "\x00", "."])
+def test_a_files_name_never_leads_out_of_the_folder(name, uploads):
+    path = Path(shared.keep_file(name, b"x"))
+    assert path.is_relative_to(uploads)
+    assert path.read_bytes() == b"x"
+
+
+def test_two_visitors_files_of_one_name_are_two_files():
+    first, second = (shared.keep_file("a.csv", content) for content in (b"1", b"2"))
+    assert (Path(first).read_bytes(), Path(second).read_bytes()) == (b"1", b"2")
+
+
+def test_a_spreadsheet_runs_no_photos_name_as_a_formula():
+    table = shared.to_csv([{"image": "=HYPERLINK(1)", "count": -1.5}], ["image", "count"])
+    assert table.decode("utf-8-sig").splitlines()[1] == "'=HYPERLINK(1),-1.5"
+
+
+def test_tiny_blank_and_thin_pictures_get_a_notice_and_a_crowd_none():
+    def said(picture: Image.Image, factor: float) -> str:
+        pixels = np.asarray(picture)
+        return " ".join(notices(PlainCounter("m", factor).count(pixels), pixels))
+
+    assert "small" in said(noise(100, 300), 9)
+    assert "one colour" in said(Image.new("RGB", (300, 300), "teal"), 9)
+    assert "counting by eye" in said(noise(300, 300), 0.01)
+    assert said(noise(300, 300), 9) == ""
+
+
+def test_a_drawn_scene_is_called_that(offered):
+    offered.find().max_pixels = None
+    path = photo.draw_one()
+    shown = photo._show(offered, {"path": path, "orig_name": photo.DRAWN}, None, 0.5, False, 3, 3)
+    assert "This scene is drawn" in shown[2]
+    own = photo._show(offered, uploaded("a.png", encoded(noise())), None, 0.5, False, 3, 3)
+    assert "drawn" not in own[2]
+
+
+def test_notices_are_shown_beside_the_count():
+    assert 'role="note"' in notices_html(counted(noise(40, 40)))
+
+
+def test_the_page_shows_a_sentence_in_the_counts_place(offered):
+    shown = photo._show(offered, None, None, 0.5, False, 3, 3)
+    assert shared.NO_PHOTO in shown[1]
+    assert shown[0] is None
+    shown = photo._show(offered, uploaded("a.png", encoded(noise())), "third", 0.5, False, 3, 3)
+    assert "no such model" in shown[1]
+
+
+def test_the_answer_has_a_place_for_each_component(offered):
+    shown = photo._show(offered, uploaded("a.png", encoded(noise())), None, 0.5, True, 3, 3)
+    assert len(shown) == len(photo.nothing(""))
+    assert isinstance(shown[0], Counted)
+    path, again = photo.redraw(shown[0], 0.1, False)
+    assert path == again != shown[5]
+
+
+def test_looks_that_a_program_sends_are_no_fault_of_the_server(offered):
+    kept = counted(noise())
+    for opacity in (None, "x", -4, 99):
+        assert Path(photo.redraw(kept, opacity, None)[0]).is_file()
+
+
+# a part
+
+
+def test_the_part_inside_and_the_part_outside_add_up():
+    kept = counted(noise())
+    text = words(parts.part_html(kept, [[0, 0], [60, 0], [60, 80], [0, 80]]))
+    inside, outside, whole = map(float, re.findall(r"(\d+\.\d\d) (?:inside|outside|in the)", text))
+    assert inside + outside == pytest.approx(whole, abs=0.011)
+    assert whole == pytest.approx(kept.result.count, abs=0.006)
+    assert 0.3 < inside / whole < 0.7
+
+
+@pytest.mark.parametrize("outline", [None, [], [[1, 1]], [[1, 1], [5, 5]]])
+def test_without_a_region_the_page_asks_for_one(outline):
+    assert parts.DRAW_ONE in parts.show_part(counted(noise()), outline)
+    assert parts.DRAW_ONE in parts.show_part(None, [[0, 0], [9, 0], [9, 9]])
+
+
+@pytest.mark.parametrize("value", ["x", [[1, 2], [3]], [1, 2], [[1, None]], {"a": 1}, [["a", "b"]]])
+def test_what_is_no_list_of_points_gets_a_sentence(value):
+    with pytest.raises(shared.VisitorError, match="points"):
+        read_points(value)
+    assert "points" in parts.show_part(counted(noise()), value)
+
+
+def test_there_is_a_limit_to_points():
+    with pytest.raises(shared.VisitorError, match="50,001"):
+        read_points([[0, 0]] * 50_001)
+
+
+# many photos
+
+
+def test_every_photo_has_its_row_a_bad_one_with_its_reason(offered):
+    files = [uploaded(f"{i}.png", encoded(noise(seed=i))) for i in range(3)]
+    files.insert(1, uploaded("bad.jpg", b"no photo"))
+    *_, (summary, table, gallery, plot, file) = batch.run(offered, files, "second")
+    rows = table["value"]
+    assert [row[0] for row in rows] == ["0.png", "bad.jpg", "1.png", "2.png"]
+    assert "text file" in rows[1][-1]
+    assert rows[1][1] is None
+    counts = [PlainCounter("m", 2.0).count(noise(seed=i)).count for i in range(3)]
+    assert [row[1] for row in rows if row[1]] == [round(count, 1) for count in counts]
+    assert shared.headline(sum(counts)) in summary
+    assert "3 of 4 photos" in summary
+    assert "1 could not be counted" in summary
+    assert len(gallery["value"]) == 3
+    assert Path(plot["value"]).is_file()
+    lines = list(csv.DictReader(io.StringIO(Path(file["value"]).read_text("utf-8-sig"))))
+    assert [line["image"] for line in lines] == [row[0] for row in rows]
+    assert "text file" in lines[1]["remark"]
+
+
+def test_a_batch_of_bad_files_says_so_and_still_lists_them(offered):
+    *_, shown = batch.run(offered, [uploaded("bad.jpg", b"x")], None)
+    assert "None of 1" in shown[0]
+    assert len(shown[1]["value"]) == 1
+
+
+@pytest.mark.parametrize("files", [None, [], "x", {}])
+def test_an_empty_batch_gets_a_sentence(files, offered):
+    (shown,) = batch.run(offered, files, None)
+    assert batch.NO_PHOTOS in shown[0]
+
+
+def test_a_batch_has_a_limit(offered):
+    (shown,) = batch.run(offered, [{}] * (batch.MOST + 1), None)
+    assert f"{batch.MOST} are the most" in shown[0]
+
+
+# compare
+
+
+def test_a_comparison_has_both_counts_the_error_and_where_it_is(offered, tmp_path):
+    heads = np.array([[10, 10], [50, 60], [100, 40], [500, 500]], np.float32)
+    upload = uploaded("a.png", encoded(noise()))
+    shown = compare.run(offered, upload, uploaded("a.csv", to_csv(heads, "a.png")), None)
+    assert len(shown) == len(compare.nothing(""))
+    count = PlainCounter("m").count(noise()).count
+    assert f"{count - 3:,.1f} too many" in shown[0]
+    assert "annotated 3 people" in shown[0]
+    assert "1 annotated points lie outside" in shown[0]
+    pictures = [load_image(path) for path in (shown[2], shown[3], shown[5])]
+    assert {picture.shape for picture in pictures} == {(80, 120, 3)}
+    errors = [float(value) for value in re.findall(r">([+-][\d.]+)</td>", shown[7])]
+    assert len(errors) == 16
+    assert sum(errors) == pytest.approx(count - 3, abs=1)
+
+
+def test_a_perfect_prediction_has_no_error_anywhere():
+    heads = np.random.default_rng(2).uniform((9, 9), (110, 70), (30, 2)).astype(np.float32)
+    result = PlainCounter("m").count(noise())
+    truth = compare.compare(result, heads).truth
+    object.__setattr__(result, "density", truth.astype(np.float32))
+    object.__setattr__(result, "count", 30.0)
+    comparison = compare.compare(result, heads)
+    assert comparison.error == 0
+    picture, _ = compare.difference(comparison, (120, 80), (120, 80))
+    assert np.ptp(np.asarray(picture).astype(int), axis=(0, 1)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (None, "no annotation yet"),
+        (("a.txt", b"1,2"), ".mat, .csv, .json"),
+        (("a.mat", b"rubbish"), "a.mat"),
+        (("a.csv", b"x,y\n1,z\n"), "two numbers"),
+    ],
+)
+def test_a_bad_annotation_gets_a_sentence_without_a_path(annotation, words, offered, uploads):
+    upload = uploaded("a.png", encoded(noise()))
+    file = annotation and uploaded(*annotation)
+    text = compare.run(offered, upload, file, None)[0]
+    assert words in text
+    assert str(uploads) not in text
+
+
+def test_the_drawn_scene_comes_with_the_heads_that_are_in_it():
+    picture, table = compare.draw_one()
+    height, width = load_image(picture).shape[:2]
+    heads = read_annotation(table)
+    assert len(heads) == scenes.PEOPLE
+    assert ((heads >= 0) & (heads < (width, height))).all()
+
+
+# annotate
+
+
+def test_marked_heads_grow_a_map_that_sums_to_their_number():
+    sheet, _ = annotate.open_photo(uploaded("me.png", encoded(noise())))
+    for heads in ([], [[5, 5]], [[5, 5], [60, 40], [119, 79]]):
+        number, picture, scale, _ = annotate.grown(sheet, heads)
+        assert shared.people(len(heads)) in number
+        assert f"sums to {len(heads):.2f}" in number
+        assert load_image(picture).shape == (80, 120, 3)
+        assert "heads in 8 × 8 pixels" in scale
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+def test_saved_heads_are_read_back_to_the_same_points(index):
+    sheet, _ = annotate.open_photo(uploaded("IMG_1.png", encoded(noise())))
+    heads = [[5.25, 5.5], [60.17, 40.33], [119.99, 79.99]]
+    files = annotate.save(sheet, heads)
+    assert [Path(file).name for file in files[1:]] == ["IMG_1.csv", "IMG_1.json", "GT_IMG_1.mat"]
+    assert np.array_equal(read_annotation(files[index]), np.asarray(heads, np.float32))
+
+
+def test_going_on_with_an_annotation_keeps_the_heads_already_marked():
+    sheet, _ = annotate.open_photo(uploaded("a.png", encoded(noise())))
+    earlier = uploaded("a.csv", b"x,y\n1,2\n3,4\n")
+    surface, number, *_ = annotate.go_on(sheet, earlier, [[50, 50]])
+    assert surface["value"] == [[50, 50], [1, 2], [3, 4]]
+    assert "3 people" in number
+
+
+def test_a_photo_that_cannot_be_read_cannot_be_annotated():
+    sheet, _, number, *_ = annotate.start(uploaded("a.png", b"x"))
+    assert sheet is None
+    assert "alert" in number
+    with pytest.raises(Exception, match="Choose a photo"):
+        annotate.save(None, [])
+
+
+# video
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> bytes:
+    """Twelve frames, six a second, the later the redder."""
+    av = pytest.importorskip("av")
+    stream_of = tmp_path / "clip.mp4"
+    with av.open(str(stream_of), "w") as container:
+        stream = container.add_stream("libx264", rate=6)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for i in range(12):
+            picture = Image.new("RGB", (96, 64), (20 * i, 40, 40))
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode())
+    return stream_of.read_bytes()
+
+
+def test_a_clip_becomes_counts_over_time_and_a_clip_with_its_maps(clip, offered):
+    av = pytest.importorskip("av")
+    summary, plot, marked, table = video.run(offered, uploaded("a.mp4", clip), 3, None)
+    lines = list(csv.DictReader(io.StringIO(Path(table["value"]).read_text("utf-8-sig"))))
+    seconds = [float(line["seconds"]) for line in lines]
+    assert seconds == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3, 5 / 3], abs=0.01)
+    counts = [float(line["count"]) for line in lines]
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0] + 20
+    assert "the mean of 6 frames" in summary
+    with av.open(marked["value"]) as container:
+        assert len(list(container.decode(video=0))) == 6
+    assert Path(plot["value"]).stat().st_size > 1000
+
+
+def test_a_long_clip_is_cut_and_says_so(clip, offered, monkeypatch):
+    monkeypatch.setattr(video, "MOST", 4)
+    summary, *_ = video.run(offered, uploaded("a.mp4", clip), 6, None)
+    assert "only the first 4 frames" in summary
+
+
+@pytest.mark.parametrize("content", [b"", b"no clip at all" * 99, encoded(noise(), "JPEG")[:500]])
+def test_what_is_no_clip_gets_a_sentence(content, offered, uploads):
+    pytest.importorskip("av")
+    text = video.run(offered, uploaded("a.mp4", content), 1, None)[0]
+    assert video.DAMAGED in text
+    assert video.NO_CLIP in video.run(offered, None, 1, None)[0]
+
+
+def test_a_damaged_clip_is_counted_up_to_the_damage_or_refused(clip, offered):
+    pytest.importorskip("av")
+    text = video.run(offered, uploaded("a.mp4", clip[: len(clip) // 2]), 6, None)[0]
+    assert video.DAMAGED in text or "frames" in text
+
+
+def test_large_frames_are_refused(clip, offered, monkeypatch):
+    pytest.importorskip("av")
+    monkeypatch.setattr(offered.find(), "max_pixels", 1000)
+    assert "96 x 64" in video.run(offered, uploaded("a.mp4", clip), 1, None)[0]
+
+
+def test_without_pyav_the_tab_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(shared.VisitorError, match="PyAV"):
+        video.reader()
+
+
+# models, scenes, hosting
+
+
+def test_models_are_found_by_name_and_two_of_one_name_stay_apart():
+    offered = Models([PlainCounter("a"), PlainCounter("a", 2.0)])
+    assert offered.names == ["a", "a (2)"]
+    assert offered.find().factor == 1.0
+    assert offered.find("a (2)").factor == 2.0
+    with pytest.raises(shared.VisitorError, match=r"a, a \(2\)"):
+        offered.find("b")
+
+
+def test_a_card_has_the_models_errors_and_licence(model, monkeypatch):
+    errors = {"images": 60, "mae": 123.34, "rmse": 194.2, "nae": 0.227}
+    monkeypatch.setattr(model, "metrics", {"<validation>": errors, "note": 3})
+    counter = PlainCounter("<org>/x")
+    counter.model = model
+    html = card_html(counter.name, counter)
+    assert "<org>" not in html
+    assert "<validation>" not in html
+    for figure in ("<td>60</td>", "<td>123.3</td>", "<td>194.2</td>", "<td>0.227</td>"):
+        assert figure in html
+    assert "Apache-2.0" in html
+
+
+def test_a_model_without_a_record_has_a_card_too():
+    html = card_html("plain", PlainCounter("plain"))
+    assert "No errors are recorded" in html
+    assert "See the model" in html
+
+
+def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
+    wrapped: list[Any] = []
+
+    class Spaces:
+        @staticmethod
+        def GPU(function: Any) -> Any:  # noqa: N802
+            wrapped.append(function)
+            return function
+
+    monkeypatch.setitem(sys.modules, "spaces", Spaces)
+    assert models.on_gpu(len) is len
+    assert not wrapped
+    monkeypatch.setattr(models, "ZERO_GPU", True)
+    counter = PlainCounter("a")
+    heard: list[Any] = []
+    monkeypatch.setattr(counter, "count", lambda pixels, progress=None: heard.append(progress))
+    Models([counter]).count(None, np.asarray(noise()), lambda done, of: None)
+    assert [function.__name__ for function in wrapped] == ["_tensor_part"]
+    assert heard == [None]  # a callback cannot cross to the other process
+    monkeypatch.setitem(sys.modules, "spaces", None)
+    assert models.on_gpu(len) is len
+
+
+def test_a_drawn_scene_has_its_heads_where_they_are_drawn_and_is_the_same_again():
+    picture, heads = scenes.draw_scene(50, (240, 160), seed=4)
+    again, _ = scenes.draw_scene(50, (240, 160), seed=4)
+    other, _ = scenes.draw_scene(50, (240, 160), seed=5)
+    assert picture == again
+    assert picture != other
+    assert heads.shape == (50, 2)
+    assert density_map(heads, 160, 240, sigma=3.0).sum() == pytest.approx(50)
+
+
+def test_counts_in_threads_are_each_pictures_own(offered):
+    pictures = [np.asarray(noise(seed=i)) for i in range(6)]
+    alone = [offered.count(None, pixels).count for pixels in pictures]
+    found: dict[int, float] = {}
+    threads = [
+        threading.Thread(
+            target=lambda i: found.__setitem__(i, offered.count(None, pictures[i]).count), args=(i,)
+        )
+        for i in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[i] for i in range(6)] == alone
+
+
+def test_web_addresses_are_found_wherever_a_file_can_be():
+    for path in ("http://a/b.jpg", " HTTPS://a", "file:///etc/passwd", "ftp://x"):
+        assert shared.has_address([1, {"video": {"path": path}}])
+    for value in (None, "http://a", {"path": "/tmp/x"}, {"path": "C:\\x"}, {"path": "C:/x"}, [[1]]):
+        assert not shared.has_address(value)
+
+
+def test_dots_are_counted(tmp_path):
+    assert PlainCounter("m").count(dots(tmp_path / "a.png")).count > 10
