@@ -49,7 +49,8 @@ class Conv3x3(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and self.bias is not None and winograd.pays(x, self.weight):
+        learning = self.training and torch.is_grad_enabled()
+        if learning and self.bias is not None and winograd.pays(x, self.weight):
             return winograd.conv2d(x, self.weight, self.bias, int(self.dilation[0]))
         return super().forward(x)
 

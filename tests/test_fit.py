@@ -283,8 +283,8 @@ def test_several_processes_train_as_one_with_the_joined_batch(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:
     # SGD: a step is as long as its gradient, which AdamW's is not
-    change = {"optimiser": "sgd", "batch": 2, "steps": 2, "weight_decay": 0.0, "lr_backend": 1e-6}
-    both = replace(recipe, **change, lr_frontend=1e-6)  # type: ignore[arg-type]
+    change = {"optimiser": "sgd", "batch": 2, "steps": 2, "weight_decay": 0.0, "lr_backend": 1e-4}
+    both = replace(recipe, **change, lr_frontend=1e-4)  # type: ignore[arg-type]
     write_recipe(both, tmp_path / "r.toml")
     arguments = [str(tmp_path / "r.toml"), "--data", str(prepared), "--vgg", str(vgg)]
     arguments += ["--device", "cpu"]
