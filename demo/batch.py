@@ -21,11 +21,11 @@ from .shared import (
     COLUMNS,
     VisitorError,
     headline,
-    interval,
     jpeg,
     keep_file,
     message_html,
     people,
+    plot_output,
     png,
     read_photo,
     row,
@@ -56,7 +56,7 @@ class Line:
     def cells(self) -> list[Any]:
         if self.result is None:
             return [self.name, None, None, None, None, None, self.remark]
-        low, high = interval(self.result) or (None, None)
+        low, high = self.result.interval or (None, None)
         ends = [None if end is None else round(end) for end in (low, high)]
         size = [self.result.width, self.result.height]
         return [self.name, round(self.result.count, 1), *ends, *size, self.remark]
@@ -170,16 +170,8 @@ def layout(models: Models) -> None:
         with gr.Column():
             summary = gr.HTML(message_html(WAITING, "waiting"), elem_id="batch-summary")
             csv = gr.DownloadButton("Table (CSV)", visible=False, size="sm")
-            plot = gr.Image(
-                label="How the counts are spread",
-                show_label=False,
-                interactive=False,
-                visible=False,
-                type="filepath",
-                format="png",
-                buttons=["download"],
-                alt_text="A histogram of the counts",
-                elem_id="histogram",
+            plot = plot_output(
+                "How the counts are spread", "A histogram of the counts", "histogram"
             )
     table = gr.Dataframe(
         headers=HEAD,

@@ -28,7 +28,6 @@ from .shared import (
     SHOWN,
     colour_bar,
     headline,
-    interval,
     jpeg,
     keep_file,
     npy,
@@ -115,12 +114,10 @@ def count_html(result: CountResult) -> str:
 
 def interval_html(result: CountResult) -> str:
     """A sentence on the margin, "" for a model without one."""
-    ends = interval(result)
-    if ends is None:
+    if result.interval is None:
         return ""
-    level = getattr(result, "level", None) or 0.9
-    low, high = max(0, round(ends[0])), max(0, round(ends[1]))
-    return f'<p class="range">{low:,} to {high:,} with {level:.0%} probability</p>'
+    low, high = map(round, result.interval)
+    return f'<p class="range">{low:,} to {high:,} with {result.level:.0%} probability</p>'
 
 
 def notices_html(counted: Counted) -> str:

@@ -14,7 +14,6 @@ from .canvas import read_points
 from .models import Models
 from .shared import (
     VisitorError,
-    interval,
     keep_file,
     npy,
     read_photo,
@@ -52,10 +51,10 @@ def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
     """
     with sentences_for_visitors():
         result = models.count(model, read_photo(image, models.find(model).max_pixels))
-        ends = interval(result)
+        ends = result.interval
         answer = {name: getattr(result, name) for name in ANSWER}
         answer["interval"] = None if ends is None else list(ends)
-        return answer | {"level": getattr(result, "level", None)}
+        return answer | {"level": result.level}
 
 
 def density_map(models: Models, image: Any, model: Any = None) -> str:

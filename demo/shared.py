@@ -78,6 +78,21 @@ def photo_input(elem_id: str, label: str = "Photo") -> gr.Image:
     )
 
 
+def plot_output(label: str, alt_text: str, elem_id: str) -> gr.Image:
+    """A plot that appears once there is something to plot."""
+    return gr.Image(
+        label=label,
+        show_label=False,
+        interactive=False,
+        visible=False,
+        type="filepath",
+        format="png",
+        buttons=["download"],
+        alt_text=alt_text,
+        elem_id=elem_id,
+    )
+
+
 def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
     """The file behind `{"path": ...}`, as Gradio describes an upload.
 
@@ -160,7 +175,7 @@ def npy(density: NDArray[np.float32]) -> bytes:
 
 def row(name: str, result: CountResult) -> dict[str, Any]:
     """One photo's line of a table; low and high are None for a model without intervals."""
-    low, high = interval(result) or (None, None)
+    low, high = result.interval or (None, None)
     values = (result.width, result.height, result.model, round(result.seconds, 3), result.device)
     return dict(zip(COLUMNS, (name, result.count, low, high, *values)))
 
@@ -183,12 +198,6 @@ def _harmless(value: Any) -> Any:
 def to_json(content: Any) -> bytes:
     """An object as an indented JSON file."""
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
-
-
-def interval(result: CountResult) -> tuple[float, float] | None:
-    """The prediction interval in heads, None for a model that has none."""
-    ends: tuple[float, float] | None = getattr(result, "interval", None)
-    return ends
 
 
 def people(count: float) -> str:

@@ -22,10 +22,10 @@ from .plots import timeline
 from .shared import (
     VisitorError,
     headline,
-    interval,
     keep_file,
     message_html,
     people,
+    plot_output,
     png,
     sentences_for_visitors,
     to_csv,
@@ -53,7 +53,7 @@ class Moment:
     result: CountResult
 
     def record(self) -> dict[str, Any]:
-        low, high = interval(self.result) or (None, None)
+        low, high = self.result.interval or (None, None)
         values = (round(self.seconds, 3), self.result.count, low, high)
         return dict(zip(COLUMNS, values))
 
@@ -216,7 +216,7 @@ def shown(moments: list[Moment], clip: bytes, stem: str) -> list[Any]:
     plot = timeline(
         [moment.seconds for moment in moments],
         [moment.result.count for moment in moments],
-        [interval(moment.result) for moment in moments],
+        [moment.result.interval for moment in moments],
     )
     table = to_csv((moment.record() for moment in moments), COLUMNS)
     files = (
@@ -243,16 +243,8 @@ def layout(models: Models) -> None:
         with gr.Column():
             summary = gr.HTML(message_html(WAITING, "waiting"), elem_id="clip-summary")
             csv = gr.DownloadButton("Counts (CSV)", visible=False, size="sm")
-            plot = gr.Image(
-                label="People over time",
-                show_label=False,
-                interactive=False,
-                visible=False,
-                type="filepath",
-                format="png",
-                buttons=["download"],
-                alt_text="A plot of the count over the seconds of the clip",
-                elem_id="timeline",
+            plot = plot_output(
+                "People over time", "A plot of the count over the seconds of the clip", "timeline"
             )
             marked = gr.Video(
                 label="The clip with its maps", interactive=False, visible=False, elem_id="marked"
