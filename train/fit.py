@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from csrnet_hub.counting import CrowdCounter, pick_device
+from csrnet_hub.counting import CrowdCounter, native_bfloat16, pick_device
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.intervals import PredictionInterval
 from csrnet_hub.metrics import counting_errors, errors_by_range
@@ -56,12 +56,8 @@ def rate(recipe: Recipe, step: int) -> float:
 
 
 def precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where the device has it natively; emulated, it is many times slower."""
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        native = device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    """Autocast to bfloat16 where the device has it natively."""
+    native = native_bfloat16(device)
     return torch.autocast(device.type, torch.bfloat16) if native else nullcontext()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from csrnet_hub.counting import native_bfloat16
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
 
 from .loss import RECORD
@@ -73,9 +74,10 @@ def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
 def _state(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.device) -> State:
     model.train().to(device)
     model.frontend[: recipe.frozen_layers].requires_grad_(False)
-    # On a CPU, weight gradients are quicker on planar tensors, a frozen front end is quickest with
-    # channels last.
-    part: Any = model.frontend[: recipe.frozen_layers] if device.type == "cpu" else model
+    # On a CPU in float32, weight gradients are quicker on planar tensors, a frozen front end is
+    # quickest with channels last.
+    planar = device.type == "cpu" and not native_bfloat16(device)
+    part: Any = model.frontend[: recipe.frozen_layers] if planar else model
     part.to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = _optimiser(recipe, model, device)
