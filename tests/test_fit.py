@@ -69,30 +69,51 @@ def test_the_loss_is_zero_for_the_target_and_grows_with_the_error() -> None:
 
 
 def test_the_loss_is_that_of_its_definition() -> None:
-    predicted, target = torch.rand(2, 1, 16, 8) * 3 - 0.2, torch.rand(2, 1, 16, 8)
+    predicted, target = torch.rand(2, 1, 32, 16) * 3 - 0.2, torch.rand(2, 1, 32, 16)
     total = 0.0
-    for side in (1, 2, 4, 8):
+    for side in (1, 2, 4, 8, 16):
         for crop in range(2):
-            for i in range(0, 16, side):
-                for j in range(0, 8, side):
-                    block = (crop, 0, slice(i, i + side), slice(j, j + side))
-                    count = predicted[block].sum().item()
-                    error = count - target[block].sum().item()
-                    total += error**2 / (2 * (max(count, 0) + 1))
-    assert pyramid_loss(predicted, target).item() == pytest.approx(total / 4 / 2, rel=1e-4)
+            corners = [(i, j) for i in range(0, 32, side) for j in range(0, 16, side)]
+            blocks = [(crop, 0, slice(i, i + side), slice(j, j + side)) for i, j in corners]
+            counts = [predicted[block].sum().item() for block in blocks]
+            true = [target[block].sum().item() for block in blocks]
+            size = sum((max(c, 0) + t) / 2 for c, t in zip(counts, true)) / len(blocks)
+            total += sum((c - t) ** 2 for c, t in zip(counts, true)) / (2 * (size + 1))
+    assert pyramid_loss(predicted, target).item() == pytest.approx(total / 5 / 2, rel=1e-4)
 
 
-def test_the_gradients_of_the_loss_vanish_at_the_mean_of_skewed_counts() -> None:
-    target = torch.tensor([0.0] * 9 + [10.0]).view(10, 1, 1, 1).expand(10, 1, 8, 8)
-    gradients = []
-    for level in (0.9, 1.0, 1.1):
-        predicted = torch.full((10, 1, 8, 8), level, requires_grad=True)
-        pyramid_loss(predicted, target).backward()  # type: ignore[no-untyped-call]
-        assert predicted.grad is not None
-        gradients.append(predicted.grad.sum().item())
-    assert gradients[0] < -1e-3
-    assert gradients[1] == pytest.approx(0, abs=1e-5)
-    assert gradients[2] > 1e-3
+def test_blocks_larger_than_the_crop_are_left_out_of_the_loss() -> None:
+    predicted, target = torch.full((1, 1, 1, 3), 1.0), torch.full((1, 1, 1, 3), 3.0)
+    assert pyramid_loss(predicted, target).item() == pytest.approx(3 * 2**2 / (2 * (2 + 1)))
+
+
+def gradient(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    predicted = predicted.clone().requires_grad_()
+    pyramid_loss(predicted, target).backward()  # type: ignore[no-untyped-call]
+    assert predicted.grad is not None
+    return predicted.grad
+
+
+def test_the_loss_of_a_crop_is_least_at_the_mean_of_skewed_counts() -> None:
+    target = torch.zeros(1, 1, 16, 16)
+    target[..., 0] = 16
+    # one number for all cells, the mean of which is 1
+    pulls = [gradient(torch.full_like(target, k), target).sum().item() for k in (0.9, 1.0, 1.1)]
+    assert pulls[0] < -1e-2
+    assert pulls[1] == pytest.approx(0, abs=1e-3)
+    assert pulls[2] > 1e-2
+
+
+def test_the_loss_pulls_back_a_doubled_count_as_much_as_a_halved_one() -> None:
+    target = torch.full((1, 1, 16, 16), 1000.0)
+    doubled, halved = (gradient(target * k, target).sum().item() for k in (2, 0.5))
+    assert doubled == pytest.approx(-halved, rel=2e-3)
+
+
+def test_a_crop_without_people_feels_even_a_thousandth_of_a_head_a_cell() -> None:
+    empty, crowd = torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
+    assert gradient(empty + 1e-3, empty).min().item() > 0.2
+    assert gradient(crowd + 1e-3, crowd).max().item() < 0.1
 
 
 def test_the_euclidean_loss_is_equation_2_of_the_paper() -> None:

@@ -16,17 +16,18 @@ GHOSTS = 0.2  # weight of a head that is seen where there is nobody
 def pyramid_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells.
 
-    Each is divided by twice the predicted count plus one, through which no gradient flows: an error
-    weighs against what a Poisson count of that size varies by. Where the squared errors alone (the
-    paper's Euclidean loss, section 3.2) hear only the densest crops, and absolute errors settle on
-    medians, too low for counts, these gradients vanish on average at the mean (quasi-likelihood,
-    Wedderburn 1974), so that the blocks of a photograph add up without bias.
+    Those of a crop are divided by twice one more than the mean count of its blocks, half of it
+    predicted (no gradient flows through that) and half true: an error weighs against what a Poisson
+    count of that size varies by. The squared errors alone (the paper's Euclidean loss, section 3.2)
+    hear only the densest crops, and absolute errors settle on medians, too low for counts. Over the
+    predicted count alone, twice as many heads would pull back less than half as many push, and a
+    network that is unsure would count too many.
 
-    Where a crop has no people at all, a share of the sum of absolute values is added: squares hardly feel
-    the thousandth of a head a cell that makes a dozen people of a large empty picture.
+    Where a crop has no people at all, a share of the sum of absolute values is added: squares
+    hardly feel the thousandth of a head a cell that makes a dozen people of a large empty picture.
 
     Args:
-        predicted, target: (B, 1, h, w) heads per cell, h and w at least 16.
+        predicted, target: (B, 1, h, w) heads per cell; larger blocks than a crop are left out.
 
     Returns:
         The sum over blocks, the mean over levels and crops: one number.
@@ -34,10 +35,12 @@ def pyramid_loss(predicted: Tensor, target: Tensor) -> Tensor:
     empty = (target.sum(dim=(1, 2, 3), keepdim=True) < NOBODY).float()  # (B, 1, 1, 1)
     ghosts = (predicted * empty).abs().sum()
     levels: list[Tensor] = []
-    for side in BLOCKS:
+    for side in (side for side in BLOCKS if side <= min(target.shape[2:])):
         count = avg_pool2d(predicted, side) * side**2
-        error = count - avg_pool2d(target, side) * side**2
-        levels.append((error.square() / (2 * (count.detach().clamp(min=0) + 1))).sum())
+        true = avg_pool2d(target, side) * side**2
+        both = (count.detach().clamp(min=0) + true) / 2
+        size = both.mean(dim=(1, 2, 3), keepdim=True) + 1  # (B, 1, 1, 1)
+        levels.append(((count - true).square() / (2 * size)).sum())
     return (torch.stack(levels).mean() + GHOSTS * ghosts) / len(target)
 
 
@@ -60,6 +63,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 # What the training record and the card call them.
 RECORD = {
     "pyramid": "squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells, "
-    "each over the predicted count plus one, and the sum of the map where there is nobody",
+    "those of a crop over the mean count of its blocks plus one, and the sum of the map where "
+    "there is nobody",
     "euclidean": "half the squared Euclidean distance of the density maps",
 }
