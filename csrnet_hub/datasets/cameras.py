@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .files import actual, listed, photos
 from .matlab import load_mat
-from .sample import DatasetError, Entry, Heads, Mask, as_heads, as_mask, photos, polygon
+from .sample import DatasetError, Entry, Heads, Mask, as_heads, as_mask, polygon
 from .text import read_text, rows_of_numbers
 from .ucf import points
 
@@ -34,8 +35,8 @@ def worldexpo_entries(folder: Path, split: str) -> Iterator[Entry]:
     frames = folder / f"{split}_frame"
     if not labels.is_dir() or not frames.is_dir():
         raise DatasetError(f"{folder} has no folders {frames.name} and {labels.name}.")
-    found = {path.stem: path for path in sorted(labels.rglob("*.mat"))}
-    for path in sorted(frames.rglob("*.jpg")):
+    found = {path.stem: path for path in listed(labels, "*.mat", deep=True)}
+    for path in listed(frames, "*.jpg", deep=True):
         label = found.get(path.stem, labels / path.stem[:6] / f"{path.stem}.mat")
         read = partial(points, label, "point_position")
         mask = partial(_worldexpo_roi, label.with_name("roi.mat"))
@@ -65,7 +66,7 @@ def ucsd_entries(folder: Path, split: str) -> Iterator[Entry]:
         (path for path in _all(folder, "_roi_mainwalkway.mat") if "_count_" not in path.name), None
     )
     mask = None if roi is None else partial(_field_mask, roi)
-    for path in sorted(folder.rglob("vidf*_f*.png")):
+    for path in listed(folder, "vidf*_f*.png", deep=True):
         numbers = re.fullmatch(r"(vidf.*_(\d+))_f(\d+)", path.stem)
         if numbers is None or int(numbers[2]) >= 10:
             continue
@@ -76,7 +77,7 @@ def ucsd_entries(folder: Path, split: str) -> Iterator[Entry]:
 
 
 def _all(folder: Path, end: str) -> list[Path]:
-    return sorted(folder.rglob(f"vidf*{end}"))
+    return listed(folder, f"vidf*{end}", deep=True)
 
 
 def _ucsd_heads(path: Path, frame: int) -> Heads:
@@ -155,7 +156,7 @@ def trancos_entries(folder: Path, split: str) -> Iterator[Entry]:
     """images/NAME.jpg, NAME.txt with a line of x and y a vehicle, NAMEmask.mat with BW."""
     listed = folder / "image_sets" / f"{TRANCOS_SETS.get(split, split)}.txt"
     for name in read_text(listed).split():
-        path = folder / "images" / name
+        path = actual(folder / "images" / name)
         label = path.with_suffix(".txt")
         roi: Mask = partial(_trancos_mask, path.with_name(f"{path.stem}mask.mat"))
         yield Entry(path.stem, path, partial(rows_of_numbers, label, 2), roi)

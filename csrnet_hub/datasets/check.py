@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from ..density import heads_in_frame
 from ..images import ImageError, load_image
+from .files import PHOTOS, listed
 from .pairs import Thumbnail, same_pictures, thumbnail
 from .registry import find_format, find_splits, read_dataset
-from .sample import PHOTOS, DatasetError, Sample
+from .sample import DatasetError, Sample
 
-OWN = ("csv", "json", "coco", "via", "labelme", "cvat", "label-studio")
 FINDINGS = ("unreadable", "duplicates", "outside", "pairs")
 SHOWN = 20  # lines of each kind in the text; the JSON has all
 
@@ -85,7 +85,7 @@ def check(folder: Path, format: str | None = None, progress: bool = True) -> dic
         "greyscale": [_label(row) for row in rows if row.file_mode in ("1", "L", "LA", "I;16")],
         "colourless": [_label(row) for row in rows if row.colourless],
         "pairs": list(_pairs(rows, exact_only=kind.video)),
-        "not_annotated": _not_annotated(folder, samples) if name in OWN else [],
+        "not_annotated": _not_annotated(folder, samples) if kind.suffix else [],
         "sizes": [[row.width, row.height] for row in rows],
         "counts": [row.heads for row in rows],
     }
@@ -157,7 +157,7 @@ def _pairs(rows: list[Row], exact_only: bool) -> Iterator[dict[str, Any]]:
 def _not_annotated(folder: Path, samples: list[Sample]) -> list[str]:
     home = folder if folder.is_dir() else folder.parent
     known = {sample.path.resolve() for sample in samples}
-    files = (path for path in sorted(home.rglob("*")) if path.suffix.lower() in PHOTOS)
+    files = (path for path in listed(home, "*", deep=True) if path.suffix.lower() in PHOTOS)
     return [_short(path, home) for path in files if path.resolve() not in known]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .sample import DatasetError, Entry, Heads, as_heads, photos
+from .files import actual, photos
+from .sample import DatasetError, Entry, Heads, as_heads
 from .text import read_json, read_text, rows_of_numbers
 from .ucf import points
 
@@ -45,11 +46,12 @@ def nwpu_entries(folder: Path, split: str) -> Iterator[Entry]:
         if not line.strip():
             continue
         name = line.split()[0]
-        files = [home / f"{name}.jpg" for home in homes]
-        label = folder / "jsons" / f"{name}.json"
+        files = [actual(home / f"{name}.jpg") for home in homes]
+        label = actual(folder / "jsons" / f"{name}.json")
+        other = actual(folder / "mats" / f"{name}.mat")
         read = partial(_nwpu_heads, label)
-        if not label.is_file() and (folder / "mats" / f"{name}.mat").is_file():
-            read = partial(points, folder / "mats" / f"{name}.mat")
+        if not label.is_file() and other.is_file():
+            read = partial(points, other)
         yield Entry(name, next((file for file in files if file.is_file()), files[0]), read)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
+from .files import actual
 from .sample import DatasetError
 
 _HDF5 = (b"MATLAB 7.3", b"\x89HDF")
@@ -20,6 +21,7 @@ def load_mat(path: Path, key: str) -> Any:
     Raises:
         DatasetError: naming the file and what is wrong with it.
     """
+    path = actual(path)
     if not path.is_file():
         raise DatasetError(f"The annotation {path} is missing.")
     try:

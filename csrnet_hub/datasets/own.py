@@ -13,13 +13,18 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .sample import PHOTOS, DatasetError, Entry, Heads
+from .files import PHOTOS, actual, listed
+from .sample import DatasetError, Entry, Heads
 from .text import read_json
 
 Listing: TypeAlias = list[tuple[str, Callable[[], Heads]]]
 Parse: TypeAlias = Callable[[Path], Listing]
 Accept: TypeAlias = Callable[[Path], bool]
-SPLITS = ("train", "val", "test")
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}  # and the names of their folders, or words in the names of their files
 
 
 def file_splits(accept: Accept, folder: Path) -> list[str]:
@@ -32,11 +37,18 @@ def file_entries(accept: Accept, parse: Parse, folder: Path, split: str) -> Iter
     files = _files(accept, folder)
     if split not in files:
         raise DatasetError(f"{folder} has no split {split!r}, only {', '.join(files) or 'none'}.")
-    listed = [(file, *item) for file in files[split] for item in parse(file)]
-    paths = [_photo(file.parent, name) for file, name, _ in listed]
+    items: list[tuple[Path, str, Callable[[], Heads]]] = []
+    for file in files[split]:
+        try:
+            items += [(file, *item) for item in _parsed(parse, file)]
+        except DatasetError as error:  # this file's trouble, not that of the others
+            items.append((file, file.name, fails(error)))
+    paths = [_photo(file.parent, name) for file, name, _ in items]
+    if not all(path.is_file() for path in paths):
+        paths = _found_inside(folder if folder.is_dir() else folder.parent, paths)
     stems = [path.stem for path in paths]
     seen: dict[Path, Path] = {}
-    for (file, name, heads), path in zip(listed, paths):
+    for (file, name, heads), path in zip(items, paths):
         if path in seen:
             raise DatasetError(f"{file} has {name} twice; a photograph is annotated once.")
         seen[path] = file
@@ -44,24 +56,47 @@ def file_entries(accept: Accept, parse: Parse, folder: Path, split: str) -> Iter
         yield Entry(unique, path, heads)
 
 
+def _parsed(parse: Parse, file: Path) -> Listing:
+    try:
+        return parse(file)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{file} is not laid out as its format is ({error}).") from error
+
+
+def candidates(suffix: str, folder: Path) -> list[Path]:
+    """The files that may hold annotations: those with an ending, where they are looked for."""
+    homes = [folder, folder / "annotations", *(folder / name for name in sum(SPLITS.values(), ()))]
+    return [file for home in homes for file in listed(actual(home), f"*{suffix}")]
+
+
 def _files(accept: Accept, folder: Path) -> dict[str, list[Path]]:
     """The files of each split: in a folder of that name, or named after it; else of ``all``."""
     if folder.is_file():
         return {"all": [folder]} if accept(folder) else {}
-    here = [file for home in (folder, folder / "annotations") for file in _accepted(accept, home)]
+    homes = (folder, actual(folder / "annotations"))
+    here = [file for home in homes for file in _accepted(accept, home)]
     if not here:
-        found = {split: _accepted(accept, folder / split) for split in SPLITS}
+        found = {
+            split: [file for name in names for file in _accepted(accept, actual(folder / name))]
+            for split, names in SPLITS.items()
+        }
         return {split: files for split, files in found.items() if files}
-    words = {file: re.findall(r"train|val|test", file.stem.lower()) for file in here}
+    words = {file: _split_words(file) for file in here}
     if len(here) > 1 and all(len(found) == 1 for found in words.values()):
         ordered = [split for split in SPLITS if any(words[file] == [split] for file in here)]
         return {split: [file for file in here if words[file] == [split]] for split in ordered}
-    return {"all": here}
+    return {"all": here} if here else {}
+
+
+def _split_words(file: Path) -> list[str]:
+    words = re.findall(r"[a-z]+", file.stem.lower())
+    return [split for word in words for split, names in SPLITS.items() if word in names]
 
 
 def _accepted(accept: Accept, folder: Path) -> list[Path]:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [file for file in files if file.is_file() and accept(file)]
+    return [file for file in listed(folder, "*") if file.is_file() and accept(file)]
 
 
 def _long_name(base: Path, path: Path) -> str:
@@ -76,9 +111,20 @@ def _photo(base: Path, written: str) -> Path:
     homes = [base, base / "images", base.parent, base.parent / "images"]
     for candidate in (Path(written), name, Path(name.name)):
         for home in homes:
-            if (home / candidate).is_file():
-                return home / candidate
+            if (found := actual(home / candidate)).is_file():
+                return found
     return base / name
+
+
+def _found_inside(root: Path, paths: list[Path]) -> list[Path]:
+    """Photographs that are not where they were looked for, from anywhere in a folder where only
+    one has that name, as COCO's own train2017 beside annotations."""
+    held: dict[str, list[Path]] = {}
+    for path in listed(root, "*", deep=True):
+        if path.suffix.lower() in PHOTOS:
+            held.setdefault(path.name.lower(), []).append(path)
+    same = {path: held.get(path.name.lower(), []) for path in paths if not path.is_file()}
+    return [same[path][0] if len(same.get(path, [])) == 1 else path for path in paths]
 
 
 def by_suffix(suffix: str, file: Path) -> bool:
@@ -103,6 +149,8 @@ def _kind(file: Path, modified: int) -> str:
         return "label-studio" if content and tasks else unknown
     if not isinstance(content, dict):
         return unknown
+    if isinstance(content.get("image"), str):
+        return "json"
     if "images" in content and "annotations" in content:
         return "coco"
     if "shapes" in content:

@@ -22,6 +22,7 @@ class Format:
         sigma: kernel width in pixels that the CSRNet paper uses (table 2 and section 4), or None
             for geometry-adaptive kernels.
         subject: what is counted.
+        suffix: of the annotation files, of one's own formats.
         video: whether the photographs are frames of fixed cameras, of which neighbours look alike.
     """
 
@@ -30,11 +31,14 @@ class Format:
     entries: Callable[[Path, str], Iterator[Entry]]
     sigma: float | None = None
     subject: str = "people"
+    suffix: str = ""
     video: bool = False
 
 
-def _own(title: str, accept: own.Accept, parse: own.Parse) -> Format:
-    return Format(title, partial(own.file_splits, accept), partial(own.file_entries, accept, parse))
+def _own(title: str, parse: own.Parse, kind: str = "", suffix: str = ".json") -> Format:
+    accept = partial(own.json_kind, kind) if kind else partial(own.by_suffix, suffix)
+    splits = partial(own.file_splits, accept)
+    return Format(title, splits, partial(own.file_entries, accept, parse), suffix=suffix)
 
 
 FORMATS: dict[str, Format] = {
@@ -52,15 +56,13 @@ FORMATS: dict[str, Format] = {
     ),
     "jhu-crowd": Format("JHU-CROWD++", crowds.jhu_splits, crowds.jhu_entries),
     "nwpu": Format("NWPU-Crowd", crowds.nwpu_splits, crowds.nwpu_entries),
-    "csv": _own("table of image, x, y", partial(own.by_suffix, ".csv"), tables.parse_csv),
-    "json": _own("points an image", partial(own.json_kind, "json"), tables.parse_json),
-    "coco": _own("COCO", partial(own.json_kind, "coco"), tools.parse_coco),
-    "via": _own("VGG Image Annotator", partial(own.json_kind, "via"), tools.parse_via),
-    "labelme": _own("LabelMe", partial(own.json_kind, "labelme"), tools.parse_labelme),
-    "cvat": _own("CVAT for images", partial(own.by_suffix, ".xml"), tools.parse_cvat),
-    "label-studio": _own(
-        "Label Studio", partial(own.json_kind, "label-studio"), tools.parse_label_studio
-    ),
+    "csv": _own("table of image, x, y", tables.parse_csv, suffix=".csv"),
+    "json": _own("points an image", tables.parse_json, "json"),
+    "coco": _own("COCO", tools.parse_coco, "coco"),
+    "via": _own("VGG Image Annotator", tools.parse_via, "via"),
+    "labelme": _own("LabelMe", tools.parse_labelme, "labelme"),
+    "cvat": _own("CVAT for images", tools.parse_cvat, suffix=".xml"),
+    "label-studio": _own("Label Studio", tools.parse_label_studio, "label-studio"),
 }
 
 
@@ -105,7 +107,9 @@ def find_splits(folder: str | Path, format: str | None = None) -> list[str]:
     name, kind = find_format(folder, format)
     found = kind.splits(Path(folder))
     if not found:
-        raise DatasetError(f"{folder} holds nothing in the format {name} ({kind.title}).")
+        others = own.candidates(kind.suffix, Path(folder)) if kind.suffix else []
+        hint = f": {others[0].name} is not, or is damaged" if others else ""
+        raise DatasetError(f"{folder} holds nothing in the format {name} ({kind.title}){hint}.")
     return found
 
 

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 Heads: TypeAlias = NDArray[np.float32]  # (N, 2) x and y in pixels
 Mask: TypeAlias = Callable[[int, int], NDArray[np.bool_]]  # height, width -> (H, W)
-PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
 
 
 class DatasetError(ValueError):
@@ -110,23 +109,3 @@ def as_mask(values: Any, height: int, width: int, where: str | Path) -> NDArray[
     if mask.dtype.kind not in "biuf" or mask.shape != (height, width):
         raise DatasetError(f"{where}: a mask of shape {mask.shape} for {(height, width)} pixels.")
     return np.asarray(mask != 0)
-
-
-def photos(folder: Path) -> list[Path]:
-    """The pictures in a folder, in the order of the numbers in their names.
-
-    Raises:
-        DatasetError: if there is no such folder or no picture in it.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder.")
-    found = [path for path in folder.iterdir() if path.suffix.lower() in PHOTOS]
-    if not found:
-        raise DatasetError(f"{folder} holds no pictures.")
-    return sorted(found, key=numbered)
-
-
-def numbered(path: Path) -> tuple[int, str]:
-    """For sorting: the last number in a file's name, and the name."""
-    digits = "".join(c if c.isdigit() else " " for c in path.stem).split()
-    return (int(digits[-1]) if digits else 0, path.stem)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from .files import photos
 from .matlab import load_mat
-from .sample import DatasetError, Entry, Heads, Sample, as_heads, numbered
+from .sample import DatasetError, Entry, Heads, Sample, as_heads
 
 SPLITS = {"train": "train_data", "test": "test_data"}
 ANNOTATIONS = ("ground-truth", "ground_truth")  # copies of the data set differ
@@ -28,10 +29,7 @@ def entries(part: Path, split: str) -> Iterator[Entry]:
     found = [name for name in ANNOTATIONS if (folder / name).is_dir()]
     if not found:
         raise DatasetError(f"{folder} has neither a folder {' nor '.join(ANNOTATIONS)}.")
-    pictures = sorted((folder / "images").glob("*.jpg"), key=numbered)
-    if not pictures:
-        raise DatasetError(f"{folder / 'images'} holds no .jpg files.")
-    for path in pictures:
+    for path in photos(folder / "images"):
         annotation = folder / found[0] / f"GT_{path.stem}.mat"
         yield Entry(path.stem, path, partial(read_heads, annotation))
 

@@ -16,7 +16,8 @@ COLUMNS = ("image", "x", "y")
 
 def parse_csv(path: Path) -> Listing:
     """Columns image, x, y (others are ignored; , ; or tab between them), a row a head. A row with
-    x and y left empty says that the picture holds nobody."""
+    x and y left empty says that the picture holds nobody. Where columns are not told apart by
+    commas, a comma in a number is a decimal one, as many languages' spreadsheets write it."""
     lines = read_text(path).splitlines()
     header = lines[0] if lines else ""
     delimiter = max(",;\t", key=header.count)
@@ -24,11 +25,14 @@ def parse_csv(path: Path) -> Listing:
     reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
     if missing := [name for name in COLUMNS if name not in reader.fieldnames]:
         raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs image, x and y.")
-    rows: dict[str, list[tuple[int, str, str]]] = {}
+    rows: dict[str, list[tuple[int, str, str, bool]]] = {}
     try:
         for row in reader:
             image, x, y = ((row[name] or "").strip() for name in COLUMNS)
-            rows.setdefault(image, []).append((reader.line_num, x, y))
+            if delimiter != ",":
+                x, y = x.replace(",", "."), y.replace(",", ".")
+            too_long = any(row.get(None) or ())  # type: ignore[call-overload]
+            rows.setdefault(image, []).append((reader.line_num, x, y, too_long))
     except csv.Error as error:
         raise DatasetError(f"{path}, line {reader.line_num}: {error}.") from error
     if not rows:
@@ -38,9 +42,11 @@ def parse_csv(path: Path) -> Listing:
     return [(image, partial(_csv_heads, path, found)) for image, found in rows.items()]
 
 
-def _csv_heads(path: Path, rows: list[tuple[int, str, str]]) -> Heads:
+def _csv_heads(path: Path, rows: list[tuple[int, str, str, bool]]) -> Heads:
     points = []
-    for line, x, y in rows:
+    for line, x, y, too_long in rows:
+        if too_long:
+            raise DatasetError(f"{path}, line {line}: more values than there are columns.")
         if not x and not y:
             continue
         try:
@@ -54,10 +60,13 @@ def _csv_heads(path: Path, rows: list[tuple[int, str, str]]) -> Heads:
 
 def parse_json(path: Path) -> Listing:
     """``{"a.jpg": [[x, y], ...], ...}``, or ``[{"image": "a.jpg", "heads": [[x, y], ...]}, ...]``
-    (``points`` for ``heads`` will do); an empty list says that the picture holds nobody."""
+    (``points`` for ``heads`` will do), or one such record alone; an empty list says that the
+    picture holds nobody."""
     content = read_json(path)
     if isinstance(content, dict) and "images" in content and isinstance(content["images"], list):
         content = content["images"]
+    if is_record(content):
+        content = [content]
     if isinstance(content, dict):
         return [(name, partial(_points, points, path, name)) for name, points in content.items()]
     if not isinstance(content, list):
@@ -68,6 +77,11 @@ def parse_json(path: Path) -> Listing:
         points = item.get("heads", item.get("points"))
         found.append((str(name), partial(_points, points, path, str(name))))
     return found
+
+
+def is_record(content: Any) -> bool:
+    """Whether this is one photograph's record, such as the page's JSON download."""
+    return isinstance(content, dict) and isinstance(content.get("image"), str)
 
 
 def _points(points: Any, path: Path, name: str) -> Heads:

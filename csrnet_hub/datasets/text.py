@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .files import actual
 from .sample import DatasetError, Heads, as_heads
+
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # byte-order marks
 
 
 def rows_of_numbers(path: Path, columns: int) -> Heads:
@@ -27,17 +30,23 @@ def rows_of_numbers(path: Path, columns: int) -> Heads:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, whatever byte-order mark it starts with.
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as spreadsheets save "Unicode text".
 
     Raises:
-        DatasetError: if it is missing or no text.
+        DatasetError: if it is missing or no such text.
     """
+    path = actual(path)
     if not path.is_file():
         raise DatasetError(f"The annotation {path} is missing.")
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as text: {error}.") from error
+        content = path.read_bytes()
+        return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{path} is no text in UTF-8 ({error.reason}); save it anew in UTF-8."
+        ) from error
 
 
 def read_json(path: Path) -> Any:

@@ -5,18 +5,19 @@ A point is a head; of a box, circle or ellipse it is the centre.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from .own import Listing, fails, field, uploaded_name
+from .own import Listing, field, uploaded_name
 from .sample import DatasetError, Heads, as_heads
 from .text import read_json, read_text
 
 Point = tuple[float, float]
-PEOPLE = ("head", "person", "people", "pedestrian")
+HEADS, PEOPLE = ("head", "heads"), ("person", "people", "pedestrian")
 
 
 def _together(
@@ -25,7 +26,7 @@ def _together(
     where = f"{path}, {name}"
     try:
         return as_heads([found for shape in shapes for found in point(shape, where)], where)
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{where}: a shape that cannot be read ({error}).") from error
@@ -37,15 +38,20 @@ def _middle(left: Any, top: Any, width: Any, height: Any) -> list[Point]:
 
 def parse_coco(path: Path) -> Listing:
     """images, annotations and categories; of the key points the one named head, else nose, else
-    the first that is labelled, else the box's centre. Only people count where a category is so
-    named; a picture with a crowd region (iscrowd) has no known number and is an error."""
+    the first that is labelled, else the box's centre. Where a category is named head, only those
+    count (the same people may be marked as persons too), else where one is named person, only
+    those; a picture with a crowd region (iscrowd) has no known number and is an error."""
     content = read_json(path)
     images = field(content, "images", str(path))
     categories = {c.get("id"): c for c in content.get("categories", []) if isinstance(c, dict)}
-    people = {i for i, c in categories.items() if str(c.get("name")).lower() in PEOPLE}
+    heads, people = (
+        {i for i, c in categories.items() if str(c.get("name")).lower() in names}
+        for names in (HEADS, PEOPLE)
+    )
+    wanted = heads or people
     found: dict[Any, list[Any]] = {}
     for annotation in field(content, "annotations", str(path)):
-        if not people or annotation.get("category_id") in people:
+        if not wanted or field(annotation, "category_id", str(path)) in wanted:
             found.setdefault(field(annotation, "image_id", str(path)), []).append(annotation)
     point = partial(_coco_point, categories)
     listing: Listing = []
@@ -101,12 +107,9 @@ def _via_point(region: Any, where: str) -> list[Point]:
 
 def parse_labelme(path: Path) -> Listing:
     """One file a photograph, which imagePath names; it is looked for beside the file too."""
-    try:
-        content = read_json(path)
-        name = str(field(content, "imagePath", str(path)))
-        shapes = field(content, "shapes", str(path))
-    except DatasetError as error:
-        return [(path.stem, fails(error))]  # one photograph's trouble, not the folder's
+    content = read_json(path)
+    name = str(field(content, "imagePath", str(path)))
+    shapes = field(content, "shapes", str(path))
     return [(name, partial(_together, path, name, shapes, _labelme_point))]
 
 
@@ -189,8 +192,13 @@ def _label_studio_point(shape: Any, where: str) -> list[Point]:
             raise DatasetError(f"{where}: a {kind}, which is no point; mark heads by points.")
         return []  # a choice or a text about the picture
     value = field(shape, "value", where)
-    x, y = float(field(value, "x", where)), float(field(value, "y", where))
-    if kind.startswith("rectangle"):
-        ((x, y),) = _middle(x, y, field(value, "width", where), field(value, "height", where))
-    width, height = (float(field(shape, f"original_{side}", where)) for side in ("width", "height"))
-    return [(x / 100 * width, y / 100 * height)]
+    sides = [float(field(shape, f"original_{side}", where)) / 100 for side in ("width", "height")]
+    x, y = (float(field(value, axis, where)) * side for axis, side in zip("xy", sides))
+    if kind.startswith("rectangle"):  # turned about its upper left corner, x and y
+        wide, high = (
+            float(field(value, key, where)) * side for key, side in zip(("width", "height"), sides)
+        )
+        turn = math.radians(float(value.get("rotation", 0)))
+        x += (wide * math.cos(turn) - high * math.sin(turn)) / 2
+        y += (wide * math.sin(turn) + high * math.cos(turn)) / 2
+    return [(x, y)]

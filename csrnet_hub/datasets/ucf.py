@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from .files import actual, listed, photos
 from .matlab import load_mat
-from .sample import DatasetError, Entry, Heads, as_heads, photos
+from .sample import DatasetError, Entry, Heads, as_heads
 
 FOLDS = 5
 QNRF_SPLITS = {"train": "Train", "test": "Test"}
@@ -16,7 +17,7 @@ QNRF_SPLITS = {"train": "Train", "test": "Test"}
 def cc50_splits(folder: Path) -> list[str]:
     """``all``, the five folds ``fold1`` to ``fold5``, and for each the others, ``but1`` to
     ``but5``: the protocol is five-fold cross-validation (section 4.3.2 of the CSRNet paper)."""
-    if not any(folder.glob("*_ann.mat")):
+    if not listed(folder, "*_ann.mat"):
         return []
     folds = range(1, FOLDS + 1)
     return ["all", *(f"fold{i}" for i in folds), *(f"but{i}" for i in folds)]
@@ -36,15 +37,18 @@ def cc50_entries(folder: Path, split: str) -> Iterator[Entry]:
 
 def qnrf_splits(folder: Path) -> list[str]:
     """Those of Train and Test that the folder holds."""
-    held = (name for name, sub in QNRF_SPLITS.items() if any((folder / sub).glob("*_ann.mat")))
-    return list(held)
+    return [name for name in QNRF_SPLITS if listed(_qnrf_folder(folder, name), "*_ann.mat")]
+
+
+def _qnrf_folder(folder: Path, split: str) -> Path:
+    return actual(folder / QNRF_SPLITS[split])
 
 
 def qnrf_entries(folder: Path, split: str) -> Iterator[Entry]:
     """img_0001.jpg and img_0001_ann.mat, side by side."""
     if split not in QNRF_SPLITS:
         raise DatasetError(f"There is no split {split!r}; choose train or test.")
-    for path in photos(folder / QNRF_SPLITS[split]):
+    for path in photos(_qnrf_folder(folder, split)):
         yield Entry(path.stem, path, partial(points, annotation(path)))
 
 
