@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -74,40 +75,46 @@ def struct(**fields: object) -> np.ndarray:
     return record
 
 
-# Each writes a data set whose split holds two pictures: the first with TWO, the second with nobody.
+# Each writes a data set whose split holds two pictures: the first with `heads`, the second with
+# nobody. Where an annotation may be a point or a box, the first head is a point and the rest boxes.
+NOBODY = np.zeros((0, 2))
+Points: TypeAlias = Any  # what a file may hold in place of (N, 2) too
 
 
-def ucf_cc_50(folder: Path) -> str:
-    for number, heads in ((1, TWO), (2, np.zeros((0, 2)))):
+def ucf_cc_50(folder: Path, heads: Points = TWO) -> str:
+    for number, points in ((1, heads), (2, NOBODY)):
         photo(folder / f"{number}.jpg")
-        mat(folder / f"{number}_ann.mat", annPoints=heads)
+        mat(folder / f"{number}_ann.mat", annPoints=points)
     return "all"
 
 
-def ucf_qnrf(folder: Path) -> str:
-    for number, heads in ((1, TWO), (2, np.zeros((0, 2)))):
+def ucf_qnrf(folder: Path, heads: Points = TWO) -> str:
+    for number, points in ((1, heads), (2, NOBODY)):
         photo(folder / "Train" / f"img_{number:04}.jpg")
-        mat(folder / "Train" / f"img_{number:04}_ann.mat", annPoints=heads)
+        mat(folder / "Train" / f"img_{number:04}_ann.mat", annPoints=points)
     return "train"
 
 
-def worldexpo(folder: Path) -> str:
-    for number, heads in ((1, TWO), (2, np.zeros((0, 0)))):
+def worldexpo(folder: Path, heads: Points = TWO) -> str:
+    for number, points in ((1, heads), (2, np.zeros((0, 0)))):
         name = f"104207_1-04-S20100821071000000E20100821120000000_clip1_{number}"
         photo(folder / "test_frame" / "104207" / f"{name}.jpg")
-        mat73(folder / "test_label" / "104207" / f"{name}.mat", point_position=heads)
+        label = folder / "test_label" / "104207" / f"{name}.mat"
+        numbers = np.asarray(points).dtype.kind in "iuf"
+        (mat73 if numbers else mat)(label, point_position=points)
     x, y = [[0.0], [40.0], [40.0], [0.0]], [[0.0], [0.0], [30.0], [30.0]]
     roi = folder / "test_label" / "104207" / "roi.mat"
     mat(roi, maskVerticesXCoordinates=x, maskVerticesYCoordinates=y)
     return "test"
 
 
-def ucsd(folder: Path, key: str = "frame") -> str:
+def ucsd(folder: Path, heads: Points = TWO, key: str = "frame") -> str:
     frames = []
-    for number, heads in ((1, TWO), (2, np.zeros((0, 2)))):
+    for number, points in ((1, heads), (2, NOBODY)):
         photo(folder / "vidf" / "vidf1_33_003.y" / f"vidf1_33_003_f{number:03}.png")
-        third = np.ones((len(heads), 1))
-        frames.append(struct(loc=np.hstack([heads, third]), id=np.arange(len(heads))[None]))
+        if np.shape(points)[1:] == (2,):  # the third column is no part of the place
+            points = np.hstack([points, np.ones((len(points), 1))])
+        frames.append(struct(loc=points, id=np.arange(2)[None]))
     content = {"frame": cell(frames)} if key == "frame" else {"fgt": struct(frame=cell(frames))}
     mat(folder / "vidf-cvpr" / "vidf1_33_003_frame_full.mat", **content)
     mask = np.zeros((SIZE[1], SIZE[0]), dtype=np.uint8)
@@ -118,26 +125,27 @@ def ucsd(folder: Path, key: str = "frame") -> str:
     return "train"
 
 
-def mall(folder: Path) -> str:
-    frames = [struct(loc=TWO), struct(loc=np.zeros((0, 2)))]
+def mall(folder: Path, heads: Points = TWO) -> str:
+    frames = [struct(loc=heads), struct(loc=NOBODY)]
     for number in (1, 2):
         photo(folder / "frames" / f"seq_{number:06}.jpg")
     mat(folder / "mall_gt.mat", frame=cell(frames), count=[[2], [0]])
     return "train"
 
 
-def beijing_brt(folder: Path) -> str:
-    for name, heads in (("1-20160620091221", TWO), ("1-20160620091222", np.zeros((0, 0)))):
+def beijing_brt(folder: Path, heads: Points = TWO) -> str:
+    for name, points in (("1-20160620091221", heads), ("1-20160620091222", np.zeros((0, 0)))):
         photo(folder / "train" / "frame" / f"{name}.jpg")
-        mat(folder / "train" / "ground_truth" / f"{name}.mat", loc=heads)
+        mat(folder / "train" / "ground_truth" / f"{name}.mat", loc=points)
     return "train"
 
 
-def trancos(folder: Path) -> str:
-    for number, lines in ((1, "10.5\t20.25\r\n30\t5\r\n"), (2, "")):
+def trancos(folder: Path, heads: Points = TWO) -> str:
+    for number, points in ((1, heads), (2, NOBODY)):
         name = f"image-1-00000{number}"
         photo(folder / "images" / f"{name}.jpg")
         photo(folder / "images" / f"{name}dots.png")
+        lines = "".join(f"{x:g}\t{y:g}\r\n" for x, y in points)
         text(folder / "images" / f"{name}.txt", lines)
         mask = np.ones((SIZE[1], SIZE[0]), dtype=bool)
         mask[:10] = False
@@ -148,18 +156,20 @@ def trancos(folder: Path) -> str:
     return "train"
 
 
-def jhu_crowd(folder: Path) -> str:
-    for name, lines in (("0001", "10.5 20.25 8 9 1 0 \n30 5 8 9 2 1 \n"), ("0002", "")):
+def jhu_crowd(folder: Path, heads: Points = TWO) -> str:
+    for name, points in (("0001", heads), ("0002", NOBODY)):
         photo(folder / "val" / "images" / f"{name}.jpg")
+        lines = "".join(f"{x} {y} 8 9 1 0 \n" for x, y in points)
         text(folder / "val" / "gt" / f"{name}.txt", lines)
     text(folder / "val" / "image_labels.txt", "0001,2,street,0,0\n0002,0,water,0,1\n")
     return "val"
 
 
-def nwpu(folder: Path) -> str:
-    for name, heads in (("0001", TWO.tolist()), ("3110", [])):
+def nwpu(folder: Path, heads: Points = TWO) -> str:
+    for name, points in (("0001", heads), ("3110", NOBODY)):
         photo(folder / ("images_part1" if name == "0001" else "images_part4") / f"{name}.jpg")
-        label = {"img_id": f"{name}.jpg", "human_num": len(heads), "points": heads, "boxes": []}
+        label = {"img_id": f"{name}.jpg", "human_num": len(points)}
+        label |= {"points": np.asarray(points).tolist(), "boxes": []}
         text(folder / "jsons" / f"{name}.json", json.dumps(label))
     text(folder / "train.txt", "0001 1 4\n3110 0 0\n")
     return "train"
@@ -170,28 +180,37 @@ def own_photos(folder: Path) -> None:
         photo(folder / name)
 
 
-def csv(folder: Path) -> str:
+def csv(folder: Path, heads: Points = TWO) -> str:
     own_photos(folder)
-    text(folder / "heads.csv", "image,x,y\na.jpg,10.5,20.25\na.jpg,30,5\nb.jpg,,\n")
+    rows = "".join(f"a.jpg,{x},{y}\n" for x, y in heads) or "a.jpg,,\n"
+    text(folder / "heads.csv", f"image,x,y\n{rows}b.jpg,,\n")
     return "all"
 
 
-def json_points(folder: Path) -> str:
+def json_points(folder: Path, heads: Points = TWO) -> str:
     own_photos(folder)
-    text(folder / "heads.json", json.dumps({"a.jpg": TWO.tolist(), "b.jpg": []}))
+    text(folder / "heads.json", json.dumps({"a.jpg": np.asarray(heads).tolist(), "b.jpg": []}))
     return "all"
 
 
-def coco(folder: Path) -> str:
+def point_and_boxes(heads: Points) -> tuple[list[list[float]], list[list[float]]]:
+    """The first of the heads, and the upper left corners of 10 x 10 pixels about the others."""
+    lists = np.asarray(heads, dtype=float).tolist()
+    return lists[:1], [[x - 5, y - 5] for x, y in lists[1:]]
+
+
+def coco(folder: Path, heads: Points = TWO) -> str:
     own_photos(folder / "images")
-    keypoints = [0, 0, 0, 10.5, 20.25, 2]
+    points, boxes = point_and_boxes(heads)
+    person = {"image_id": 7, "category_id": 1, "iscrowd": 0}
+    annotations: list[dict[str, Any]] = [
+        *({**person, "keypoints": [0, 0, 0, x, y, 2]} for x, y in points),
+        *({**person, "bbox": [x, y, 10, 10]} for x, y in boxes),
+        {"image_id": 9, "category_id": 2, "bbox": [1, 2, 3, 4], "iscrowd": 0},
+    ]
     content = {
         "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}],
-        "annotations": [
-            {"id": 1, "image_id": 7, "category_id": 1, "keypoints": keypoints, "iscrowd": 0},
-            {"id": 2, "image_id": 7, "category_id": 1, "bbox": [25, 0, 10, 10], "iscrowd": 0},
-            {"id": 3, "image_id": 9, "category_id": 2, "bbox": [1, 2, 3, 4], "iscrowd": 0},
-        ],
+        "annotations": [{"id": number, **each} for number, each in enumerate(annotations)],
         "categories": [
             {"id": 1, "name": "person", "keypoints": ["left_foot", "nose"]},
             {"id": 2, "name": "dog"},
@@ -201,11 +220,12 @@ def coco(folder: Path) -> str:
     return "all"
 
 
-def via(folder: Path) -> str:
+def via(folder: Path, heads: Points = TWO) -> str:
     own_photos(folder)
-    point = {"name": "point", "cx": 10.5, "cy": 20.25}
-    box = {"name": "rect", "x": 25, "y": 0, "width": 10, "height": 10}
-    regions = [{"shape_attributes": shape, "region_attributes": {}} for shape in (point, box)]
+    points, boxes = point_and_boxes(heads)
+    shapes: list[dict[str, Any]] = [{"name": "point", "cx": x, "cy": y} for x, y in points]
+    shapes += [{"name": "rect", "x": x, "y": y, "width": 10, "height": 10} for x, y in boxes]
+    regions = [{"shape_attributes": shape, "region_attributes": {}} for shape in shapes]
     content = {
         "_via_settings": {},
         "_via_img_metadata": {
@@ -217,23 +237,30 @@ def via(folder: Path) -> str:
     return "all"
 
 
-def labelme(folder: Path) -> str:
+def labelme(folder: Path, heads: Points = TWO) -> str:
     own_photos(folder)
-    point = {"label": "head", "points": [[10.5, 20.25]], "shape_type": "point"}
-    box = {"label": "head", "points": [[25, 0], [35, 10]], "shape_type": "rectangle"}
-    for name, shapes in (("a", [point, box]), ("b", [])):
-        content = {"version": "5.1", "shapes": shapes, "imagePath": f"..\\photos\\{name}.jpg"}
+    points, boxes = point_and_boxes(heads)
+    shapes: list[dict[str, Any]] = [{"points": [point], "shape_type": "point"} for point in points]
+    shapes += [{"points": [[x, y], [x + 10, y + 10]], "shape_type": "rectangle"} for x, y in boxes]
+    shapes = [{"label": "head", **shape} for shape in shapes]
+    for name, own in (("a", shapes), ("b", [])):
+        content = {"version": "5.1", "shapes": own, "imagePath": f"..\\photos\\{name}.jpg"}
         text(folder / f"{name}.json", json.dumps({**content, "imageData": None}))
     return "all"
 
 
-def cvat(folder: Path) -> str:
+def cvat(folder: Path, heads: Points = TWO) -> str:
     own_photos(folder / "images")
-    content = """<?xml version="1.0" encoding="utf-8"?>
+    points, boxes = point_and_boxes(heads)
+    same = 'label="head" source="manual" occluded="0" z_order="0"'
+    shapes = [f'<points {same} points="{x:.2f},{y:.2f}"></points>' for x, y in points]
+    shapes += [
+        f'<box {same} xtl="{x}" ytl="{y}" xbr="{x + 10}" ybr="{y + 10}"></box>' for x, y in boxes
+    ]
+    content = f"""<?xml version="1.0" encoding="utf-8"?>
 <annotations><version>1.1</version><meta><task><name>heads</name></task></meta>
 <image id="0" name="a.jpg" width="64" height="48">
-<points label="head" source="manual" occluded="0" points="10.50,20.25" z_order="0"></points>
-<box label="head" source="manual" xtl="25" ytl="0" xbr="35" ybr="10" z_order="0"></box>
+{"".join(shapes)}
 </image>
 <image id="1" name="b.jpg" width="64" height="48"><tag label="empty"></tag></image>
 </annotations>"""
@@ -241,17 +268,24 @@ def cvat(folder: Path) -> str:
     return "all"
 
 
-def label_studio(folder: Path) -> str:
+def label_studio(folder: Path, heads: Points = TWO) -> str:
     own_photos(folder)
     size = {"original_width": 64, "original_height": 48, "image_rotation": 0}
-    x, y = 10.5 / 64 * 100, 20.25 / 48 * 100
-    point = {"x": x, "y": y, "width": 0.5, "keypointlabels": ["head"]}
-    box = {"x": 2500 / 64, "y": 0, "width": 1000 / 64, "height": 1000 / 48}
-    result = [
-        {"type": "keypointlabels", "value": point, **size},
-        {"type": "rectanglelabels", "value": box, **size},
-        {"type": "choices", "value": {"choices": ["day"]}},
+    points, boxes = point_and_boxes(heads)
+    wide, high = 1000 / 64, 1000 / 48  # 10 pixels in percent
+    result: list[dict[str, Any]] = [
+        {"type": "keypointlabels", "value": {"x": x / 64 * 100, "y": y / 48 * 100, "width": 0.5}}
+        for x, y in points
     ]
+    result += [
+        {
+            "type": "rectanglelabels",
+            "value": {"x": x / 64 * 100, "y": y / 48 * 100, "width": wide, "height": high},
+        }
+        for x, y in boxes
+    ]
+    result.append({"type": "choices", "value": {"choices": ["day"]}})
+    result = [{**shape, **size} for shape in result]
     upload, local = "/data/upload/3/1f2e3d4c-a.jpg", "/data/local-files/?d=photos%2Fb.jpg"
     cancelled = {"was_cancelled": True, "result": [{"type": "keypointlabels"}]}
     tasks = [
@@ -262,7 +296,7 @@ def label_studio(folder: Path) -> str:
     return "all"
 
 
-WRITERS: dict[str, Callable[[Path], str]] = {
+WRITERS: dict[str, Callable[..., str]] = {
     "ucf-cc-50": ucf_cc_50,
     "ucf-qnrf": ucf_qnrf,
     "worldexpo": worldexpo,
@@ -310,6 +344,28 @@ def test_shanghaitech_is_guessed_and_read(tmp_path: Path) -> None:
     assert [len(sample.heads) for sample in read_dataset(part)] == [3, 0]
     with pytest.raises(DatasetError, match=r"folder of a part, such as .*part_B_final"):
         read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_endings_in_capitals_are_read_alike(tmp_path: Path, name: str) -> None:
+    split = WRITERS[name](tmp_path)
+    for path in [*tmp_path.rglob("*.*")]:
+        if path.is_file() and "image_sets" not in path.parts:
+            path.rename(path.with_name(path.stem + path.suffix.upper()))
+    samples = read_dataset(tmp_path, split=split)
+    assert [len(sample.heads) for sample in samples] == [2, 0]
+    assert all(sample.path.is_file() for sample in samples)
+    for sample in samples:
+        assert len(sample.counted(SIZE[1], SIZE[0])) <= 2  # finds its mask
+
+
+def test_a_part_from_another_system_is_read(tmp_path: Path) -> None:
+    part = write_part(tmp_path / "Münster, 2. Tag" / "part_A final", [3, 2])
+    data = part / "train_data"
+    (data / "images" / "IMG_1.jpg").rename(data / "images" / "IMG_1.JPG")
+    (data / "ground-truth" / "GT_IMG_1.mat").rename(data / "ground-truth" / "gt_img_1.MAT")
+    (data / "images" / "._IMG_2.jpg").write_bytes(b"\x00\x05\x16\x07")  # left by macOS
+    assert [len(sample.heads) for sample in read_dataset(part)] == [3, 2]
 
 
 # regions of interest

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from csrnet_hub.annotations import to_json
 from csrnet_hub.datasets import DatasetError, find_splits, read_dataset
 from tests.test_datasets_formats import (
     WRITERS,
@@ -51,6 +52,121 @@ def test_tables_of_spreadsheets_are_read(tmp_path: Path) -> None:
     assert read_dataset(tmp_path)[0].heads.tolist() == [[1.5, 2]]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_tables_of_spreadsheets_with_decimal_commas_are_read(
+    tmp_path: Path, encoding: str, between: str
+) -> None:
+    photo(tmp_path / "place de l'Étoile 1.jpg")
+    rows = [
+        "Image;X;Y;note",
+        "place de l'Étoile 1.jpg;1,5;20,25;a, b",
+        "place de l'Étoile 1.jpg;3;4;",
+    ]
+    table = "\r\n".join(rows).replace(";", between)
+    (tmp_path / "heads.csv").write_bytes(table.encode(encoding))
+    assert read_dataset(tmp_path)[0].heads.tolist() == [[1.5, 20.25], [3, 4]]
+
+
+def test_decimal_commas_between_commas_are_named_not_guessed_at(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    text(tmp_path / "heads.csv", "image,x,y\na.jpg,1,5,20,25\n")
+    with pytest.raises(DatasetError, match="line 2: more values than there are columns"):
+        read_dataset(tmp_path)
+
+
+def test_a_table_in_another_encoding_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "heads.csv").write_bytes("image,x,y\nÉtoile.jpg,1,2\n".encode("cp1252"))
+    with pytest.raises(DatasetError, match=r"heads\.csv is no text in UTF-8 .*save it anew"):
+        read_dataset(tmp_path)
+
+
+def test_what_the_pages_annotation_tab_saves_is_read(tmp_path: Path) -> None:
+    for name, heads in (("a", [[1.5, 2], [3, 4]]), ("b", [])):
+        photo(tmp_path / f"{name}.jpg")
+        (tmp_path / f"{name}.json").write_bytes(to_json(heads, f"{name}.jpg", 64, 48))
+    samples = read_dataset(tmp_path)
+    assert [sample.heads.tolist() for sample in samples] == [[[1.5, 2], [3, 4]], []]
+
+
+def test_names_are_found_in_either_case_and_either_unicode_form(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9.jpg", "cafe\u0301.JPG"
+    photo(tmp_path / "IMAGES" / decomposed)
+    photo(tmp_path / "Photo 2.JPEG")
+    text(tmp_path / "HEADS.CSV", f"image,x,y\nImages\\{composed},1,2\nphoto 2.jpeg,3,4\n")
+    samples = read_dataset(tmp_path)
+    assert all(sample.path.is_file() for sample in samples)
+    assert [sample.heads.tolist() for sample in samples] == [[[1, 2]], [[3, 4]]]
+
+
+def test_what_macos_leaves_beside_files_is_no_annotation(tmp_path: Path) -> None:
+    csv(tmp_path)
+    (tmp_path / "._heads.csv").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "._a.jpg").write_bytes(b"\x00\x05\x16\x07")
+    assert len(read_dataset(tmp_path)) == 2
+
+
+def test_a_damaged_table_spoils_no_other(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    text(tmp_path / "monday.csv", "image,x,y\na.jpg,1,2\n")
+    text(tmp_path / "tuesday.csv", "nothing")
+    with pytest.raises(DatasetError, match=r"tuesday\.csv has no column"):
+        read_dataset(tmp_path)
+    bad: list[DatasetError] = []
+    assert [sample.name for sample in read_dataset(tmp_path, bad=bad)] == ["a"]
+    assert "tuesday.csv" in str(bad[0])
+
+
+@pytest.mark.parametrize("folder", ["train", "Train", "training"])
+def test_splits_go_by_the_usual_names(tmp_path: Path, folder: str) -> None:
+    for home, split in ((folder, "train"), ("valid", "val")):
+        photo(tmp_path / home / f"{split}.jpg")
+        text(tmp_path / home / "heads.csv", f"image,x,y\n{split}.jpg,1,2\n")
+    assert find_splits(tmp_path) == ["train", "val"]
+    (sample,) = read_dataset(tmp_path, split="val")
+    assert sample.name == "val"
+
+
+def test_a_word_that_only_holds_the_name_of_a_split_is_none(tmp_path: Path) -> None:
+    for name in ("latest", "contest"):
+        photo(tmp_path / f"{name}.jpg")
+        text(tmp_path / f"{name}.csv", f"image,x,y\n{name}.jpg,1,2\n")
+    assert find_splits(tmp_path) == ["all"]
+
+
+def test_cocos_own_folders_are_read(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        photo(tmp_path / f"{split}2017" / f"{split}.jpg")
+        content = {"images": [{"id": 1, "file_name": f"{split}.jpg"}], "annotations": []}
+        text(tmp_path / "annotations" / f"instances_{split}2017.json", json.dumps(content))
+    for split in ("train", "val"):
+        (sample,) = read_dataset(tmp_path, split=split)
+        assert sample.path == tmp_path / f"{split}2017" / f"{split}.jpg"
+
+
+def test_people_marked_both_by_head_and_by_body_count_once(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    boxes = [(1, [0, 0, 10, 40]), (2, [2, 0, 6, 6]), (1, [30, 0, 10, 40]), (2, [32, 0, 6, 6])]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 1, "category_id": kind, "bbox": box} for kind, box in boxes],
+        "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "head"}],
+    }
+    text(tmp_path / "people.json", json.dumps(content))
+    assert read_dataset(tmp_path)[0].heads.tolist() == [[5, 3], [35, 3]]
+
+
+def test_a_turned_box_of_label_studio_has_its_centre_where_it_is_seen(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    value = {"x": 50, "y": 50, "width": 25, "height": 12.5, "rotation": 90}
+    size = {"original_width": 64, "original_height": 48}
+    shape = {"type": "rectanglelabels", "value": value, **size}
+    tasks = [{"data": {"image": "a.jpg"}, "annotations": [{"result": [shape]}]}]
+    text(tmp_path / "project.json", json.dumps(tasks))
+    # 16 x 6 pixels with the upper left corner at (32, 24), turned by 90 degrees clockwise about it
+    assert read_dataset(tmp_path)[0].heads.tolist() == [[29, 32]]
+
+
 def test_json_may_be_a_list_of_records(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
     records = [{"image": "a.jpg", "points": [{"x": 1, "y": 2}]}]
@@ -89,7 +205,7 @@ def test_a_table_that_is_wrong_is_named_with_the_line(
         ("json", "[10.5, 20.25]", "[10.5]", "not all pairs|in place of"),
         ("json", "[10.5, 20.25]", '["a", "b"]', "not numbers"),
         ("json", "[[10.5, 20.25], [30.0, 5.0]]", "null", "no heads"),
-        ("coco", '"bbox": [25, 0, 10, 10]', '"box": []', "no bbox"),
+        ("coco", '"bbox": [25.0, 0.0, 10, 10]', '"box": []', "no bbox"),
         ("coco", '"image_id": 7', '"image_id": 99', "image 99"),
         ("coco", '"iscrowd": 0', '"iscrowd": 1', "crowd region"),
         ("via", '"name": "point"', '"name": "polygon"', "polygon, which is no point"),

@@ -52,8 +52,8 @@ def _worldexpo_roi(path: Path, height: int, width: int) -> NDArray[np.bool_]:
 
 def ucsd_splits(folder: Path) -> list[str]:
     """UCSD (Chan et al., CVPR 2008): vidf1_33_000_frame_full.mat and folders of its frames."""
-    homes = (folder.glob(f"{home}vidf*_frame_full.mat") for home in ("", "*/", "*/*/"))
-    return list(TRAIN_TEST) if any(path for home in homes for path in home) else []
+    homes = [folder, *folder.glob("*"), *folder.glob("*/*")]
+    return list(TRAIN_TEST) if any(listed(home, "vidf*_frame_full.mat") for home in homes) else []
 
 
 def ucsd_entries(folder: Path, split: str) -> Iterator[Entry]:
@@ -117,7 +117,7 @@ def _field_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
 
 def mall_splits(folder: Path) -> list[str]:
     """Mall (Chen et al., BMVC 2012): mall_gt.mat and frames/seq_000001.jpg on."""
-    return list(TRAIN_TEST) if (folder / "mall_gt.mat").is_file() else []
+    return list(TRAIN_TEST) if actual(folder / "mall_gt.mat").is_file() else []
 
 
 def mall_entries(folder: Path, split: str) -> Iterator[Entry]:
@@ -149,7 +149,7 @@ def brt_entries(folder: Path, split: str) -> Iterator[Entry]:
 def trancos_splits(folder: Path) -> list[str]:
     """TRANCOS (Guerrero-Gomez-Olmedo et al., IbPRIA 2015): vehicles; image_sets/training.txt."""
     sets = folder / "image_sets"
-    return [name for name, file in TRANCOS_SETS.items() if (sets / f"{file}.txt").is_file()]
+    return [name for name, file in TRANCOS_SETS.items() if actual(sets / f"{file}.txt").is_file()]
 
 
 def trancos_entries(folder: Path, split: str) -> Iterator[Entry]:

@@ -33,7 +33,7 @@ def nwpu_splits(folder: Path) -> list[str]:
     """Those of train and val that have a list; the annotation of test was never published."""
     if not any((folder / sub).is_dir() for sub in ("jsons", "mats")):
         return []
-    return [split for split in SPLITS[:2] if (folder / f"{split}.txt").is_file()]
+    return [split for split in SPLITS[:2] if actual(folder / f"{split}.txt").is_file()]
 
 
 def nwpu_entries(folder: Path, split: str) -> Iterator[Entry]:

@@ -17,11 +17,14 @@ PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
 
 
 def actual(path: Path) -> Path:
-    """The path, or if there is nothing, what lies in its folder under the same name but for case
-    and Unicode form; the path itself if there is nothing of the kind either."""
-    if path.exists() or not path.parent.is_dir():
+    """The path, or if there is nothing, what is there under the same names but for case and Unicode
+    form; the path itself if there is nothing of the kind either."""
+    if path.exists() or path == path.parent:
         return path
-    return _names(path.parent, path.parent.stat().st_mtime_ns).get(_plain(path.name), path)
+    folder = actual(path.parent)
+    if not folder.is_dir():
+        return path
+    return _names(folder, folder.stat().st_mtime_ns).get(_plain(path.name), path)
 
 
 @lru_cache(maxsize=64)

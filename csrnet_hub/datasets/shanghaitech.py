@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from .files import photos
+from .files import actual, photos
 from .matlab import load_mat
 from .sample import DatasetError, Entry, Heads, Sample, as_heads
 
@@ -16,20 +16,20 @@ ANNOTATIONS = ("ground-truth", "ground_truth")  # copies of the data set differ
 
 def splits(part: Path) -> list[str]:
     """The splits that the folder of a part holds; none if it is no such folder."""
-    return [name for name, folder in SPLITS.items() if (part / folder / "images").is_dir()]
+    return [name for name in SPLITS if actual(part / SPLITS[name] / "images").is_dir()]
 
 
 def entries(part: Path, split: str) -> Iterator[Entry]:
     """The photographs of one split, in the order of their numbers."""
     if split not in SPLITS:
         raise DatasetError(f"There is no split {split!r}; choose train or test.")
-    folder = part / SPLITS[split]
-    if not (folder / "images").is_dir():
+    folder = actual(part / SPLITS[split])
+    if not actual(folder / "images").is_dir():
         raise DatasetError(f"{folder / 'images'} is not a folder: give the folder of a part.")
-    found = [name for name in ANNOTATIONS if (folder / name).is_dir()]
+    found = [name for name in ANNOTATIONS if actual(folder / name).is_dir()]
     if not found:
         raise DatasetError(f"{folder} has neither a folder {' nor '.join(ANNOTATIONS)}.")
-    for path in photos(folder / "images"):
+    for path in photos(actual(folder / "images")):
         annotation = folder / found[0] / f"GT_{path.stem}.mat"
         yield Entry(path.stem, path, partial(read_heads, annotation))
 
