@@ -233,7 +233,7 @@ def test_nothing_in_a_tools_file_is_a_crash_whatever_it_holds(tmp_path: Path, na
     good = json.loads(file.read_text(encoding="utf-8"))
     refused = 0
     for place in filter(None, nodes(good)):
-        for item in (Ellipsis, None, "word", -1.5, [], {}, [1], {"a": 1}, [[1, 2]]):
+        for item in (Ellipsis, None, "word", [], [1], {"a": 1}):
             file.write_text(json.dumps(with_item(good, place, item)), encoding="utf-8")
             try:
                 read(tmp_path, name)

@@ -74,7 +74,9 @@ def test_prepare_names_what_is_wrong_with_the_folder(tmp_path: Path, capsys) -> 
     assert "none of the formats" in capsys.readouterr().err
 
 
-def test_several_data_sets_go_into_one_file_each_with_its_own_kernel(tmp_path: Path) -> None:
+def test_several_data_sets_go_into_one_file_each_with_its_own_kernel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = write_part(tmp_path / "part_A", [2, 3])
     second = write_part(tmp_path / "part_B", [4])
     out = tmp_path / "both.h5"
@@ -88,6 +90,11 @@ def test_several_data_sets_go_into_one_file_each_with_its_own_kernel(tmp_path: P
     assert {width for one in load_prepared(out) for width in one.sigma} == {4.0}
     assert prepare.main([*arguments, "adaptive"]) == 0
     assert all(15.0 not in one.sigma for one in load_prepared(out))
+    assert prepare.main([*arguments, "4", "--sigma", "paper"]) == 0
+    widths = {one.name: set(one.sigma) for one in load_prepared(out)}
+    assert (widths["part_A-IMG_2"], widths["part_B-IMG_1"]) == ({4.0}, {15.0})
+    assert prepare.main([*arguments, "4", *["--sigma", "9"] * 2]) == 1
+    assert "3 kernel widths for 2 folders" in capsys.readouterr().err
 
 
 def test_a_test_split_is_never_prepared_unasked(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
@@ -177,7 +184,9 @@ def test_bad_files_stop_the_preparation_unless_they_are_to_be_skipped(
     assert [example.name for example in load_prepared(out)] == ["IMG_3"]
     (part / "train_data/images/IMG_3.jpg").write_bytes(b"")
     assert prepare.main([str(part), str(out), "--skip-bad", "--force"]) == 1
-    assert "nothing was written" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "nothing was written" in err
+    assert "IMG_3.jpg" in err
     assert [example.name for example in load_prepared(out)] == ["IMG_3"]
 
 

@@ -174,13 +174,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DatasetError, ModelError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
+    finally:
+        for trouble in bad or ():
+            print(f"evaluate: left out: {trouble}", file=sys.stderr)
     result = {"model": counter.name, "data": options.data.name, "split": split}
     result |= summary(rows, samples)
     if bad:
         result["skipped"] = [str(error) for error in bad]
     print(json.dumps(result))  # first: whatever happens to the files, the figures are not lost
-    for trouble in bad or ():
-        print(f"evaluate: left out: {trouble}", file=sys.stderr)
     try:
         for path in filter(None, (options.json, options.csv, options.report)):
             path.parent.mkdir(parents=True, exist_ok=True)

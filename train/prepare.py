@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import h5py
 import numpy as np
@@ -102,22 +102,27 @@ def gather(
     format: str | None = None,
     split: str | None = None,
     bad: list[DatasetError] | None = None,
+    wanted: Sequence[Sigma | Literal["paper"]] = ("paper",),
 ) -> tuple[list[Sample], dict[str, Sigma]]:
-    """The samples of several folders, and the paper's kernel width for each sample's name.
+    """The samples of several folders, and the kernel width for each sample's name.
 
     Of several folders each name is put behind its folder's: part_A-IMG_1.
 
     Args:
         format: of all of them; None: each one's is guessed.
         split: None: train, or all of a folder that is not split.
+        wanted: kernel widths in pixels, one for all folders or one each; None: geometry-adaptive;
+            ``"paper"``: that which the CSRNet paper uses for the data set.
 
     Raises:
-        DatasetError: if a folder cannot be read.
+        DatasetError: if a folder cannot be read, or there are not as many widths.
     """
+    if len(wanted) not in (1, len(folders)):
+        raise DatasetError(f"{len(wanted)} kernel widths for {len(folders)} folders: give one each")
     samples, sigmas = [], {}
-    for folder in folders:
+    for folder, asked in zip(folders, list(wanted) * (len(folders) // len(wanted))):
         chosen = split or pick_split(folder, "train", format)
-        sigma = paper_sigma(folder, format)
+        sigma = paper_sigma(folder, format) if asked == "paper" else asked
         for sample in read_dataset(folder, format, chosen, bad):
             prefix = f"{folder.resolve().name}-" if len(folders) > 1 else ""
             samples.append(replace(sample, name=prefix + sample.name))
@@ -139,8 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sigma",
         type=_sigma,
-        default="paper",
-        help="kernel width in pixels, or adaptive; if not given, the paper's for the data set",
+        action="append",
+        help="kernel width in pixels, adaptive, or paper (if not given): the paper's for the data "
+        "set; once, or once for each of the folders in their order",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
@@ -151,14 +157,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{options.out} exists; give another name, or --force to replace it")
     bad: list[DatasetError] | None = [] if options.skip_bad else None
     try:
-        samples, sigmas = gather(options.data, options.format, options.split, bad)
-        sigma = sigmas if options.sigma == "paper" else options.sigma
-        done = prepare(samples, options.out, sigma, bad=bad)
+        wanted = options.sigma or ["paper"]
+        samples, sigmas = gather(options.data, options.format, options.split, bad, wanted)
+        done = prepare(samples, options.out, sigmas, bad=bad)
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 1
-    for trouble in bad or ():
-        print(f"prepare: left out: {trouble}", file=sys.stderr)
+    finally:
+        for trouble in bad or ():
+            print(f"prepare: left out: {trouble}", file=sys.stderr)
     print("{images} images, {heads} heads ({dropped} outside the frame dropped)".format(**done))
     if done["dropped_in"]:
         print(f"prepare: heads outside the frame: {', '.join(done['dropped_in'])}", file=sys.stderr)

@@ -160,11 +160,14 @@ def _scatter(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _histogram(rows: Sequence[dict[str, Any]]) -> bytes:
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _axes()
     axes.hist([row["error"] for row in rows], bins=40)
     axes.axvline(0, color="grey", linewidth=1)
     axes.set_xlabel("error: count minus annotated heads")
     axes.set_ylabel("images")
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return _png(figure)
 
 

@@ -154,8 +154,8 @@ def trancos_splits(folder: Path) -> list[str]:
 
 def trancos_entries(folder: Path, split: str) -> Iterator[Entry]:
     """images/NAME.jpg, NAME.txt with a line of x and y a vehicle, NAMEmask.mat with BW."""
-    listed = folder / "image_sets" / f"{TRANCOS_SETS.get(split, split)}.txt"
-    for name in read_text(listed).split():
+    names = folder / "image_sets" / f"{TRANCOS_SETS.get(split, split)}.txt"
+    for name in read_text(names).split():
         path = actual(folder / "images" / name)
         label = path.with_suffix(".txt")
         roi: Mask = partial(_trancos_mask, path.with_name(f"{path.stem}mask.mat"))

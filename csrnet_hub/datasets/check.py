@@ -21,6 +21,7 @@ from .registry import find_format, find_splits, read_dataset
 from .sample import DatasetError, Sample
 
 FINDINGS = ("unreadable", "duplicates", "outside", "pairs")
+BINS = 30  # of the histograms
 SHOWN = 20  # lines of each kind in the text; the JSON has all
 
 
@@ -172,8 +173,7 @@ def as_text(report: dict[str, Any]) -> str:
         lines.append(
             f"  {split}: {part['images']:,} images, {part['heads']:,} annotated "
             f"({count['min']} to {count['max']} an image, median {count['median']:g}), "
-            f"{part['width'][0]} to {part['width'][1]} by "
-            f"{part['height'][0]} to {part['height'][1]} pixels"
+            f"{_range(part['width'])} by {_range(part['height'])} pixels"
         )
     points = sum(entry["points"] for entry in report["duplicates"])
     outside = sum(entry["heads"] for entry in report["outside"])
@@ -203,6 +203,10 @@ def as_text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _range(ends: list[int]) -> str:
+    return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+
+
 def _pair_line(pair: dict[str, Any]) -> str:
     what = "equal" if pair["equal"] else f"likeness {pair['likeness']:.2f}"
     where = ", in different splits" if pair["across_splits"] else ""
@@ -220,6 +224,7 @@ def _section(number: int, title: str, entries: list[str]) -> list[str]:
 def save_histograms(report: dict[str, Any], path: Path) -> None:
     """Draw histograms of the sizes and counts of a report to a PNG file."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     sizes = np.asarray(report["sizes"]).reshape(-1, 2)
@@ -230,8 +235,13 @@ def save_histograms(report: dict[str, Any], path: Path) -> None:
          np.asarray(report["counts"])),
     ]  # fmt: skip
     for axes, (label, values) in zip(figure.subplots(1, 3), panels):
-        axes.hist(values, bins=30)
+        low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+        step = max(1, -(-(high - low + 1) // BINS))  # bins of whole numbers
+        low = max(0, low - max(0, BINS - (high - low)) // 2)
+        axes.hist(values, bins=low + step * np.arange(BINS + 1) - 0.5)
         axes.set_xlabel(label)
         axes.set_ylabel("images")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator("auto", integer=True))
     figure.suptitle(f"{report['images']:,} images, {report['format']}")
-    figure.savefig(path, format="png", dpi=100)
+    figure.savefig(path, format="png", dpi=100, bbox_inches="tight")
