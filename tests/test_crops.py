@@ -59,6 +59,32 @@ def test_the_target_is_the_density_map_of_the_whole_picture_inside_the_window(
     assert np.allclose(target[1, 0], whole[12:20, 9:17][:, ::-1], atol=1e-5)
 
 
+def test_the_heads_of_a_crop_are_those_inside_it_at_its_scale(recipe: Recipe) -> None:
+    inside, outside = [[20.0, 30.0], [35.5, 16.25]], [[15.9, 20.0], [48.0, 20.0], [20.0, 48.5]]
+    photo = replace(example(5, 90, 96), heads=np.array(inside + outside))
+    windows = [Window(1, 16, 16, 32, 32), Window(1, 16, 16, 32, 32, True), Window(0, 0, 0, 64, 64)]
+    batch = Crops([example(0), photo], recipe, CPU).cut(windows, (64, 64))
+    assert batch.heads.shape == (3, 64, 2)  # filled up to few lengths
+    assert batch.present.sum(dim=1).tolist() == [2, 2, 0]
+    assert batch.heads[0, :2].tolist() == [[8, 28], [39, 0.5]]
+    assert batch.heads[1, :2].tolist() == [[56, 28], [25, 0.5]]
+
+
+def test_heads_lie_where_the_density_of_their_crop_does(recipe: Recipe) -> None:
+    apart = np.array([[x, y] for x in (20.0, 68.0, 115.0) for y in (25.0, 80.0, 130.0)])
+    photo = replace(example(9, 160, 136, sigma=0.5), heads=apart)
+    crops = Crops([photo], replace(recipe, scale=[0.7, 1.4]), CPU)
+    seen = 0
+    for step in range(10):
+        batch = crops.at(step)
+        for target, heads, present in zip(batch.target[:, 0], batch.heads, batch.present):
+            for x, y in heads[present]:
+                seen += 1
+                assert target[int(y / 8), min(int(x / 8), 7)].item() > 0.24  # a corner of four
+            assert target.sum().item() == pytest.approx(present.sum().item(), abs=1)
+    assert seen > 20
+
+
 @pytest.mark.parametrize("side", [48, 64, 91, 128])
 def test_a_whole_picture_keeps_every_head_at_any_scale(recipe: Recipe, side: int) -> None:
     photo = example(30, side, side)

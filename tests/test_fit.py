@@ -335,7 +335,7 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 def test_a_batch_that_cannot_be_shared_is_refused(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "_place", lambda: (0, 2))
+    monkeypatch.setattr(fit, "place", lambda: (0, 2))
     with pytest.raises(fit.TrainingError, match="batch of 1 cannot be shared by 2"):
         run(recipe, prepared, vgg, tmp_path)
 

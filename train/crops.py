@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from csrnet_hub.model import STRIDE
@@ -18,8 +19,9 @@ from csrnet_hub.model import STRIDE
 from .data import Example
 from .empty import empty_pictures
 from .recipe import Recipe
+from .sampling import index, mass, places, relight
 
-GREY = (0.299, 0.587, 0.114)  # luma weights of ITU-R BT.601
+HEADS_AT_ONCE = 64  # their number in a batch is a multiple of it: few shapes to compile for
 QUARTERS = 18  # patches of a picture in the paper: four quarters, five at random, all mirrored
 
 
@@ -31,11 +33,15 @@ class Batch:
         pixels: (B, 3, H, W) float32 RGB in 0 to 255.
         target: (B, 1, H / 8, W / 8) float32 heads per cell.
         weight: (B, 1, H / 8, W / 8) 1 inside the region of interest, 0 outside; None: all inside.
+        heads: (B, n, 2) x, y in pixels of the crops, filled up with zeros.
+        present: (B, n) bool, which rows of them are heads.
     """
 
     pixels: Tensor
     target: Tensor
     weight: Tensor | None
+    heads: Tensor
+    present: Tensor
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Crops:
         ]
         # a last row, which stands for no head, so that there is always one to point at
         self.heads = _flat([*heads, np.array([[0.0, 0.0, 1.0]])]).float().to(device)  # (N + 1, 3)
+        self.points = [example.heads for example in examples] + [np.zeros((0, 2))] * len(drawn)
         self.mask = None
         if any(example.mask is not None for example in examples):
             inside = [
@@ -165,16 +172,17 @@ class Crops:
         ]
         table = self._upload(np.array(rows, dtype=np.float32)).T  # (10, B)
         starts = self._upload(self.starts[[window.picture for window in windows]])  # (B,)
-        places = [_places(table, axis, shape[axis]) for axis in (0, 1)]  # each (B, side)
+        lines = [places(table, axis, shape[axis]) for axis in (0, 1)]  # each (B, side)
         shrunk = any(window.height > shape[0] or window.width > shape[1] for window in windows)
-        pixels = self._sample(table, starts, places, shape, shrunk)  # (B, 3, H, W)
+        pixels = self._sample(table, starts, lines, shape, shrunk)  # (B, 3, H, W)
         target = self._target(windows, table, shape)  # (B, 1, h, w)
         weight = None
         if self.mask is not None:
-            near = self._nearest(table, starts, places, self.mask[:, None])  # (B, 1, H, W)
+            near = self._nearest(table, starts, lines, self.mask[:, None])  # (B, 1, H, W)
             weight = torch.nn.functional.avg_pool2d(near, STRIDE).round()  # (B, 1, h, w)
             target = target * weight
-        return Batch(_relight(pixels, table), target, weight)
+        heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
+        return Batch(relight(pixels, table), target, weight, heads, present)
 
     def _upload(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)
@@ -186,20 +194,20 @@ class Crops:
         self,
         table: Tensor,
         starts: Tensor,
-        places: list[Tensor],
+        lines: list[Tensor],
         shape: tuple[int, int],
         shrunk: bool,
     ) -> Tensor:
         """Bilinear; where a crop shrinks its window, the mean of four samples a pixel, spread so
         that their variance is that of the pixels which one new pixel stands for."""
         if not shrunk:
-            return self._bilinear(table, starts, *places)
+            return self._bilinear(table, starts, *lines)
         spread = [
             ((table[4 + axis] / shape[axis]) ** 2 - 1).clamp(min=0).div(12).sqrt()[:, None]
             for axis in (0, 1)
         ]
         parts = [
-            self._bilinear(table, starts, places[0] + i * spread[0], places[1] + j * spread[1])
+            self._bilinear(table, starts, lines[0] + i * spread[0], lines[1] + j * spread[1])
             for i in (-1, 1)
             for j in (-1, 1)
         ]
@@ -212,77 +220,53 @@ class Crops:
             for j in (0, 1):
                 share_y = (down if i else 1 - down)[:, :, None, None]  # (B, H, 1, 1)
                 share_x = (across if j else 1 - across)[:, None, :, None]  # (B, 1, W, 1)
-                index = _index(table, starts, y0 + i, x0 + j)  # (B, H, W)
-                total = total + self.pixels[index].float() * (share_y * share_x)
+                rows = index(table, starts, y0 + i, x0 + j)  # (B, H, W)
+                total = total + self.pixels[rows].float() * (share_y * share_x)
         assert isinstance(total, Tensor)
         return total.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
     @staticmethod
-    def _nearest(table: Tensor, starts: Tensor, places: list[Tensor], values: Tensor) -> Tensor:
-        index = _index(table, starts, places[0].round(), places[1].round())
-        return values[index].float().permute(0, 3, 1, 2)
+    def _nearest(table: Tensor, starts: Tensor, lines: list[Tensor], values: Tensor) -> Tensor:
+        rows = index(table, starts, lines[0].round(), lines[1].round())
+        return values[rows].float().permute(0, 3, 1, 2)
 
     def _target(self, windows: Sequence[Window], table: Tensor, shape: tuple[int, int]) -> Tensor:
         """What ``csrnet_hub.density.density_window`` gives, for a batch: (B, 1, h, w)."""
         most = max(1, *(int(self.counts[window.picture]) for window in windows))
-        index = np.full((len(windows), most), len(self.heads) - 1)
+        rows = np.full((len(windows), most), len(self.heads) - 1)
         for row, window in enumerate(windows):
             begin, count = self.head_starts[window.picture], self.counts[window.picture]
-            index[row, :count] = np.arange(begin, begin + count)
-        chosen = self._upload(index).long()
+            rows[row, :count] = np.arange(begin, begin + count)
+        chosen = self._upload(rows).long()
         heads = self.heads[chosen]  # (B, n, 3)
         real = (chosen < len(self.heads) - 1).float()[:, :, None]  # (B, n, 1)
-        down = _mass(heads[..., 1], heads[..., 2], table, 0, shape[0])  # (B, n, h)
-        across = _mass(heads[..., 0], heads[..., 2], table, 1, shape[1])  # (B, n, w)
+        down = mass(heads[..., 1], heads[..., 2], table, 0, shape[0])  # (B, n, h)
+        across = mass(heads[..., 0], heads[..., 2], table, 1, shape[1])  # (B, n, w)
         target = torch.einsum("bnh,bnw->bhw", down * real, across)[:, None]
         mirrored = table[6].bool()[:, None, None, None]
         return torch.where(mirrored, target.flip(-1), target)
 
+    def _heads(self, windows: Sequence[Window], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The heads inside the windows, chosen on the host: which they are needs no device."""
+        inside = [_inside(self.points[window.picture], window, shape) for window in windows]
+        most = -(-max(1, *map(len, inside)) // HEADS_AT_ONCE) * HEADS_AT_ONCE
+        heads = np.zeros((len(windows), most, 2), np.float32)
+        for row, points in zip(heads, inside):
+            row[: len(points)] = points
+        present = np.arange(most) < np.array([len(points) for points in inside])[:, None]
+        return self._upload(heads), self._upload(present)
+
+
+def _inside(
+    points: NDArray[np.float64], window: Window, shape: tuple[int, int]
+) -> NDArray[np.float64]:
+    zoom = (shape[1] / window.width, shape[0] / window.height)
+    points = (points - (window.left, window.top)) * zoom  # (n, 2) in pixels of the crop
+    points = points[((points >= 0) & (points < (shape[1], shape[0]))).all(axis=1)]
+    if window.mirrored:
+        points = points * (-1, 1) + (shape[1], 0)
+    return points
+
 
 def _flat(arrays: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.concatenate(arrays))
-
-
-def _places(table: Tensor, axis: int, side: int) -> Tensor:
-    """Where the pixels of a crop lie on one axis of its picture: (B, side), in pixels."""
-    line = (torch.arange(side, device=table.device) + 0.5) / side  # (side,)
-    line = line.expand(table.shape[1], side)
-    if axis == 1:
-        line = torch.where(table[6].bool()[:, None], line.flip(-1), line)
-    place: Tensor = table[2 + axis][:, None] + line * table[4 + axis][:, None] - 0.5
-    return place
-
-
-def _index(table: Tensor, starts: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Rows of the flat store for whole y (B, H), x (B, W), kept in the picture: (B, H, W)."""
-    zero = torch.zeros_like(table[0])[:, None]
-    y = torch.minimum(torch.maximum(y, zero), table[0][:, None] - 1)
-    x = torch.minimum(torch.maximum(x, zero), table[1][:, None] - 1)
-    row = starts[:, None] + y.long() * table[1][:, None].long()  # (B, H)
-    index: Tensor = row[:, :, None] + x.long()[:, None, :]
-    return index
-
-
-def _mass(position: Tensor, sigma: Tensor, table: Tensor, axis: int, side: int) -> Tensor:
-    """Each head's share of each cell on one axis, of its mass in the picture: (B, n, cells)."""
-    first, length, size = (table[k + axis][:, None] for k in (2, 4, 0))  # (B, 1)
-    zoom = side / length
-    position, sigma = (position - first) * zoom, sigma * zoom  # in pixels of the crop
-    low, high = -first * zoom, (size - first) * zoom
-    edges = torch.arange(side // STRIDE + 1, device=table.device) * float(STRIDE)
-    edges = torch.minimum(torch.maximum(edges, low), high)[:, None, :]  # (B, 1, cells + 1)
-    reached = torch.special.ndtr((edges - position[..., None]) / sigma[..., None])
-    whole = torch.special.ndtr((high - position) / sigma) - torch.special.ndtr(
-        (low - position) / sigma
-    )
-    share: Tensor = reached.diff(dim=-1) / whole[..., None]
-    return share
-
-
-def _relight(pixels: Tensor, table: Tensor) -> Tensor:
-    grey, brightness, contrast = (row[:, None, None, None] for row in table[7:10])
-    luma = torch.tensor(GREY, device=pixels.device).view(1, 3, 1, 1)
-    pixels = torch.where(grey > 0, (pixels * luma).sum(1, keepdim=True), pixels)
-    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-    relit: Tensor = ((pixels - mean) * contrast + mean * brightness).clamp(0, 255)
-    return relit

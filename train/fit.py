@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from csrnet_hub.counting import CrowdCounter, native_bfloat16, pick_device
+from csrnet_hub.counting import CrowdCounter, pick_device
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.intervals import PredictionInterval
 from csrnet_hub.metrics import counting_errors, errors_by_range
@@ -32,7 +32,6 @@ from .crops import Crops
 from .data import Example, load_prepared, split
 from .evaluate import mask_shares
 from .log import Log
-from .loss import LOSSES
 from .recipe import Recipe, RecipeError, read_recipe
 from .state import (
     State,
@@ -43,62 +42,10 @@ from .state import (
     save_model,
     start_from,
 )
+from .step import place, rate, train_step
 
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 20
-
-
-def rate(recipe: Recipe, step: int) -> float:
-    """Share of the full learning rate: linear warm-up, level, linear fall to zero at the end."""
-    warm = (step + 1) / max(recipe.warmup, 1)
-    left = (recipe.steps - step) / max(recipe.cooldown * recipe.steps, 1)
-    return max(0.0, min(1.0, warm, left))
-
-
-def precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where the device has it natively."""
-    native = native_bfloat16(device)
-    return torch.autocast(device.type, torch.bfloat16) if native else nullcontext()
-
-
-def train_step(
-    state: State, recipe: Recipe, crops: Crops, net: nn.Module | None = None
-) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser; returns the loss, and that of an empty map beside it.
-
-    Args:
-        net: the state's model, or what wraps it; a process of several takes its part of the batch.
-    """
-    model, loss_of = state.model, LOSSES[recipe.loss]
-    rank, world = _place()
-    batch = crops.at(state.step, slice(rank, None, world))
-    mean, std = (
-        torch.tensor(values, device=crops.device).view(1, 3, 1, 1) * 255
-        for values in (model.mean, model.std)
-    )
-    x = ((batch.pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-    for group in state.optimiser.param_groups:
-        group["lr"] = group["full_lr"] * rate(recipe, state.step)
-    with precision(crops.device):
-        predicted = (net or model)(x).float() / model.density_scale  # (B, 1, h, w)
-    if batch.weight is not None:
-        predicted = predicted * batch.weight
-    loss = loss_of(predicted, batch.target)
-    state.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    state.optimiser.step()
-    state.step += 1
-    keep = min(recipe.ema, (1 + state.step) / (10 + state.step))  # an early average is short
-    with torch.no_grad():
-        for average, own in zip(state.average.parameters(), model.parameters()):
-            if own.requires_grad:
-                average.lerp_(own, 1 - keep)
-    return loss.detach(), loss_of(torch.zeros_like(batch.target), batch.target)
-
-
-def _place() -> tuple[int, int]:
-    together = dist.is_available() and dist.is_initialized()
-    return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
 
 
 def validate(state: State, examples: Sequence[Example], device: torch.device) -> dict[str, Any]:
@@ -148,7 +95,7 @@ def fit(
     """
     device = device or pick_device("auto")
     torch.set_flush_denormal(True)  # denormal gradients are slow on CPUs
-    rank, world = _place()
+    rank, world = place()
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
@@ -210,7 +157,7 @@ def _run(
                 _keep_best(state, recipe, held_out, crops.device, out, log)
             if due["save"]:
                 save_checkpoint(state, recipe, out / "last.pt")
-        if due["validate"] and _place()[1] > 1:
+        if due["validate"] and place()[1] > 1:
             dist.barrier()
 
 

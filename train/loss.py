@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
+
+from .crops import Batch
+from .points import bayesian_loss, dm_count_loss
 
 BLOCKS = (1, 2, 4, 8, 16)  # cells; the largest are 128 pixels wide
 NOBODY = 0.01  # heads: what the tails of kernels outside may leave in a crop
@@ -45,7 +49,7 @@ def pyramid_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def euclidean_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Half the squared Euclidean distance of the density maps (equation 2 of the paper).
+    """Half the squared Euclidean distance of the density maps (section 3.2 of the paper).
 
     Args:
         predicted, target: (B, 1, h, w) heads per cell.
@@ -56,14 +60,29 @@ def euclidean_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted - target).square().sum() / (2 * len(target))
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "pyramid": pyramid_loss,
-    "euclidean": euclidean_loss,
+Loss: TypeAlias = Callable[[Tensor, Batch], Tensor]  # of predicted heads per cell (B, 1, h, w)
+LOSSES: dict[str, Loss] = {
+    "pyramid": lambda predicted, batch: pyramid_loss(predicted, batch.target),
+    "euclidean": lambda predicted, batch: euclidean_loss(predicted, batch.target),
+    "bayesian": lambda predicted, batch: bayesian_loss(predicted, batch.heads, batch.present),
+    "dmcount": lambda predicted, batch: dm_count_loss(predicted, batch.heads, batch.present),
 }
+
+
+def of_empty(loss: str, batch: Batch) -> Tensor:
+    """What an empty map loses, without what its transport would cost."""
+    empty = torch.zeros_like(batch.target)
+    if loss == "dmcount":
+        return dm_count_loss(empty, batch.heads, batch.present, transport=0.0)
+    return LOSSES[loss](empty, batch)
+
+
 # What the training record and the card call them.
 RECORD = {
     "pyramid": "squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells, "
     "those of a crop over the mean count of its blocks plus one, and the sum of the map where "
     "there is nobody",
     "euclidean": "half the squared Euclidean distance of the density maps",
+    "bayesian": "Bayesian loss with background point (arXiv:1908.03684) of the map's positive part",
+    "dmcount": "DM-Count (arXiv:2009.13077) of the map's positive part",
 }

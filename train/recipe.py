@@ -16,7 +16,7 @@ else:
 CHOICES = {
     "variant": ("A", "B", "C", "D"),
     "crops": ("random", "quarters"),
-    "loss": ("pyramid", "euclidean"),
+    "loss": ("pyramid", "euclidean", "bayesian", "dmcount"),
     "optimiser": ("adamw", "sgd"),
     "backend_init": ("he", "paper"),
 }

@@ -1,0 +1,184 @@
+"""What the losses that compare a map with the heads themselves promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment, linprog
+
+from train.points import (
+    _potentials,
+    bayesian_loss,
+    dm_count_loss,
+    squared_distances,
+    transport_cost,
+)
+
+SHAPE = (4, 5)  # cells: 32 x 40 pixels
+
+
+def scene(counts: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Maps that are somewhere negative, and heads, with rows to spare that hold nonsense."""
+    rng = np.random.default_rng(seed)
+    predicted = rng.uniform(-0.2, 1.0, (len(counts), 1, *SHAPE))
+    heads = rng.uniform(0, 1, (len(counts), 9, 2)) * (40, 32)
+    present = np.arange(9) < np.array(counts)[:, None]
+    heads[~present] = 1e6
+    return (
+        torch.from_numpy(predicted).float().requires_grad_(),
+        torch.from_numpy(heads).float(),
+        torch.from_numpy(present),
+    )
+
+
+def centres() -> list[tuple[float, float]]:
+    return [(8 * j + 4.0, 8 * i + 4.0) for i in range(SHAPE[0]) for j in range(SHAPE[1])]
+
+
+def test_the_bayesian_loss_is_that_of_its_definition() -> None:
+    predicted, heads, present = scene([6, 1])
+    total = 0.0
+    for crop in range(2):
+        flat = predicted[crop].detach().numpy().ravel().astype(float)
+        people = [tuple(head) for head in heads[crop][present[crop]].numpy().astype(float)]
+        given = np.zeros(len(people) + 1)  # the background last
+        for (x, y), density in zip(centres(), flat.clip(0)):
+            distances = np.array([np.hypot(x - hx, y - hy) for hx, hy in people])
+            distances = np.append(distances, 0.15 * 32 - distances.min())
+            likelihood = np.exp(-(distances**2) / (2 * 8.0**2))
+            given += density * likelihood / likelihood.sum()
+        total += np.abs(1 - given[:-1]).sum() + given[-1] + -flat.clip(None, 0).sum()
+    assert bayesian_loss(predicted, heads, present).item() == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_dm_count_is_that_of_its_definition() -> None:
+    predicted, heads, present = scene([6, 1])
+    predicted = predicted.detach().clamp(min=0)
+    total = 0.0
+    for crop in range(2):
+        flat = predicted[crop].numpy().ravel().astype(float)
+        people = heads[crop][present[crop]].numpy().astype(float)
+        cells = np.zeros(SHAPE)
+        for x, y in people:
+            cells[int(y // 8), int(x // 8)] += 1
+        share = flat / flat.sum()
+        variation = np.abs(share - cells.ravel() / len(people)).sum() / 2
+        cost = exact_cost(flat, people)
+        total += abs(flat.sum() - len(people)) + 0.1 * cost + 0.01 * len(people) * variation
+    assert dm_count_loss(predicted, heads, present).item() == pytest.approx(total / 2, rel=2e-2)
+    without = dm_count_loss(predicted, heads, present, transport=0.0).item()
+    assert 0 < without < dm_count_loss(predicted, heads, present).item()
+
+
+def exact_cost(mass: np.ndarray, people: np.ndarray) -> float:
+    """Optimal transport between a normalised map and heads, by linear programming."""
+    cost = np.array([[((np.array(c) - p) ** 2).sum() for p in people] for c in centres()])
+    m, n = cost.shape
+    rows = np.kron(np.eye(m), np.ones(n))
+    columns = np.kron(np.ones(m), np.eye(n))
+    sums = np.concatenate([mass / mass.sum(), np.full(n, 1 / n)])
+    return float(linprog(cost.ravel(), A_eq=np.vstack([rows, columns]), b_eq=sums).fun)
+
+
+def test_the_transport_is_that_of_an_optimal_assignment_even_across_a_whole_crop() -> None:
+    rng = np.random.default_rng(3)
+    predicted = torch.zeros(1, 1, 32, 32)  # 256 pixels a side
+    heads = torch.from_numpy(rng.uniform(160, 256, (1, 12, 2))).float()
+    cells = rng.choice(144, 12, replace=False)  # one head each, in the opposite quarter
+    predicted[0, 0, cells // 12, cells % 12] = 1.0
+    squared = squared_distances(predicted, heads)
+    chosen = squared[0][(cells // 12) * 32 + cells % 12].numpy()  # (12, 12)
+    best = chosen[linear_sum_assignment(chosen)].mean()
+    present = torch.ones(1, 12, dtype=torch.bool)
+    found, _ = transport_cost(predicted.flatten(1), squared, present)
+    assert found.item() == pytest.approx(best, rel=5e-3)
+
+
+def test_the_slope_of_the_transport_is_that_of_the_exact_one() -> None:
+    predicted, heads, present = scene([3])
+    positive = (predicted.detach().flatten(1) + 0.5).requires_grad_()  # no cell is without mass
+    transport_cost(positive, squared_distances(predicted, heads), present)[0].sum().backward()
+    assert positive.grad is not None
+    people = heads[0][present[0]].numpy().astype(float)
+    mass = positive[0].detach().numpy().astype(float)
+    for cell in (0, 7, 19):
+        ends = [exact_cost(mass + step * np.eye(20)[cell], people) for step in (-1e-3, 1e-3)]
+        slope = (ends[1] - ends[0]) / 2e-3
+        assert positive.grad[0, cell].item() == pytest.approx(slope, rel=0.05, abs=0.5), cell
+
+
+def test_both_marginals_of_the_transport_hold() -> None:
+    predicted, heads, present = scene([5])
+    share = predicted.detach().flatten(1).clamp(min=0) + 0.1
+    share = share / share.sum()
+    weight = present / 5
+    squared = squared_distances(predicted, heads)
+    to_cells, to_heads = _potentials(squared, share.log(), weight.log())
+    exponent = (to_cells[:, :, None] + to_heads[:, None] - squared) / 10.0
+    plan = share[:, :, None] * weight[:, None] * exponent.exp()
+    assert torch.allclose(plan.sum(2), share, atol=1e-4)
+    assert torch.allclose(plan.sum(1)[present], weight[present], atol=0.02)
+
+
+LOSSES: list[Callable[..., torch.Tensor]] = [bayesian_loss, dm_count_loss]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_where_nobody_is_all_of_the_map_is_wrong(loss: Callable[..., torch.Tensor]) -> None:
+    predicted, heads, present = scene([0])
+    value = loss(predicted, heads, present)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert predicted.grad is not None
+    assert value.item() == pytest.approx(predicted.detach().abs().sum().item(), rel=1e-5)
+    assert torch.equal(predicted.grad.sign(), predicted.detach().sign())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("level", [0.0, -1.0, 1e-12, 1e4])
+def test_no_map_makes_a_loss_or_a_gradient_that_is_not_finite(
+    loss: Callable[..., torch.Tensor], level: float
+) -> None:
+    _, heads, present = scene([9, 0, 1])
+    predicted = torch.full((3, 1, *SHAPE), level, requires_grad=True)
+    value = loss(predicted, heads, present)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert predicted.grad is not None
+    assert torch.isfinite(value)
+    assert torch.isfinite(predicted.grad).all()
+
+
+@pytest.mark.parametrize(("loss", "lr"), [(bayesian_loss, 0.02), (dm_count_loss, 0.005)])
+def test_following_the_gradient_puts_the_people_where_they_are_and_nothing_below_zero(
+    loss: Callable[..., torch.Tensor], lr: float
+) -> None:
+    heads = torch.tensor([[[36.0, 36.0], [92.0, 60.0]]])
+    present = torch.ones(1, 2, dtype=torch.bool)
+    rng = np.random.default_rng(0)
+    start = torch.from_numpy(rng.normal(0, 0.02, (1, 1, 16, 16))).float()  # 128 x 128 pixels
+    predicted = start.requires_grad_()
+    optimiser = torch.optim.Adam([predicted], betas=(0.9, 0.99))
+    for step in range(300):
+        optimiser.param_groups[0]["lr"] = lr * (1 - step / 300)
+        optimiser.zero_grad()
+        loss(predicted, heads, present).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    found = predicted.detach()[0, 0]
+    assert found.sum().item() == pytest.approx(2, abs=0.5)
+    assert found.clamp(max=0).sum().item() > -0.05
+    for row, column in ((4, 4), (7, 11)):
+        near = found[row - 3 : row + 4, column - 3 : column + 4].sum().item()
+        assert near == pytest.approx(1, abs=0.25)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_rows_that_are_no_heads_change_nothing(loss: Callable[..., torch.Tensor]) -> None:
+    predicted, heads, present = scene([4, 2])
+    value = loss(predicted, heads, present).item()
+    other = torch.where(present[..., None], heads, 3.0)
+    assert loss(predicted, other, present).item() == pytest.approx(value, rel=1e-5)
+    longer = torch.nn.functional.pad(heads, (0, 0, 0, 7))
+    there = torch.nn.functional.pad(present, (0, 7))
+    assert loss(predicted, longer, there).item() == pytest.approx(value, rel=1e-5)

@@ -1,0 +1,67 @@
+"""What crops are made of, as tensors on one device: places, pixels, light, and mass of heads.
+
+The table (10, B) has a column a crop: height and width of its picture; top, left, height and width
+of its window, all in pixels; whether it is mirrored, whether grey; brightness and contrast.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from csrnet_hub.model import STRIDE
+
+GREY = (0.299, 0.587, 0.114)  # luma weights of ITU-R BT.601
+
+
+@lru_cache
+def channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers a channel, (1, 3, 1, 1), brought to a device once: each copy would wait for it."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
+
+
+def places(table: Tensor, axis: int, side: int) -> Tensor:
+    """Where the pixels of a crop lie on one axis of its picture: (B, side), in pixels."""
+    line = (torch.arange(side, device=table.device) + 0.5) / side  # (side,)
+    line = line.expand(table.shape[1], side)
+    if axis == 1:
+        line = torch.where(table[6].bool()[:, None], line.flip(-1), line)
+    place: Tensor = table[2 + axis][:, None] + line * table[4 + axis][:, None] - 0.5
+    return place
+
+
+def index(table: Tensor, starts: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Rows of the flat store for whole y (B, H), x (B, W), kept in the picture: (B, H, W)."""
+    zero = torch.zeros_like(table[0])[:, None]
+    y = torch.minimum(torch.maximum(y, zero), table[0][:, None] - 1)
+    x = torch.minimum(torch.maximum(x, zero), table[1][:, None] - 1)
+    row = starts[:, None] + y.long() * table[1][:, None].long()  # (B, H)
+    found: Tensor = row[:, :, None] + x.long()[:, None, :]
+    return found
+
+
+def mass(position: Tensor, sigma: Tensor, table: Tensor, axis: int, side: int) -> Tensor:
+    """Each head's share of each cell on one axis, of its mass in the picture: (B, n, cells)."""
+    first, length, size = (table[k + axis][:, None] for k in (2, 4, 0))  # (B, 1)
+    zoom = side / length
+    position, sigma = (position - first) * zoom, sigma * zoom  # in pixels of the crop
+    low, high = -first * zoom, (size - first) * zoom
+    edges = torch.arange(side // STRIDE + 1, device=table.device) * float(STRIDE)
+    edges = torch.minimum(torch.maximum(edges, low), high)[:, None, :]  # (B, 1, cells + 1)
+    reached = torch.special.ndtr((edges - position[..., None]) / sigma[..., None])
+    whole = torch.special.ndtr((high - position) / sigma) - torch.special.ndtr(
+        (low - position) / sigma
+    )
+    share: Tensor = reached.diff(dim=-1) / whole[..., None]
+    return share
+
+
+def relight(pixels: Tensor, table: Tensor) -> Tensor:
+    grey, brightness, contrast = (row[:, None, None, None] for row in table[7:10])
+    luma = channels(GREY, pixels.device)
+    pixels = torch.where(grey > 0, (pixels * luma).sum(1, keepdim=True), pixels)
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+    relit: Tensor = ((pixels - mean) * contrast + mean * brightness).clamp(0, 255)
+    return relit

@@ -1,0 +1,72 @@
+"""One step of a run. A GPU is never waited for: nothing is read back, nothing copied from memory
+that may be swapped out."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from csrnet_hub.counting import native_bfloat16
+
+from .crops import Crops
+from .loss import LOSSES, of_empty
+from .recipe import Recipe
+from .sampling import channels
+from .state import State
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """Share of the full learning rate: linear warm-up, level, linear fall to zero at the end."""
+    warm = (step + 1) / max(recipe.warmup, 1)
+    left = (recipe.steps - step) / max(recipe.cooldown * recipe.steps, 1)
+    return max(0.0, min(1.0, warm, left))
+
+
+def precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 where the device has it natively."""
+    native = native_bfloat16(device)
+    return torch.autocast(device.type, torch.bfloat16) if native else nullcontext()
+
+
+def train_step(
+    state: State, recipe: Recipe, crops: Crops, net: nn.Module | None = None
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser; returns the loss, and that of an empty map beside it.
+
+    Args:
+        net: the state's model, or what wraps it; a process of several takes its part of the batch.
+    """
+    model = state.model
+    rank, world = place()
+    batch = crops.at(state.step, slice(rank, None, world))
+    mean, std = (channels(values, crops.device) * 255 for values in (model.mean, model.std))
+    x = ((batch.pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+    for group in state.optimiser.param_groups:
+        group["lr"] = group["full_lr"] * rate(recipe, state.step)
+    state.optimiser.zero_grad()
+    # crops of one size, the paper's quarters are not: cuDNN may try which of its ways is fastest
+    with torch.backends.cudnn.flags(enabled=True, benchmark=recipe.crops == "random"):
+        with precision(crops.device):
+            predicted = (net or model)(x).float() / model.density_scale  # (B, 1, h, w)
+        if batch.weight is not None:
+            predicted = predicted * batch.weight
+        loss = LOSSES[recipe.loss](predicted, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+    state.optimiser.step()
+    state.step += 1
+    keep = min(recipe.ema, (1 + state.step) / (10 + state.step))  # an early average is short
+    both = zip(state.average.parameters(), model.parameters())
+    averages, own = zip(*(pair for pair in both if pair[1].requires_grad))
+    with torch.no_grad():
+        get_ema_multi_avg_fn(keep)(averages, own, None)
+        return loss.detach(), of_empty(recipe.loss, batch)
+
+
+def place() -> tuple[int, int]:
+    together = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
