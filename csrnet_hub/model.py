@@ -116,8 +116,8 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         except (TypeError, ValueError) as error:
             raise ModelError(f"interval is not usable: {error}.") from error
         self.frontend = _layers(3, FRONTEND, [1] * len(FRONTEND))
-        self.backend = _layers(512, BACKEND, DILATIONS[variant])
-        self.output_layer = nn.Conv2d(64, 1, 1)
+        self.backend = _layers(int(FRONTEND[-1]), BACKEND, DILATIONS[variant])
+        self.output_layer = nn.Conv2d(BACKEND[-1], 1, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +19,31 @@ from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.datasets import read_shanghaitech
 from csrnet_hub.model import load_vgg16_frontend
 from tests.test_datasets import write_part
+from tests.thin import narrow
 from train import fit, prepare, state
-from train.crops import Crops
 from train.data import load_prepared, split
 from train.log import read_log
 from train.loss import euclidean_loss, pyramid_loss
-from train.recipe import Recipe, read_recipe
+from train.recipe import CHOICES, Recipe, read_recipe
 
 RECIPES = Path(fit.__file__).parent / "recipes"
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def thin() -> Iterator[None]:
+    """Thin networks, in this file alone: what is promised here does not hang on their size."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model_folder(thin: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with an output scale of its own."""
+    folder = tmp_path_factory.mktemp("models") / "small-model"
+    CSRNet(density_scale=10.0).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +56,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vgg(thin: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stands for VGG-16: random weights under its names."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
@@ -116,7 +133,7 @@ def test_a_crop_without_people_feels_even_a_thousandth_of_a_head_a_cell() -> Non
     assert gradient(crowd + 1e-3, crowd).max().item() < 0.1
 
 
-def test_the_euclidean_loss_is_equation_2_of_the_paper() -> None:
+def test_the_euclidean_loss_is_that_of_the_paper() -> None:
     predicted, target = torch.rand(2, 1, 3, 5), torch.rand(2, 1, 3, 5)
     direct = sum(((predicted[i] - target[i]) ** 2).sum().item() for i in range(2)) / (2 * 2)
     assert euclidean_loss(predicted, target).item() == pytest.approx(direct, rel=1e-5)
@@ -129,10 +146,16 @@ def run(recipe: Recipe, prepared: Path, vgg: Path, out: Path, **options: object)
     return fit.fit(recipe, load_prepared(prepared), out, str(vgg), CPU, **options)
 
 
+@pytest.mark.parametrize("loss", CHOICES["loss"])
 def test_a_killed_run_resumed_ends_as_one_never_killed(
-    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe,
+    prepared: Path,
+    vgg: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loss: str,
 ) -> None:
-    recipe = replace(recipe, validate_every=1)
+    recipe = replace(recipe, validate_every=1, loss=loss)
     straight = run(recipe, prepared, vgg, tmp_path / "a")
 
     monkeypatch.setattr(fit, "SAVE_EVERY", 2)
@@ -242,26 +265,6 @@ def test_a_better_model_replaces_the_last_one_and_its_card(
     }
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"lr_backend": 3e-4},
-        {"optimiser": "sgd", "loss": "euclidean", "lr_backend": 1e-3, "lr_frontend": 1e-4},
-    ],
-)
-def test_training_lowers_the_loss(
-    recipe: Recipe, prepared: Path, vgg: Path, change: dict[str, object]
-) -> None:
-    crowded = [example for example in load_prepared(prepared) if example.count == 45]
-    how = replace(recipe, empty=0.0, **change)  # type: ignore[arg-type]
-    now, crops = state.new_state(how, str(vgg), CPU), Crops(crowded, how, CPU)
-    losses = []
-    for _ in range(10):
-        now.step = 0  # the same batch each time
-        losses.append(fit.train_step(now, how, crops)[0].item())
-    assert losses[-1] < 0.7 * losses[0]
-
-
 def test_the_rate_warms_up_stays_level_and_falls_to_zero(recipe: Recipe) -> None:
     long = replace(recipe, steps=100, warmup=10, cooldown=0.4)
     rates = [fit.rate(long, step) for step in range(101)]
@@ -310,7 +313,7 @@ def test_several_processes_train_as_one_with_the_joined_batch(
     arguments = [str(tmp_path / "r.toml"), "--data", str(prepared), "--vgg", str(vgg)]
     arguments += ["--device", "cpu"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--master-port", "29617", "-m", "train.fit", *arguments]
+    torchrun += ["--master-port", "29617", "-m", "tests.thin", *arguments]
     done = subprocess.run(
         [*torchrun, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=240
     )
@@ -324,7 +327,7 @@ def test_several_processes_train_as_one_with_the_joined_batch(
     for key in ("backend.0.weight", "backend.10.weight", "frontend.21.weight", "output_layer.bias"):
         moved = (one[key] - first[key]).norm()
         assert moved > 0
-        assert (two[key] - one[key]).norm() < 1e-2 * moved, key
+        assert (two[key] - one[key]).norm() < 1e-3 * moved, key
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:

@@ -1,0 +1,106 @@
+"""What one step of training promises, with the real network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from train import fit
+from train.crops import Crops
+from train.data import Example
+from train.recipe import CHOICES, Recipe, read_recipe
+from train.state import State, start_from
+from train.step import train_step
+
+RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
+CPU = torch.device("cpu")
+SGD = {"optimiser": "sgd", "loss": "euclidean", "lr_backend": 1e-3}
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    whole = read_recipe(RECIPE, batch=1, crop=64, validation=2, warmup=1, empty=0.0)
+    return replace(whole, exclude=[], train_only=[])
+
+
+@pytest.fixture
+def crowd() -> list[Example]:
+    rng = np.random.default_rng(0)
+    heads = rng.random((45, 2)) * (96, 72)
+    pixels = rng.integers(0, 256, (72, 96, 3), dtype=np.uint8)
+    return [Example("crowd", pixels, heads, np.full(45, 4.0), 45)]
+
+
+def first_state(recipe: Recipe, model_folder: Path) -> State:
+    """A run from the tests' model, whose output is far from zero."""
+    return start_from(recipe, str(model_folder), CPU)
+
+
+@pytest.mark.parametrize("change", [{"loss": "pyramid"}, {"loss": "dmcount"}, SGD])
+def test_training_lowers_the_loss(
+    recipe: Recipe, crowd: list[Example], model_folder: Path, change: dict[str, object]
+) -> None:
+    how = replace(recipe, **change)  # type: ignore[arg-type]
+    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    losses = []
+    for _ in range(7):
+        now.step = 0  # the same batch each time
+        losses.append(train_step(now, how, crops)[0].item())
+    assert losses[-1] < 0.75 * losses[0]
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations that make the host wait for a GPU: a number or a size read back."""
+
+    KINDS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.found += [str(func)] if any(kind in str(func) for kind in self.KINDS) else []
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_reads_nothing_back_from_its_device_whatever_the_loss(
+    recipe: Recipe,
+    crowd: list[Example],
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inside = np.ones((72, 96), bool)
+    how = replace(recipe, optimiser="sgd")  # AdamW is fused on a GPU, here it is not
+    crops = Crops([replace(crowd[0], mask=inside)], how, CPU)
+    now = first_state(how, model_folder)
+    train_step(now, how, crops)  # constants are brought to the device once
+    with Waits() as waits, monkeypatch.context() as patch:
+        patch.delattr(torch, "tensor")  # which copies from memory that may be swapped out
+        for loss in CHOICES["loss"]:
+            train_step(now, replace(how, loss=loss), crops)
+    assert waits.found == []
+    with Waits() as waits:
+        torch.ones(3)[torch.ones(3) > 0].sum().item()
+    assert len(waits.found) >= 1  # it would notice
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("loss", CHOICES["loss"])
+def test_a_step_never_waits_for_a_gpu(
+    recipe: Recipe, crowd: list[Example], model_folder: Path, loss: str
+) -> None:
+    how, device = replace(recipe, loss=loss, batch=4), torch.device("cuda")
+    crops, now = Crops(crowd, how, device), start_from(how, str(model_folder), device)
+    train_step(now, how, crops)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            value, _ = train_step(now, how, crops)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(value)
