@@ -45,7 +45,7 @@ def bayesian_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
         squared = squared.masked_fill(~present[:, None], torch.inf)
         reach = BACKGROUND * STRIDE * min(predicted.shape[2:])
         nearest = squared.amin(dim=2, keepdim=True).sqrt()  # (B, m, 1)
-        nearest = nearest.where(nearest < torch.inf, reach)  # nobody: all is background
+        nearest = nearest.masked_fill(nearest.isinf(), reach)  # nobody: all is background
         away = torch.cat([squared, (reach - nearest).square()], dim=2)  # (B, m, n + 1)
         posterior = torch.softmax(-away / (2 * SPREAD**2), dim=2)
     given = torch.einsum("bm,bmn->bn", positive, posterior)  # (B, n + 1)
@@ -105,13 +105,13 @@ def transport_cost(positive: Tensor, squared: Tensor, present: Tensor) -> tuple[
         share = (positive + TINY) / (total + TINY * positive.shape[1])  # (B, m)
         weight = present / present.sum(dim=1, keepdim=True).clamp(min=1)  # (B, n)
         to_cells, to_heads = _potentials(squared, share.log(), weight.log())
-        anybody = present.any(dim=1, keepdim=True)  # (B, 1)
-        to_cells = to_cells.where(anybody, 0.0)
+        nobody = ~present.any(dim=1, keepdim=True)  # (B, 1)
+        to_cells = to_cells.masked_fill(nobody, 0.0)
         mean = (to_cells * share).sum(dim=1, keepdim=True)  # (B, 1)
         value = mean[:, 0] + (to_heads * weight).sum(dim=1)  # (B,)
         slope = (to_cells - mean) / total.clamp(min=1)  # (B, m)
     linear = (positive * slope).sum(dim=1)
-    cost = linear - linear.detach() + value.where(anybody[:, 0], 0.0)
+    cost = linear - linear.detach() + value.masked_fill(nobody[:, 0], 0.0)
     return cost, slope
 
 

@@ -55,7 +55,7 @@ def new_state(recipe: Recipe, vgg: str, device: torch.device) -> State:
                 torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     load_vgg16_frontend(model, vgg)
     name = "torchvision's IMAGENET1K_V1" if vgg == "torchvision" else Path(vgg).name
-    return _state(recipe, model, {"frontend": name}, device)
+    return begin(recipe, model, {"frontend": name}, device)
 
 
 def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
@@ -68,10 +68,11 @@ def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
     record = model.training_record or {}
     model.training_record = model.metrics = model.interval = None  # they are not the new run's
     name = Path(source).resolve().name if Path(source).is_dir() else source
-    return _state(recipe, model, {"init": {"model": name, **record}}, device)
+    return begin(recipe, model, {"init": {"model": name, **record}}, device)
 
 
-def _state(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.device) -> State:
+def begin(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.device) -> State:
+    """A run at step 0 with a model's weights, its average and its optimiser on a device."""
     model.train().to(device)
     model.frontend[: recipe.frozen_layers].requires_grad_(False)
     # On a CPU in float32, weight gradients are quicker on planar tensors, a frozen front end is
@@ -139,7 +140,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
     if changed:
         raise TrainingError(f"{path} was made with another {', '.join(changed)}")
     blank = CSRNet(recipe.variant, density_scale=recipe.density_scale)
-    state = _state(recipe, blank, origin, device)
+    state = begin(recipe, blank, origin, device)
     state.model.load_state_dict(saved["model"])
     state.average.load_state_dict(saved["average"])
     state.optimiser.load_state_dict(saved["optimiser"])

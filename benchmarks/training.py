@@ -1,0 +1,174 @@
+"""How fast training is: python -m benchmarks.training --device cuda.
+
+Crops a second of whole steps of training (crops, forward, loss, backward, optimiser, average), and
+the share of the device's rate of matrix products that their arithmetic is. That rate is measured in
+the same process, as the best of several products of large square matrices in the precision that
+training uses; the arithmetic is counted by torch on the network's forward and backward pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from csrnet_hub.counting import native_bfloat16, pick_device
+from csrnet_hub.model import CSRNet
+from train.crops import Crops
+from train.data import Example
+from train.recipe import CHOICES, Recipe, read_recipe
+from train.state import begin
+from train.step import train_step
+
+RECIPE = Path(__file__).parents[1] / "train" / "recipes" / "partA_gpu.toml"
+PICTURES, SIDES, HEADS = 32, (768, 1024), 500  # about as in ShanghaiTech part A
+
+
+def measure(
+    recipe: Recipe,
+    device: torch.device,
+    steps: int,
+    warmup: int,
+    compiled: bool = False,
+    matrix: int = 8192,
+) -> dict[str, Any]:
+    """Time steps of training on drawn photographs that are resident on the device.
+
+    Args:
+        steps, warmup: those that are timed, and those before.
+        matrix: side of the square matrices whose product gives the device's rate.
+
+    Returns:
+        ``crops_per_second``, ``step_seconds`` (the median), ``flops_per_crop``, ``matrix_flops``
+        (a second), ``share_of_matrix_rate``, ``crops_seconds`` (to make a batch alone), ``memory``
+        in bytes at its peak (on a GPU), and what was measured.
+    """
+    torch.manual_seed(0)
+    torch.set_flush_denormal(True)  # as training does
+    model = CSRNet(recipe.variant, density_scale=recipe.density_scale)
+    state = begin(recipe, model, {}, device)
+    crops = Crops(pictures(), recipe, device)
+    net = torch.compile(state.model) if compiled else None
+
+    def step() -> None:
+        train_step(state, recipe, crops, net)  # type: ignore[arg-type]
+
+    seconds = timed(step, device, steps, warmup)
+    alone = timed(lambda: crops.at(state.step), device, steps, 1)
+    rate, precision = matrix_rate(device, matrix)
+    per_second = recipe.batch / statistics.median(seconds)
+    flops = flops_per_crop(recipe)
+    found = {
+        "device": name_of(device),
+        "torch": torch.__version__,
+        "precision": precision,
+        "loss": recipe.loss,
+        "batch": recipe.batch,
+        "crop": recipe.crop,
+        "compiled": compiled,
+        "steps": steps,
+        "step_seconds": statistics.median(seconds),
+        "crops_seconds": statistics.median(alone),
+        "crops_per_second": per_second,
+        "flops_per_crop": flops,
+        "matrix_flops": rate,
+        "share_of_matrix_rate": flops * per_second / rate,
+    }
+    if device.type == "cuda":
+        found["memory"] = torch.cuda.max_memory_allocated(device)
+    return found
+
+
+def pictures() -> list[Example]:
+    """Photographs of noise with heads at random places."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for number in range(PICTURES):
+        pixels = rng.integers(0, 256, (*SIDES, 3), dtype=np.uint8)
+        heads = rng.random((HEADS, 2)) * SIDES[::-1]
+        drawn.append(Example(f"{number}", pixels, heads, np.full(HEADS, 4.0), HEADS))
+    return drawn
+
+
+def timed(call: Callable[[], object], device: torch.device, times: int, warmup: int) -> list[float]:
+    """Seconds of each call; on a GPU of the work itself, by its events, without waiting between."""
+    for _ in range(warmup):
+        call()
+    if device.type != "cuda":
+        ends = [time.perf_counter()]
+        for _ in range(times):
+            call()
+            ends.append(time.perf_counter())
+        return [after - before for before, after in pairwise(ends)]
+    torch.cuda.synchronize(device)
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(times + 1)]
+    events[0].record()
+    for event in events[1:]:
+        call()
+        event.record()
+    torch.cuda.synchronize(device)
+    return [a.elapsed_time(b) / 1000 for a, b in pairwise(events)]
+
+
+def flops_per_crop(recipe: Recipe) -> int:
+    """Floating-point operations of the network's forward and backward pass on one crop, those for
+    frozen layers left out; a multiplication and an addition are two."""
+    with torch.device("meta"):
+        model = CSRNet(recipe.variant)
+        model.frontend[: recipe.frozen_layers].requires_grad_(False)
+        x = torch.empty(1, 3, recipe.crop, recipe.crop)
+        with FlopCounterMode(display=False) as counter:
+            model(x).sum().backward()
+    return int(counter.get_total_flops())
+
+
+def matrix_rate(device: torch.device, side: int) -> tuple[float, str]:
+    """The best rate of products of square matrices, in operations a second, and the precision:
+    bfloat16 where the device has it, and training uses it, else float32."""
+    kind = torch.bfloat16 if native_bfloat16(device) else torch.float32
+    one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+    seconds = min(timed(lambda: one @ other, device, 20, 5))
+    return 2 * side**3 / seconds, str(kind).removeprefix("torch.")
+
+
+def name_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``python -m benchmarks.training``; prints a JSON object a measurement."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--loss", nargs="+", choices=CHOICES["loss"], default=["pyramid"])
+    parser.add_argument("--batch", type=int, help="crops, in place of 16 (on a CPU 2)")
+    parser.add_argument("--crop", type=int, default=256, help="pixels a side")
+    parser.add_argument("--steps", type=int, help="timed, in place of 100 (on a CPU 5)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network")
+    options = parser.parse_args(argv)
+    device = pick_device(options.device)
+    quick = device.type == "cpu"
+    batch = options.batch or (2 if quick else 16)
+    steps = options.steps or (5 if quick else 100)
+    for loss in options.loss:
+        recipe = replace(read_recipe(RECIPE, batch=batch, crop=options.crop), loss=loss)
+        warmup, matrix = (1, 512) if quick else (20, 8192)
+        found = measure(recipe, device, steps, warmup, options.compile, matrix)
+        print(json.dumps(found), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
