@@ -102,3 +102,19 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
     if recipe.crops == "quarters" and (recipe.batch != 1 or recipe.empty):
         raise RecipeError(f"The recipe {path}: quarters differ in size: batch 1 and empty 0.")
     return recipe
+
+
+def parse_values(text: str) -> tuple[str, list[Any]]:
+    """``entry=value,value`` as the entry's name and its values, written as in TOML; the quotes
+    about words may be left out.
+
+    Raises:
+        RecipeError: if there is no entry or no value.
+    """
+    key, _, values = (part.strip() for part in text.partition("="))
+    if not key or not values:
+        raise RecipeError(f"{text!r} is not of the form entry=value,value")
+    try:
+        return key, list(tomllib.loads(f"values = [{values}]")["values"])
+    except ValueError:
+        return key, [value.strip() for value in values.split(",")]

@@ -1,0 +1,157 @@
+"""What comparing variants of a recipe promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from csrnet_hub import CSRNet
+from csrnet_hub.datasets import read_shanghaitech
+from tests.test_datasets import write_part
+from tests.test_fit import write_recipe
+from tests.thin import narrow
+from train import ablate, fit, prepare
+from train.ablate import Run, plan, table
+from train.recipe import Recipe, RecipeError, parse_values, read_recipe
+
+RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
+
+
+@pytest.fixture(autouse=True)
+def thin(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow(monkeypatch)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    small = {"steps": 2, "batch": 1, "crop": 64, "validation": 2, "validate_every": 1, "warmup": 1}
+    path = tmp_path / "r.toml"
+    whole = read_recipe(RECIPE, **small, exclude=[], train_only=[])
+    write_recipe(whole, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("loss=pyramid,dmcount", ("loss", ["pyramid", "dmcount"])),
+        ("crop = 256, 384", ("crop", [256, 384])),
+        ("scale=[0.7,1.4],[1.0,1.0]", ("scale", [[0.7, 1.4], [1.0, 1.0]])),
+        ('loss="pyramid"', ("loss", ["pyramid"])),
+    ],
+)
+def test_values_are_written_as_in_a_recipe_or_as_words(text: str, expected: object) -> None:
+    assert parse_values(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("vary", "trouble"),
+    [
+        ({"loss": ["hinge"]}, "loss must be one of"),
+        ({"colour": [1]}, "unknown entries: colour"),
+        ({"crop": ["wide"]}, "crop must be of type int"),
+        ({"seed": [1]}, "seed cannot be varied"),
+    ],
+)
+def test_what_no_recipe_can_have_is_refused_before_anything_runs(
+    recipe: Path, tmp_path: Path, vary: dict[str, list[Any]], trouble: str
+) -> None:
+    with pytest.raises(RecipeError, match=trouble):
+        plan(recipe, vary, [0], tmp_path)
+    with pytest.raises(RecipeError, match="entry=value"):
+        parse_values("loss")
+
+
+def test_every_combination_is_a_run_of_its_own_folder(recipe: Path, tmp_path: Path) -> None:
+    vary = {"loss": ["pyramid", "dmcount"], "scale": [[0.7, 1.4], [1.0, 1.0]]}
+    runs = plan(recipe, vary, [0, 1], tmp_path, steps=7)
+    assert len({run.out for run in runs}) == len(runs) == 8
+    assert [run.recipe.seed for run in runs] == [0] * 4 + [1] * 4
+    assert {run.recipe.steps for run in runs} == {7}
+    assert runs[3].variant == "loss=dmcount, scale=[1.0,1.0]"
+    assert runs[3].recipe.scale == [1.0, 1.0]
+
+
+def finished(run: Run, *maes: float) -> Run:
+    run.out.mkdir(parents=True)
+    lines = [
+        {"step": run.recipe.steps * (i + 1) // len(maes), "mae": mae, "rmse": 2 * mae}
+        for i, mae in enumerate(maes)
+    ]
+    (run.out / "log.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return run.read()
+
+
+def test_the_table_has_means_spreads_and_differences_on_the_same_seeds(
+    recipe: Path, tmp_path: Path
+) -> None:
+    runs = plan(recipe, {"loss": ["pyramid", "dmcount"]}, [0, 1, 2], tmp_path)
+    for run, maes in zip(runs, [(9, 10), (12, 11), (30, 20), (19, 24), (7, 7)]):  # the last not yet
+        finished(run, *maes)
+    pyramid, dmcount = (line for line in table(runs).splitlines() if line.startswith("| loss="))
+    assert pyramid.startswith("| loss=pyramid | 0, 1, 2 | 12.0 ± 7.0 | 24.0 ± 14.0 | 12.3 ± 6.8 |")
+    assert dmcount.endswith("| 15.0 ± 5.7 | 30.0 ± 11.3 | 17.5 ± 9.2 | +0.5 ± 2.1 |")
+
+
+class Train:
+    """Stands for `fit`: notes what it was asked for, and leaves a finished log."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.calls: list[tuple[str, bool]] = []
+        self.fails = fails
+
+    def __call__(
+        self, recipe: Recipe, examples: object, out: Path, resume: Path | None, **options: object
+    ) -> float:
+        self.calls.append((out.name, resume is not None))
+        if self.fails in out.name and self.fails:
+            raise fit.TrainingError("the loss is not finite")
+        out.mkdir(exist_ok=True)
+        line = json.dumps({"step": recipe.steps, "mae": 5.0, "rmse": 6.0})
+        (out / "log.jsonl").write_text(line, encoding="utf-8")
+        return 5.0
+
+
+def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(
+    recipe: Path, tmp_path: Path
+) -> None:
+    runs = plan(recipe, {"loss": ["pyramid", "bayesian", "dmcount"]}, [0], tmp_path / "out")
+    finished(runs[0], 4.0)
+    runs[1].out.mkdir()
+    (runs[1].out / "last.pt").write_bytes(b"")
+    train = Train()
+    ablate.ablate(runs, [], tmp_path / "out", torch.device("cpu"), train, init=None)
+    assert train.calls == [("loss=bayesian,seed=0", True), ("loss=dmcount,seed=0", False)]
+    assert "loss=dmcount | 0 | 5.0 | 6.0 |" in (tmp_path / "out" / "ablation.md").read_text()
+
+
+def test_a_run_that_fails_is_told_and_the_others_go_on(recipe: Path, tmp_path: Path) -> None:
+    runs = plan(recipe, {"loss": ["bayesian", "dmcount"]}, [0], tmp_path / "out")
+    told = ablate.ablate(runs, [], tmp_path / "out", torch.device("cpu"), Train("bayesian"))
+    assert "loss=bayesian,seed=0 failed: the loss is not finite" in told
+    assert "| loss=bayesian | none yet |" in told
+    assert "| loss=dmcount | 0 | 5.0 |" in told
+
+
+def test_the_command_trains_each_variant_and_prints_the_table(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = write_part(tmp_path / "part_A", [5 * i for i in range(6)])
+    prepared, out = tmp_path / "a.h5", tmp_path / "out"
+    prepare.prepare(read_shanghaitech(part, "train"), prepared, progress=False)
+    CSRNet(density_scale=10.0).save_pretrained(tmp_path / "first")
+    arguments = [str(recipe), "--data", str(prepared), "--out", str(out), "--device", "cpu"]
+    arguments += ["--init", str(tmp_path / "first"), "--vary", "loss=euclidean,bayesian"]
+    assert ablate.main([*arguments, "--seeds", "0,1"]) == 0
+    told = capsys.readouterr().out
+    assert "| loss=bayesian | 0, 1 |" in told
+    assert (out / "loss=bayesian,seed=1" / "best" / "config.json").is_file()
+    assert (out / "ablation.md").read_text(encoding="utf-8") in told
+    assert ablate.main([*arguments, "--seeds", "0,1"]) == 0
+    assert "run 1" not in capsys.readouterr().out  # all done
+    assert ablate.main([*arguments, "--vary", "loss=hinge"]) == 1
+    assert "loss must be one of" in capsys.readouterr().err

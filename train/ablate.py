@@ -1,0 +1,207 @@
+"""Train a recipe with some entries varied, several seeds each, and compare them on validation:
+
+python -m train.ablate RECIPE.toml --data PREPARED.h5 --out FOLDER --vary loss=pyramid,dmcount
+
+The same command again goes on where it was stopped. FOLDER/ablation.md has the table so far. Each
+seed draws validation pictures and crops of its own, the same for all variants: what counts is the
+difference of two variants on the same seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from csrnet_hub.counting import pick_device
+from csrnet_hub.datasets import DatasetError
+from csrnet_hub.model import ModelError
+
+from .data import Example, load_prepared
+from .fit import fit
+from .log import FILE, read_log
+from .recipe import Recipe, RecipeError, parse_values, read_recipe
+from .state import TrainingError
+
+FIXED = (
+    "name",
+    "seed",
+    "exclude",
+)  # entries that are not varied: seeds have an option of their own
+
+
+@dataclass
+class Run:
+    """One run: its recipe, its folder, and what became of it."""
+
+    variant: str
+    recipe: Recipe
+    out: Path
+    trouble: str = ""
+    errors: list[dict[str, Any]] = field(default_factory=list)  # its validations, in their order
+
+    def read(self) -> Run:
+        """Take the validations that the run's log holds so far."""
+        self.errors = [entry for entry in read_log(self.out / FILE) if "mae" in entry]
+        return self
+
+    @property
+    def done(self) -> bool:
+        return bool(self.errors) and self.errors[-1]["step"] >= self.recipe.steps
+
+    @property
+    def best(self) -> dict[str, Any]:
+        return min(self.errors, key=lambda entry: float(entry["mae"]))
+
+
+def plan(
+    recipe: Path,
+    vary: Mapping[str, Sequence[Any]],
+    seeds: Sequence[int],
+    out: Path,
+    steps: int | None = None,
+) -> list[Run]:
+    """The runs of every combination of entries, seed by seed, so that a part of them compares.
+
+    Raises:
+        RecipeError: for an entry or a value that a recipe cannot have.
+    """
+    if wrong := sorted(set(vary) & set(FIXED)):
+        raise RecipeError(f"{', '.join(wrong)} cannot be varied")
+    runs = []
+    for seed in seeds:
+        for values in product(*vary.values()):
+            changes = dict(zip(vary, values))
+            variant = ", ".join(f"{key}={_shown(value)}" for key, value in changes.items())
+            own = read_recipe(recipe, **{"steps": steps, **changes, "seed": seed})
+            folder = variant.replace(", ", ",").replace(" ", "")
+            runs.append(Run(variant or own.name, own, out / f"{folder or 'run'},seed={seed}"))
+    return runs
+
+
+def _shown(value: Any) -> str:
+    return str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else str(value)
+
+
+def ablate(
+    runs: Sequence[Run],
+    examples: Sequence[Example],
+    out: Path,
+    device: torch.device,
+    train: Callable[..., float] = fit,
+    **options: Any,
+) -> str:
+    """Train what is not done yet, and write ``ablation.md`` after each run.
+
+    Args:
+        options: of `fit`: vgg, init, compiled.
+
+    Returns:
+        The table. A run that failed stands in it with its reason; the others go on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for number, run in enumerate(runs, start=1):
+        if not run.read().done:
+            print(f"run {number} of {len(runs)}: {run.out.name}", flush=True)
+            last = run.out / "last.pt"
+            try:
+                train(
+                    run.recipe,
+                    examples,
+                    run.out,
+                    device=device,
+                    resume=last if last.is_file() else None,
+                    **(options if not last.is_file() else {**options, "init": None}),
+                )
+            except TrainingError as error:
+                run.trouble = str(error)
+            run.read()
+        (out / "ablation.md").write_text(table(runs), encoding="utf-8")
+    return table(runs)
+
+
+def table(runs: Sequence[Run]) -> str:
+    """The finished runs in Markdown: mean and standard deviation over the seeds."""
+    variants = list(dict.fromkeys(run.variant for run in runs))
+    done = [run for run in runs if run.done]
+    mae = {(run.variant, run.recipe.seed): run.best["mae"] for run in done}
+    lines = [
+        f"{runs[0].recipe.name}: {runs[0].recipe.steps} steps; validation MAE and RMSE at the "
+        "best validation of each run, and MAE at its end; mean and standard deviation over seeds.",
+        "",
+        f"| variant | seeds | MAE | RMSE | MAE at the end | MAE less that of {variants[0]} |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for variant in variants:
+        own = [run for run in done if run.variant == variant]
+        less = [
+            mae[variant, run.recipe.seed] - mae[variants[0], run.recipe.seed]
+            for run in own
+            if variant != variants[0] and (variants[0], run.recipe.seed) in mae
+        ]
+        figures = [
+            [run.best["mae"] for run in own],
+            [run.best["rmse"] for run in own],
+            [run.errors[-1]["mae"] for run in own],
+        ]
+        seeds = ", ".join(str(run.recipe.seed) for run in own) or "none yet"
+        cells = [variant, seeds, *map(_spread, figures), _spread(less, "+.1f")]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"\n{run.out.name} failed: {run.trouble}" for run in runs if run.trouble]
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: Sequence[float], form: str = ".1f") -> str:
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):{form}}{spread}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``python -m train.ablate``."""
+    parser = argparse.ArgumentParser(prog="python -m train.ablate", description=__doc__)
+    add: Callable[..., Any] = parser.add_argument
+    add("recipe", type=Path, help="a TOML file, such as train/recipes/partA_gpu.toml")
+    add("--data", type=Path, required=True, help="file made by train.prepare")
+    add("--out", type=Path, required=True, help="folder of the runs and the table")
+    add(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="ENTRY=VALUE,VALUE",
+        help="an entry of the recipe and what it shall be; again for every combination",
+    )
+    add("--seeds", default="0,1,2", help="with commas between them (0,1,2)")
+    add("--steps", type=int, help="in place of the recipe's")
+    add("--vgg", default="torchvision", help="'torchvision', or a safetensors file with VGG-16")
+    add("--init", metavar="MODEL", help="folder or Hub id to start from, in place of VGG-16")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--compile", action="store_true", help="torch.compile the network (needs its compilers)")
+    options = parser.parse_args(argv)
+    try:
+        vary = dict(map(parse_values, options.vary))
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+        runs = plan(options.recipe, vary, seeds, options.out, options.steps)
+        examples = load_prepared(options.data, runs[0].recipe.exclude)
+        device = pick_device(options.device)
+        how = {"vgg": options.vgg, "init": options.init, "compiled": options.compile}
+        print(ablate(runs, examples, options.out, device, **how), end="")
+    except (RecipeError, DatasetError, ModelError, ValueError, OSError) as error:
+        print(f"ablate: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ablate: stopped; the same command goes on")
+        return 130
+    return 1 if any(run.trouble for run in runs) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
