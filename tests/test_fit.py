@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,16 @@ def test_a_run_trains_and_its_model_says_how(
     assert log[-1]["mae"] == best
     assert log[0]["crops_per_second"] > 0
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_compiled_network_trains_as_the_plain_one(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run(recipe, prepared, vgg, tmp_path / "a")
+    # traced alone: no compiler is needed for that
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compiled = run(recipe, prepared, vgg, tmp_path / "b", compiled=True)
+    assert compiled == pytest.approx(plain, rel=1e-4)
 
 
 def test_the_figures_of_a_model_are_those_of_its_file(

@@ -52,7 +52,9 @@ def train_step(
     # crops of one size, the paper's quarters are not: cuDNN may try which of its ways is fastest
     with torch.backends.cudnn.flags(enabled=True, benchmark=recipe.crops == "random"):
         with precision(crops.device):
-            predicted = (net or model)(x).float() / model.density_scale  # (B, 1, h, w)
+            predicted = (model if net is None else net)(
+                x
+            ).float() / model.density_scale  # (B, 1, h, w)
         if batch.weight is not None:
             predicted = predicted * batch.weight
         loss = LOSSES[recipe.loss](predicted, batch)
