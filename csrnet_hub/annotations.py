@@ -15,6 +15,8 @@ from scipy.io import savemat
 
 from .datasets import DatasetError
 from .datasets.shanghaitech import read_heads as read_mat
+from .datasets.tables import delimiter_of, with_point
+from .datasets.text import read_text
 
 Heads = NDArray[np.float32]
 SUFFIXES = (".mat", ".csv", ".json")
@@ -26,7 +28,8 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
 
     - ``.mat``: as in ShanghaiTech (``image_info``).
     - ``.csv``: columns ``x,y``, or ``image,x,y`` for many photos; a first row of names is optional
-      and may then put the columns in any order.
+      and may then put the columns in any order. Semicolons or tabs between them, and then decimal
+      commas, will do.
     - ``.json``: ``[[x, y], ...]``, or ``{"heads": [[x, y], ...]}``.
 
     Args:
@@ -45,10 +48,10 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
             return read_mat(path)
         if path.stat().st_size > LIMIT:
             raise DatasetError(f"{path.name} has more than {LIMIT:,} bytes: split it.")
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except DatasetError as error:
         raise DatasetError(str(error).replace(str(path), path.name)) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DatasetError(f"{path.name} cannot be read as a text file.") from error
     try:
         points = _from_csv(text, image) if suffix == ".csv" else _from_json(text)
@@ -91,8 +94,10 @@ def to_mat(heads: ArrayLike) -> bytes:
 
 
 def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
+    delimiter = delimiter_of(text)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text), strict=True) if any(row)]
+        reader = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter)
+        rows = [row for row in reader if any(row)]
     except csv.Error as error:
         raise DatasetError(f"this is not a table: {error}.") from error
     if not rows:
@@ -109,7 +114,8 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
             raise DatasetError(f"row {number} has {len(row)} columns in place of {len(names)}.")
     if "image" in names:
         rows = _of_one_image(rows, names.index("image"), image)
-    return [(row[names.index("x")], row[names.index("y")]) for row in rows]
+    points = [(row[names.index("x")], row[names.index("y")]) for row in rows]
+    return [(with_point(x, delimiter), with_point(y, delimiter)) for x, y in points]
 
 
 def _of_one_image(rows: list[list[str]], column: int, image: str | None) -> list[list[str]]:

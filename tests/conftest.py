@@ -16,11 +16,16 @@ from PIL import Image
 from csrnet_hub import CSRNet
 
 from .hub_client import hub, hub_home, offline, online  # noqa: F401  (fixtures)
+from .thin import narrow
 
 
 @pytest.fixture(scope="session")
 def model() -> CSRNet:
     """A CSRNet whose output is far from zero and varies over a picture."""
+    return lively()
+
+
+def lively() -> CSRNet:
     torch.manual_seed(0)
     net = CSRNet(density_scale=10.0)
     with torch.no_grad():
@@ -29,6 +34,14 @@ def model() -> CSRNet:
                 torch.nn.init.kaiming_normal_(layer.weight)
         net.output_layer.weight.abs_()
     return net.eval()
+
+
+@pytest.fixture(scope="session")
+def thin_model() -> CSRNet:
+    """The same with few channels: for what does not hang on the network's size."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        return lively()
 
 
 @pytest.fixture(scope="session")

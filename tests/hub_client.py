@@ -106,6 +106,9 @@ def _prepare(environment: dict[str, str]) -> None:
 
     import torch
 
+    from .thin import narrow  # not before: it imports the client
+
+    narrow(pytest.MonkeyPatch())
     torch.set_num_threads(1)
     time.sleep = lambda seconds: None  # the client waits before it tries again; a test need not
 

@@ -9,6 +9,7 @@ import pytest
 
 from csrnet_hub.annotations import to_json
 from csrnet_hub.datasets import DatasetError, find_splits, read_dataset
+from csrnet_hub.datasets.check import check
 from tests.test_datasets_formats import (
     WRITERS,
     csv,
@@ -102,8 +103,11 @@ def test_names_are_found_in_either_case_and_either_unicode_form(tmp_path: Path) 
 def test_what_macos_leaves_beside_files_is_no_annotation(tmp_path: Path) -> None:
     csv(tmp_path)
     (tmp_path / "._heads.csv").write_bytes(b"\x00\x05\x16\x07")
-    (tmp_path / "._a.jpg").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "__MACOSX").mkdir()
+    for name in ("._a.jpg", "__MACOSX/a.jpg"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
     assert len(read_dataset(tmp_path)) == 2
+    assert check(tmp_path, progress=False)["not_annotated"] == []
 
 
 def test_a_damaged_table_spoils_no_other(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.datasets import read_shanghaitech
 from csrnet_hub.model import load_vgg16_frontend
 from tests.test_datasets import write_part
-from tests.thin import narrow
+from tests.thin import exact, narrow
 from train import fit, prepare, state
 from train.data import load_prepared, split
 from train.log import read_log
@@ -36,6 +36,7 @@ def thin() -> Iterator[None]:
     """Thin networks, in this file alone: what is promised here does not hang on their size."""
     with pytest.MonkeyPatch.context() as patch:
         narrow(patch)
+        exact(patch)
         yield
 
 

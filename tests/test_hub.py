@@ -17,10 +17,10 @@ NAMES = ("config.json", "model.safetensors")
 
 
 @pytest.fixture(scope="session")
-def half_folder(model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small scene's model in half precision: quicker to send."""
+def half_folder(thin_model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A thin model in half precision: quick to send."""
     folder = tmp_path_factory.mktemp("half") / "half-model"
-    copy.deepcopy(model).half().save_pretrained(folder)
+    copy.deepcopy(thin_model).half().save_pretrained(folder)
     return folder
 
 

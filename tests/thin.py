@@ -1,6 +1,6 @@
-"""A CSRNet of few channels, in float32: for tests of all that training does but the network's size.
+"""A CSRNet of few channels, for tests of all but the network's size.
 
-``python -m tests.thin`` is ``python -m train.fit`` with such a network.
+``python -m tests.thin`` is ``python -m train.fit`` with such a network, in float32.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from csrnet_hub import model
-from train import fit, step
 
 FRONTEND = (4, 4, "M", 8, 8, "M", 16, 16, 16, "M", 16, 16, 16)
 BACKEND = (16, 16, 16, 16, 8, 8)
@@ -20,9 +19,18 @@ def narrow(patch: pytest.MonkeyPatch) -> None:
     """Make every CSRNet thin until the patch is undone."""
     patch.setattr(model, "FRONTEND", FRONTEND)
     patch.setattr(model, "BACKEND", BACKEND)
+
+
+def exact(patch: pytest.MonkeyPatch) -> None:
+    """Train in float32, so that two ways to one result agree."""
+    from train import step
+
     patch.setattr(step, "native_bfloat16", lambda device: False)
 
 
 if __name__ == "__main__":
+    from train import fit
+
     narrow(pytest.MonkeyPatch())
+    exact(pytest.MonkeyPatch())
     sys.exit(fit.main())

@@ -54,6 +54,7 @@ def validate(state: State, examples: Sequence[Example], device: torch.device) ->
     Pictures are counted whole, as a user would. The prediction interval is calibrated on the same
     errors, and kept with the model.
     """
+    torch.backends.cudnn.benchmark = False  # whole pictures have many sizes
     model = copy.deepcopy(state.average).half().float()
     counter = CrowdCounter(model, device)
     bar = tqdm(examples, "validate", unit="image", leave=False)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from .crops import Batch
 from .points import bayesian_loss, dm_count_loss
+
+if TYPE_CHECKING:  # what publishes a model needs no h5py
+    from .crops import Batch
 
 BLOCKS = (1, 2, 4, 8, 16)  # cells; the largest are 128 pixels wide
 NOBODY = 0.01  # heads: what the tails of kernels outside may leave in a crop
@@ -60,7 +62,7 @@ def euclidean_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted - target).square().sum() / (2 * len(target))
 
 
-Loss: TypeAlias = Callable[[Tensor, Batch], Tensor]  # of predicted heads per cell (B, 1, h, w)
+Loss: TypeAlias = "Callable[[Tensor, Batch], Tensor]"  # of predicted heads per cell (B, 1, h, w)
 LOSSES: dict[str, Loss] = {
     "pyramid": lambda predicted, batch: pyramid_loss(predicted, batch.target),
     "euclidean": lambda predicted, batch: euclidean_loss(predicted, batch.target),

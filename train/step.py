@@ -42,6 +42,7 @@ def train_step(
         net: the state's model, or what wraps it; a process of several takes its part of the batch.
     """
     model = state.model
+    network = model if net is None else net
     rank, world = place()
     batch = crops.at(state.step, slice(rank, None, world))
     mean, std = (channels(values, crops.device) * 255 for values in (model.mean, model.std))
@@ -49,16 +50,14 @@ def train_step(
     for group in state.optimiser.param_groups:
         group["lr"] = group["full_lr"] * rate(recipe, state.step)
     state.optimiser.zero_grad()
-    # crops of one size, the paper's quarters are not: cuDNN may try which of its ways is fastest
-    with torch.backends.cudnn.flags(enabled=True, benchmark=recipe.crops == "random"):
-        with precision(crops.device):
-            predicted = (model if net is None else net)(
-                x
-            ).float() / model.density_scale  # (B, 1, h, w)
-        if batch.weight is not None:
-            predicted = predicted * batch.weight
-        loss = LOSSES[recipe.loss](predicted, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+    # where all crops have one size cuDNN may try which of its ways is fastest
+    torch.backends.cudnn.benchmark = recipe.crops == "random"
+    with precision(crops.device):
+        predicted = network(x).float() / model.density_scale  # (B, 1, h, w)
+    if batch.weight is not None:
+        predicted = predicted * batch.weight
+    loss = LOSSES[recipe.loss](predicted, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
     state.optimiser.step()
     state.step += 1
     keep = min(recipe.ema, (1 + state.step) / (10 + state.step))  # an early average is short

@@ -38,15 +38,19 @@ def _plain(name: str) -> str:
 
 def listed(folder: Path, pattern: str, deep: bool = False) -> list[Path]:
     """The files of a folder, or with ``deep`` of those inside it too, whose names match a pattern
-    such as ``*.jpg`` in either case, sorted; hidden ones (macOS leaves ``._a.jpg``) left out."""
+    such as ``*.jpg`` in either case, sorted; hidden ones left out, such as macOS's ``._a.jpg``."""
     if not folder.is_dir():
         return []
     paths = folder.rglob("*") if deep else folder.iterdir()
     return sorted(
         path
         for path in paths
-        if fnmatchcase(path.name.lower(), pattern.lower()) and not path.name.startswith(".")
+        if fnmatchcase(path.name.lower(), pattern.lower()) and not _hidden(path, folder)
     )
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
 
 
 def photos(folder: Path) -> list[Path]:

@@ -19,8 +19,7 @@ def parse_csv(path: Path) -> Listing:
     x and y left empty says that the picture holds nobody. Where columns are not told apart by
     commas, a comma in a number is a decimal one, as many languages' spreadsheets write it."""
     lines = read_text(path).splitlines()
-    header = lines[0] if lines else ""
-    delimiter = max(",;\t", key=header.count)
+    delimiter = delimiter_of(lines[0] if lines else "")
     reader = csv.DictReader(lines, delimiter=delimiter)
     reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
     if missing := [name for name in COLUMNS if name not in reader.fieldnames]:
@@ -29,8 +28,7 @@ def parse_csv(path: Path) -> Listing:
     try:
         for row in reader:
             image, x, y = ((row[name] or "").strip() for name in COLUMNS)
-            if delimiter != ",":
-                x, y = x.replace(",", "."), y.replace(",", ".")
+            x, y = with_point(x, delimiter), with_point(y, delimiter)
             too_long = any(row.get(None) or ())  # type: ignore[call-overload]
             rows.setdefault(image, []).append((reader.line_num, x, y, too_long))
     except csv.Error as error:
@@ -40,6 +38,16 @@ def parse_csv(path: Path) -> Listing:
     if "" in rows:
         raise DatasetError(f"{path}, line {rows[''][0][0]}: there is no image.")
     return [(image, partial(_csv_heads, path, found)) for image, found in rows.items()]
+
+
+def delimiter_of(table: str) -> str:
+    """What stands between the columns of a table: most of , ; and tab in its first line."""
+    return max(",;\t", key=table.split("\n", 1)[0].count)
+
+
+def with_point(number: str, delimiter: str) -> str:
+    """A number as written between delimiters, with a decimal point."""
+    return number if delimiter == "," else number.replace(",", ".")
 
 
 def _csv_heads(path: Path, rows: list[tuple[int, str, str, bool]]) -> Heads:
