@@ -41,8 +41,8 @@ def parse_csv(path: Path) -> Listing:
 
 
 def delimiter_of(table: str) -> str:
-    """What stands between the columns of a table: most of , ; and tab in its first line."""
-    return max(",;\t", key=table.split("\n", 1)[0].count)
+    """What stands between the columns of a table: most of ; , and tab in its first line."""
+    return max(";\t,", key=table.split("\n", 1)[0].count)
 
 
 def with_point(number: str, delimiter: str) -> str:
