@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .bands import density_bands
 from .images import DEFAULT_MAX_PIXELS, ImageSource, load_image
 from .model import STRIDE, CSRNet, receptive_field
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CPU_TILE = 1280  # pixels; with its halo about 1.5 GB of activations in float32
-GPU_TILE = 2048
-SMALLEST_TILE = 256
+WIDEST = 16384  # pixels; what is wider goes through in columns of tiles
+CPU_BAND = 2**19  # pixels; about 400 MB of activations in float32, half of it in bfloat16
+GPU_BAND = 2**21  # about 1.6 GB in float32
+SMALLEST_BAND = 2**16
 
 Progress = Callable[[int, int], None]
 
@@ -62,10 +65,11 @@ class CrowdCounter:
     Args:
         model: the network; it is moved to the device and put in eval mode.
         device: ``"auto"`` (CUDA, else Apple's MPS, else the CPU) or a torch device.
-        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 on CUDA devices
-            that have it natively, float32 elsewhere.
-        tile: side in pixels of the tiles in which a large picture goes through, ``"auto"``, or
-            ``None`` for the whole picture at once. Counts do not depend on it.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
+            device computes in it natively, float32 elsewhere.
+        tile: ``"auto"``: a large picture goes through in bands of rows, none computed twice; or
+            the side in pixels of square tiles with a halo; or ``None`` for the whole picture at
+            once. Counts do not depend on it.
         name: of the model, for display.
         max_pixels: larger pictures raise ImageError; ``None`` for no limit.
 
@@ -145,77 +149,85 @@ class CrowdCounter:
     def _density(
         self, pixels: NDArray[np.uint8], progress: Progress | None
     ) -> tuple[NDArray[np.float32], torch.device, int]:
-        # Out of memory on a GPU: smaller and smaller tiles, at last the CPU.
-        tile = self._tile_side(self.device)
+        # Out of memory on a GPU: smaller and smaller bands, at last the CPU.
+        band = CPU_BAND if self.device.type == "cpu" else GPU_BAND
+        cells = math.prod(-(-side // STRIDE) for side in pixels.shape[:2])
+        band = min(band, cells * STRIDE**2)
         while True:
             try:
-                return self._in_tiles(pixels, tile, self.device, progress)
+                return self._in_tiles(pixels, band, self.device, progress)
             except RuntimeError as error:
                 if self.device.type == "cpu" or not _out_of_memory(error):
                     raise
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            side = min(tile or max(pixels.shape[:2]), max(pixels.shape[:2])) // 2
-            if side < SMALLEST_TILE:
+            band //= 4
+            if band < SMALLEST_BAND or self.tile != "auto":
                 break
-            tile = side // STRIDE * STRIDE
             warnings.warn(
-                f"out of GPU memory: trying again in tiles of {tile} pixels", stacklevel=3
+                f"out of GPU memory: trying again in bands of {band:,} pixels", stacklevel=3
             )
         warnings.warn("out of GPU memory: counting this picture on the CPU", stacklevel=3)
         cpu = torch.device("cpu")
         try:
             self.model.to(cpu)
-            return self._in_tiles(pixels, self._tile_side(cpu), cpu, progress)
+            return self._in_tiles(pixels, CPU_BAND, cpu, progress)
         finally:
             self.model.to(self.device)
-
-    def _tile_side(self, device: torch.device) -> int | None:
-        if self.tile == "auto":
-            return CPU_TILE if device.type == "cpu" else GPU_TILE
-        return None if self.tile is None else int(self.tile) // STRIDE * STRIDE
 
     def _in_tiles(
         self,
         pixels: NDArray[np.uint8],
-        tile: int | None,
+        band: int,
         device: torch.device,
         progress: Progress | None,
     ) -> tuple[NDArray[np.float32], torch.device, int]:
         rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
         density = np.empty((rows, columns), dtype=np.float32)
-        tiles = [(0, rows, 0, columns)]
-        if tile is not None and not (
-            # left to itself, a picture that costs no more memory than a tile goes through whole
-            self.tile == "auto" and rows * columns * STRIDE**2 <= (tile + 2 * self.halo) ** 2
-        ):
-            tiles = list(plan_tiles(rows, columns, tile))
-        for done, (top, bottom, left, right) in enumerate(tiles, start=1):
-            reach = self.halo // STRIDE
+        reach = self.halo // STRIDE
+        work = []  # tiles, and the bands of each with its halo, in cells
+        for tile in self._plan(rows, columns):
+            top, bottom, left, right = tile
             y0, y1 = max(top - reach, 0), min(bottom + reach, rows)
             x0, x1 = max(left - reach, 0), min(right + reach, columns)
-            window = pixels[y0 * STRIDE : y1 * STRIDE, x0 * STRIDE : x1 * STRIDE]
-            part = self._forward(window, (y1 - y0, x1 - x0), device)  # (y1 - y0, x1 - x0)
-            density[top:bottom, left:right] = part[top - y0 : bottom - y0, left - x0 : right - x0]
-            if progress is not None:
-                progress(done, len(tiles))
-        return density, device, len(tiles)
+            high = y1 - y0
+            if self.tile == "auto":
+                high = max(band // ((x1 - x0) * STRIDE**2), 1)
+            pieces = -(-(y1 - y0) // high)
+            cuts = [y0 + (y1 - y0) * i // pieces for i in range(pieces + 1)]
+            work.append((tile, (y0, x0, x1), cuts))
+        total, done = sum(len(cuts) - 1 for _, _, cuts in work), 0
+        for (top, bottom, left, right), (y0, x0, x1), cuts in work:
+            parts = []
+            bands = self._bands(pixels[:, x0 * STRIDE : x1 * STRIDE], cuts, x1 - x0, device)
+            with torch.inference_mode():
+                for part in density_bands(self.model, bands, self.dtype):
+                    parts.append(part)
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+                whole = torch.cat(parts, dim=2)[0, 0] / self.model.density_scale  # (y1 - y0, w)
+            inside = whole[top - y0 : bottom - y0, left - x0 : right - x0]
+            density[top:bottom, left:right] = inside.cpu().numpy()
+        return density, device, total
 
-    @torch.inference_mode()
-    def _forward(
-        self, window: NDArray[np.uint8], cells: tuple[int, int], device: torch.device
-    ) -> NDArray[np.float32]:
-        x = to_input(window, self.model, device)  # (1, 3, H, W)
-        missing = (cells[0] * STRIDE - x.shape[2], cells[1] * STRIDE - x.shape[3])
-        x = torch.nn.functional.pad(x, (0, missing[1], 0, missing[0]))  # (1, 3, 8 h, 8 w)
-        x = x.contiguous(memory_format=torch.channels_last)
-        half = self.dtype != torch.float32
-        with torch.autocast(device.type, self.dtype) if half else nullcontext():
-            density = self.model(x)  # (1, 1, h, w)
-        result: NDArray[np.float32] = (
-            (density.float() / self.model.density_scale)[0, 0].cpu().numpy()
-        )
-        return result
+    def _plan(self, rows: int, columns: int) -> list[tuple[int, int, int, int]]:
+        if self.tile is None:
+            return [(0, rows, 0, columns)]
+        if self.tile != "auto":
+            return list(plan_tiles(rows, columns, int(self.tile)))
+        strips = plan_tiles(1, columns, WIDEST)
+        return [(0, rows, left, right) for _, _, left, right in strips]
+
+    def _bands(
+        self, pixels: NDArray[np.uint8], cuts: list[int], columns: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, bool]]:
+        for top, bottom in pairwise(cuts):
+            window = pixels[top * STRIDE : bottom * STRIDE]
+            x = to_input(window, self.model, device)  # (1, 3, H, W)
+            missing = ((bottom - top) * STRIDE - x.shape[2], columns * STRIDE - x.shape[3])
+            x = torch.nn.functional.pad(x, (0, missing[1], 0, missing[0]))  # (1, 3, 8 h, 8 w)
+            yield x.contiguous(memory_format=torch.channels_last), bottom == cuts[-1]
 
 
 def to_input(pixels: NDArray[np.uint8], model: CSRNet, device: torch.device) -> Tensor:

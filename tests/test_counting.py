@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from csrnet_hub import CrowdCounter, CSRNet, ImageError
-from csrnet_hub.counting import CPU_TILE, plan_tiles, to_input
+from csrnet_hub.bands import density_bands
+from csrnet_hub.counting import CPU_BAND, GPU_BAND, plan_tiles, to_input
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -18,7 +19,7 @@ def noise(height: int, width: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def counter(model: CSRNet) -> CrowdCounter:
-    return CrowdCounter(model, "cpu")
+    return CrowdCounter(model, "cpu", "float32")
 
 
 def test_the_count_is_the_sum_of_the_map_in_heads(counter: CrowdCounter, model: CSRNet) -> None:
@@ -64,8 +65,8 @@ def test_tiles_give_the_map_of_the_whole_picture(
     net = CSRNet(variant)
     net.load_state_dict(model.state_dict())
     picture = noise(*size)
-    whole = CrowdCounter(net, "cpu", tile=None).count(picture)
-    result = CrowdCounter(net, "cpu", tile=tile).count(picture)
+    whole = CrowdCounter(net, "cpu", "float32", tile=None).count(picture)
+    result = CrowdCounter(net, "cpu", "float32", tile=tile).count(picture)
     assert whole.tiles == 1
     assert result.tiles == -(-size[0] // tile) * -(-size[1] // tile)
     assert result.count == pytest.approx(whole.count, rel=1e-4)
@@ -74,8 +75,8 @@ def test_tiles_give_the_map_of_the_whole_picture(
 
 def test_a_narrower_halo_would_change_the_map(model: CSRNet) -> None:
     picture = noise(64, 400)
-    whole = CrowdCounter(model, "cpu", tile=None).count(picture)
-    narrow = CrowdCounter(model, "cpu", tile=128)
+    whole = CrowdCounter(model, "cpu", "float32", tile=None).count(picture)
+    narrow = CrowdCounter(model, "cpu", "float32", tile=128)
     narrow.halo = 64
     difference = np.abs(narrow.count(picture).density - whole.density).max()
     assert difference > 1e-4 * np.abs(whole.density).max()
@@ -91,19 +92,47 @@ def test_no_tile_is_larger_than_asked_and_all_cells_are_covered_once() -> None:
         assert (seen == 1).all()
 
 
-def test_a_large_picture_never_puts_more_than_a_tile_through_the_network(model: CSRNet) -> None:
-    class Recorder(CSRNet):
-        largest = 0
+@pytest.mark.parametrize("variant", ["A", "B", "C", "D"])
+@pytest.mark.parametrize("high", [8, 40, 104])
+def test_bands_give_the_map_of_the_whole_picture(model: CSRNet, variant: str, high: int) -> None:
+    net = CSRNet(variant)
+    net.load_state_dict(model.state_dict())
+    x = torch.randn(1, 3, 200, 64, generator=torch.Generator().manual_seed(0))
+    tops = range(0, 200, high)
+    with torch.inference_mode():
+        bands = [(x[:, :, top : top + high], top + high >= 200) for top in tops]
+        ours, whole = torch.cat(list(density_bands(net, bands)), dim=2), net(x)
+    assert ours.shape == whole.shape
+    assert (ours - whole).abs().max() < 1e-4 * whole.abs().max()
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.largest = max(self.largest, x.shape[2] * x.shape[3])
-            return torch.zeros(1, 1, x.shape[2] // 8, x.shape[3] // 8)
 
-    recorder = Recorder()
-    counter = CrowdCounter(recorder, "cpu")
-    result = counter.count(np.zeros((6000, 5000, 3), dtype=np.uint8))
-    assert result.tiles > 1
-    assert recorder.largest <= (CPU_TILE + 2 * counter.halo) ** 2
+def test_a_large_picture_goes_through_in_bands_with_the_same_map(
+    counter: CrowdCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = noise(331, 517)
+    whole = counter.count(picture)
+    monkeypatch.setattr("csrnet_hub.counting.CPU_BAND", 2**15)
+    monkeypatch.setattr("csrnet_hub.counting.WIDEST", 300)  # two columns of tiles too
+    pieces = counter.count(picture)
+    assert (whole.tiles, pieces.tiles > 8) == (1, True)
+    assert np.abs(pieces.density - whole.density).max() < 1e-4 * np.abs(whole.density).max()
+
+
+@pytest.mark.parametrize("size", [(6000, 5000), (4, 100_000), (100_000, 4)])
+def test_a_large_picture_never_puts_more_than_a_band_through_the_network(
+    counter: CrowdCounter, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    seen = []
+
+    def record(model, bands, dtype):  # type: ignore[no-untyped-def]
+        for x, _ in bands:
+            seen.append(x.shape[2] * x.shape[3])
+            yield torch.zeros(1, 1, x.shape[2] // 8, x.shape[3] // 8)
+
+    monkeypatch.setattr("csrnet_hub.counting.density_bands", record)
+    result = counter.count(np.zeros((*size, 3), dtype=np.uint8))
+    assert result.tiles == len(seen) > 1
+    assert max(seen) <= CPU_BAND
 
 
 def test_progress_is_told_after_each_tile(model: CSRNet) -> None:
@@ -113,32 +142,34 @@ def test_progress_is_told_after_each_tile(model: CSRNet) -> None:
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_out_of_gpu_memory_means_smaller_tiles_then_the_cpu(model: CSRNet) -> None:
+def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(model: CSRNet) -> None:
     class Greedy(CrowdCounter):
         tried: list = []  # noqa: RUF012
 
-        def _in_tiles(self, pixels, tile, device, progress):  # type: ignore[no-untyped-def]
-            self.tried.append((device.type, tile))
+        def _in_tiles(self, pixels, band, device, progress):  # type: ignore[no-untyped-def]
+            self.tried.append((device.type, band))
             if device.type != "cpu":
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return super()._in_tiles(pixels, tile, device, progress)
+            return super()._in_tiles(pixels, band, device, progress)
 
     counter = Greedy(copy.deepcopy(model), "cpu")
     counter.device = torch.device("meta")  # stands for a GPU: no memory to be had at all
     counter.model.to = lambda *_, **__: counter.model  # type: ignore[method-assign]
     with pytest.warns(UserWarning, match="out of GPU memory"):
-        result = counter.count(np.zeros((64, 1200, 3), dtype=np.uint8))
-    assert Greedy.tried == [("meta", 2048), ("meta", 600), ("meta", 296), ("cpu", CPU_TILE)]
+        result = counter.count(np.zeros((640, 1200, 3), dtype=np.uint8))
+    bands = [640 * 1200 // 4**times for times in range(2)]
+    assert Greedy.tried == [*(("meta", band) for band in bands), ("cpu", CPU_BAND)]
+    assert bands[0] < GPU_BAND
     assert result.device == "cpu"
 
 
-def test_bfloat16_counts_within_a_few_per_cent(model: CSRNet) -> None:
+def test_bfloat16_counts_within_one_per_cent(model: CSRNet) -> None:
     picture = noise(64, 64)
-    exact = CrowdCounter(model, "cpu").count(picture)
+    exact = CrowdCounter(model, "cpu", "float32").count(picture)
     rough = CrowdCounter(model, "cpu", "bfloat16").count(picture)
     assert rough.dtype == "bfloat16"
     assert rough.density.dtype == np.float32
-    assert rough.count == pytest.approx(exact.count, rel=0.05)
+    assert rough.count == pytest.approx(exact.count, rel=0.01)
 
 
 @pytest.mark.parametrize(
