@@ -22,8 +22,8 @@ from .model import STRIDE, CSRNet, receptive_field
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WIDEST = 16384  # pixels; what is wider goes through in columns of tiles
-CPU_BAND = 2**19  # pixels; about 400 MB of activations in float32, half of it in bfloat16
-GPU_BAND = 2**21  # about 1.6 GB in float32
+CPU_BAND = 2**17  # pixels; the first layers' maps: 32 MB each in float32, 16 MB in bfloat16
+GPU_BAND = 2**21  # three maps of 0.5 GB each in float32
 SMALLEST_BAND = 2**16
 
 Progress = Callable[[int, int], None]
