@@ -22,8 +22,9 @@ import gradio as gr
 
 from csrnet_hub import CrowdCounter, ModelError
 from demo import about, annotate, batch, compare, models, photo, programs, video
-from demo.shared import CLEAN_EVERY, KEEP_FOR, MAX_FILE_SIZE, MAX_SESSIONS, MAX_WAITING, Page
+from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS, MAX_WAITING
 from demo.style import CSS, THEME
+from demo.visitors import Page
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "weights" / "csrnet-partA"
 TABS = {
@@ -41,12 +42,13 @@ INTRO = "# Crowd counter\nHow many people are in a photo, and where they stand."
 def build_app(counter: CrowdCounter, *others: CrowdCounter) -> gr.Blocks:
     """Lay out the page around one or more counters; `launch(**launch_options())` serves it."""
     offered = models.Models([counter, *others])
-    app = Page(title="Crowd counter", delete_cache=(CLEAN_EVERY, KEEP_FOR))
+    app = Page(title="Crowd counter")
     with app:
         gr.Markdown(INTRO)
         for name, tab in TABS.items():
             with gr.Tab(name):
                 tab.layout(offered)
+        app.unload(app.forget)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
 

@@ -24,10 +24,12 @@ from .shared import (
     jpeg,
     keep_file,
     message_html,
+    number_html,
     people,
     photo_input,
     png,
     read_photo,
+    result_output,
     sentences_for_visitors,
     upload_name,
     uploaded_path,
@@ -68,24 +70,26 @@ def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tupl
 
 def grown(sheet: Sheet | None, points: Any) -> list[Any]:
     """The number of heads, their density map so far and its colour bar; files are out of date."""
-    hidden = gr.update(visible=False)
     try:
         with sentences_for_visitors():
             if sheet is None:
-                return [message_html(WAITING, "waiting"), None, "", hidden]
+                return nothing(WAITING)
             heads, _ = heads_in_frame(read_points(points), sheet.height, sheet.width)
             sigma = np.clip(adaptive_sigma(heads), 2.0, 15.0)
             density = density_map(heads, sheet.height, sheet.width, sigma, stride=8)
             size = (sheet.width, sheet.height)
             picture = density_image(density, sheet.shown, photo_size=size)
-            number = (
-                f'<div class="count" role="status"><p class="people">{people(len(heads))}</p>'
-                f'<p class="exact">the density map sums to {density.sum():,.2f}</p></div>'
-            )
-            picture_file = keep_file("density.png", png(picture))
-            return [number, picture_file, colour_bar(colour_top(density)), hidden]
+            sums = f"the density map sums to {density.sum():,.2f}"
+            number = number_html(people(len(heads)), sums)
+            file = keep_file("density.png", png(picture))
+            return [
+                number,
+                gr.update(value=file, visible=True),
+                colour_bar(colour_top(density)),
+                gr.update(visible=False),
+            ]
     except gr.Error as error:
-        return [message_html(error.message, "problem"), None, "", hidden]
+        return nothing(error.message, "problem")
 
 
 def save(sheet: Sheet | None, points: Any) -> list[Any]:
@@ -128,7 +132,8 @@ def go_on(sheet: Sheet | None, upload: Any, points: Any) -> list[Any]:
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:
     """What the tab shows without a photo, beside the surface."""
-    return [message_html(text, kind), None, "", gr.update(visible=False)]
+    hidden = gr.update(visible=False)
+    return [message_html(text, kind), hidden, "", hidden]
 
 
 def layout(models: Models) -> None:
@@ -139,11 +144,12 @@ def layout(models: Models) -> None:
         photo = photo_input("annotate-photo", "Photo to annotate")
         with gr.Column():
             earlier = gr.File(
-                label="Go on with an annotation (.mat, .csv, .json)",
-                height=160,
+                label="Earlier annotation to go on with",
+                file_types=[".mat", ".csv", ".json"],
+                height=150,
                 elem_id="earlier",
             )
-            number = gr.HTML(message_html(WAITING, "waiting"), elem_id="heads-number")
+            number = result_output(WAITING, "heads-number")
             button = gr.Button("Save the heads", variant="primary")
             with gr.Row(visible=False) as downloads:
                 files = [
@@ -156,6 +162,7 @@ def layout(models: Models) -> None:
         with gr.Column(scale=2, min_width=260):
             density = gr.Image(
                 label="Its density map so far",
+                visible=False,
                 interactive=False,
                 type="filepath",
                 format="png",

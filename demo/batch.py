@@ -20,14 +20,18 @@ from .plots import histogram
 from .shared import (
     COLUMNS,
     VisitorError,
+    count_when,
     headline,
     jpeg,
     keep_file,
     message_html,
+    noted,
+    number_html,
     people,
     plot_output,
     png,
     read_photo,
+    result_output,
     row,
     sentences_for_visitors,
     to_csv,
@@ -95,10 +99,7 @@ def summary_html(lines: list[Line], of: int) -> str:
         f"most {people(max(counts))}",
     ]
     facts += [f"{bad} could not be counted"] if bad else []
-    return (
-        f'<div class="count" role="status"><p class="people">{headline(sum(counts))}</p>'
-        f'<p class="exact">{escape(" · ".join(facts))}</p></div>'
-    )
+    return number_html(headline(sum(counts)), escape(" · ".join(facts)))
 
 
 def csv_file(lines: list[Line]) -> str:
@@ -110,7 +111,7 @@ def shown(lines: list[Line], of: int, done: bool) -> list[Any]:
     """What the tab shows: summary, table, gallery, histogram, CSV."""
     counts = [line.result.count for line in lines if line.result is not None]
     gallery = [
-        (line.thumbnail, f"{line.name}: {headline(line.result.count)}")
+        (line.thumbnail, f"{line.result.count:,.0f} · {line.name}")
         for line in lines
         if line.result is not None
     ]
@@ -168,7 +169,7 @@ def layout(models: Models) -> None:
             model = models.choice("batch-model")
             button = gr.Button("Count all", variant="primary", size="lg")
         with gr.Column():
-            summary = gr.HTML(message_html(WAITING, "waiting"), elem_id="batch-summary")
+            summary = result_output(WAITING, "batch-summary")
             csv = gr.DownloadButton("Table (CSV)", visible=False, size="sm")
             plot = plot_output(
                 "How the counts are spread", "A histogram of the counts", "histogram"
@@ -180,26 +181,21 @@ def layout(models: Models) -> None:
         visible=False,
         label="Photos (click a heading to sort)",
         wrap=True,
-        column_widths=["20%", "10%", "9%", "9%", "9%", "9%", "34%"],
+        column_widths=["220px", *["95px"] * 5, "480px"],  # a phone scrolls inside the table
         elem_id="batch-table",
     )
     gallery = gr.Gallery(
         label="Where they stand",
+        show_label=False,
         columns=4,
         height="max-content",
-        object_fit="contain",
+        object_fit="cover",  # thumbnails of one size; a click shows the whole
         interactive=False,
         visible=False,
         type="filepath",
         format="jpeg",
         elem_id="batch-gallery",
     )
-    button.click(
-        partial(run, models),
-        [files, model],
-        [summary, table, gallery, plot, csv],
-        preprocess=False,
-        concurrency_id="counter",
-        show_progress_on=summary,
-        api_visibility="private",
-    )
+    noted(files)
+    outputs = [summary, table, gallery, plot, csv]
+    count_when(button.click, nothing, partial(run, models), [files, model], outputs, summary)

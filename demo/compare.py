@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -23,12 +22,17 @@ from .scenes import draw_scene
 from .shared import (
     SHOWN,
     colour_bar,
+    count_when,
+    counting,
     keep_file,
     message_html,
+    noted,
+    number_html,
     people,
     photo_input,
     png,
     read_photo,
+    result_output,
     sentences_for_visitors,
     upload_name,
     uploaded_path,
@@ -72,18 +76,17 @@ def compare(result: CountResult, heads: NDArray[np.float32]) -> Comparison:
 def numbers_html(comparison: Comparison) -> str:
     """Both counts and the error, in large type and as a share of the heads."""
     error, heads = comparison.error, comparison.heads
-    share = f", {abs(error) / heads:.1%} of the heads" if heads else ""
-    way = "too many" if error > 0 else "too few"
     left_out = (
         f'<p class="notice" role="note">{comparison.outside:,} annotated points lie outside the '
         "photo and are not counted: is it the annotation of this photo?</p>"
         if comparison.outside
         else ""
     )
-    return (
-        f'<div class="count" role="status"><p class="people">{abs(error):,.1f} {way}</p>'
+    return number_html(
+        f"{abs(error):,.1f} {'too many' if error > 0 else 'too few'}",
+        f"the error is {abs(error) / heads:.1%} of the heads" if heads else "",
         f'<p class="range">predicted {people(comparison.result.count)}, '
-        f"annotated {people(heads)}{share}</p>{left_out}</div>"
+        f"annotated {people(heads)}</p>{left_out}",
     )
 
 
@@ -132,15 +135,16 @@ def shown(pixels: NDArray[np.uint8], comparison: Comparison) -> list[Any]:
     result = comparison.result
     photo_size = (result.width, result.height)
     size = display_pair(pixels, result.density, SHOWN // 2)[0].size
-    top = max(colour_top(result.density), colour_top(comparison.truth))
+    # Annotated heads are sharp: with the highest as the top, the prediction would be all blue.
+    top = max(colour_top(result.density), float(np.quantile(comparison.truth, 0.99)))
     maps = [
         keep_file(f"{name}.png", png(density_image(density, size, top, photo_size)))
         for name, density in (("annotated", comparison.truth), ("predicted", result.density))
     ]
     signed, most = difference(comparison, size, photo_size)
     bars = [
-        colour_bar(top),
-        colour_bar(most, "heads in 8 × 8 pixels, smoothed", "signed"),
+        colour_bar(top, "or more heads in 8 × 8 pixels"),
+        colour_bar(most, kind="signed"),
     ]
     error = keep_file("difference.png", png(signed))
     numbers, table = numbers_html(comparison), errors_html(comparison)
@@ -166,9 +170,7 @@ def run(
             pixels = read_photo(upload, models.find(model).max_pixels)
             path = uploaded_path(annotation, NO_ANNOTATION)
             heads = read_annotation(path, upload_name(upload))
-            step = partial(progress, desc="Counting the people", unit="parts")
-            step(0)
-            result = models.count(model, pixels, lambda done, of: step((done, of)))
+            result = models.count(model, pixels, counting(progress))
             return shown(pixels, compare(result, heads))
     except gr.Error as error:
         return nothing(error.message, "problem")
@@ -188,33 +190,30 @@ def layout(models: Models) -> None:
             photo = photo_input("compare-photo")
         with gr.Column():
             annotation = gr.File(
-                label="Annotation (.mat, .csv, .json)", height=160, elem_id="annotation"
+                label="Its annotation (.mat, .csv, .json)", height=150, elem_id="annotation"
             )
             model = models.choice("compare-model")
             with gr.Row():
                 button = gr.Button("Compare", variant="primary", size="lg")
                 drawn = gr.Button("Try a drawn scene", size="lg")
-            numbers = gr.HTML(message_html(escape(WAITING), "waiting"), elem_id="errors")
+            numbers = result_output(WAITING, "errors")
     with gr.Column(visible=False) as panel:
         with gr.Row():
             truth = _picture("Annotated", "The density map of the annotation", "truth")
             predicted = _picture("Predicted", "The predicted density map", "predicted")
-            error = _picture("Predicted minus annotated", "Where the count errs", "difference")
-        with gr.Row():
-            bar, error_bar = gr.HTML(""), gr.HTML("")
+            error = _picture("Predicted − annotated, smoothed", "Where it errs", "difference")
+        with gr.Row():  # one bar below the two maps, one below their difference
+            with gr.Column(scale=2, min_width=320):
+                bar = gr.HTML("")
+            with gr.Column(scale=1, min_width=260):
+                error_bar = gr.HTML("")
         table = gr.HTML("", elem_id="error-table")
+    noted(photo, annotation)
     outputs = [numbers, panel, truth, predicted, bar, error, error_bar, table]
-    options: dict[str, Any] = {
-        "preprocess": False,
-        "concurrency_id": "counter",
-        "show_progress_on": numbers,
-        "api_visibility": "private",
-    }
     inputs = [photo, annotation, model]
-    button.click(partial(run, models), inputs, outputs, **options)
-    drawn.click(draw_one, None, [photo, annotation], queue=False, api_visibility="private").then(
-        partial(run, models), inputs, outputs, **options
-    )
+    draw = drawn.click(draw_one, None, [photo, annotation], queue=False, api_visibility="private")
+    for asked in (button.click, draw.then):
+        count_when(asked, nothing, partial(run, models), inputs, outputs, numbers)
 
 
 def _picture(label: str, alt: str, elem_id: str) -> gr.Image:

@@ -31,6 +31,7 @@ from .shared import (
     jpeg,
     keep_file,
     npy,
+    number_html,
     png,
     row,
     to_csv,
@@ -105,11 +106,8 @@ class Counted:
 
 def count_html(result: CountResult) -> str:
     """The count in large type, its interval, the unrounded value."""
-    return (
-        f'<div class="count" role="status"><p class="people">{headline(result.count)}</p>'
-        f"{interval_html(result)}"
-        f'<p class="exact">{result.count:,.2f} before rounding</p></div>'
-    )
+    exact = f"{result.count:,.2f} before rounding"
+    return number_html(headline(result.count), exact, interval_html(result))
 
 
 def interval_html(result: CountResult) -> str:

@@ -92,9 +92,10 @@ class Models:
     def choice(self, elem_id: str) -> gr.Dropdown:
         """A choice of model, not shown where there is only one."""
         return gr.Dropdown(
-            self.names,
+            [(told(name, counter), name) for name, counter in self.counters.items()],
             value=self.names[0],
             label="Model",
+            info="Its errors and its licence are under the tab Models.",
             visible=len(self.names) > 1,
             elem_id=elem_id,
         )
@@ -119,37 +120,48 @@ def notices(result: CountResult, pixels: NDArray[np.uint8]) -> list[str]:
     return found
 
 
-def card_html(name: str, counter: CrowdCounter) -> str:
-    """A model's error figures and licence, as its config.json and its card have them."""
-    model = getattr(counter, "model", None)
-    metrics = getattr(model, "metrics", None)
-    splits = [
-        (split, figures)
+def splits_of(counter: CrowdCounter) -> list[tuple[str, dict[str, Any]]]:
+    """The splits that a model was measured on, each with its error figures."""
+    metrics = getattr(getattr(counter, "model", None), "metrics", None)
+    return [
+        (str(split), figures)
         for split, figures in (metrics.items() if isinstance(metrics, dict) else ())
         if isinstance(figures, dict) and "mae" in figures
     ]
+
+
+def told(name: str, counter: CrowdCounter) -> str:
+    """A model's name with its MAE, for a choice."""
+    measured = [f"MAE {_figure(figures['mae'])} ({split})" for split, figures in splits_of(counter)]
+    return " · ".join([name, *measured])
+
+
+def card_html(name: str, counter: CrowdCounter) -> str:
+    """A model's error figures and licence, as its config.json and its card have them."""
+    splits = splits_of(counter)
     head = "".join(f"<th scope='col'>{title}</th>" for title in ("data", *METRICS.values()))
     body = "".join(
-        f"<tr><th scope='row'>{escape(str(split))}</th>"
+        f"<tr><th scope='row'>{escape(split)}</th>"
         + "".join(f"<td>{_figure(figures.get(key))}</td>" for key in METRICS)
         + "</tr>"
         for split, figures in splits
     )
     errors = f"<table><tr>{head}</tr>{body}</table>" if splits else "<p>No errors are recorded.</p>"
-    return f'<div class="card"><h3>{escape(name)}</h3>{errors}{licence_html(model)}</div>'
+    return f'<div class="card"><h3>{escape(name)}</h3>{errors}{licence_html(counter)}</div>'
 
 
-def licence_html(model: Any) -> str:
-    """What the model's card says of licences, as paragraphs."""
+def licence_html(counter: CrowdCounter) -> str:
+    """What the model's card says of licences, as a list."""
     try:
         from csrnet_hub.card import model_card
 
-        text = str(model_card(model).text)
+        text = str(model_card(counter.model).text)
     except Exception:  # a card is made from free-form records; the page must not fail on one
         text = ""
     section = re.search(r"^## Licen[cs]es?\s*\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     said = section.group(1).strip() if section else "See the model's card."
-    return "".join(f"<p>{escape(part)}</p>" for part in re.split(r"\n\s*\n", said))
+    parts = re.split(r"\n\s*\n|^- |\n- ", said)  # paragraphs and items
+    return f"<ul>{''.join(f'<li>{escape(part)}</li>' for part in parts if part.strip())}</ul>"
 
 
 def _figure(value: Any) -> str:

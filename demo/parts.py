@@ -10,7 +10,14 @@ from csrnet_hub.regions import count_inside
 
 from .canvas import canvas, read_points
 from .counted import Counted
-from .shared import headline, message_html, sentences_for_visitors
+from .shared import (
+    EXPIRED,
+    VisitorError,
+    headline,
+    message_html,
+    number_html,
+    sentences_for_visitors,
+)
 
 DRAW_ONE = "The count inside appears here once a region is drawn."
 LABEL = (
@@ -20,16 +27,22 @@ LABEL = (
 
 
 def part_html(counted: Counted | None, outline: Any) -> str:
-    """The count inside an outline, the one outside, and the region's share of the photo."""
+    """The count inside an outline, the one outside, and the region's share of the photo.
+
+    Raises:
+        VisitorError: the outline is none, or the photo is no longer kept.
+    """
     corners = read_points(outline)
+    if counted is None and len(corners):  # the connection was lost for a while
+        raise VisitorError(EXPIRED)
     if counted is None or len(corners) < 3:
         return message_html(DRAW_ONE, "waiting")
     result = counted.result
     inside = count_inside(result.density, corners, result.height, result.width)
-    return (
-        f'<div class="count" role="status"><p class="people">{headline(inside)}</p>'
-        f'<p class="exact">{inside:,.2f} inside + {result.count - inside:,.2f} outside = '
-        f"{result.count:,.2f} in the whole photo</p></div>"
+    return number_html(
+        headline(inside),
+        f"{inside:,.2f} inside + {result.count - inside:,.2f} outside = "
+        f"{result.count:,.2f} in the whole photo",
     )
 
 

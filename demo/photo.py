@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from .canvas import with_photo, without_photo
 from .counted import Counted, count_html, details_html, grid_html, map_scale, notices_html
 from .models import Models
 from .parts import DRAW_ONE
 from .parts import layout as part_layout
-from .scenes import PEOPLE, draw_scene
+from .scenes import draw_scene
 from .shared import (
+    EXPIRED,
     KEEP_FOR,
-    keep_file,
+    VisitorError,
+    count_when,
+    counting,
     message_html,
     photo_input,
     png,
     read_photo,
+    result_output,
     sentences_for_visitors,
     upload_name,
 )
 
-WAITING = "The count appears here."
+WAITING = (
+    "Choose a photo: drop it, paste it or take one. The count appears here. The photo stays on the "
+    "computer that serves this page and is removed when you leave."
+)
 NOTE = """\
-### What the number is worth
 It is an estimate: a neural network (CSRNet) draws a density map, and the sum of the map is the
 count. It was made for dense crowds seen from some distance. With only a few people, with very
 large faces, or with things that repeat like a crowd (foliage, empty seats), it can be far off.
-It recognises nobody. Photos are counted on the computer that serves this page and deleted within
-the hour.
+It recognises nobody. Photos are counted on the computer that serves this page and removed when
+the page is closed, or within the hour.
 """
-DRAWN = "drawn-scene.png"
+DRAWN = {f"drawn-scene-{people}.png": people for people in (60, 200, 500)}
 DRAWN_NOTICE = (
-    f"This scene is drawn, with {PEOPLE} people in it. The model learnt from photographs, so its "
-    "count of a drawing can be far off."
+    "This scene is drawn, with {} people in it. The model learnt from photographs, so its count of "
+    "a drawing can be far off."
 )
-# In the browser: what Gradio's slider leaves without words.
+# In the browser: what Gradio leaves without words.
+EXAMPLE_TEXTS = """() => document.querySelectorAll("#drawn button").forEach(
+  (button, i) => button.setAttribute("aria-label", `Drawn scene ${i + 1}`))"""
 SLIDER_TEXTS = """() => setTimeout(() => document.querySelectorAll("#comparison img").forEach(
   (image, i) => { image.alt = ["The photo", "Its density map in jet colours"][i] || ""; }), 300)"""
 
@@ -51,18 +60,17 @@ def layout(models: Models) -> None:
         with gr.Column():
             photo = photo_input("photo")
             model = models.choice("photo-model")
-            with gr.Row():
-                button = gr.Button("Count the people", variant="primary", size="lg")
-                drawn = gr.Button("Try a drawn scene", size="lg")
+            button = gr.Button("Count the people", variant="primary", size="lg")
+            examples = drawn_scenes(photo)
         with gr.Column():
-            number = gr.HTML(message_html(WAITING, "waiting"), elem_id="number")
-            notice = gr.HTML("", elem_id="notice")
-            details = gr.HTML("")
+            number = result_output(WAITING, "number")
             with gr.Row(visible=False) as downloads:
                 files = [
                     gr.DownloadButton(label, size="sm", min_width=130)
                     for label in ("Overlay (PNG)", "Map (.npy)", "Row (CSV)", "Row (JSON)")
                 ]
+            with gr.Accordion("What the number is worth", open=False):
+                gr.Markdown(NOTE)
     with gr.Column(visible=False) as seen:
         comparison, overlay, scale, looks = _pictures()
         with gr.Accordion("Counts in a grid", open=True, elem_id="grid"):
@@ -73,25 +81,14 @@ def layout(models: Models) -> None:
             table = gr.HTML("")
         with gr.Accordion("Count a part of the photo", open=True, elem_id="parts"):
             surface, inside = part_layout(state)
-    gr.Markdown(NOTE)
 
-    shown = [state, number, notice, details, downloads, *files]
+    shown = [photo, state, number, downloads, *files]
     shown += [seen, comparison, overlay, scale, table, surface, inside]
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
-    counting: dict[str, Any] = {
-        "preprocess": False,
-        "concurrency_id": "counter",
-        "show_progress_on": number,
-        "api_visibility": "private",
-    }
     inputs = [photo, model, *looks, *grid]
-    show = partial(_show, models)
-    gr.on([photo.upload, button.click], partial(nothing, ""), None, shown, **aside).then(
-        show, inputs, shown, **counting
-    )
-    drawn.click(draw_one, None, photo, **aside).then(
-        partial(nothing, ""), None, shown, **aside
-    ).then(show, inputs, shown, **counting)
+    chosen = partial(gr.on, [photo.upload, button.click])
+    for asked in (chosen, examples.load_input_event.then):
+        count_when(asked, nothing, partial(_show, models), inputs, shown, number)
     photo.clear(partial(nothing, WAITING), None, shown, **aside)
     gr.on(
         [looks[0].change, looks[1].change],
@@ -106,13 +103,14 @@ def layout(models: Models) -> None:
     for slider in grid:
         slider.change(redraw_grid, [state, *grid], table, show_progress="hidden", **aside)
     comparison.change(None, None, None, js=SLIDER_TEXTS)
+    gr.on(None, None, js=EXAMPLE_TEXTS, api_visibility="private")  # once the page is there
 
 
 def _pictures() -> tuple[gr.ImageSlider, gr.Image, gr.HTML, list[Any]]:
     with gr.Row(equal_height=False):
         with gr.Column():
             comparison = gr.ImageSlider(
-                label="Photo and density map: move the line",
+                label="Photo and density map",
                 type="pil",
                 format="jpeg",
                 interactive=False,
@@ -144,12 +142,12 @@ def _pictures() -> tuple[gr.ImageSlider, gr.Image, gr.HTML, list[Any]]:
     return comparison, overlay, scale, [opacity, points]
 
 
-def nothing(text: str, kind: str = "waiting") -> list[Any]:
-    """What the tab shows without a count, in the order of `shown`: a sentence."""
-    hidden = gr.update(visible=False)
+def nothing(text: str, kind: str = "waiting", keep: bool = True) -> list[Any]:
+    """What the tab shows without a count, in the order of `shown`: a sentence, the photo or not."""
+    hidden, photo = gr.update(visible=False), gr.update() if keep else None
     files = [None] * 4
     drawn = [hidden, None, None, "", "", without_photo(), message_html(DRAW_ONE, "waiting")]
-    return [None, message_html(text, kind), "", "", hidden, *files, *drawn]
+    return [photo, None, message_html(text, kind), hidden, *files, *drawn]
 
 
 def everything(counted: Counted, looks: tuple[Any, Any], grid: tuple[Any, Any]) -> list[Any]:
@@ -157,11 +155,20 @@ def everything(counted: Counted, looks: tuple[Any, Any], grid: tuple[Any, Any]) 
     result, visible = counted.result, gr.update(visible=True)
     overlay = counted.overlay_file(*_looks(*looks))
     files = [overlay, counted.map_file(), counted.csv_file(), counted.json_file()]
-    words = [count_html(result), notices_html(counted), details_html(result)]
+    words = count_html(result) + notices_html(counted) + details_html(result)
     table = grid_html(result, *grid)
     surface = with_photo(counted.photo, result.width, result.height)
     drawn = [counted.pair(), overlay, map_scale(result), table, surface]
-    return [counted, *words, visible, *files, visible, *drawn, message_html(DRAW_ONE, "waiting")]
+    return [
+        gr.update(),
+        counted,
+        words,
+        visible,
+        *files,
+        visible,
+        *drawn,
+        message_html(DRAW_ONE, "waiting"),
+    ]
 
 
 def _show(
@@ -174,26 +181,26 @@ def _show(
     columns: Any,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
 ) -> list[Any]:
+    read = False
     try:
         with sentences_for_visitors():
-            progress(0, desc="Reading the photo")
+            progress(None, desc="Reading the photo")
             pixels = read_photo(upload, models.find(model).max_pixels)
-            step = partial(progress, desc="Counting the people", unit="parts")
-            step(0)
-            result = models.count(model, pixels, lambda done, of: step((done, of)))
+            read = True
+            result = models.count(model, pixels, counting(progress))
             name = upload_name(upload)
-            more = (DRAWN_NOTICE,) if name == DRAWN else ()
+            more = (DRAWN_NOTICE.format(DRAWN[name]),) if name in DRAWN else ()
             counted = Counted.of(name, pixels, result, more)
             return everything(counted, (opacity, points), (rows, columns))
     except gr.Error as error:  # in the count's place: a toast is gone after ten seconds
-        return nothing(error.message, "problem")
+        return nothing(error.message, "problem", keep=read)  # what is no picture leaves its box
 
 
 def redraw(counted: Counted | None, opacity: Any, points: Any) -> tuple[Any, Any]:
     """The overlay for the page and for download, after a change of its looks."""
-    if counted is None:
-        return gr.skip(), gr.skip()
     with sentences_for_visitors():
+        if counted is None:  # the connection was lost for a while
+            raise VisitorError(EXPIRED)
         path = counted.overlay_file(*_looks(opacity, points))
     return path, path
 
@@ -206,10 +213,20 @@ def redraw_grid(counted: Counted | None, rows: Any, columns: Any) -> str:
         return grid_html(counted.result, rows, columns)
 
 
-def draw_one() -> str:
-    """A scene that the page draws itself, as a file."""
-    seed = int(np.random.default_rng().integers(1000))
-    return keep_file(DRAWN, png(draw_scene(seed=seed)[0]))
+def drawn_scenes(photo: gr.Image) -> Any:
+    """gr.Examples of scenes that the page draws itself; nothing is counted before a click."""
+    with TemporaryDirectory() as folder:  # Gradio makes copies of its own
+        files = [Path(folder) / name for name in DRAWN]
+        for file, people in zip(files, DRAWN.values()):
+            file.write_bytes(png(draw_scene(people, seed=people)[0]))
+        return gr.Examples(
+            [[str(file)] for file in files],
+            photo,
+            label="No photo at hand? Try a scene that this page drew.",
+            elem_id="drawn",
+            cache_examples=False,
+            api_visibility="private",
+        )
 
 
 def _looks(opacity: Any, points: Any) -> tuple[float, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from inspect import cleandoc
 from typing import Any
@@ -21,10 +22,11 @@ from .shared import (
     upload_name,
 )
 
-SNIPPET = """\
+ADDRESS = "ADDRESS OF THIS PAGE"
+SNIPPET = f"""\
 from gradio_client import Client, handle_file
 
-client = Client("ADDRESS OF THIS PAGE")
+client = Client("{ADDRESS}")
 answer = client.predict(handle_file("crowd.jpg"), api_name="/count")
 print(answer["count"], answer["interval"])
 """
@@ -35,6 +37,8 @@ not fetched. `/count` gives the count with its interval, `/density_map` the map 
 `/count_part` the count inside an outline. *Use via API*, at the foot of the page, describes each
 parameter.
 """
+# In the browser, which knows by what address the page is reached.
+FILL_IN = f"() => {json.dumps(SNIPPET)}.replace('{ADDRESS}', location.origin + location.pathname)"
 ANSWER = ("count", "width", "height", "model", "seconds", "device")
 
 
@@ -96,7 +100,8 @@ def count_part(models: Models, image: Any, outline: Any, model: Any = None) -> d
 def layout(models: Models) -> None:
     """The tab, and the endpoints /count, /density_map and /count_part behind it."""
     gr.Markdown(ABOUT)
-    gr.Code(SNIPPET, language="python", label="In Python", interactive=False)
+    snippet = gr.Code(SNIPPET, language="python", label="In Python", interactive=False)
+    gr.on(None, None, None, snippet, js=FILL_IN, api_visibility="private")
     with gr.Column(visible=False):
         image = gr.File(label="image")
         model = gr.Dropdown(models.names, value=models.names[0], label="model")

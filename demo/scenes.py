@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 SKIN = ((236, 205, 180), (205, 160, 125), (150, 105, 75), (95, 65, 48))
-PEOPLE = 400
 HAIR = ((30, 25, 22), (70, 48, 30), (120, 85, 45), (60, 60, 62), (170, 150, 120))
 
 
 def draw_scene(
-    people: int = PEOPLE, size: tuple[int, int] = (720, 480), seed: int = 0
+    people: int = 400, size: tuple[int, int] = (720, 480), seed: int = 0
 ) -> tuple[Image.Image, NDArray[np.float32]]:
     """Draw people on a square, small at the back and large in front.
 

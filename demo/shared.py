@@ -8,8 +8,9 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,36 +28,22 @@ MAX_FILE_SIZE = "50mb"
 MAX_WAITING = 32  # visitors; the next one is told that the queue is full
 MAX_SESSIONS = 100  # whose last photo is kept for redrawing
 CLEAN_EVERY, KEEP_FOR = 600, 3000  # seconds; an upload is gone within the hour
+BUSY = (
+    "This could not be counted: too many people are waiting, or the connection was lost. Please "
+    "try again in a minute."
+)
+COUNTING = "Counting the people: a few seconds, more for large photos."
 SHOWN = 1280  # pixels, the longer side of a picture on the page
 
 NO_PHOTO = "There is no photo yet. Choose one first: drop it on the page, paste it or take it."
 EXPIRED = "This upload is no longer here. Please choose the photo again."
 UNEXPECTED = "The photo could not be counted: a fault on the server. Please try again later."
-NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 
 COLUMNS = ("image", "count", "low", "high", "width", "height", "model", "seconds", "device")
 
 
 class VisitorError(ValueError):
     """A visitor's mistake other than a bad picture; the message is for the visitor."""
-
-
-class Page(gr.Blocks):
-    """A page that fetches no web address: Gradio would, for any that a program sends as a file."""
-
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kw: Any) -> Any:
-        if any(map(has_address, inputs)):
-            raise gr.Error(NO_ADDRESS, print_exception=False)
-        return await super().preprocess_data(block_fn, inputs, *args, **kw)
-
-
-def has_address(value: Any) -> bool:
-    """Whether a file somewhere in what was sent is given by its web address."""
-    if isinstance(value, dict):
-        path = value.get("path")
-        given = isinstance(path, str) and re.match(r"\s*[a-z][a-z0-9+.-]+:/", path, re.IGNORECASE)
-        return bool(given) or any(map(has_address, value.values()))
-    return isinstance(value, (list, tuple)) and any(map(has_address, value))
 
 
 def photo_input(elem_id: str, label: str = "Photo") -> gr.Image:
@@ -78,6 +65,55 @@ def photo_input(elem_id: str, label: str = "Photo") -> gr.Image:
     )
 
 
+def noted(*uploads: Any) -> None:
+    """Let the page hear of files that are chosen and never used: it removes them with the rest."""
+    for upload in uploads:
+        upload.upload(
+            lambda _: None,
+            upload,
+            None,
+            preprocess=False,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+
+def count_when(
+    asked: Callable[..., Any],
+    nothing: Callable[..., list[Any]],
+    run: Callable[..., Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    show_on: Any,
+) -> None:
+    """Wire a count to an event: first a sentence that it is under way, then `run` in the queue.
+
+    Args:
+        asked: the event's listener, such as `button.click`.
+        nothing: gives `outputs` for a sentence and its kind, as `message_html` takes them.
+        run: gives `outputs` for `inputs`.
+        show_on: where progress and the place in the queue are shown.
+    """
+    aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+    counted = asked(partial(nothing, COUNTING), None, outputs, **aside).then(
+        run,
+        inputs,
+        outputs,
+        preprocess=False,
+        concurrency_id="counter",
+        show_progress_on=show_on,
+        api_visibility="private",
+    )
+    counted.failure(partial(nothing, BUSY, "problem"), None, outputs, **aside)
+
+
+def result_output(text: str, elem_id: str) -> gr.HTML:
+    """The card for a number in large type; `text` stands there until there is one."""
+    waiting = message_html(text, "waiting")
+    return gr.HTML(waiting, elem_id=elem_id, elem_classes=["result"], padding=False)
+
+
 def plot_output(label: str, alt_text: str, elem_id: str) -> gr.Image:
     """A plot that appears once there is something to plot."""
     return gr.Image(
@@ -91,6 +127,17 @@ def plot_output(label: str, alt_text: str, elem_id: str) -> gr.Image:
         alt_text=alt_text,
         elem_id=elem_id,
     )
+
+
+def counting(progress: gr.Progress) -> Callable[[int, int], None]:
+    """Say that people are being counted, then how many parts of a large picture are done."""
+    progress(None, desc="Counting the people")  # no share is known: no bar that stands at 0
+
+    def step(done: int, of: int) -> None:
+        if of > 1:
+            progress((done, of), desc="Counting the people", unit="parts")
+
+    return step
 
 
 def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
@@ -209,6 +256,13 @@ def people(count: float) -> str:
 def headline(count: float) -> str:
     """A count as one would say it: `about 1,234 people`."""
     return f"about {people(count)}"
+
+
+def number_html(words: str, below: str = "", more: str = "") -> str:
+    """Words with a number in large type, a line of small print (HTML) below, and more HTML."""
+    large = re.sub(r"([\d.,]*\d)", r"<b>\1</b>", words, count=1)
+    small = f'<p class="exact">{below}</p>' if below else ""
+    return f'<div class="count" role="status"><p class="people">{large}</p>{more}{small}</div>'
 
 
 def message_html(text: str, kind: str) -> str:

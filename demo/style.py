@@ -8,6 +8,20 @@ THEME = gr.themes.Soft(  # fonts of the visitor's system: none is fetched
     primary_hue="blue",
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
+).set(  # quiet labels: they lie over the pictures
+    background_fill_primary="*neutral_50",  # Soft's own, which set() would reset
+    block_label_background_fill="white",
+    block_label_background_fill_dark="*background_fill_primary",
+    block_label_text_color="*body_text_color",
+    block_label_text_color_dark="*body_text_color",
+    block_label_text_weight="500",
+    block_title_background_fill="none",
+    block_title_background_fill_dark="none",
+    block_title_text_color="*body_text_color",
+    block_title_text_color_dark="*body_text_color",
+    block_title_text_weight="500",
+    block_title_padding="0",
+    block_title_radius="0",
 )
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1240px !important;
@@ -17,15 +31,25 @@ CSS = """
 .tab-wrapper { max-width: calc(100vw - 2rem); }
 .tab-wrapper .visually-hidden { max-width: 100%; overflow: hidden; }
 .html-container { padding-inline: 0 !important; }
-.count { min-height: 4.5rem; overflow-wrap: anywhere; }
+.prose h1 { margin-bottom: .2rem; }
+.block.result { padding: 1.1rem 1.3rem !important; min-height: 9rem;
+  background: var(--block-background-fill); border-radius: var(--block-radius);
+  box-shadow: var(--block-shadow); }
+#number.block { min-height: 12rem; }
+.result .pending { opacity: 1 !important; } /* the progress stands below the sentence */
+.result [data-testid="status-tracker"] { top: 3.4rem !important; bottom: 0; height: auto;
+  background: none !important; }
+.result [data-testid="status-tracker"] * { font-family: var(--font) !important; }
+.count { overflow-wrap: anywhere; }
 .count p, .details p { margin: 0; }
-.count .people { font-size: clamp(1.9rem, 6vw, 3.2rem); font-weight: 700; line-height: 1.2; }
+.count .people { font-size: clamp(1.2rem, 4vw, 1.6rem); font-weight: 600; line-height: 1.15; }
+.count .people b { font-size: 2.4em; font-weight: 700; letter-spacing: -.02em; }
 .count .range { font-size: var(--text-xl); }
 .count .message { font-size: var(--text-lg); }
 .count .problem { color: var(--error-text-color); font-weight: 600; }
 .exact, .facts, .waiting, .canvas-hint { color: var(--body-text-color); opacity: .78; }
-.details .facts { margin-top: .4rem; overflow-wrap: anywhere; }
-.notice { border-left: .3rem solid #d97706; padding: .4rem .8rem; margin: .5rem 0 0;
+.details .facts { margin-top: .8rem; overflow-wrap: anywhere; }
+.notice { border-left: .3rem solid #d97706; padding: .4rem .8rem; margin: .8rem 0 0 !important;
   background: var(--background-fill-secondary); color: var(--body-text-color); }
 .scale { display: flex; flex-wrap: wrap; justify-content: space-between; gap: .1rem .6rem;
   margin: .2rem 0 .4rem; font-variant-numeric: tabular-nums; }
@@ -41,8 +65,12 @@ CSS = """
 .sheet td, .sheet th, .card td, .card th { padding: .35rem .5rem; text-align: right;
   border: 1px solid var(--border-color-primary); color: var(--body-text-color); }
 .sheet th, .card th { font-weight: 600; background: var(--background-fill-secondary); }
-.card { margin-bottom: 1.5rem; overflow-x: auto; }
-.card p { margin: .5rem 0; }
+.card { margin-bottom: 1.5rem; overflow-x: auto; max-width: 46rem; }
+.card p, .card li { margin: .5rem 0; }
+.card ul { padding-left: 1.2rem; list-style: disc; }
+#batch-gallery .grid-container {
+  grid-template-columns: repeat(auto-fill, minmax(min(200px, 40%), 1fr)); }
+footer > .divider:last-of-type:not(:has(~ a, ~ button)) { display: none; }
 .canvas canvas { display: block; cursor: crosshair;
   background: var(--background-fill-secondary); }
 .canvas canvas:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 1px; }
@@ -57,6 +85,7 @@ CSS = """
 .canvas-hint { margin: .4rem 0 0; }
 @media (max-width: 640px) {
   .photo { height: 260px !important; }
+  .card td, .card th { padding-inline: .3rem; font-size: var(--text-sm); }
   .gradio-container .tab-wrapper button { padding-inline: .6rem; }
 }
 """

@@ -21,12 +21,16 @@ from .models import Models
 from .plots import timeline
 from .shared import (
     VisitorError,
+    count_when,
     headline,
     keep_file,
     message_html,
+    noted,
+    number_html,
     people,
     plot_output,
     png,
+    result_output,
     sentences_for_visitors,
     to_csv,
     upload_name,
@@ -173,11 +177,10 @@ def summary_html(moments: list[Moment]) -> str:
     least, most = by_count[0], by_count[-1]
     mean = sum(moment.result.count for moment in moments) / len(moments)
     cut = f" · only the first {MOST} frames were counted" if len(moments) == MOST else ""
-    return (
-        f'<div class="count" role="status"><p class="people">{headline(mean)}</p>'
-        f'<p class="exact">the mean of {len(moments)} frames · least '
-        f"{people(least.result.count)} at {least.seconds:.1f} s · most "
-        f"{people(most.result.count)} at {most.seconds:.1f} s{cut}</p></div>"
+    return number_html(
+        headline(mean),
+        f"the mean of {len(moments)} frames · least {people(least.result.count)} at "
+        f"{least.seconds:.1f} s · most {people(most.result.count)} at {most.seconds:.1f} s{cut}",
     )
 
 
@@ -241,7 +244,7 @@ def layout(models: Models) -> None:
             model = models.choice("video-model")
             button = gr.Button("Count the clip", variant="primary", size="lg")
         with gr.Column():
-            summary = gr.HTML(message_html(WAITING, "waiting"), elem_id="clip-summary")
+            summary = result_output(WAITING, "clip-summary")
             csv = gr.DownloadButton("Counts (CSV)", visible=False, size="sm")
             plot = plot_output(
                 "People over time", "A plot of the count over the seconds of the clip", "timeline"
@@ -249,12 +252,6 @@ def layout(models: Models) -> None:
             marked = gr.Video(
                 label="The clip with its maps", interactive=False, visible=False, elem_id="marked"
             )
-    button.click(
-        partial(run, models),
-        [clip, rate, model],
-        [summary, plot, marked, csv],
-        preprocess=False,
-        concurrency_id="counter",
-        show_progress_on=summary,
-        api_visibility="private",
-    )
+    noted(clip)
+    outputs = [summary, plot, marked, csv]
+    count_when(button.click, nothing, partial(run, models), [clip, rate, model], outputs, summary)

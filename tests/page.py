@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def words(html: str) -> str:
+    """What somebody reads, without the markup."""
+    return re.sub(r"</?b>", "", re.sub(r"<(?!/?b>)[^>]+>", " ", html))
 
 
 def dots(path: Path, people: int = 40, size: tuple[int, int] = (160, 112)) -> Path:

@@ -24,7 +24,7 @@ from csrnet_hub import CountResult, CrowdCounter, CSRNet, ImageError, ModelError
 from demo import shared
 from demo.counted import count_html, details_html, map_scale
 
-from .page import LIMIT, PlainCounter, encoded, serve
+from .page import LIMIT, PlainCounter, encoded, serve, words
 from .page import noise as scene
 
 
@@ -91,8 +91,8 @@ def test_the_count_is_said_as_a_person_would_say_it(count: float, words: str) ->
 
 
 def test_the_unrounded_count_stands_below_the_rounded_one() -> None:
-    html = count_html(result())
-    assert html.index("about 1,234 people") < html.index("1,234.40 before rounding")
+    said = words(count_html(result()))
+    assert said.index("about 1,234 people") < said.index("1,234.40 before rounding")
 
 
 def test_time_size_model_and_device_are_on_one_line() -> None:
