@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,12 @@ def build_app(counter: CrowdCounter, *others: CrowdCounter) -> gr.Blocks:
     return app
 
 
-def launch_options() -> dict[str, Any]:
-    """What the page asks of `gr.Blocks.launch`: its looks, its limits, nothing recorded."""
+def launch_options(mcp: bool = False) -> dict[str, Any]:
+    """What the page asks of `gr.Blocks.launch`: its looks, its limits, nothing recorded.
+
+    Args:
+        mcp: offer the endpoints as tools of the Model Context Protocol too; needs the extra "mcp".
+    """
     return {
         "theme": THEME,
         "css": CSS,
@@ -65,6 +70,7 @@ def launch_options() -> dict[str, Any]:
         "state_session_capacity": MAX_SESSIONS,
         "show_error": False,  # gr.Error is shown all the same; others might name paths
         "ssr_mode": False,
+        "mcp_server": mcp,
     }
 
 
@@ -82,13 +88,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--host", default=env("GRADIO_SERVER_NAME") or "127.0.0.1")
     parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT") or None)
     parser.add_argument("--share", action="store_true", help="also open a public address at Gradio")
+    parser.add_argument("--mcp", action="store_true", help="offer the endpoints as MCP tools too")
     args = parser.parse_args(argv)
+    if args.mcp and importlib.util.find_spec("mcp") is None:
+        parser.exit(1, "app.py: --mcp needs a package more: pip install 'gradio[mcp]'\n")
     named = [name.strip() for name in env("CSRNET_MODEL", "").split(",") if name.strip()]
     try:
         sources = args.model or named or [str(EMBEDDED_MODEL)]
         app = build_app(*(CrowdCounter.from_pretrained(source) for source in sources))
         app.launch(
-            server_name=args.host, server_port=args.port, share=args.share, **launch_options()
+            server_name=args.host,
+            server_port=args.port,
+            share=args.share,
+            **launch_options(args.mcp),
         )
     except (ModelError, OSError) as error:  # no such model, or the port is taken
         parser.exit(1, f"app.py: {error}\n")

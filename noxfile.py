@@ -21,6 +21,13 @@ def export(session: nox.Session) -> None:
 
 
 @nox.session
+def mcp(session: nox.Session) -> None:
+    """The page's tools for programs that speak MCP, which wants an older pydantic."""
+    session.install("-e", ".[app,mcp]", "pytest>=8")
+    session.run("pytest", "tests/test_mcp.py")
+
+
+@nox.session
 def notebook(session: nox.Session) -> None:
     """The quickstart in a kernel of Jupyter."""
     session.install("-e", ".", "pytest>=8", "nbclient>=0.10", "ipykernel>=6.29")

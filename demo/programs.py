@@ -114,8 +114,10 @@ def layout(models: Models) -> None:
         (density_map, [image, model], array),
         (count_part, [image, outline, model], answer),
     ):
-        call = partial(function, models)
-        call.__doc__ = function.__doc__  # where MCP finds the parameters' descriptions
+        call: Any = partial(function, models)
+        # where MCP finds a tool's name and the descriptions of its parameters
+        call.__name__ = function.__name__
+        call.__doc__ = function.__doc__
         button.click(
             call,
             inputs,

@@ -40,6 +40,22 @@ class Page(gr.Blocks):
         super().__init__(delete_cache=(CLEAN_EVERY, KEEP_FOR), **options)
         self._visitors: dict[str, Visitor] = {}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "mcp_server_obj" and value is not None:
+            self._keep_account(value)
+        super().__setattr__(name, value)
+
+    def _keep_account(self, mcp: Any) -> None:
+        # Gradio writes what an MCP tool is sent to a file that nothing would ever remove.
+        convert = mcp.convert_strings_to_filedata
+
+        def noted(value: Any, positions: Any) -> Any:
+            converted = convert(value, positions)
+            self.upload_file_set.update(files_in(converted))
+            return converted
+
+        mcp.convert_strings_to_filedata = noted
+
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kw: Any) -> Any:
         """As Gradio's, but an address in the place of a file is refused."""
         if any(map(has_address, inputs)):

@@ -298,6 +298,18 @@ def test_uploads_are_gone_within_the_hour_and_when_the_server_stops(
     assert not path.exists()
 
 
+def test_mcp_is_off_until_asked_for_and_says_what_it_needs(
+    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
+    app.main([])
+    assert started["mcp_server"] is False
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="1"):
+        app.main(["--mcp"])
+    assert "pip install 'gradio[mcp]'" in capsys.readouterr().err
+
+
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What main() would load and launch, noted instead of done."""
