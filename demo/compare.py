@@ -201,7 +201,7 @@ def layout(models: Models) -> None:
         with gr.Row():
             truth = _picture("Annotated", "The density map of the annotation", "truth")
             predicted = _picture("Predicted", "The predicted density map", "predicted")
-            error = _picture("Predicted − annotated, smoothed", "Where it errs", "difference")
+            error = _picture("Difference, smoothed", "Where the count errs", "difference")
         with gr.Row():  # one bar below the two maps, one below their difference
             with gr.Column(scale=2, min_width=320):
                 bar = gr.HTML("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import threading
@@ -21,7 +22,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 import app
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import read_annotation
-from demo import batch, photo, shared, video
+from demo import batch, photo, screenshots, shared, video
 from demo.parts import DRAW_ONE
 
 from .page import PlainCounter, dots, serve
@@ -34,6 +35,8 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
     "--disable-quic",
+    "--use-fake-device-for-media-stream",  # a camera that films a test card
+    "--use-fake-ui-for-media-stream",
 ]
 PATIENCE = 60_000  # ms; a busy machine is slow, not broken
 
@@ -42,7 +45,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 @pytest.fixture(scope="module")
 def counter() -> PlainCounter:
-    return PlainCounter("plain")
+    counter = PlainCounter("plain")
+    counter.max_pixels = 3_000_000  # the test card has 2.8
+    return counter
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +206,59 @@ def test_looks_grid_parts_and_downloads_follow_the_visitor(
         assert picture.size == (160, 112)
 
 
+def test_a_photo_can_be_pasted_or_taken(
+    browser: Browser, url: str, counter: PlainCounter, tmp_path: Path
+) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write", "camera"])
+    page = context.new_page()
+    open_page(page, url)
+    file = dots(tmp_path / "pasted.png")
+    page.evaluate(
+        """async text => {
+            const blob = await (await fetch("data:image/png;base64," + text)).blob();
+            await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+        }""",
+        base64.b64encode(file.read_bytes()).decode(),
+    )
+    box = page.locator("#photo")
+    box.get_by_label("Paste from clipboard").click()
+    count = f"{counter.count(file).count:,.2f} before rounding"
+    expect(page.locator("#number .exact")).to_have_text(count)
+    box.get_by_label("Remove Image").click()
+    expect(page.get_by_text(photo.WAITING)).to_be_visible()
+    box.get_by_label("Capture from camera").click()
+    box.get_by_text("Click to Access Webcam").click()
+    box.get_by_label("capture photo").click()
+    expect(page.locator("#number .people")).to_be_visible()
+    expect(page.locator("#number .exact")).not_to_have_text(count)
+    context.close()
+
+
+def test_a_visitor_without_a_photo_or_a_mouse_counts_a_drawn_scene(visit: Page) -> None:
+    example = visit.get_by_label("Drawn scene 1")
+    example.focus()
+    visit.keyboard.press("Enter")
+    expect(visit.locator("#number .people")).to_be_visible()
+    expect(visit.locator("#number .notice").first).to_contain_text("drawn, with 60 people")
+    overlay = visit.locator("#overlay img")
+    before = overlay.get_attribute("src") or ""
+    visit.locator("#opacity input[type=range]").press("ArrowLeft")
+    expect(overlay).not_to_have_attribute("src", before)
+    surface = visit.locator("#part canvas")
+    surface.focus()
+    for key in ("Enter", "ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", "Enter"):
+        visit.keyboard.press(key)
+    expect(visit.locator("#inside .exact")).to_contain_text("inside")
+    unnamed = visit.evaluate(
+        """() => [...document.querySelectorAll("button, input:not([type=file]), canvas, img")]
+            .filter(one => one.checkVisibility() && !(one.ariaLabel || one.title || one.alt ||
+                one.textContent.trim() || one.labels?.length || one.closest("[aria-label]") ||
+                one.querySelector("img[alt]:not([alt=''])")))
+            .map(one => one.outerHTML.slice(0, 200))"""
+    )
+    assert unnamed == []  # a screen reader has a name for everything
+
+
 def test_no_photo_and_bad_photos_get_a_sentence_and_the_old_count_goes(
     visit: Page, uploads: Path, tmp_path: Path
 ) -> None:
@@ -213,7 +271,7 @@ def test_no_photo_and_bad_photos_get_a_sentence_and_the_old_count_goes(
     cut, text, wide, large = (tmp_path / name for name in ("c.png", "t.jpg", "w.png", "l.jpg"))
     cut.write_bytes(scene.read_bytes()[:600])
     text.write_text("this is no photo\n" * 9)
-    Image.new("RGB", (400, 300)).save(wide)
+    Image.new("RGB", (2000, 1600)).save(wide)
     large.write_bytes(bytes(300_000))
     for file, word in ((cut, "damaged"), (text, "text file"), (wide, "pixels")):
         choose(visit, file)
@@ -399,6 +457,19 @@ def test_a_phone_in_dark_mode_shows_the_page_readably(
 def brightness(colour: str) -> float:
     """The mean of a CSS `rgb(...)`'s three values, 0 to 255."""
     return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 3
+
+
+def test_the_pictures_in_docs_are_taken_anew_by_a_command(
+    browser: Browser, url: str, tmp_path: Path
+) -> None:
+    new = screenshots.take(url, tmp_path, browser)
+    docs = Path(app.__file__).parent / "docs"
+    assert [path.name for path in new] == ["page-1280.png", "page-390.png"]
+    for path, width in zip(new, (1280, 390)):
+        for picture in (path, docs / path.name):
+            with Image.open(picture) as opened:
+                assert opened.width == width  # no wider than the window
+                assert opened.height > 1500  # with all that is below the count
 
 
 def kept(uploads: Path) -> set[Path]:
