@@ -66,7 +66,9 @@ class _Stage:
         x = x.to(self.dtype)
         if self.span == 1 or (last and self.kept is None):
             return self._run(x, self.padding)
-        top = x.new_zeros(1, x.shape[1], self.padding, x.shape[3])
+        # in the layout of x: joining different ones takes longer than the small convolutions
+        top = torch.zeros_like(x[:, :, :1]).expand(-1, -1, self.padding, -1)
+        top = top.contiguous(memory_format=torch.channels_last)
         parts = [top if self.kept is None else self.kept, x, *([top] if last else [])]
         x = torch.cat(parts, dim=2)
         ready = max((x.shape[2] - self.span) // self.stride + 1, 0)

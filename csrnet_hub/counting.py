@@ -23,6 +23,7 @@ from .model import STRIDE, CSRNet, receptive_field
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WIDEST = 16384  # pixels; what is wider goes through in columns of tiles
 CPU_BAND = 2**17  # pixels; the first layers' maps: 32 MB each in float32, 16 MB in bfloat16
+CPU_WHOLE = 2**20  # pixels; up to that a picture is one band: less copying, 0.5 GB in float32
 GPU_BAND = 2**21  # three maps of 0.5 GB each in float32
 SMALLEST_BAND = 2**16
 
@@ -150,9 +151,10 @@ class CrowdCounter:
         self, pixels: NDArray[np.uint8], progress: Progress | None
     ) -> tuple[NDArray[np.float32], torch.device, int]:
         # Out of memory on a GPU: smaller and smaller bands, at last the CPU.
-        band = CPU_BAND if self.device.type == "cpu" else GPU_BAND
-        cells = math.prod(-(-side // STRIDE) for side in pixels.shape[:2])
-        band = min(band, cells * STRIDE**2)
+        size = math.prod(-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
+        band = min(GPU_BAND, size)
+        if self.device.type == "cpu":
+            band = size if size <= CPU_WHOLE else CPU_BAND
         while True:
             try:
                 return self._in_tiles(pixels, band, self.device, progress)
