@@ -34,15 +34,6 @@ def counter(model: CSRNet) -> CrowdCounter:
 
 
 @pytest.fixture(scope="module")
-def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Gradio's folder for uploads, away from the machine's own."""
-    folder = tmp_path_factory.mktemp("uploads")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def url(counter: CrowdCounter, uploads: Path) -> Iterator[str]:
     page = app.build_app(counter, PlainCounter("second", 2.0))
     yield serve(page)

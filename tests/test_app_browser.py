@@ -40,6 +40,8 @@ FLAGS = [
 ]
 PATIENCE = 60_000  # ms; a busy machine is slow, not broken
 
+CAMERA_RUNS = "() => document.querySelector('#photo video')?.videoWidth > 0"
+
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
@@ -48,15 +50,6 @@ def counter() -> PlainCounter:
     counter = PlainCounter("plain")
     counter.max_pixels = 3_000_000  # the test card has 2.8
     return counter
-
-
-@pytest.fixture(scope="module")
-def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Gradio's folder for uploads, away from the machine's own."""
-    folder = tmp_path_factory.mktemp("uploads")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +221,7 @@ def test_a_photo_can_be_pasted_or_taken(
     expect(page.get_by_text(photo.WAITING)).to_be_visible()
     box.get_by_label("Capture from camera").click()
     box.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function(CAMERA_RUNS)
     box.get_by_label("capture photo").click()
     expect(page.locator("#number .people")).to_be_visible()
     expect(page.locator("#number .exact")).not_to_have_text(count)

@@ -22,14 +22,6 @@ from .page import PlainCounter, encoded, noise, serve
 
 
 @pytest.fixture(scope="module")
-def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("uploads")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def address(uploads: Path) -> Iterator[str]:
     page = app.build_app(PlainCounter("plain"))
     yield serve(page, **app.launch_options(mcp=True)) + "gradio_api/mcp/"

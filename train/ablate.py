@@ -30,11 +30,8 @@ from .log import FILE, read_log
 from .recipe import Recipe, RecipeError, parse_values, read_recipe
 from .state import TrainingError
 
-FIXED = (
-    "name",
-    "seed",
-    "exclude",
-)  # entries that are not varied: seeds have an option of their own
+# Entries that are not varied: seeds have an option of their own.
+FIXED = ("name", "seed", "exclude")
 
 
 @dataclass
