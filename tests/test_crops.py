@@ -154,6 +154,13 @@ def test_one_pass_sees_every_photograph_once(recipe: Recipe) -> None:
     assert passes[0] != passes[1]
 
 
+def test_a_pass_sees_the_photographs_of_a_repeated_part_as_often_as_asked(recipe: Recipe) -> None:
+    photos = [replace(example(i), part=part) for i, part in enumerate("aaabb")]
+    crops = Crops(photos, replace(recipe, repeat={"b": 3}), CPU)
+    drawn = [crops.draw(index).picture for index in range(9)]
+    assert sorted(drawn) == [0, 1, 2, 3, 3, 3, 4, 4, 4]
+
+
 def test_drawn_pictures_take_their_share_and_hold_nobody(recipe: Recipe) -> None:
     crops = Crops([example(50)], replace(recipe, empty=0.4), CPU)
     drawn = [index for index in range(200) if crops.draw(index).picture > 0]

@@ -214,6 +214,23 @@ def test_a_run_trains_and_its_model_says_how(
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_joint_run_says_how_it_does_on_each_part(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    for name, counts in (("sparse", [1, 2, 3]), ("dense", [40, 41])):
+        write_part(tmp_path / name, counts)
+    samples, sigmas = prepare.gather([tmp_path / "sparse", tmp_path / "dense"])
+    prepare.prepare(samples, tmp_path / "both.h5", sigmas, progress=False)
+    one_each = replace(recipe, validation=1, repeat={"dense": 2})
+    run(one_each, tmp_path / "both.h5", vgg, tmp_path / "run")
+    found = CSRNet.from_pretrained(tmp_path / "run" / "best").metrics
+    assert found is not None
+    parts = found["validation"]["parts"]
+    assert list(parts) == ["dense", "sparse"]
+    mean = (parts["dense"]["mae"] + parts["sparse"]["mae"]) / 2
+    assert found["validation"]["mae"] == pytest.approx(mean)
+
+
 def test_a_compiled_network_trains_as_the_plain_one(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +301,7 @@ def test_the_rate_warms_up_stays_level_and_falls_to_zero(recipe: Recipe) -> None
     assert rates[10:60] == [1.0] * 50
     assert rates[80] == pytest.approx(0.5)
     assert rates[100] == 0
+    assert [fit.rate(long, step, 50) for step in (49, 50, 59, 80)] == [0.0, 0.1, 1.0, 0.5]
 
 
 @pytest.mark.parametrize("after", [0, 2])

@@ -54,6 +54,21 @@ def test_training_lowers_the_loss(
     assert losses[-1] < 0.75 * losses[0]
 
 
+def test_the_front_end_waits_for_the_back_end(
+    recipe: Recipe, crowd: list[Example], model_folder: Path
+) -> None:
+    how = replace(recipe, backend_first=2)
+    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    front, back = now.model.frontend[-2].weight, now.model.backend[0].weight
+    averaged = now.average.frontend[-2].weight
+    moved = []
+    for _ in range(3):
+        before = [weight.detach().clone() for weight in (front, back, averaged)]
+        train_step(now, how, crops)
+        moved.append([not torch.equal(*pair) for pair in zip(before, (front, back, averaged))])
+    assert moved == [[False, True, False], [False, True, False], [True, True, True]]
+
+
 class Waits(TorchDispatchMode):
     """Notes the operations that make the host wait for a GPU: a number or a size read back."""
 

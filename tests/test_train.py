@@ -83,6 +83,7 @@ def test_several_data_sets_go_into_one_file_each_with_its_own_kernel(
     assert prepare.main([str(first), str(second), str(out)]) == 0
     examples = {example.name: example for example in load_prepared(out)}
     assert set(examples) == {"part_A-IMG_1", "part_A-IMG_2", "part_B-IMG_1"}
+    assert [one.part for one in examples.values()] == ["part_A", "part_A", "part_B"]
     assert set(examples["part_B-IMG_1"].sigma) == {15.0}
     assert len(set(examples["part_A-IMG_2"].sigma)) > 1
     arguments = [str(first), str(second), str(out), "--force", "--sigma"]
@@ -226,6 +227,16 @@ def test_the_split_is_stratified_seeded_and_disjoint() -> None:
     assert all(abs(count - 5 * i) <= 6 for i, count in enumerate(counts))
 
 
+def test_each_part_of_a_file_of_several_is_split_as_it_would_be_alone() -> None:
+    first = [replace(example(i, f"a-{i:02}"), part="a") for i in range(30)]
+    second = [replace(example(2 * i, f"b-{i:02}"), part="b") for i in range(20)]
+    held_out = {e.name for e in split(first + second, 5, seed=3)[1]}
+    alone = [{e.name for e in split(part, 5, seed=3)[1]} for part in (first, second)]
+    assert held_out == alone[0] | alone[1]
+    with pytest.raises(DatasetError, match="25 validation images cannot be drawn from 20 of b"):
+        split(first + second, 25, seed=3)
+
+
 def test_too_few_images_for_the_split_is_a_sentence() -> None:
     with pytest.raises(DatasetError, match="cannot be drawn from 3"):
         split([example(i, str(i)) for i in range(3)], 3, seed=0)
@@ -250,6 +261,8 @@ def test_every_recipe_in_the_repository_reads() -> None:
         ("scale = [0.7, 1.4]", "scale = [1.0]", "scale must be two numbers"),
         ("scale = [0.7, 1.4]", "scale = [0.0, 1.0]", "scale must be two numbers"),
         ("seed = 0", "seed = ", "not valid TOML"),
+        ("repeat = {}", "repeat = { part_A = 0 }", "numbers of times"),
+        ("repeat = {}", "repeat = 2", "repeat must be of type dict"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trouble: str) -> None:

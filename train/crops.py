@@ -74,6 +74,8 @@ class Crops:
     def __init__(self, examples: Sequence[Example], recipe: Recipe, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
         self.photographs = len(examples)
+        times = [recipe.repeat.get(example.part, 1) for example in examples]
+        self.deck = np.repeat(np.arange(len(examples)), times)  # what a pass shuffles
         drawn = empty_pictures(recipe.seed, recipe.crop) if recipe.empty else []
         pictures = [*(example.pixels for example in examples), *drawn]
         self.sizes = np.array([picture.shape[:2] for picture in pictures])  # (n, 2) height, width
@@ -114,8 +116,8 @@ class Crops:
         Each pass over the photographs is a shuffle of its own; each crop has its own generator.
         """
         recipe = self.recipe
-        turn, place = divmod(index, self.photographs)
-        order = np.random.default_rng((recipe.seed, 0, turn)).permutation(self.photographs)
+        turn, place = divmod(index, len(self.deck))
+        order = np.random.default_rng((recipe.seed, 0, turn)).permutation(self.deck)
         picture, rng = int(order[place]), np.random.default_rng((recipe.seed, 1, index))
         if recipe.crops == "quarters":
             return self._quarter(picture, turn)

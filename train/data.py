@@ -20,7 +20,8 @@ class Example:
     """A prepared photograph: pixels (H, W, 3) uint8, heads (N, 2) and sigma (N,) in pixels.
 
     ``count`` is the number of annotated points, which errors are measured against; ``mask`` (H, W)
-    is true inside the region of interest, None where that is the whole picture.
+    is true inside the region of interest, None where that is the whole picture. ``part`` is the
+    folder that it is from, where the file was made of several.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Example:
     sigma: NDArray[np.float64]
     count: int
     mask: NDArray[np.bool_] | None = None
+    part: str = ""
 
 
 def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
@@ -61,6 +63,7 @@ def _example(file: h5py.File, name: str) -> Example:
         sigma=file[f"sigma/{name}"][()].astype(np.float64),
         count=int(heads.attrs["annotated"]),
         mask=file[f"mask/{name}"][()].astype(bool) if f"mask/{name}" in file else None,
+        part=str(heads.attrs.get("part", "")),
     )
 
 
@@ -68,7 +71,7 @@ def split(
     examples: Sequence[Example], validation: int, seed: int, train_only: Sequence[str] = ()
 ) -> tuple[list[Example], list[Example]]:
     """Training and validation parts: one validation image drawn from each of ``validation`` strata
-    of equal size, in the order of the counts.
+    of equal size, in the order of the counts; as many of each part of a file of several.
 
     Args:
         train_only: names never drawn for validation (near-duplicates of each other).
@@ -76,15 +79,18 @@ def split(
     Raises:
         DatasetError: if there are too few images.
     """
-    ranked = sorted(
-        (example for example in examples if example.name not in set(train_only)),
-        key=lambda example: (example.count, example.name),
-    )
-    if not 0 < validation < len(ranked):
-        raise DatasetError(f"{validation} validation images cannot be drawn from {len(ranked)}.")
-    rng = np.random.default_rng(seed)
-    strata = np.array_split(np.arange(len(ranked)), validation)
-    held_out = {ranked[rng.choice(stratum)].name for stratum in strata}
+    held_out: set[str] = set()
+    for part in sorted({example.part for example in examples}):
+        able = [one for one in examples if one.part == part and one.name not in set(train_only)]
+        ranked = sorted(able, key=lambda example: (example.count, example.name))
+        if not 0 < validation < len(ranked):
+            where = f" of {part}" if part else ""
+            raise DatasetError(
+                f"{validation} validation images cannot be drawn from {len(ranked)}{where}."
+            )
+        rng = np.random.default_rng(seed)
+        strata = np.array_split(np.arange(len(ranked)), validation)
+        held_out |= {ranked[rng.choice(stratum)].name for stratum in strata}
     return (
         [example for example in examples if example.name not in held_out],
         [example for example in examples if example.name in held_out],

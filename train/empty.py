@@ -30,7 +30,8 @@ def _empty_picture(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
         grain = torch.from_numpy(rng.uniform(-1, 1, size=(1, rng.choice([1, 3]), cells, cells)))
         how = rng.choice(["nearest", "bicubic"])
         grain = torch.nn.functional.interpolate(grain, size=(side, side), mode=how)[0]
-        pixels = pixels + rng.uniform(10, 160) * grain.permute(1, 2, 0).numpy()
+        strength = np.exp(rng.uniform(np.log(2), np.log(160)))
+        pixels = pixels + strength * grain.permute(1, 2, 0).numpy()
     elif kind == 3:  # lines of marks, as of a text, a shelf or a fence
         pitch, width = int(rng.integers(6, 40)), int(rng.integers(2, 20))
         marks = rng.random((-(-side // pitch), -(-side // width))) < rng.uniform(0.3, 1)

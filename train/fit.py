@@ -61,12 +61,24 @@ def validate(state: State, examples: Sequence[Example], device: torch.device) ->
     counts = [_count(counter, example) for example in bar]
     heads = [example.count for example in examples]
     errors = {**counting_errors(counts, heads), "ranges": errors_by_range(counts, heads)}
+    parts = [example.part for example in examples]
+    if len(set(parts)) > 1:
+        errors["parts"] = {
+            part: _errors_of(part, parts, counts, heads) for part in sorted(set(parts))
+        }
     state.average.metrics = {"validation": errors}
     try:
         state.average.interval = PredictionInterval.calibrate(counts, heads)
     except ValueError:  # too few pictures
         state.average.interval = None
     return errors
+
+
+def _errors_of(
+    part: str, parts: Sequence[str], counts: Sequence[float], heads: Sequence[int]
+) -> dict[str, float | None]:
+    chosen = [index for index, name in enumerate(parts) if name == part]
+    return counting_errors([counts[k] for k in chosen], [heads[k] for k in chosen])
 
 
 def _count(counter: CrowdCounter, example: Example) -> float:

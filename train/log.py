@@ -40,7 +40,11 @@ class Log:
     def validation(self, step: int, errors: dict[str, Any]) -> None:
         """Errors on the pictures held out."""
         mae, rmse, bias = (errors[name] for name in ("mae", "rmse", "bias"))
-        self.bar.write(f"step {step}: validation MAE {mae:.1f}, RMSE {rmse:.1f}, bias {bias:+.1f}")
+        parts = [f"; {part} {own['mae']:.1f}" for part, own in errors.get("parts", {}).items()]
+        self.bar.write(
+            f"step {step}: validation MAE {mae:.1f}, RMSE {rmse:.1f}, bias {bias:+.1f}"
+            + "".join(parts)
+        )
         self._write(step, **{name: value for name, value in errors.items() if name != "ranges"})
 
     def _write(self, step: int, **entry: Any) -> None:

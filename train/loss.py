@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # what publishes a model needs no h5py
 
 BLOCKS = (1, 2, 4, 8, 16)  # cells; the largest are 128 pixels wide
 NOBODY = 0.01  # heads: what the tails of kernels outside may leave in a crop
-GHOSTS = 0.2  # weight of a head that is seen where there is nobody
+GHOSTS = 0.5  # weight of a head that is seen where there is nobody
 
 
 def pyramid_loss(predicted: Tensor, target: Tensor) -> Tensor:

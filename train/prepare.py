@@ -32,9 +32,10 @@ def prepare(
     """Write pictures, heads inside the frame and their kernel widths to one HDF5 file.
 
     Layout: ``images/NAME`` (H, W, 3) uint8; ``heads/NAME`` (N, 2) float32 x, y in pixels;
-    ``sigma/NAME`` (N,) float32 in pixels; the attribute ``annotated`` of heads counts all points
-    of the annotation, those outside the frame too. Where a photograph has a region of interest,
-    ``mask/NAME`` (H, W) bool is true inside it, and heads outside it are neither kept nor counted.
+    ``sigma/NAME`` (N,) float32 in pixels. Attributes of heads: ``annotated`` counts all points of
+    the annotation, those outside the frame too; ``part`` names the sample's folder where there are
+    several. Where a photograph has a region of interest, ``mask/NAME`` (H, W) bool is true inside
+    it, and heads outside it are neither kept nor counted.
 
     Args:
         sigma: width of every kernel in pixels; None: geometry-adaptive (section 3.2 of the paper);
@@ -93,6 +94,7 @@ def _write(file: h5py.File, sample: Sample, sigma: Sigma) -> tuple[int, int]:
     file[f"images/{sample.name}"] = pixels
     file[f"heads/{sample.name}"] = heads.astype(np.float32)
     file[f"heads/{sample.name}"].attrs["annotated"] = len(counted)
+    file[f"heads/{sample.name}"].attrs["part"] = sample.part
     file[f"sigma/{sample.name}"] = widths.astype(np.float32)
     return len(heads), dropped
 
@@ -124,8 +126,9 @@ def gather(
         chosen = split or pick_split(folder, "train", format)
         sigma = paper_sigma(folder, format) if asked == "paper" else asked
         for sample in read_dataset(folder, format, chosen, bad):
-            prefix = f"{folder.resolve().name}-" if len(folders) > 1 else ""
-            samples.append(replace(sample, name=prefix + sample.name))
+            part = folder.resolve().name if len(folders) > 1 else ""
+            name = f"{part}-{sample.name}" if part else sample.name
+            samples.append(replace(sample, name=name, part=part))
             sigmas[samples[-1].name] = sigma
     return samples, sigmas
 

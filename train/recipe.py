@@ -37,6 +37,7 @@ class Recipe:
     validation: int
     exclude: list[str]
     train_only: list[str]
+    repeat: dict[str, int]
     steps: int
     batch: int
     crops: str
@@ -50,6 +51,7 @@ class Recipe:
     optimiser: str
     backend_init: str
     frozen_layers: int
+    backend_first: int
     lr_frontend: float
     lr_backend: float
     weight_decay: float
@@ -96,6 +98,8 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
         numbers = all(isinstance(value, (int, float)) for value in pair)
         if len(pair) != 2 or not numbers or not 0 < pair[0] <= pair[1]:
             raise RecipeError(f"The recipe {path}: {key} must be two numbers, 0 < least <= most.")
+    if not all(type(times) is int and times > 0 for times in recipe.repeat.values()):
+        raise RecipeError(f"The recipe {path}: repeat must be numbers of times, from 1.")
     for key, choices in CHOICES.items():
         if getattr(recipe, key) not in choices:
             raise RecipeError(f"The recipe {path}: {key} must be one of {', '.join(choices)}.")

@@ -89,10 +89,10 @@ def _optimiser(recipe: Recipe, model: CSRNet, device: torch.device) -> torch.opt
     front = [parameter for parameter in model.frontend.parameters() if parameter.requires_grad]
     back = [*model.backend.parameters(), *model.output_layer.parameters()]
     groups = [
-        {"params": front, "lr": recipe.lr_frontend, "full_lr": recipe.lr_frontend},
-        {"params": back, "lr": recipe.lr_backend, "full_lr": recipe.lr_backend},
+        {"params": front, "full_lr": recipe.lr_frontend, "start": recipe.backend_first},
+        {"params": back, "full_lr": recipe.lr_backend, "start": 0},
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [{**group, "lr": group["full_lr"]} for group in groups if group["params"]]
     decay, fused = recipe.weight_decay, device.type == "cuda"
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, momentum=0.95, weight_decay=decay, fused=fused)

@@ -20,9 +20,10 @@ from .sampling import channels
 from .state import State
 
 
-def rate(recipe: Recipe, step: int) -> float:
-    """Share of the full learning rate: linear warm-up, level, linear fall to zero at the end."""
-    warm = (step + 1) / max(recipe.warmup, 1)
+def rate(recipe: Recipe, step: int, start: int = 0) -> float:
+    """Share of the full learning rate: zero before the step ``start``, linear warm-up, level,
+    linear fall to zero at the end of the run."""
+    warm = (step + 1 - start) / max(recipe.warmup, 1)
     left = (recipe.steps - step) / max(recipe.cooldown * recipe.steps, 1)
     return max(0.0, min(1.0, warm, left))
 
@@ -48,7 +49,10 @@ def train_step(
     mean, std = (channels(values, crops.device) * 255 for values in (model.mean, model.std))
     x = ((batch.pixels - mean) / std).contiguous(memory_format=torch.channels_last)
     for group in state.optimiser.param_groups:
-        group["lr"] = group["full_lr"] * rate(recipe, state.step)
+        group["lr"] = group["full_lr"] * rate(recipe, state.step, group["start"])
+        if world == 1:  # gradients that nobody uses cost time, but several processes agreed on them
+            for parameter in group["params"]:
+                parameter.requires_grad_(state.step >= group["start"])
     state.optimiser.zero_grad()
     # where all crops have one size cuDNN may try which of its ways is fastest
     torch.backends.cudnn.benchmark = recipe.crops == "random"

@@ -31,6 +31,7 @@ class Sample:
         split: that it comes from, such as train.
         group: what the data set's protocol tells apart: the fold, scene or clip.
         subject: what the points are, people or vehicles.
+        part: the folder that it is from, where several are read as one set.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Sample:
     split: str = ""
     group: str = ""
     subject: str = "people"
+    part: str = ""
 
     def counted(self, height: int, width: int) -> Heads:
         """The heads that count: all annotated ones, or with a mask those inside it."""
