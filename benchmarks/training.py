@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from csrnet_hub.counting import native_bfloat16, pick_device
+from csrnet_hub.devices import native_bfloat16, pick_device
 from csrnet_hub.model import CSRNet
 from train.crops import Crops
 from train.data import Example

@@ -17,12 +17,12 @@ from typing import Any
 from tqdm import tqdm
 
 from . import __version__
-from .counting import DTYPES, CountResult, CrowdCounter
-from .images import ImageError
+from .counting import ENGINES, CountResult, CrowdCounter
+from .devices import DTYPES
+from .images import SUFFIXES, ImageError
 from .model import DILATIONS, CSRNet, ModelError
 from .resources import DEFAULT_MODEL, resource
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
 COLUMNS = [
     "image",
     "count",
@@ -61,9 +61,14 @@ def _parser() -> argparse.ArgumentParser:
 
     count = commands.add_parser("count", help="count the people in photographs")
     count.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or globs")
-    count.add_argument("--model", help="Hub id or folder (the shipped model if not given)")
+    count.add_argument(
+        "--model", help="Hub id, folder or FILE.xml of csrnet export (or the shipped model)"
+    )
     count.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     count.add_argument("--dtype", default="auto", choices=["auto", *DTYPES])
+    count.add_argument(
+        "--engine", default="torch", choices=list(ENGINES), help="what the network runs on"
+    )
     count.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     count.add_argument("--csv", type=Path, metavar="FILE", help="write a table")
     count.add_argument(
@@ -83,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write a model for ONNX Runtime or OpenVINO")
     export.add_argument("model", help="Hub id or folder")
     export.add_argument("out", type=Path, metavar="OUT", help="OUT.onnx, or OUT.xml for OpenVINO")
+    export.add_argument(
+        "--int8",
+        type=Path,
+        metavar="PHOTOS",
+        help="quantise OUT.xml on these: a folder, or a file of train.prepare",
+    )
     export.set_defaults(run=_export)
 
     data = commands.add_parser("data", help="look at annotated photographs")
@@ -115,10 +126,11 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from .export import export
+    from .export import COMPARED, export
 
-    theirs, ours = export(CSRNet.from_pretrained(options.model), options.out)
-    print(f"{options.out} is ready: {theirs:.3f} heads in a drawn picture, torch says {ours:.3f}")
+    theirs, ours = export(CSRNet.from_pretrained(options.model), options.out, options.int8)
+    compared = f"{COMPARED} photographs" if options.int8 else "a drawn picture"
+    print(f"{options.out} is ready: {theirs:.3f} heads in {compared}, torch says {ours:.3f}")
     return 0
 
 
@@ -127,7 +139,9 @@ def _count(options: argparse.Namespace) -> int:
     if source is None:
         raise ModelError("No model came with this installation; give one with --model.")
     paths = find_images(options.paths)
-    counter = CrowdCounter.from_pretrained(source, options.device, options.dtype)
+    counter = CrowdCounter.from_pretrained(
+        source, options.device, options.dtype, engine=options.engine
+    )
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
     names: set[str] = set()

@@ -1,26 +1,27 @@
-"""Models for other runtimes: ONNX and OpenVINO files from a photograph to its density map.
-
-A file carries the normalisation and the density scale, so that neither can be got wrong. Its input
-``image`` is (B, 3, H, W) float32 RGB from 0 to 255, of any size; its output ``density`` is
-(B, 1, ceil(H / 8), ceil(W / 8)) float32 in heads per cell, whose sum is the count.
-"""
+"""Models for other runtimes: ONNX and OpenVINO files from a photograph to its density map."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from .counting import CrowdCounter
-from .model import STRIDE, CSRNet
+from .extras import ExtraError
+from .model import CSRNet
+from .openvino_engine import convert, import_openvino
+from .photograph import Photograph
+from .quantise import Crop, calibration_crops, quantise
 
 TOLERANCE = 1e-3  # of the count, between the file and torch
+INT8_TOLERANCE = 0.05
+COMPARED = 8  # crops of the calibration
 
 Pixels = NDArray[np.float32]
 
@@ -29,47 +30,39 @@ class ExportError(ValueError):
     """A file that cannot be written, or does not count as torch does; says what to do."""
 
 
-class Photograph(nn.Module):
-    """The network with what ``CrowdCounter`` does before and after it, as one graph."""
-
-    mean: Tensor  # (1, 3, 1, 1), of values from 0 to 255
-    std: Tensor
-
-    def __init__(self, model: CSRNet) -> None:
-        super().__init__()
-        self.model = model
-        self.register_buffer("mean", 255 * torch.tensor(model.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(model.std).view(1, 3, 1, 1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = (image - self.mean) / self.std
-        # Whole cells at the right and at the bottom.
-        x = nn.functional.pad(x, (0, -image.shape[3] % STRIDE, 0, -image.shape[2] % STRIDE))
-        density: Tensor = self.model(x) / self.model.density_scale  # (B, 1, h, w)
-        return density
-
-
-def export(model: CSRNet, out: Path) -> tuple[float, float]:
+def export(model: CSRNet, out: Path, int8: Path | None = None) -> tuple[float, float]:
     """Write a model as OUT.onnx, or for OpenVINO as OUT.xml and OUT.bin, and check it.
 
+    Args:
+        int8: photographs to calibrate on, a folder or a file of train.prepare; OUT.xml is then in
+            int8. They should be like those that will be counted, and none that errors are
+            measured on.
+
     Returns:
-        The count of a drawn picture by the file and by torch.
+        The count by the file and by torch of a drawn picture, or of eight of those photographs.
 
     Raises:
-        ExportError: if the extra is not installed, the name has another ending or is taken, or the
-            file's count of that picture differs from torch's by more than 0.1 %.
+        ExtraError: if the extra is not installed.
+        CalibrationError: if those photographs cannot be read.
+        ExportError: if the name has another ending or is taken, or the two counts differ by more
+            than 0.1 %, in int8 by more than 5 %.
     """
     if out.suffix not in (".onnx", ".xml"):
         raise ExportError(f"{out} must end in .onnx, or in .xml for OpenVINO.")
+    if int8 is not None and out.suffix != ".xml":
+        raise ExportError(f"int8 is for OpenVINO only: {out} must end in .xml.")
     files = [out] if out.suffix == ".onnx" else [out, out.with_suffix(".bin")]
     if taken := next((file for file in files if file.exists()), None):
         raise ExportError(f"{taken} is there already; give another name.")
+    crops = [] if int8 is None else calibration_crops(int8)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Whole and checked before the files take their names.
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder) / out.name
-        run = _write_onnx(model, draft) if out.suffix == ".onnx" else _write_openvino(model, draft)
-        counts = _compare(model, run)
+        write = _write_onnx if out.suffix == ".onnx" else partial(_write_openvino, crops=crops)
+        pictures = crops[:COMPARED] or [_noise()]
+        tolerance = INT8_TOLERANCE if crops else TOLERANCE
+        counts = _compare(model, write(model, draft), pictures, tolerance)
         for file in files:
             (Path(folder) / file.name).rename(file)
     return counts
@@ -79,7 +72,7 @@ def _write_onnx(model: CSRNet, out: Path) -> Callable[[Pixels], Pixels]:
     try:
         import onnxruntime
     except ImportError as error:
-        raise _needs("onnx", error) from error
+        raise ExtraError("onnx", error) from error
     _trace(model, out)
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
 
@@ -90,17 +83,15 @@ def _write_onnx(model: CSRNet, out: Path) -> Callable[[Pixels], Pixels]:
     return run
 
 
-def _write_openvino(model: CSRNet, out: Path) -> Callable[[Pixels], Pixels]:
-    try:
-        import openvino
-    except ImportError as error:
-        raise _needs("openvino", error) from error
-    onnx_file = out.with_suffix(".onnx")
-    _trace(model, onnx_file)
-    converted = openvino.convert_model(onnx_file)
+def _write_openvino(model: CSRNet, out: Path, crops: Sequence[Crop]) -> Callable[[Pixels], Pixels]:
+    openvino = import_openvino()
+    graph = convert(model)
+    if crops:
+        graph = quantise(graph, crops)
+        graph.set_rt_info("all but the first and the last convolution", ["csrnet", "int8"])
     for key, value in _metadata(model).items():
-        converted.set_rt_info(value, ["csrnet", key])
-    openvino.save_model(converted, out, compress_to_fp16=False)
+        graph.set_rt_info(value, ["csrnet", key])
+    openvino.save_model(graph, out, compress_to_fp16=False)
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})  # a mapped file cannot be renamed on Windows
     # Float32 also where the runtime would choose bfloat16 of its own accord.
@@ -118,7 +109,7 @@ def _trace(model: CSRNet, out: Path) -> None:
         import onnx
         import onnxscript  # noqa: F401  (torch's exporter imports it)
     except ImportError as error:
-        raise _needs("onnx", error) from error
+        raise ExtraError("onnx", error) from error
     sizes = {0: "batch", 2: "height", 3: "width"}
     with torch.no_grad():  # also keeps the training's own convolutions out of the graph
         torch.onnx.export(
@@ -148,21 +139,23 @@ def _metadata(model: CSRNet) -> dict[str, str]:
     }
 
 
-def _needs(extra: str, error: ImportError) -> ExportError:
-    return ExportError(
-        f"{error.name or error} is not installed: pip install 'csrnet-hub[{extra}]', or in a clone "
-        f"pip install -e '.[{extra}]'."
-    )
-
-
-def _compare(model: CSRNet, run: Callable[[Pixels], Pixels]) -> tuple[float, float]:
+def _noise() -> Crop:
     # Of another size than the traced one, its sides not divisible by 8.
-    noise = np.random.default_rng(0).integers(0, 256, (1, 3, 101, 147), dtype=np.uint8)
-    theirs = float(run(noise.astype(np.float32)).sum(dtype=np.float64))
-    ours = CrowdCounter(model, "cpu", "float32", None).count(noise[0].transpose(1, 2, 0)).count
-    if not abs(theirs - ours) <= TOLERANCE * max(abs(ours), 1.0):
+    return np.random.default_rng(0).integers(0, 256, (1, 3, 101, 147), dtype=np.uint8)
+
+
+def _compare(
+    model: CSRNet, run: Callable[[Pixels], Pixels], pictures: Sequence[Crop], tolerance: float
+) -> tuple[float, float]:
+    counter = CrowdCounter(model, "cpu", "float32", None)
+    theirs = ours = 0.0
+    for picture in pictures:
+        theirs += float(run(picture.astype(np.float32)).sum(dtype=np.float64))
+        ours += counter.count(picture[0].transpose(1, 2, 0)).count
+    if not abs(theirs - ours) <= tolerance * max(abs(ours), 1.0):
         raise ExportError(
             f"The exported model counts {theirs:.3f} where torch counts {ours:.3f}, so it was not "
-            "kept: update the exporter (onnxscript) and the runtime."
+            "kept: update the exporter (onnxscript, nncf) and the runtime; for int8, give "
+            "photographs like those to be counted."
         )
     return theirs, ours

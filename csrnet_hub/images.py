@@ -27,6 +27,7 @@ ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
 )
 DEFAULT_MAX_PIXELS = 200_000_000
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
 
 _BLOCK = 512  # pixels; converting block by block keeps every temporary copy under a few MB
 _LOCK = threading.Lock()  # warning filters belong to the whole process: one change at a time

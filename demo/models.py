@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csrnet_hub import CountResult, CrowdCounter
-from csrnet_hub.counting import Progress
+from csrnet_hub.tiles import Progress
 
 from .shared import VisitorError, people
 

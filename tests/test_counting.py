@@ -10,7 +10,8 @@ import torch
 
 from csrnet_hub import CrowdCounter, CSRNet, ImageError
 from csrnet_hub.bands import density_bands
-from csrnet_hub.counting import CPU_BAND, GPU_BAND, plan_tiles, to_input
+from csrnet_hub.tiles import plan_tiles, windows
+from csrnet_hub.torch_engine import CPU_BAND, GPU_BAND, TorchEngine, to_input
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -77,7 +78,7 @@ def test_a_narrower_halo_would_change_the_map(model: CSRNet) -> None:
     picture = noise(64, 400)
     whole = CrowdCounter(model, "cpu", "float32", tile=None).count(picture)
     narrow = CrowdCounter(model, "cpu", "float32", tile=128)
-    narrow.halo = 64
+    narrow.engine.halo = 64
     difference = np.abs(narrow.count(picture).density - whole.density).max()
     assert difference > 1e-4 * np.abs(whole.density).max()
 
@@ -90,6 +91,18 @@ def test_no_tile_is_larger_than_asked_and_all_cells_are_covered_once() -> None:
             assert right - left <= tile // 8
             seen[top:bottom, left:right] += 1
         assert (seen == 1).all()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(100, 3), (63, 125), (1, 1), (40, 77)])
+def test_windows_are_of_one_size_and_hold_each_tile_with_its_halo(rows: int, columns: int) -> None:
+    sizes = set()
+    for (top, bottom, left, right), (y0, y1, x0, x1) in windows(rows, columns, 160, 7):
+        assert 0 <= y0 <= max(top - 7, 0)
+        assert min(bottom + 7, rows) <= y1 <= rows
+        assert 0 <= x0 <= max(left - 7, 0)
+        assert min(right + 7, columns) <= x1 <= columns
+        sizes.add((y1 - y0, x1 - x0))
+    assert len(sizes) == 1
 
 
 @pytest.mark.parametrize("variant", ["A", "B", "C", "D"])
@@ -111,9 +124,9 @@ def test_a_large_picture_goes_through_in_bands_with_the_same_map(
 ) -> None:
     picture = noise(317, 397)
     whole = counter.count(picture)
-    monkeypatch.setattr("csrnet_hub.counting.CPU_BAND", 2**14)
-    monkeypatch.setattr("csrnet_hub.counting.CPU_WHOLE", 0)
-    monkeypatch.setattr("csrnet_hub.counting.WIDEST", 300)  # two columns of tiles too
+    monkeypatch.setattr("csrnet_hub.torch_engine.CPU_BAND", 2**14)
+    monkeypatch.setattr("csrnet_hub.torch_engine.CPU_WHOLE", 0)
+    monkeypatch.setattr("csrnet_hub.torch_engine.WIDEST", 300)  # two columns of tiles too
     pieces = counter.count(picture)
     assert (whole.tiles, pieces.tiles > 8) == (1, True)
     assert np.abs(pieces.density - whole.density).max() < 1e-4 * np.abs(whole.density).max()
@@ -130,7 +143,7 @@ def test_a_large_picture_never_puts_more_than_a_band_through_the_network(
             seen.append(x.shape[2] * x.shape[3])
             yield torch.zeros(1, 1, x.shape[2] // 8, x.shape[3] // 8)
 
-    monkeypatch.setattr("csrnet_hub.counting.density_bands", record)
+    monkeypatch.setattr("csrnet_hub.torch_engine.density_bands", record)
     result = counter.count(np.zeros((*size, 3), dtype=np.uint8))
     assert result.tiles == len(seen) > 1
     assert max(seen) <= CPU_BAND
@@ -144,7 +157,7 @@ def test_progress_is_told_after_each_tile(model: CSRNet) -> None:
 
 
 def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(model: CSRNet) -> None:
-    class Greedy(CrowdCounter):
+    class Greedy(TorchEngine):
         tried: list = []  # noqa: RUF012
 
         def _in_tiles(self, pixels, band, device, progress):  # type: ignore[no-untyped-def]
@@ -153,9 +166,10 @@ def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(model: CSRNet) -> No
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super()._in_tiles(pixels, band, device, progress)
 
-    counter = Greedy(copy.deepcopy(model), "cpu")
-    counter.device = torch.device("meta")  # stands for a GPU: no memory to be had at all
-    counter.model.to = lambda *_, **__: counter.model  # type: ignore[method-assign]
+    counter = CrowdCounter(copy.deepcopy(model), "cpu")
+    engine = counter.engine = Greedy(counter.model, "cpu", "auto", "auto")
+    engine.device = torch.device("meta")  # stands for a GPU: no memory to be had at all
+    engine.model.to = lambda *_, **__: engine.model  # type: ignore[method-assign]
     with pytest.warns(UserWarning, match="out of GPU memory"):
         result = counter.count(np.zeros((640, 1200, 3), dtype=np.uint8))
     bands = [640 * 1200 // 4**times for times in range(2)]
@@ -175,10 +189,17 @@ def test_bfloat16_counts_within_one_per_cent(model: CSRNet) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"device": "nonsense"}, {"dtype": "int8"}, {"tile": 3}, {"tile": "big"}, {"tile": True}],
+    [
+        {"device": "nonsense"},
+        {"dtype": "int8"},
+        {"tile": 3},
+        {"tile": "big"},
+        {"tile": True},
+        {"engine": "tensorrt"},
+    ],
 )
 def test_an_option_that_cannot_be_is_refused(model: CSRNet, bad: dict) -> None:
-    with pytest.raises(ValueError, match=r"device|dtype|tile"):
+    with pytest.raises(ValueError, match=r"device|dtype|tile|engine"):
         CrowdCounter(model, **bad)
 
 

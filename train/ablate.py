@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from csrnet_hub.counting import pick_device
 from csrnet_hub.datasets import DatasetError
+from csrnet_hub.devices import pick_device
 from csrnet_hub.model import ModelError
 
 from .data import Example, load_prepared

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from csrnet_hub.counting import CrowdCounter, pick_device
+from csrnet_hub.counting import CrowdCounter
 from csrnet_hub.datasets import DatasetError
+from csrnet_hub.devices import pick_device
 from csrnet_hub.intervals import PredictionInterval
 from csrnet_hub.metrics import counting_errors, errors_by_range
 from csrnet_hub.model import ModelError

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from csrnet_hub.counting import native_bfloat16
+from csrnet_hub.devices import native_bfloat16
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
 
 from .loss import RECORD

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from csrnet_hub.counting import native_bfloat16
+from csrnet_hub.devices import native_bfloat16
 
 from .crops import Crops
 from .loss import LOSSES, of_empty

@@ -1,0 +1,43 @@
+"""Where and in what precision a network runs."""
+
+from __future__ import annotations
+
+import torch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        try:
+            picked = torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(
+                f"there is no device {device!r}; use auto, cpu, cuda or mps"
+            ) from error
+        if picked.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use auto")
+        if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"there is no device {device}; torch sees {torch.cuda.device_count()}")
+        if picked.type == "mps" and not torch.backends.mps.is_available():
+            raise ValueError("device mps was asked for, but torch sees none; use auto")
+        return picked
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; emulated, it is many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        return torch.bfloat16 if native_bfloat16(device) else torch.float32
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}")
+    return DTYPES[dtype]

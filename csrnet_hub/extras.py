@@ -1,0 +1,13 @@
+"""What is said where an optional extra of the package is not installed."""
+
+from __future__ import annotations
+
+
+class ExtraError(ValueError):
+    """Something was asked for that needs an extra which is not installed; says how to get it."""
+
+    def __init__(self, extra: str, error: ImportError) -> None:
+        super().__init__(
+            f"{error.name or error} is not installed: pip install 'csrnet-hub[{extra}]', or in a "
+            f"clone pip install -e '.[{extra}]'."
+        )

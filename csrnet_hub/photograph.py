@@ -1,0 +1,33 @@
+"""The network as other runtimes take it: one graph from a photograph to its density map.
+
+A graph carries the normalisation and the density scale, so that neither can be got wrong. Its input
+``image`` is (B, 3, H, W) float32 RGB from 0 to 255, of any size; its output ``density`` is
+(B, 1, ceil(H / 8), ceil(W / 8)) float32 in heads per cell, whose sum is the count.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .model import STRIDE, CSRNet
+
+
+class Photograph(nn.Module):
+    """The network with what ``CrowdCounter`` does before and after it, as one graph."""
+
+    mean: Tensor  # (1, 3, 1, 1), of values from 0 to 255
+    std: Tensor
+
+    def __init__(self, model: CSRNet) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", 255 * torch.tensor(model.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(model.std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = (image - self.mean) / self.std
+        # Whole cells at the right and at the bottom.
+        x = nn.functional.pad(x, (0, -image.shape[3] % STRIDE, 0, -image.shape[2] % STRIDE))
+        density: Tensor = self.model(x) / self.model.density_scale  # (B, 1, h, w)
+        return density

@@ -1,0 +1,101 @@
+"""Graphs in int8: post-training quantisation by NNCF, calibrated on photographs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .extras import ExtraError
+from .images import SUFFIXES, ImageError, load_image
+from .openvino_engine import import_openvino
+
+CROPS = 64
+SIDE = 256  # pixels
+
+Item = TypeVar("Item")
+Crop = NDArray[np.uint8]  # (1, 3, H, W) RGB
+
+
+class CalibrationError(ValueError):
+    """Photographs that cannot be calibrated on; says which and why."""
+
+
+def quantise(graph: Any, crops: Sequence[Crop]) -> Any:
+    """An ``openvino.Model`` with all but its first and its last convolution in int8.
+
+    Raises:
+        ExtraError: if openvino or nncf is not installed.
+    """
+    import_openvino()  # first: it keeps nncf too from reporting its use
+    try:
+        import nncf
+    except ImportError as error:
+        raise ExtraError("int8", error) from error
+    nncf.set_log_level(logging.ERROR)
+    operations = graph.get_ordered_ops()
+    layers = [op.get_friendly_name() for op in operations if op.get_type_name() == "Convolution"]
+    return nncf.quantize(
+        graph,
+        nncf.Dataset(crops, lambda crop: crop.astype(np.float32)),
+        subset_size=len(crops),
+        ignored_scope=nncf.IgnoredScope(names=[layers[0], layers[-1]]),
+    )
+
+
+def calibration_crops(source: Path) -> list[Crop]:
+    """64 crops of at most 256x256 pixels, always the same ones, of photographs evenly chosen.
+
+    Args:
+        source: a folder of photographs, or a file of train.prepare.
+
+    Raises:
+        CalibrationError: if there are none, or one cannot be read.
+        ExtraError: if h5py, which prepared files need, is not installed.
+    """
+    photographs = _from_folder(source) if source.is_dir() else _from_prepared(source)
+    rng = np.random.default_rng(0)
+    return [_crop(pixels, rng) for pixels in photographs]
+
+
+def _from_folder(folder: Path) -> Iterator[NDArray[np.uint8]]:
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    for file in _evenly(files, folder):
+        try:
+            yield load_image(file)
+        except ImageError as error:
+            raise CalibrationError(f"{file}: {error}") from error
+
+
+def _from_prepared(path: Path) -> Iterator[NDArray[np.uint8]]:
+    if not path.is_file():
+        raise CalibrationError(f"There is no folder of photographs {path}, nor a prepared file.")
+    try:
+        import h5py
+    except ImportError as error:
+        raise ExtraError("train", error) from error
+    try:
+        with h5py.File(path, "r") as file:
+            for name in _evenly(sorted(file["images"]), path):
+                yield file[f"images/{name}"][()]
+    except (OSError, KeyError) as error:
+        raise CalibrationError(
+            f"{path} is neither a folder of photographs nor a file of train.prepare: {error}."
+        ) from error
+
+
+def _evenly(items: Sequence[Item], source: Path) -> list[Item]:
+    if not items:
+        raise CalibrationError(f"{source} holds no photograph to calibrate on.")
+    return [items[i] for i in np.linspace(0, len(items) - 1, CROPS).astype(int)]
+
+
+def _crop(pixels: NDArray[np.uint8], rng: np.random.Generator) -> Crop:
+    top, left = (int(rng.integers(max(side - SIDE, 0) + 1)) for side in pixels.shape[:2])
+    part = pixels[top : top + SIDE, left : left + SIDE]
+    crop: Crop = part.transpose(2, 0, 1)[None].copy()  # (1, 3, H, W)
+    return crop

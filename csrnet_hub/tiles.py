@@ -1,0 +1,50 @@
+"""Tiles of a picture and what they need of their surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from .model import STRIDE, CSRNet, receptive_field
+
+Progress = Callable[[int, int], None]
+
+
+def halo(model: CSRNet) -> int:
+    """Pixels around a tile, in whole cells, that its part of the density map depends on."""
+    first, last = receptive_field(model)
+    reach = max(-first, last - (STRIDE - 1))
+    return -(-reach // STRIDE) * STRIDE
+
+
+def plan_tiles(rows: int, columns: int, tile: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cells (top, bottom, left, right) of tiles of like size, at most ``tile`` pixels a side."""
+    limit = tile // STRIDE
+    down, across = -(-rows // limit), -(-columns // limit)
+    for i in range(down):
+        for j in range(across):
+            yield (
+                rows * i // down,
+                rows * (i + 1) // down,
+                columns * j // across,
+                columns * (j + 1) // across,
+            )
+
+
+def windows(
+    rows: int, columns: int, tile: int, reach: int
+) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
+    """Tiles, each with the window around it that its part of the map is computed from, in cells.
+
+    Args:
+        tile: pixels a side, at most.
+        reach: cells that a window reaches beyond its tile, or to the picture's edge.
+
+    Yields:
+        (top, bottom, left, right) of tile and window; all windows of a picture have one size.
+    """
+    tiles = list(plan_tiles(rows, columns, tile))
+    high = min(max(bottom - top for top, bottom, _, _ in tiles) + 2 * reach, rows)
+    wide = min(max(right - left for _, _, left, right in tiles) + 2 * reach, columns)
+    for top, bottom, left, right in tiles:
+        y, x = min(max(top - reach, 0), rows - high), min(max(left - reach, 0), columns - wide)
+        yield (top, bottom, left, right), (y, y + high, x, x + wide)

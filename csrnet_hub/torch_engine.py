@@ -1,0 +1,146 @@
+"""The network in torch: bands of rows on the CPU or a GPU, smaller ones where memory runs out."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .bands import density_bands
+from .devices import pick_device, pick_dtype
+from .model import STRIDE, CSRNet
+from .tiles import Progress, halo, plan_tiles
+
+WIDEST = 16384  # pixels; what is wider goes through in columns of tiles
+CPU_BAND = 2**17  # pixels; the first layers' maps: 32 MB each in float32, 16 MB in bfloat16
+CPU_WHOLE = 2**20  # pixels; up to that a picture is one band: less copying, 0.5 GB in float32
+GPU_BAND = 2**21  # three maps of 0.5 GB each in float32
+SMALLEST_BAND = 2**16
+
+
+class TorchEngine:
+    """Pictures to density maps with torch.
+
+    Args:
+        model: the network; it is moved to the device and put in eval mode.
+        device, dtype, tile: as for CrowdCounter.
+
+    Raises:
+        ValueError: for a device or dtype that cannot be.
+    """
+
+    def __init__(
+        self, model: CSRNet, device: str | torch.device, dtype: str, tile: int | str | None
+    ) -> None:
+        self.device = pick_device(device)
+        self.kind = pick_dtype(dtype, self.device)
+        self.dtype = str(self.kind).removeprefix("torch.")
+        self.tile = tile
+        self.model = model.eval().to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.halo = halo(model)
+
+    def density(
+        self, pixels: NDArray[np.uint8], progress: Progress | None
+    ) -> tuple[NDArray[np.float32], str, int]:
+        """Map in heads per cell of a picture (H, W, 3), type of device, and number of bands."""
+        # Out of memory on a GPU: smaller and smaller bands, at last the CPU.
+        size = math.prod(-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
+        band = min(GPU_BAND, size)
+        if self.device.type == "cpu":
+            band = size if size <= CPU_WHOLE else CPU_BAND
+        while True:
+            try:
+                return self._in_tiles(pixels, band, self.device, progress)
+            except RuntimeError as error:
+                if self.device.type == "cpu" or not _out_of_memory(error):
+                    raise
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            band //= 4
+            if band < SMALLEST_BAND or self.tile != "auto":
+                break
+            warnings.warn(
+                f"out of GPU memory: trying again in bands of {band:,} pixels", stacklevel=3
+            )
+        warnings.warn("out of GPU memory: counting this picture on the CPU", stacklevel=3)
+        cpu = torch.device("cpu")
+        try:
+            self.model.to(cpu)
+            return self._in_tiles(pixels, CPU_BAND, cpu, progress)
+        finally:
+            self.model.to(self.device)
+
+    def _in_tiles(
+        self,
+        pixels: NDArray[np.uint8],
+        band: int,
+        device: torch.device,
+        progress: Progress | None,
+    ) -> tuple[NDArray[np.float32], str, int]:
+        rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
+        density = np.empty((rows, columns), dtype=np.float32)
+        reach = self.halo // STRIDE
+        work = []  # tiles, and the bands of each with its halo, in cells
+        for tile in self._plan(rows, columns):
+            top, bottom, left, right = tile
+            y0, y1 = max(top - reach, 0), min(bottom + reach, rows)
+            x0, x1 = max(left - reach, 0), min(right + reach, columns)
+            high = y1 - y0
+            if self.tile == "auto":
+                high = max(band // ((x1 - x0) * STRIDE**2), 1)
+            pieces = -(-(y1 - y0) // high)
+            cuts = [y0 + (y1 - y0) * i // pieces for i in range(pieces + 1)]
+            work.append((tile, (y0, x0, x1), cuts))
+        total, done = sum(len(cuts) - 1 for _, _, cuts in work), 0
+        for (top, bottom, left, right), (y0, x0, x1), cuts in work:
+            parts = []
+            bands = self._bands(pixels[:, x0 * STRIDE : x1 * STRIDE], cuts, x1 - x0, device)
+            with torch.inference_mode():
+                for part in density_bands(self.model, bands, self.kind):
+                    parts.append(part)
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+                whole = torch.cat(parts, dim=2)[0, 0] / self.model.density_scale  # (y1 - y0, w)
+            inside = whole[top - y0 : bottom - y0, left - x0 : right - x0]
+            density[top:bottom, left:right] = inside.cpu().numpy()
+        return density, device.type, total
+
+    def _plan(self, rows: int, columns: int) -> list[tuple[int, int, int, int]]:
+        if self.tile is None:
+            return [(0, rows, 0, columns)]
+        if self.tile != "auto":
+            return list(plan_tiles(rows, columns, int(self.tile)))
+        strips = plan_tiles(1, columns, WIDEST)
+        return [(0, rows, left, right) for _, _, left, right in strips]
+
+    def _bands(
+        self, pixels: NDArray[np.uint8], cuts: list[int], columns: int, device: torch.device
+    ) -> Iterator[tuple[Tensor, bool]]:
+        for top, bottom in pairwise(cuts):
+            window = pixels[top * STRIDE : bottom * STRIDE]
+            x = to_input(window, self.model, device)  # (1, 3, H, W)
+            missing = ((bottom - top) * STRIDE - x.shape[2], columns * STRIDE - x.shape[3])
+            x = torch.nn.functional.pad(x, (0, missing[1], 0, missing[0]))  # (1, 3, 8 h, 8 w)
+            yield x.contiguous(memory_format=torch.channels_last), bottom == cuts[-1]
+
+
+def to_input(pixels: NDArray[np.uint8], model: CSRNet, device: torch.device) -> Tensor:
+    """(H, W, 3) uint8 RGB to the network's normalised input (1, 3, H, W), float32."""
+    x = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None]
+    mean = torch.tensor(model.mean, device=device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(model.std, device=device).view(1, 3, 1, 1) * 255
+    return (x.float() - mean) / std
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # MPS and cuDNN have no error type of their own for it.
+    words = ("out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

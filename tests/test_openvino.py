@@ -1,0 +1,296 @@
+"""What engine="openvino" and files in int8 promise; tests skip where the extras are missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.cli import main
+from csrnet_hub.export import ExportError, export
+from csrnet_hub.extras import ExtraError
+from csrnet_hub.model import ModelError
+from csrnet_hub.quantise import CalibrationError, calibration_crops
+
+INTERVAL = {"level": 0.9, "quantile": 2.0, "images": 60}
+
+
+@pytest.fixture(scope="module")
+def calibrated(thin_model: CSRNet) -> CSRNet:
+    """The thin model with a prediction interval and a training record."""
+    net = CSRNet(training_record={"name": "thin"}, interval=INTERVAL, density_scale=10.0)
+    for name in ("frontend", "backend", "output_layer"):
+        setattr(net, name, getattr(thin_model, name))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with five photographs (noise) and a text file."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "notes.txt").write_text("hello")
+    for i in range(5):
+        Image.fromarray(noise(150 + i, 300)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain_file(calibrated: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("openvino")
+    file = tmp_path_factory.mktemp("plain") / "thin.xml"
+    export(calibrated, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def int8_file(calibrated: CSRNet, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("nncf")
+    file = tmp_path_factory.mktemp("int8") / "thin.xml"
+    export(calibrated, file, photos)
+    return file
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def on_openvino(model: CSRNet, dtype: str = "float32", tile: int | str | None = "auto"):  # type: ignore[no-untyped-def]
+    pytest.importorskip("openvino")
+    return CrowdCounter(model, "auto", dtype, tile, engine="openvino")
+
+
+def test_openvino_gives_the_map_of_torch_for_any_size(thin_model: CSRNet) -> None:
+    counter, torchs = on_openvino(thin_model), CrowdCounter(thin_model, "cpu", "float32")
+    for size in [(1, 1), (8, 33), (90, 131)]:
+        ours, theirs = counter.count(noise(*size)), torchs.count(noise(*size))
+        assert (ours.device, ours.dtype, ours.tiles) == ("cpu", "float32", 1)
+        assert ours.density.shape == theirs.density.shape
+        assert ours.count == pytest.approx(theirs.count, rel=1e-4)
+        assert np.abs(ours.density - theirs.density).max() < 1e-4 * np.abs(theirs.density).max()
+
+
+def test_bfloat16_counts_within_one_per_cent_and_float32_is_said_where_there_is_none(
+    thin_model: CSRNet,
+) -> None:
+    exact = CrowdCounter(thin_model, "cpu", "float32").count(noise(64, 64))
+    rough = on_openvino(thin_model, "bfloat16").count(noise(64, 64))
+    assert rough.dtype in ("bfloat16", "float32")
+    assert rough.count == pytest.approx(exact.count, rel=0.01)
+
+
+def test_a_large_picture_goes_through_in_tiles_with_the_same_map(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = noise(317, 397)
+    whole = on_openvino(thin_model, tile=None).count(picture)
+    monkeypatch.setattr("csrnet_hub.openvino_engine.WHOLE", 317 * 397)  # less than whole cells
+    monkeypatch.setattr("csrnet_hub.openvino_engine.TILE", 160)
+    told: list[tuple[int, int]] = []
+    tiles = on_openvino(thin_model).count(picture, lambda done, total: told.append((done, total)))
+    assert (whole.tiles, tiles.tiles) == (1, 6)
+    assert told == [(i, 6) for i in range(1, 7)]
+    assert on_openvino(thin_model, tile=320).count(picture).tiles == 2
+    assert tiles.count == pytest.approx(whole.count, rel=1e-4)
+    assert np.abs(tiles.density - whole.density).max() < 1e-4 * np.abs(whole.density).max()
+
+
+def test_openvino_takes_as_many_threads_as_torch(thin_model: CSRNet) -> None:
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            network = on_openvino(thin_model).engine.network
+            assert network.get_property("INFERENCE_NUM_THREADS") == number
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_several_threads_may_count_at_once(thin_model: CSRNet) -> None:
+    counter = on_openvino(thin_model)
+    pictures = [noise(40 + i, 60) for i in range(8)]
+    alone = [counter.count(picture).count for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = [result.count for result in pool.map(counter.count, pictures)]
+    assert together == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "cuda"}, "on the CPU, not on cuda"),
+        ({"device": torch.device("meta")}, "on the CPU, not on meta"),
+        ({"dtype": "float16"}, "auto, float32, bfloat16 for engine openvino, not 'float16'"),
+    ],
+)
+def test_what_openvino_cannot_do_is_a_sentence(
+    thin_model: CSRNet, options: dict, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        CrowdCounter(thin_model, engine="openvino", **options)
+
+
+def test_without_openvino_the_command_to_install_it_is_told(
+    thin_model: CSRNet, photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ExtraError, match=r"openvino.*pip install .*\[openvino\]"):
+        CrowdCounter(thin_model, engine="openvino")
+    (tmp_path / "m.xml").touch()
+    (tmp_path / "m.bin").touch()
+    with pytest.raises(ExtraError, match="openvino is not installed"):
+        CrowdCounter.from_pretrained(tmp_path / "m.xml")
+
+
+def test_without_nncf_the_command_to_install_it_is_told(
+    calibrated: CSRNet, photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(ExtraError, match=r"nncf.*pip install .*\[int8\]"):
+        export(calibrated, tmp_path / "m.xml", photos)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_use_is_reported_to_anybody(photo: Path, plain_file: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    script = (
+        "import sys\n"
+        "sys.addaudithook(lambda event, _: event.startswith('socket.') and sys.exit(event))\n"
+        "from csrnet_hub.cli import main\n"
+        f"code = main(['count', {str(photo)!r}, '--model', {str(plain_file)!r}])\n"
+        "sys.exit(code or 'openvino_telemetry.main' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", script]
+    places = {name: str(home) for name in ("HOME", "USERPROFILE", "LOCALAPPDATA")}
+    done = subprocess.run(
+        command, env={**os.environ, **places}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(home.glob("*ntel*")) == []  # where a client's number would be kept
+
+
+def test_the_command_line_counts_on_openvino(
+    photo: Path, thin_model: CSRNet, plain_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["count", str(photo), "--model", str(plain_file), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    expected = CrowdCounter(thin_model, "cpu", "float32").count(photo).count
+    assert row["model"] == "thin.xml"
+    assert row["count"] == pytest.approx(expected, rel=0.01)
+    assert row["interval"] is not None
+    options = ["--engine", "openvino", "--device", "cuda", "--model", str(plain_file)]
+    assert main(["count", str(photo), *options]) == 2
+    assert "on the CPU, not on cuda" in capsys.readouterr().err
+
+
+def test_a_file_counts_with_its_models_configuration(
+    plain_file: Path, calibrated: CSRNet, scene: np.ndarray
+) -> None:
+    counter = CrowdCounter.from_pretrained(plain_file, dtype="float32")
+    ours, theirs = counter.count(scene), CrowdCounter(calibrated, "cpu", "float32").count(scene)
+    assert counter.model.config() == calibrated.config()
+    assert (counter.name, ours.dtype, ours.level) == ("thin.xml", "float32", 0.9)
+    assert ours.count == pytest.approx(theirs.count, rel=1e-4)
+    assert ours.interval == pytest.approx(theirs.interval, rel=1e-3)
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("m.xml", None, "There is no file .*m.xml"),
+        ("m.bin", None, "There is no file .*m.bin"),
+        ("m.xml", half, "damaged"),
+        ("m.bin", half, "damaged"),
+        ("m.xml", lambda _: b"hello", "damaged"),
+        ("m.xml", lambda _: b"", "damaged"),
+        ("m.xml", lambda text: text.replace(b"csrnet>", b"other>"), "not written by csrnet"),
+        ("m.xml", lambda text: text.replace(b"variant", b"flavour"), "not written by csrnet"),
+    ],
+)
+def test_a_file_that_is_not_whole_or_foreign_is_a_sentence(  # type: ignore[no-untyped-def]
+    plain_file: Path, tmp_path: Path, name: str, change, words: str
+) -> None:
+    for suffix in (".xml", ".bin"):
+        content = plain_file.with_suffix(suffix).read_bytes()
+        if name == f"m{suffix}" and change is None:
+            continue
+        (tmp_path / f"m{suffix}").write_bytes(change(content) if name == f"m{suffix}" else content)
+    with pytest.raises(ModelError, match=words):
+        CrowdCounter.from_pretrained(str(tmp_path / "m.xml"))
+
+
+def test_an_int8_file_has_float_ends_and_counts_like_torch(
+    int8_file: Path, plain_file: Path, calibrated: CSRNet
+) -> None:
+    counter = CrowdCounter.from_pretrained(int8_file)
+    picture = noise(200, 260)
+    ours, theirs = counter.count(picture), CrowdCounter(calibrated, "cpu", "float32").count(picture)
+    assert ours.dtype == "int8"
+    assert ours.count != theirs.count
+    assert ours.count == pytest.approx(theirs.count, rel=0.05)
+    assert ours.interval is not None
+    sizes = [file.with_suffix(".bin").stat().st_size for file in (int8_file, plain_file)]
+    assert sizes[0] < 0.5 * sizes[1]
+    operations = counter.model.graph.get_ordered_ops()
+    layers = [op for op in operations if op.get_type_name() == "Convolution"]
+    weights = [layer.input_value(1).get_node().get_type_name() for layer in layers]
+    assert [kind == "Constant" for kind in weights] == [True, *[False] * 15, True]
+
+
+def test_the_precision_of_an_int8_file_cannot_be_chosen(int8_file: Path) -> None:
+    with pytest.raises(ValueError, match="in int8, so dtype must be auto"):
+        CrowdCounter.from_pretrained(int8_file, dtype="float32")
+
+
+def test_crops_are_the_same_each_time_from_a_folder_or_a_prepared_file(
+    photos: Path, tmp_path: Path
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for photo in photos.glob("*.png"):
+            file[f"images/{photo.stem}"] = np.asarray(Image.open(photo))
+    ours, prepared = calibration_crops(photos), calibration_crops(tmp_path / "a.h5")
+    assert len(ours) == len(prepared) == 64
+    assert all(np.array_equal(one, other) for one, other in zip(ours, prepared))
+    assert {crop.shape[1:3] for crop in ours} == {(3, 150 + i) for i in range(5)}
+    assert max(crop.shape[3] for crop in ours) == 256
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty", None, "holds no photograph"),
+        ("gone", None, "no folder of photographs"),
+        ("bad/a.jpg", b"no picture", "a.jpg: "),
+        ("a.h5", b"no prepared file", "neither a folder"),
+    ],
+)
+def test_photographs_that_cannot_be_calibrated_on_are_a_sentence(
+    tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    source = (tmp_path / name).parent if name.startswith("bad") else tmp_path / name
+    with pytest.raises(CalibrationError, match=words):
+        calibration_crops(source)
+
+
+def test_only_openvino_takes_int8(calibrated: CSRNet, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"must end in \.xml"):
+        export(calibrated, tmp_path / "m.onnx", photos)
