@@ -92,6 +92,10 @@ def _results(metrics: dict[str, Any]) -> list[dict[str, Any]]:
             "dataset": errors.get("dataset"),
             "coverage": _figure(errors.get("interval_coverage"), ".0%"),
             **_figures(errors),
+            "parts": [
+                {"name": name, **_figures(_dict(part))}
+                for name, part in _dict(errors.get("parts")).items()
+            ],
             "ranges": [
                 {"people": people, **_figures(_dict(part))}
                 for people, part in _dict(errors.get("ranges")).items()

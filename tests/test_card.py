@@ -61,6 +61,21 @@ def test_errors_are_told_by_split_and_by_range_of_counts(config: dict[str, Any])
     assert "chose the checkpoint" in card
 
 
+def test_a_joint_model_tells_its_errors_on_each_part_and_how_they_were_mixed(
+    config: dict[str, Any],
+) -> None:
+    errors = {"images": 60, "mae": 100.0, "rmse": 150.0, "nae": 0.25, "bias": -3.0}
+    both = {**errors, "images": 120, "parts": {"part_A": errors, "part_B": {**errors, "mae": 9.9}}}
+    config["metrics"] = {"validation": both}
+    config["training_record"] |= {"repeat": {"part_A": 2}, "backend_first": 1200}
+    card = card_of(config)
+    assert "| validation | 120 | 100.0 |" in card
+    assert "| validation, part_B alone | 60 | 9.9 |" in card
+    assert "photographs of part_A 2 times as often" in card
+    assert "back end was trained alone for the first 1200 steps" in card
+    assert "of the training images of each data set, one drawn" in card
+
+
 def test_the_training_tells_recipe_held_out_and_left_out_pictures(config: dict[str, Any]) -> None:
     record = config["training_record"]
     card = card_of(config)

@@ -1,0 +1,154 @@
+"""The product against the reference, on this machine: python -m benchmarks.
+
+Ways of doing one thing take turns in one process; what is reported are medians, and ratios within a
+round. A Markdown table goes to the screen, and with the figures as JSON to files of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from csrnet_hub import ModelError
+from csrnet_hub.datasets import DatasetError
+from csrnet_hub.devices import native_bfloat16, pick_device
+
+from .comparisons import ALL, ROOT, Plan, Row
+
+SIZES = ("640x480", "1024x768", "4000x3000", "10000x10000")
+FORMS = {
+    "seconds": ".4g",
+    "times_as_fast": ".2f",
+    "us_a_pixel": ".3f",
+    "mean_difference": ".3%",
+    "most": ".3%",
+    "mae": ".2f",
+    "share": ".0%",
+    "flops": ".3g",
+    "matrix_flops": ".3g",
+    "most_apart": ".1e",
+}
+BYTES = ("before", "peak", "held")
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures hold for."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+        "bfloat16": native_bfloat16(device),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows as a Markdown table; a column a key, in the order in which they first appear."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [
+        keys,
+        ["---"] * len(keys),
+        *([_cell(key, row.get(key)) for key in keys] for row in rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if key in BYTES:
+        return f"{value / 1e6:,.0f} MB"
+    return format(value, FORMS.get(key, ""))
+
+
+def report(found: dict[str, Any]) -> str:
+    """All that was found, as Markdown."""
+    about = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    parts = [f"# Benchmarks\n\n{about}"]
+    for name, rows in found["results"].items():
+        if rows:
+            said = (ALL[name].__doc__ or "").strip()
+            parts.append(f"## {name}\n\n{said}\n\n{table(rows)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``python -m benchmarks``."""
+    options = _parser().parse_args(argv)
+    try:
+        if unknown := set(options.what) - set(ALL):
+            raise ValueError(f"nothing here measures {', '.join(sorted(unknown))}; see --help")
+        device = pick_device(options.device)
+        plan = Plan(
+            model=options.model,
+            device=device,
+            sizes=[_size(text) for text in options.sizes],
+            rounds=options.rounds,
+            data=options.data,
+            int8=options.int8,
+            photos=options.photos,
+            say=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+        found: dict[str, Any] = {"machine": machine(device), "results": {}}
+        for name in options.what or ALL:
+            found["results"][name] = ALL[name](plan)
+    except (ValueError, ModelError, DatasetError, RuntimeError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    text = report(found)
+    print(text)
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = options.out / time.strftime("%Y%m%d-%H%M%S")
+    for ending, content in ((".md", text), (".json", json.dumps(found, indent=1))):
+        stem.with_suffix(ending).write_text(content, encoding="utf-8")
+    print(f"also in {stem}.md and .json", file=sys.stderr)
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ValueError(f"{text!r} is not a size such as 1024x768")
+    return int(width), int(height)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "what", nargs="*", metavar="WHAT", help=f"of {', '.join(ALL)}; all, if none"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--model", default=str(ROOT / "weights" / "csrnet-partA"))
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT")
+    parser.add_argument("--rounds", type=int, default=5, help="of pictures up to a megapixel")
+    parser.add_argument(
+        "--data", type=Path, help="a file of train.prepare, for its validation split"
+    )
+    parser.add_argument("--int8", type=Path, help="a file of csrnet export --int8")
+    parser.add_argument("--photos", type=int, default=1000, help="that one process counts in a row")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""What is compared, and how: ways of doing one thing, taking turns in one process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.density import adaptive_sigma, density_map
+from csrnet_hub.devices import native_bfloat16, pick_dtype
+from csrnet_hub.metrics import counting_errors
+from train.data import load_prepared, split
+from train.recipe import read_recipe
+
+from .child import photo
+from .reference import BYTES_A_PIXEL, ReferenceCounter, direct_density, reference_density
+from .training import matrix_rate, timed
+
+ROOT = Path(__file__).parents[1]
+Row = dict[str, Any]
+Ways = Mapping[str, Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and on what.
+
+    Attributes:
+        model: folder or Hub id.
+        device: of the network.
+        sizes: of the drawn photographs, width and height in pixels.
+        rounds: how often all ways take their turn, at up to a megapixel.
+        data: a file of train.prepare, for the counts of real photographs; None: not measured.
+        images: of its validation images, that many.
+        int8: a file of `csrnet export --int8`; None: not measured.
+        photos: that one process counts in a row.
+    """
+
+    model: str
+    device: torch.device
+    sizes: Sequence[tuple[int, int]]
+    rounds: int = 5
+    data: Path | None = None
+    images: int = 30
+    int8: Path | None = None
+    photos: int = 1000
+    say: Callable[[str], None] = field(default=print)
+
+
+def take_turns(ways: Ways, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way in each round, after one that is not timed; the first to go changes."""
+    names = list(ways)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds + 1):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            ways[name]()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def rows_of(seconds: Mapping[str, Sequence[float]], **about: Any) -> list[Row]:
+    """A row a way: its median, and how many times as fast as the first way it was (the median over
+    the rounds of the ratio within a round)."""
+    first = next(iter(seconds.values()))
+    return [
+        {
+            **about,
+            "way": name,
+            "seconds": statistics.median(own),
+            "times_as_fast": statistics.median(a / b for a, b in zip(first, own)),
+        }
+        for name, own in seconds.items()
+    ]
+
+
+def counters(plan: Plan) -> dict[str, CrowdCounter]:
+    """The product in each way that it has on this machine."""
+    model, device = CSRNet.from_pretrained(plan.model), plan.device
+    found = {"float32": CrowdCounter(model, device, "float32")}
+    if native_bfloat16(device):
+        found["bfloat16"] = CrowdCounter(model, device, "bfloat16")
+    if device.type == "cpu" and importlib.util.find_spec("openvino"):
+        for dtype in found.copy():
+            found[f"OpenVINO {dtype}"] = CrowdCounter(model, device, dtype, engine="openvino")
+        if plan.int8:
+            found["OpenVINO int8"] = CrowdCounter.from_pretrained(plan.int8)
+    return found
+
+
+def counting(plan: Plan) -> list[Row]:
+    """From a JPEG file's bytes to the count, the reference first; whole photographs."""
+    ours = counters(plan)
+    rows = []
+    for width, height in plan.sizes:
+        file, pixels = photo(width, height), width * height
+        ways: dict[str, Callable[[], Any]] = {}
+        if pixels * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
+            theirs = ReferenceCounter(CSRNet.from_pretrained(plan.model), plan.device)
+            ways["reference"] = partial(theirs.count, file)
+        else:
+            plan.say(f"{width}x{height}: the reference needs {pixels * BYTES_A_PIXEL:.1e} bytes")
+        if pixels <= 2**20 or "reference" in ways:
+            for name, counter in ours.items():
+                ways[name] = partial(counter.count, file)
+        else:  # minutes each
+            best = list(ours)[-1]
+            ways[best] = partial(ours[best].count, file)
+        rounds = plan.rounds if pixels <= 2**20 else 1
+        plan.say(f"{width}x{height}: {', '.join(ways)}")
+        for row in rows_of(take_turns(ways, rounds), size=f"{width}x{height}"):
+            rows.append({**row, "us_a_pixel": row["seconds"] / pixels * 1e6})
+    return rows
+
+
+def memory_free(device: torch.device) -> int:
+    """Bytes that can be had on a device without paging."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    for line in meminfo.read_text().splitlines() if meminfo.exists() else []:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def share_of_rate(plan: Plan) -> list[Row]:
+    """The network alone on batches of 1024x768, against the device's rate of matrix products."""
+    device = plan.device
+    batch, times, side = (1, 3, 2048) if device.type == "cpu" else (8, 20, 8192)
+    dtype = pick_dtype("auto", device)
+    x = torch.randn(batch, 3, 768, 1024, device=device)
+    x = x.to(dtype=dtype, memory_format=torch.channels_last)
+    network = CSRNet.from_pretrained(plan.model).eval().to(device, dtype)
+    network = network.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        seconds = statistics.median(timed(lambda: network(x), device, times, 2))
+    rate, precision = matrix_rate(device, side)
+    flops = forward_flops(batch, 768, 1024) / seconds
+    share = {"flops": flops, "matrix_flops": rate, "share": flops / rate}
+    return [{"batch": batch, "precision": precision, "seconds": seconds, **share}]
+
+
+def forward_flops(batch: int, height: int, width: int) -> int:
+    """Floating-point operations of the network; a multiplication and an addition are two."""
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        CSRNet()(torch.empty(batch, 3, height, width))
+    return int(counter.get_total_flops())
+
+
+def counts(plan: Plan) -> list[Row]:
+    """Counts of validation photographs in each way, against those in float32."""
+    if plan.data is None:
+        plan.say("counts: not measured without --data")
+        return []
+    recipe = read_recipe(ROOT / "train" / "recipes" / "partA_cpu.toml")
+    examples = load_prepared(plan.data, recipe.exclude)
+    held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)[1][: plan.images]
+    heads = [example.count for example in held_out]
+    rows: list[Row] = []
+    exact: NDArray[np.float64] | None = None
+    for name, counter in counters(plan).items():
+        plan.say(f"counts: {len(held_out)} photographs, {name}")
+        found = np.array([counter.count(example.pixels).count for example in held_out])
+        exact = found if exact is None else exact
+        apart = np.abs(found / exact - 1)
+        errors = counting_errors(found, heads)
+        rows.append(
+            {
+                "way": name,
+                "images": len(heads),
+                "mean_difference": float(apart.mean()),
+                "most": float(apart.max()),
+                "mae": errors["mae"],
+            }
+        )
+    return rows
+
+
+def memory(plan: Plan) -> list[Row]:
+    """The most memory that a process holds for one photograph, each in a process of its own."""
+    rows = []
+    device = str(plan.device)
+    for width, height in plan.sizes:
+        size = {"width": width, "height": height}
+        ways: dict[str, tuple[str, Row]] = {
+            "product": ("count", {"dtype": "auto"}),
+            "product, float32": ("count", {"dtype": "float32"}),
+        }
+        if width * height > 2**24:
+            del ways["product, float32"]  # minutes each
+        if width * height * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
+            ways["reference"] = ("reference", {})
+        for name, (task, options) in ways.items():
+            plan.say(f"memory: {width}x{height}, {name}")
+            asked = {"model": plan.model, "device": device, **size, **options}
+            found = child(task, **asked)
+            rows.append({"size": f"{width}x{height}", "way": name, **found})
+    return rows
+
+
+def endurance(plan: Plan) -> list[Row]:
+    """Memory held by one process after more and more photographs of different sizes."""
+    plan.say(f"endurance: {plan.photos} photographs")
+    found = child("endure", model=plan.model, device=str(plan.device), photos=plan.photos)
+    return [{"photos": int(number), "held": held} for number, held in found["held"].items()]
+
+
+def start(plan: Plan) -> list[Row]:
+    """What importing the package adds to importing torch; how long the page takes to answer."""
+    plan.say("start")
+    found = [child("imports") for _ in range(plan.rounds)]
+    rows = [
+        {"what": f"import {name}", "seconds": statistics.median(one[name] for one in found)}
+        for name in ("torch", "csrnet_hub")
+    ]
+    if not importlib.util.find_spec("gradio"):
+        plan.say("start: the page needs gradio")
+        return rows
+    pages = [child("page", model=plan.model) for _ in range(3)]
+    for key, what in (("up", "page up"), ("counted", "first photo of 1024x768 counted")):
+        rows.append({"what": what, "seconds": statistics.median(one[key] for one in pages)})
+    return rows
+
+
+def ground_truth(plan: Plan) -> list[Row]:
+    """A density map of 500 heads on 1024x768 at full resolution, and its error."""
+    plan.say("ground truth: the reference takes half a minute")
+    heads = np.random.default_rng(0).random((500, 2)) * (1024, 768)
+    begin = time.perf_counter()
+    reference_density(heads, 768, 1024)
+    theirs = time.perf_counter() - begin
+    ways = {
+        "product": lambda: density_map(heads, 768, 1024),
+        "product, cells of 8x8": lambda: density_map(heads, 768, 1024, stride=8),
+    }
+    seconds = take_turns(ways, 4 * plan.rounds)
+    rows = [{"way": "reference", "seconds": theirs, "times_as_fast": 1.0}]
+    for name, own in seconds.items():
+        median = statistics.median(own)
+        rows.append({"way": name, "seconds": median, "times_as_fast": theirs / median})
+    exact = direct_density(heads, adaptive_sigma(heads), 768, 1024)
+    rows[1]["most_apart"] = float(np.abs(density_map(heads, 768, 1024) - exact).max())
+    return rows
+
+
+def child(task: str, **options: Any) -> dict[str, Any]:
+    """What benchmarks.child measures in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.child", task, json.dumps(options)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"benchmarks.child {task} failed:\n{done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+ALL: dict[str, Callable[[Plan], list[Row]]] = {
+    "counting": counting,
+    "counts": counts,
+    "share": share_of_rate,
+    "memory": memory,
+    "endurance": endurance,
+    "start": start,
+    "ground-truth": ground_truth,
+}

@@ -1,0 +1,162 @@
+"""What the benchmarks promise."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from benchmarks import __main__ as command
+from benchmarks import child, comparisons
+from benchmarks.reference import ReferenceCounter, direct_density, reference_density
+from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.density import density_map
+from tests.thin import narrow
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A thin model with outputs far from zero, in a folder."""
+    narrow(monkeypatch)
+    torch.manual_seed(0)
+    model = CSRNet(density_scale=4.0)
+    for layer in [*model.frontend, *model.backend, model.output_layer]:
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def plan(folder: Path) -> comparisons.Plan:
+    said: list[str] = []
+    return comparisons.Plan(str(folder), CPU, [(96, 64)], rounds=2, say=said.append)
+
+
+def test_the_reference_counts_as_the_product_does(folder: Path) -> None:
+    model, file = CSRNet.from_pretrained(folder), child.photo(96, 64)
+    ours = CrowdCounter(model, "cpu", "float32").count(file).count
+    assert abs(ours) > 0.1
+    assert ReferenceCounter(model, CPU).count(file) == pytest.approx(ours, rel=1e-4)
+
+
+def test_the_reference_density_is_a_gaussian_of_the_papers_width_at_each_head() -> None:
+    heads = np.array([[40.0, 30.0], [44.0, 30.0], [40.0, 34.0], [44.0, 34.0]])
+    width = 0.3 * (4 + 4 + 4 * 2**0.5) / 3
+    y, x = np.mgrid[0:60, 0:80]
+    at = np.stack([x, y], axis=-1)
+    exact = sum(multivariate_normal(head, width**2).pdf(at) for head in heads)
+    # SciPy samples the kernel and cuts it at four widths
+    assert np.abs(reference_density(heads, 60, 80) - exact).max() < 2e-3 * exact.max()
+
+
+def test_the_direct_density_is_what_the_product_computes() -> None:
+    rng = np.random.default_rng(0)
+    heads, sigma = rng.random((20, 2)) * (50, 40), rng.uniform(1, 9, 20)
+    exact = direct_density(heads, sigma, 40, 50)
+    assert exact.sum() == pytest.approx(20)
+    assert np.abs(density_map(heads, 40, 50, sigma) - exact).max() < 1e-12
+
+
+def test_ways_take_turns_and_ratios_are_taken_within_a_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, called = itertools.count(), []
+    now = 0.0
+
+    def work(name: str, cost: float) -> None:
+        nonlocal now
+        called.append(name)
+        now += cost * (1 + next(clock) // 2)  # the machine gets slower
+
+    monkeypatch.setattr(comparisons.time, "perf_counter", lambda: now)
+    seconds = comparisons.take_turns(
+        {"slow": lambda: work("slow", 4), "fast": lambda: work("fast", 1)}, rounds=3
+    )
+    assert called == ["slow", "fast", "fast", "slow", "slow", "fast", "fast", "slow"]
+    assert seconds == {"slow": [8, 12, 16], "fast": [2, 3, 4]}
+    rows = comparisons.rows_of(seconds, size="any")
+    assert [(row["way"], row["seconds"], row["times_as_fast"]) for row in rows] == [
+        ("slow", 12, 1),
+        ("fast", 3, 4),
+    ]
+
+
+def test_counting_sets_every_way_beside_the_reference(plan: comparisons.Plan) -> None:
+    rows = comparisons.counting(plan)
+    assert rows[0]["way"] == "reference"
+    assert "float32" in {row["way"] for row in rows}
+    for row in rows:
+        assert row["us_a_pixel"] == pytest.approx(row["seconds"] / (96 * 64) * 1e6)
+
+
+def test_a_reference_that_does_not_fit_is_not_run(
+    plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparisons, "memory_free", lambda device: 96 * 64 * 512)
+    assert "reference" not in {row["way"] for row in comparisons.counting(plan)}
+
+
+def test_the_share_of_the_matrix_rate_is_that_of_the_networks_arithmetic(
+    plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparisons, "matrix_rate", lambda device, side: (1e12, "float32"))
+    (row,) = comparisons.share_of_rate(plan)
+    flops = comparisons.forward_flops(row["batch"], 768, 1024)
+    assert row["share"] == pytest.approx(flops / row["seconds"] / 1e12)
+
+
+def test_what_a_process_of_its_own_measures_comes_back(folder: Path) -> None:
+    found = comparisons.child("imports")
+    assert found["csrnet_hub"] > 0
+    with pytest.raises(RuntimeError, match="endure failed"):
+        comparisons.child("endure", model=str(folder / "none"), device="cpu", photos=1)
+
+
+def test_memory_after_photographs_is_what_the_system_says(folder: Path) -> None:
+    held = child.endure(str(folder), "cpu", 12)["held"]
+    assert list(held) == ["10", "12"]
+    assert all(10e6 < size < 1.2 * child.peak() for size in held.values())
+
+
+def test_the_command_writes_a_table_and_the_figures(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(comparisons, "reference_density", lambda *size: None)
+    arguments = ["counting", "ground-truth", "--device", "cpu", "--model", str(folder)]
+    out = tmp_path / "out"
+    assert command.main([*arguments, "--sizes", "64x48", "--rounds", "1", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "| 64x48 | reference |" in shown
+    (written,) = out.glob("*.json")
+    found = json.loads(written.read_text(encoding="utf-8"))
+    assert set(found["results"]) == {"counting", "ground-truth"}
+    assert found["results"]["ground-truth"][1]["most_apart"] < 1e-6
+    assert written.with_suffix(".md").read_text(encoding="utf-8") in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trouble"),
+    [
+        (["speed"], "nothing here measures speed"),
+        (["counting", "--sizes", "big"], "'big' is not a size"),
+        (["counting", "--sizes", "0x10"], "'0x10' is not a size"),
+        (["counts", "--data", "none.h5"], "no prepared file none.h5"),
+        (["counting", "--device", "tpu9"], "no device 'tpu9'"),
+    ],
+)
+def test_a_mistake_is_a_sentence(
+    arguments: list[str], trouble: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([*arguments, "--model", str(folder)]) == 1
+    assert trouble in capsys.readouterr().err
