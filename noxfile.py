@@ -15,9 +15,9 @@ def hub(session: nox.Session, client: str) -> None:
 
 @nox.session
 def export(session: nox.Session) -> None:
-    """ONNX and OpenVINO files, checked against torch."""
-    session.install("-e", ".[onnx,openvino]", "pytest>=8")
-    session.run("pytest", "tests/test_export.py")
+    """ONNX and OpenVINO, in int8 too, checked against torch."""
+    session.install("-e", ".[onnx,openvino,int8]", "pytest>=8", "h5py>=3.10")
+    session.run("pytest", "tests/test_export.py", "tests/test_openvino.py")
 
 
 @nox.session

@@ -34,9 +34,12 @@ def quantise(graph: Any, crops: Sequence[Crop]) -> Any:
     import_openvino()  # first: it keeps nncf too from reporting its use
     try:
         import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
         raise ExtraError("int8", error) from error
     nncf.set_log_level(logging.ERROR)
+    # The mean of the crops' maxima, nncf's default, would clip the maps of dense crowds.
+    ranges = RangeEstimatorParametersSet.MINMAX
     operations = graph.get_ordered_ops()
     layers = [op.get_friendly_name() for op in operations if op.get_type_name() == "Convolution"]
     return nncf.quantize(
@@ -44,6 +47,9 @@ def quantise(graph: Any, crops: Sequence[Crop]) -> Any:
         nncf.Dataset(crops, lambda crop: crop.astype(np.float32)),
         subset_size=len(crops),
         ignored_scope=nncf.IgnoredScope(names=[layers[0], layers[-1]]),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=ranges
+        ),
     )
 
 

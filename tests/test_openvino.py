@@ -21,6 +21,8 @@ from csrnet_hub.extras import ExtraError
 from csrnet_hub.model import ModelError
 from csrnet_hub.quantise import CalibrationError, calibration_crops
 
+from .thin import narrow
+
 INTERVAL = {"level": 0.9, "quantile": 2.0, "images": 60}
 
 
@@ -54,9 +56,13 @@ def plain_file(calibrated: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def int8_file(calibrated: CSRNet, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("nncf")
-    file = tmp_path_factory.mktemp("int8") / "thin.xml"
-    export(calibrated, file, photos)
-    return file
+    folder = tmp_path_factory.mktemp("int8")
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        calibrated.save_pretrained(folder / "thin")
+        arguments = [str(folder / "thin"), str(folder / "thin.xml"), "--int8", str(photos)]
+        assert main(["export", *arguments]) == 0
+    return folder / "thin.xml"
 
 
 def noise(height: int, width: int) -> np.ndarray:
