@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -524,6 +525,53 @@ def test_web_addresses_are_found_wherever_a_file_can_be():
         assert visitors.has_address([1, {"video": {"path": path}}])
     for value in (None, "http://a", {"path": "/tmp/x"}, {"path": "C:\\x"}, {"path": "C:/x"}, [[1]]):
         assert not visitors.has_address(value)
+
+
+class Request:
+    session_hash = "me"
+
+
+@pytest.mark.parametrize("lacking", ["temp_file_sets", "state_holder"])
+def test_a_gradio_without_its_inner_parts_still_answers_and_removes_files_by_age(
+    lacking, monkeypatch, caplog
+):
+    file = shared.keep_file("mine.png", b"x")
+
+    async def other(self: Any, *, asked: Any, session_hash: str) -> list[Any]:
+        return [asked]
+
+    monkeypatch.setattr(gr.Blocks, "process_api", other)
+    page = visitors.Page()
+    page.temp_file_sets, page.state_holder = [{file}], object()
+    delattr(page, lacking)
+    answer = asyncio.run(page.process_api(asked={"path": file}, session_hash="me"))
+    assert answer == [{"path": file}]
+    page.forget(Request())
+    assert "unlike those" in caplog.text
+    every, keep = page.delete_cache
+    assert every + keep <= 3600  # Gradio's own way, for what is left
+    with pytest.raises(gr.Error, match="send the file itself"):
+        asyncio.run(page.process_api(asked={"path": "http://a/b.jpg"}, session_hash="me"))
+
+
+def test_a_gradio_whose_mcp_server_is_another_still_has_one(caplog):
+    page = visitors.Page()
+    page.mcp_server_obj = server = object()
+    assert page.mcp_server_obj is server
+    assert "MCP" in caplog.text
+
+
+def test_a_gradio_that_shows_no_calls_is_logged(monkeypatch, caplog):
+    monkeypatch.delattr(gr.Blocks, "process_api")
+    visitors.Page()
+    assert "not seen" in caplog.text
+
+
+def test_the_page_keeps_its_files_where_gradio_does(monkeypatch):
+    gradio_utils = pytest.importorskip("gradio.utils")
+    assert str(shared.upload_folder()) == gradio_utils.get_upload_folder()
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    assert str(shared.upload_folder()) == gradio_utils.get_upload_folder()
 
 
 def test_dots_are_counted(tmp_path):
