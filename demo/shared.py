@@ -87,6 +87,7 @@ def count_when(
     inputs: list[Any],
     outputs: list[Any],
     show_on: Any,
+    meanwhile: str = COUNTING,
 ) -> None:
     """Wire a count to an event: first a sentence that it is under way, then `run` in the queue.
 
@@ -95,9 +96,10 @@ def count_when(
         nothing: gives `outputs` for a sentence and its kind, as `message_html` takes them.
         run: gives `outputs` for `inputs`.
         show_on: where progress and the place in the queue are shown.
+        meanwhile: the sentence.
     """
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
-    counted = asked(partial(nothing, COUNTING), None, outputs, **aside).then(
+    counted = asked(partial(nothing, meanwhile), None, outputs, **aside).then(
         run,
         inputs,
         outputs,

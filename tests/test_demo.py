@@ -353,7 +353,7 @@ def test_marked_heads_grow_a_map_that_sums_to_their_number():
 def test_saved_heads_are_read_back_to_the_same_points(index):
     sheet, _ = annotate.open_photo(uploaded("IMG_1.png", encoded(noise())))
     heads = [[5.25, 5.5], [60.17, 40.33], [119.99, 79.99]]
-    files = annotate.save(sheet, heads)
+    _, *files = annotate.save(sheet, heads)
     assert [Path(file).name for file in files[1:]] == ["IMG_1.csv", "IMG_1.json", "GT_IMG_1.mat"]
     assert np.array_equal(read_annotation(files[index]), np.asarray(heads, np.float32))
 
@@ -370,8 +370,9 @@ def test_a_photo_that_cannot_be_read_cannot_be_annotated():
     sheet, _, number, *_ = annotate.start(uploaded("a.png", b"x"))
     assert sheet is None
     assert "alert" in number
-    with pytest.raises(Exception, match="Choose a photo"):
-        annotate.save(None, [])
+    said, _, *files = annotate.save(None, [])
+    assert annotate.NOTHING_TO_SAVE in said
+    assert files == [None] * 3
 
 
 # video
@@ -427,6 +428,18 @@ def test_a_damaged_clip_is_counted_up_to_the_damage_or_refused(clip, offered):
     assert video.DAMAGED in text or "frames" in text
 
 
+def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkeypatch):
+    pytest.importorskip("av")
+    heard: list[Any] = []
+    upload = uploaded("a.mp4", clip)
+    video.run(offered, upload, 3, None, lambda done, **words: heard.append((done, words["desc"])))
+    assert [done for done, _ in heard] == [(i, 6) for i in range(6)]
+    assert heard[-1][1] == "Counting the people at 1.7 s"
+    monkeypatch.setattr(video, "MOST", 4)
+    assert video.frames_expected(Path(upload["path"]), 10) == 4
+    assert video.frames_expected(Path(uploaded("b.mp4", b"no clip")["path"]), 10) == 0
+
+
 def test_large_frames_are_refused(clip, offered, monkeypatch):
     pytest.importorskip("av")
     monkeypatch.setattr(offered.find(), "max_pixels", 1000)
@@ -462,11 +475,16 @@ def test_a_card_has_the_models_errors_and_licence(model, monkeypatch):
     for figure in ("<td>60</td>", "<td>123.3</td>", "<td>194.2</td>", "<td>0.227</td>"):
         assert figure in html
     assert "Apache-2.0" in html
+    words = "On 60 pictures (&lt;validation&gt;) its counts were wrong by 123.3 people on average"
+    assert f"{words}, 23% of those in the picture." in html
 
 
 def test_a_model_without_a_record_has_a_card_too():
     html = card_html("plain", PlainCounter("plain"))
     assert "No errors are recorded" in html
+    assert models.error_in_words("test", {"mae": 20}) == (
+        "On the pictures (test) its counts were wrong by 20 people on average."
+    )
     assert "See the model" in html
 
 
