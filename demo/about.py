@@ -7,8 +7,9 @@ import gradio as gr
 from .models import Models, card_html
 
 INTRO = """\
-Errors are of the count against the number of annotated heads: MAE is the mean absolute error, RMSE
-the root of the mean squared error, NAE the mean error as a share of the heads.
+How far each model's counts were from the number of annotated heads. MAE is the mean absolute error,
+RMSE the root of the mean squared error (large errors weigh more), NAE the mean error as a share of
+the heads.
 """
 
 

@@ -36,6 +36,7 @@ from .shared import (
 )
 
 WAITING = "Choose a photo, then click each head in it."
+NOTHING_TO_SAVE = "There is no photo yet, so there are no heads to save. Choose a photo first."
 NO_ANNOTATION = "There is no annotation in this upload. Choose a .mat, .csv or .json file."
 LABEL = (
     "The photo. Click each head; with the keyboard the arrow keys move, Enter marks a head, "
@@ -93,10 +94,10 @@ def grown(sheet: Sheet | None, points: Any) -> list[Any]:
 
 
 def save(sheet: Sheet | None, points: Any) -> list[Any]:
-    """CSV, JSON and .mat of the heads, as files to download."""
+    """The number of heads again, and CSV, JSON and .mat of them as files to download."""
+    if sheet is None:
+        return [message_html(NOTHING_TO_SAVE, "problem"), gr.update(visible=False), *[None] * 3]
     with sentences_for_visitors():
-        if sheet is None:
-            raise VisitorError(WAITING)
         heads = read_points(points).astype(np.float32)
         stem = Path(sheet.name).stem or "photo"
         files = [
@@ -104,7 +105,7 @@ def save(sheet: Sheet | None, points: Any) -> list[Any]:
             keep_file(f"{stem}.json", to_json(heads, sheet.name, sheet.width, sheet.height)),
             keep_file(f"GT_{stem}.mat", to_mat(heads)),
         ]
-    return [gr.update(visible=True), *files]
+    return [gr.update(), gr.update(visible=True), *files]
 
 
 def start(upload: Any) -> list[Any]:
@@ -170,6 +171,7 @@ def layout(models: Models) -> None:
                 buttons=["download"],
                 alt_text="The density map of the heads marked so far, in jet colours",
                 elem_id="grown",
+                elem_classes=["picture"],
             )
             scale = gr.HTML("")
     gr.Markdown(SAVING)
@@ -185,4 +187,4 @@ def layout(models: Models) -> None:
     )
     earlier.upload(go_on, [state, earlier, surface], [surface, *beside], preprocess=False, **aside)
     surface.input(grown, [state, surface], beside, trigger_mode="always_last", **aside)
-    button.click(save, [state, surface], [downloads, *files], **aside)
+    button.click(save, [state, surface], [number, downloads, *files], **aside)

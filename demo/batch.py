@@ -44,6 +44,7 @@ WAITING = (
     "Choose the photos, then count them. A photo that cannot be read gets a row that says why."
 )
 NO_PHOTOS = "There are no photos yet. Choose some first: drop them on the page."
+COUNTING = "Counting the people, one photo after the other: a few seconds each."
 HEAD = ["photo", "people", "low", "high", "width", "height", "remark"]
 TYPES: Any = ["str", *["number"] * 5, "str"]
 
@@ -93,7 +94,7 @@ def summary_html(lines: list[Line], of: int) -> str:
         return message_html(f"None of {of} photos could be counted.", "problem")
     bad = len(lines) - len(counts)
     facts = [
-        f"{len(counts)} of {of} photos",
+        f"in all, in {len(counts)} of {of} photos",
         f"mean {sum(counts) / len(counts):,.1f}",
         f"least {people(min(counts))}",
         f"most {people(max(counts))}",
@@ -198,4 +199,6 @@ def layout(models: Models) -> None:
     )
     noted(files)
     outputs = [summary, table, gallery, plot, csv]
-    count_when(button.click, nothing, partial(run, models), [files, model], outputs, summary)
+    count_when(
+        button.click, nothing, partial(run, models), [files, model], outputs, summary, COUNTING
+    )

@@ -41,10 +41,13 @@ function draw() {
   const marks = draft || points();
   pen.lineWidth = 2;
   if (heads()) {
+    const apart = view.zoom * Math.sqrt(screen.clientWidth * screen.clientHeight / (marks.length + 1));
+    const radius = Math.min(4, Math.max(1.5, apart / 10)); // many heads, small marks
+    pen.lineWidth = radius / 2;
     for (const mark of marks) {
       const [x, y] = at(mark);
       pen.beginPath();
-      pen.arc(x, y, 4, 0, 7);
+      pen.arc(x, y, radius, 0, 7);
       pen.fillStyle = "#ffe100";
       pen.strokeStyle = "#000";
       pen.fill();

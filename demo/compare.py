@@ -227,4 +227,5 @@ def _picture(label: str, alt: str, elem_id: str) -> gr.Image:
         buttons=["download", "fullscreen"],
         alt_text=alt,
         elem_id=elem_id,
+        elem_classes=["picture"],
     )

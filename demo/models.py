@@ -146,8 +146,19 @@ def card_html(name: str, counter: CrowdCounter) -> str:
         + "</tr>"
         for split, figures in splits
     )
+    said = "".join(f"<p>{escape(error_in_words(*split))}</p>" for split in splits)
     errors = f"<table><tr>{head}</tr>{body}</table>" if splits else "<p>No errors are recorded.</p>"
-    return f'<div class="card"><h3>{escape(name)}</h3>{errors}{licence_html(counter)}</div>'
+    licences = f"<h4>Licences</h4>{licence_html(counter)}"
+    return f'<div class="card"><h3>{escape(name)}</h3>{said}{errors}{licences}</div>'
+
+
+def error_in_words(split: str, figures: dict[str, Any]) -> str:
+    """A split's mean absolute error as one would say it."""
+    images, share = figures.get("images"), figures.get("nae")
+    measured = f"On {images:,} pictures" if isinstance(images, int) else "On the pictures"
+    of = f", {share:.0%} of those in the picture" if isinstance(share, float) else ""
+    mae = _figure(figures["mae"])
+    return f"{measured} ({split}) its counts were wrong by {mae} people on average{of}."
 
 
 def licence_html(counter: CrowdCounter) -> str:

@@ -117,6 +117,7 @@ def _pictures() -> tuple[gr.ImageSlider, gr.Image, gr.HTML, list[Any]]:
                 max_height=480,
                 buttons=["fullscreen"],
                 elem_id="comparison",
+                elem_classes=["picture"],
             )
             scale = gr.HTML("")
         with gr.Column():
@@ -129,6 +130,7 @@ def _pictures() -> tuple[gr.ImageSlider, gr.Image, gr.HTML, list[Any]]:
                 buttons=["fullscreen"],
                 alt_text="The photo with the density map in jet colours over it",
                 elem_id="overlay",
+                elem_classes=["picture"],
             )
             with gr.Row():
                 opacity = gr.Slider(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SIZE = (7.2, 3.4)  # inches of 100 pixels
+SIZE = (5.2, 3.0)  # inches of 200 pixels: the words stay readable on a phone
 
 
 def histogram(counts: Sequence[float]) -> Image.Image:
@@ -43,7 +43,7 @@ def timeline(
 def _figure(title: str) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # pyplot is not safe in threads
 
-    figure = Figure(figsize=SIZE, dpi=100, layout="constrained")
+    figure = Figure(figsize=SIZE, dpi=200, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)

@@ -34,8 +34,7 @@ ABOUT = """\
 ### From a program
 Install `gradio_client` (`pip install gradio_client`) and send the file itself; web addresses are
 not fetched. `/count` gives the count with its interval, `/density_map` the map as an `.npy` file,
-`/count_part` the count inside an outline. *Use via API*, at the foot of the page, describes each
-parameter.
+`/count_part` the count inside an outline.
 """
 # In the browser, which knows by what address the page is reached.
 FILL_IN = f"() => {json.dumps(SNIPPET)}.replace('{ADDRESS}', location.origin + location.pathname)"
@@ -97,11 +96,18 @@ def count_part(models: Models, image: Any, outline: Any, model: Any = None) -> d
         return {"inside": inside, "outside": result.count - inside, "count": result.count}
 
 
+def described(function: Any) -> str:
+    """An endpoint's name and what it takes and gives, as Markdown."""
+    text = cleandoc(function.__doc__ or "")
+    return f"#### /{function.__name__}\n```text\n{text}\n```\n"
+
+
 def layout(models: Models) -> None:
     """The tab, and the endpoints /count, /density_map and /count_part behind it."""
     gr.Markdown(ABOUT)
     snippet = gr.Code(SNIPPET, language="python", label="In Python", interactive=False)
     gr.on(None, None, None, snippet, js=FILL_IN, api_visibility="private")
+    gr.Markdown("".join(map(described, (count, density_map, count_part))))
     with gr.Column(visible=False):
         image = gr.File(label="image")
         model = gr.Dropdown(models.names, value=models.names[0], label="model")

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import logging
+import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +19,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from gradio.utils import get_upload_folder
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -86,6 +87,7 @@ def count_when(
     inputs: list[Any],
     outputs: list[Any],
     show_on: Any,
+    meanwhile: str = COUNTING,
 ) -> None:
     """Wire a count to an event: first a sentence that it is under way, then `run` in the queue.
 
@@ -94,9 +96,10 @@ def count_when(
         nothing: gives `outputs` for a sentence and its kind, as `message_html` takes them.
         run: gives `outputs` for `inputs`.
         show_on: where progress and the place in the queue are shown.
+        meanwhile: the sentence.
     """
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
-    counted = asked(partial(nothing, COUNTING), None, outputs, **aside).then(
+    counted = asked(partial(nothing, meanwhile), None, outputs, **aside).then(
         run,
         inputs,
         outputs,
@@ -140,6 +143,12 @@ def counting(progress: gr.Progress) -> Callable[[int, int], None]:
     return step
 
 
+def upload_folder() -> Path:
+    """Where Gradio keeps uploads, and serves and removes what is written for visitors."""
+    named = os.environ.get("GRADIO_TEMP_DIR")
+    return Path(named) if named else (Path(tempfile.gettempdir()) / "gradio").resolve()
+
+
 def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
     """The file behind `{"path": ...}`, as Gradio describes an upload.
 
@@ -152,7 +161,7 @@ def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
         raise VisitorError(missing)
     path = Path(str(upload["path"])).resolve()
     # A program may send any path of the server; only what was uploaded is for it to read.
-    if not (path.is_relative_to(Path(get_upload_folder()).resolve()) and path.is_file()):
+    if not (path.is_relative_to(upload_folder().resolve()) and path.is_file()):
         raise VisitorError(EXPIRED)
     return path
 
@@ -192,7 +201,7 @@ def sentences_for_visitors() -> Iterator[None]:
 
 def keep_file(name: str, content: bytes) -> str:
     """Write a file for one visitor where Gradio serves and later removes it; returns its path."""
-    folder = Path(get_upload_folder()) / secrets.token_hex(16)  # nobody can guess another's
+    folder = upload_folder() / secrets.token_hex(16)  # nobody can guess another's
     folder.mkdir(parents=True)
     safe = re.sub(r"[^\w.,()+ -]", "_", name).strip(". ")[-80:] or "file"
     (folder / safe).write_bytes(content)

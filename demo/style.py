@@ -12,6 +12,18 @@ THEME = gr.themes.Soft(  # fonts of the visitor's system: none is fetched
     background_fill_primary="*neutral_50",  # Soft's own, which set() would reset
     block_label_background_fill="white",
     block_label_background_fill_dark="*background_fill_primary",
+    block_info_text_color="*neutral_600",  # Soft's greys are too pale to read
+    block_info_text_color_dark="*neutral_300",
+    body_text_color_subdued="*neutral_500",
+    body_text_color_subdued_dark="*neutral_400",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+    button_primary_background_fill_dark="*primary_600",
+    button_primary_background_fill_hover_dark="*primary_700",
+    checkbox_border_color="*neutral_500",
+    checkbox_border_color_dark="*neutral_400",
+    input_border_color="*neutral_300",
+    input_border_color_dark="*neutral_600",
     block_label_text_color="*body_text_color",
     block_label_text_color_dark="*body_text_color",
     block_label_text_weight="500",
@@ -46,11 +58,17 @@ CSS = """
 .count .people b { font-size: 2.4em; font-weight: 700; letter-spacing: -.02em; }
 .count .range { font-size: var(--text-xl); }
 .count .message { font-size: var(--text-lg); }
-.count .problem { color: var(--error-text-color); font-weight: 600; }
+.count .problem { color: var(--error-text-color); font-weight: 600;
+  border-left: .3rem solid #dc2626; padding-left: .8rem; }
 .exact, .facts, .waiting, .canvas-hint { color: var(--body-text-color); opacity: .78; }
 .details .facts { margin-top: .8rem; overflow-wrap: anywhere; }
 .notice { border-left: .3rem solid #d97706; padding: .4rem .8rem; margin: .8rem 0 0 !important;
   background: var(--background-fill-secondary); color: var(--body-text-color); }
+/* Pictures of one photo have one size, whatever its shape; label and buttons stand above them. */
+.picture { padding-top: 2.4rem !important; }
+.picture .block-label { background: none; border: none; box-shadow: none; }
+.picture .icon-button-wrapper { top: -2.1rem !important; }
+.picture:not(.fullscreen) img { width: 100% !important; max-height: 480px; object-fit: contain; }
 .scale { display: flex; flex-wrap: wrap; justify-content: space-between; gap: .1rem .6rem;
   margin: .2rem 0 .4rem; font-variant-numeric: tabular-nums; }
 .scale i { flex: 1 0 100%; height: .7rem; border-radius: .35rem; }
@@ -68,6 +86,7 @@ CSS = """
 .card { margin-bottom: 1.5rem; overflow-x: auto; max-width: 46rem; }
 .card p, .card li { margin: .5rem 0; }
 .card ul { padding-left: 1.2rem; list-style: disc; }
+#batch-table table { font-family: var(--font) !important; font-variant-numeric: tabular-nums; }
 #batch-gallery .grid-container {
   grid-template-columns: repeat(auto-fill, minmax(min(200px, 40%), 1fr)); }
 footer > .divider:last-of-type:not(:has(~ a, ~ button)) { display: none; }

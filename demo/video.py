@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -39,7 +40,11 @@ from .shared import (
 
 MOST = 300  # frames that are counted
 SIDE = 960  # pixels, the longer side of the annotated clip
-WAITING = "Choose a clip: frames of it are counted at the rate you set."
+WAITING = (
+    f"Choose a clip, and how many frames of each second of it to count: {MOST} at most in all. "
+    "Fewer are quicker."
+)
+COUNTING = "Counting the people, one frame after the other: a few seconds each."
 NO_CLIP = "There is no clip yet. Choose one first."
 NO_READER = (
     "Clips cannot be read here: the server lacks the package PyAV. Whoever runs it can add it with "
@@ -113,6 +118,21 @@ def frames(
             raise
         if not given:  # what came before the damage is still worth showing
             raise VisitorError(DAMAGED) from error
+
+
+def frames_expected(path: Path, rate: float) -> int:
+    """About how many frames `frames` will give; 0 for a clip that does not say how long it is.
+
+    Raises:
+        VisitorError: PyAV is absent.
+    """
+    av = reader()
+    try:
+        with av.open(str(path)) as clip:
+            seconds = (clip.duration or 0) / av.time_base
+    except (av.FFmpegError, ValueError):
+        return 0
+    return min(MOST, math.ceil(seconds * rate))
 
 
 def _upright(frame: Any) -> NDArray[np.uint8]:
@@ -203,8 +223,10 @@ def run(
             path = uploaded_path(upload, NO_CLIP)
             per_second = float(rate) if isinstance(rate, (int, float)) and 0.05 <= rate <= 30 else 1
             moments, clip = [], Clip(per_second)
+            expected = frames_expected(path, per_second)
             for seconds, pixels in frames(path, per_second, models.find(model).max_pixels):
-                progress(None, desc=f"Counting the people at {seconds:.1f} s")
+                done = (len(moments), max(expected, len(moments) + 1)) if expected else None
+                progress(done, desc=f"Counting the people at {seconds:.1f} s", unit="frames")
                 moments.append(Moment(seconds, models.count(model, pixels)))
                 clip.add(annotated(pixels, moments[-1]))
             if not moments:
@@ -240,7 +262,7 @@ def layout(models: Models) -> None:
     with gr.Row():
         with gr.Column():
             clip = gr.Video(label="Clip", sources=["upload"], height=320, elem_id="clip")
-            rate = gr.Slider(0.1, 10, value=1, step=0.1, label="Frames counted a second")
+            rate = gr.Slider(0.1, 10, value=1, step=0.1, label="Frames counted per second")
             model = models.choice("video-model")
             button = gr.Button("Count the clip", variant="primary", size="lg")
         with gr.Column():
@@ -254,4 +276,5 @@ def layout(models: Models) -> None:
             )
     noted(clip)
     outputs = [summary, plot, marked, csv]
-    count_when(button.click, nothing, partial(run, models), [clip, rate, model], outputs, summary)
+    inputs = [clip, rate, model]
+    count_when(button.click, nothing, partial(run, models), inputs, outputs, summary, COUNTING)

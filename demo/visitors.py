@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Iterator
@@ -11,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
-from .shared import CLEAN_EVERY, KEEP_FOR
+from .shared import CLEAN_EVERY, KEEP_FOR, upload_folder
 
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 FORGOTTEN = CLEAN_EVERY + KEEP_FOR  # seconds; the files are gone by then
+UNLIKE_GRADIO = (
+    "This version of Gradio is unlike those that the page was made for: %s. Files are removed by "
+    "their age alone, within the hour."
+)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -33,55 +39,62 @@ class Page(gr.Blocks):
     """Blocks that fetch no web address and remove a visitor's files when the visitor leaves.
 
     Gradio alone would fetch any address that a program sends as a file, and would keep files until
-    they are old. Those that are old go all the same: `delete_cache` sees to it.
+    they are old. What is here beyond that rests on parts of Gradio that may change: where one is
+    missing the log says so, the page works all the same, and `delete_cache` still removes what is
+    old.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(delete_cache=(CLEAN_EVERY, KEEP_FOR), **options)
         self._visitors: dict[str, Visitor] = {}
+        if not hasattr(gr.Blocks, "process_api"):
+            logger.warning(UNLIKE_GRADIO, "the calls of visitors are not seen")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "mcp_server_obj" and value is not None:
-            self._keep_account(value)
+            with at_best("what MCP tools are sent"):
+                self._keep_account(value)
         super().__setattr__(name, value)
 
     def _keep_account(self, mcp: Any) -> None:
         # Gradio writes what an MCP tool is sent to a file that nothing would ever remove.
         convert = mcp.convert_strings_to_filedata
 
-        def noted(value: Any, positions: Any) -> Any:
-            converted = convert(value, positions)
-            self.upload_file_set.update(files_in(converted))
+        def noted(*args: Any, **kw: Any) -> Any:
+            converted = convert(*args, **kw)
+            with at_best("what MCP tools are sent"):
+                self.upload_file_set.update(files_in(converted))
             return converted
 
         mcp.convert_strings_to_filedata = noted
 
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kw: Any) -> Any:
-        """As Gradio's, but an address in the place of a file is refused."""
-        if any(map(has_address, inputs)):
-            raise gr.Error(NO_ADDRESS, print_exception=False)
-        return await super().preprocess_data(block_fn, inputs, *args, **kw)
+    async def process_api(self, *args: Any, **kw: Any) -> Any:
+        """As Gradio's, noting whose files come and go; the last call of one who left removes.
 
-    async def process_api(
-        self, block_fn: Any, inputs: list[Any], *args: Any, **kw: Any
-    ) -> dict[str, Any]:
-        """As Gradio's, noting whose files come and go; the last call of one who left removes."""
+        Raises:
+            gr.Error: an address stands in the place of a file.
+        """
+        given = [*args, *kw.values()]
+        if has_address(given):
+            raise gr.Error(NO_ADDRESS, print_exception=False)
         session = kw.get("session_hash")
         visitor = self._visitor(session)
         visitor.running += 1
         try:
-            visitor.files.update(files_in(inputs))
-            answer = await super().process_api(block_fn, inputs, *args, **kw)
-            visitor.files.update(files_in(answer.get("data")))
+            visitor.files.update(files_in(given))
+            answer = await super().process_api(*args, **kw)
+            visitor.files.update(files_in(answer))
             return answer
         finally:
             visitor.running -= 1
-            if session and visitor.left and not visitor.running:
-                self._remove(session)
+            self._remove_if_gone(session, visitor)
 
     def forget(self, request: gr.Request) -> None:
         """What `unload` calls when a visitor has closed the page or the connection is lost."""
-        self._visitor(request.session_hash).left = True
+        session = request.session_hash
+        visitor = self._visitor(session)
+        visitor.left = True
+        self._remove_if_gone(session, visitor)
 
     def _visitor(self, session: str | None) -> Visitor:
         if session is None:
@@ -94,6 +107,11 @@ class Page(gr.Blocks):
         visitor = self._visitors.setdefault(session, Visitor())
         visitor.seen, visitor.left = now, False
         return visitor
+
+    def _remove_if_gone(self, session: str | None, visitor: Visitor) -> None:
+        if session and visitor.left and not visitor.running:
+            with at_best("the files of those who left"):
+                self._remove(session)
 
     def _remove(self, session: str) -> None:
         gone = self._visitors.pop(session).files
@@ -110,6 +128,15 @@ class Page(gr.Blocks):
         self.state_holder.delete_state(session)
 
 
+@contextlib.contextmanager
+def at_best(what: str) -> Iterator[None]:
+    """Try to see to `what`; a Gradio that has changed is logged, and the visitor hears nothing."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        logger.warning(UNLIKE_GRADIO, f"{what} ({error})")
+
+
 def has_address(value: Any) -> bool:
     """Whether a file somewhere in what was sent is given by its web address."""
     if isinstance(value, dict):
@@ -121,7 +148,7 @@ def has_address(value: Any) -> bool:
 
 def files_in(value: Any) -> set[str]:
     """The paths in Gradio's folder that stand somewhere in nested lists and dictionaries."""
-    folder = str(Path(get_upload_folder()).absolute())
+    folder = str(upload_folder().absolute())
     return {text for text in _texts(value) if text.startswith(folder)}
 
 

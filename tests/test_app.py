@@ -16,16 +16,20 @@ from PIL import Image
 pytest.importorskip("gradio", minversion="6")
 import gradio as gr
 import httpx
+import yaml
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from packaging.requirements import Requirement
 
 import app
 from csrnet_hub import CountResult, CrowdCounter, CSRNet, ImageError, ModelError
-from demo import shared
+from demo import programs, shared
 from demo.counted import count_html, details_html, map_scale
 
 from .page import LIMIT, PlainCounter, encoded, serve, words
 from .page import noise as scene
+
+README = Path(app.__file__).parent / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +262,42 @@ def test_no_web_address_is_fetched_for_a_program(url: str, client: Client) -> No
         assert "event: error" in told
         server.shutdown()
     assert asked == []
+
+
+@pytest.mark.parametrize("snippet", ["README.md", "the page's"])
+def test_the_printed_snippet_works_as_printed(
+    snippet: str,
+    url: str,
+    counter: CrowdCounter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text, here = programs.SNIPPET, programs.ADDRESS
+    if snippet == "README.md":
+        blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+        (text,) = (block for block in blocks if "gradio_client" in block)
+        here = "http://127.0.0.1:7860"
+    assert here in text
+    (tmp_path / "crowd.jpg").write_bytes(encoded(scene(), "JPEG"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text.replace(here, url), snippet, "exec"), {})
+    count, interval = capsys.readouterr().out.splitlines()[-1].split()
+    assert float(count) == pytest.approx(counter.count(tmp_path / "crowd.jpg").count, rel=1e-6)
+    assert interval == "None"
+
+
+def test_the_readmes_first_lines_describe_a_space_that_starts() -> None:
+    _, front, _ = README.read_text(encoding="utf-8").split("---\n", 2)
+    space = yaml.safe_load(front)
+    assert (space["sdk"], space["suggested_hardware"]) == ("gradio", "t4-small")
+    assert (README.parent / space["app_file"]).samefile(app.__file__)
+    lines = (README.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    (wanted,) = (Requirement(line) for line in lines if line.startswith("gradio"))
+    assert space["sdk_version"] in wanted.specifier
+    assert len(space["short_description"]) <= 60
+    # The weights come with the Space: nothing is left to preload.
+    assert (app.EMBEDDED_MODEL / "model.safetensors").stat().st_size > 1_000_000
 
 
 def written(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -352,7 +353,7 @@ def test_marked_heads_grow_a_map_that_sums_to_their_number():
 def test_saved_heads_are_read_back_to_the_same_points(index):
     sheet, _ = annotate.open_photo(uploaded("IMG_1.png", encoded(noise())))
     heads = [[5.25, 5.5], [60.17, 40.33], [119.99, 79.99]]
-    files = annotate.save(sheet, heads)
+    _, *files = annotate.save(sheet, heads)
     assert [Path(file).name for file in files[1:]] == ["IMG_1.csv", "IMG_1.json", "GT_IMG_1.mat"]
     assert np.array_equal(read_annotation(files[index]), np.asarray(heads, np.float32))
 
@@ -369,8 +370,9 @@ def test_a_photo_that_cannot_be_read_cannot_be_annotated():
     sheet, _, number, *_ = annotate.start(uploaded("a.png", b"x"))
     assert sheet is None
     assert "alert" in number
-    with pytest.raises(Exception, match="Choose a photo"):
-        annotate.save(None, [])
+    said, _, *files = annotate.save(None, [])
+    assert annotate.NOTHING_TO_SAVE in said
+    assert files == [None] * 3
 
 
 # video
@@ -426,6 +428,18 @@ def test_a_damaged_clip_is_counted_up_to_the_damage_or_refused(clip, offered):
     assert video.DAMAGED in text or "frames" in text
 
 
+def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkeypatch):
+    pytest.importorskip("av")
+    heard: list[Any] = []
+    upload = uploaded("a.mp4", clip)
+    video.run(offered, upload, 3, None, lambda done, **words: heard.append((done, words["desc"])))
+    assert [done for done, _ in heard] == [(i, 6) for i in range(6)]
+    assert heard[-1][1] == "Counting the people at 1.7 s"
+    monkeypatch.setattr(video, "MOST", 4)
+    assert video.frames_expected(Path(upload["path"]), 10) == 4
+    assert video.frames_expected(Path(uploaded("b.mp4", b"no clip")["path"]), 10) == 0
+
+
 def test_large_frames_are_refused(clip, offered, monkeypatch):
     pytest.importorskip("av")
     monkeypatch.setattr(offered.find(), "max_pixels", 1000)
@@ -461,11 +475,16 @@ def test_a_card_has_the_models_errors_and_licence(model, monkeypatch):
     for figure in ("<td>60</td>", "<td>123.3</td>", "<td>194.2</td>", "<td>0.227</td>"):
         assert figure in html
     assert "Apache-2.0" in html
+    words = "On 60 pictures (&lt;validation&gt;) its counts were wrong by 123.3 people on average"
+    assert f"{words}, 23% of those in the picture." in html
 
 
 def test_a_model_without_a_record_has_a_card_too():
     html = card_html("plain", PlainCounter("plain"))
     assert "No errors are recorded" in html
+    assert models.error_in_words("test", {"mae": 20}) == (
+        "On the pictures (test) its counts were wrong by 20 people on average."
+    )
     assert "See the model" in html
 
 
@@ -524,6 +543,53 @@ def test_web_addresses_are_found_wherever_a_file_can_be():
         assert visitors.has_address([1, {"video": {"path": path}}])
     for value in (None, "http://a", {"path": "/tmp/x"}, {"path": "C:\\x"}, {"path": "C:/x"}, [[1]]):
         assert not visitors.has_address(value)
+
+
+class Request:
+    session_hash = "me"
+
+
+@pytest.mark.parametrize("lacking", ["temp_file_sets", "state_holder"])
+def test_a_gradio_without_its_inner_parts_still_answers_and_removes_files_by_age(
+    lacking, monkeypatch, caplog
+):
+    file = shared.keep_file("mine.png", b"x")
+
+    async def other(self: Any, *, asked: Any, session_hash: str) -> list[Any]:
+        return [asked]
+
+    monkeypatch.setattr(gr.Blocks, "process_api", other)
+    page = visitors.Page()
+    page.temp_file_sets, page.state_holder = [{file}], object()
+    delattr(page, lacking)
+    answer = asyncio.run(page.process_api(asked={"path": file}, session_hash="me"))
+    assert answer == [{"path": file}]
+    page.forget(Request())
+    assert "unlike those" in caplog.text
+    every, keep = page.delete_cache
+    assert every + keep <= 3600  # Gradio's own way, for what is left
+    with pytest.raises(gr.Error, match="send the file itself"):
+        asyncio.run(page.process_api(asked={"path": "http://a/b.jpg"}, session_hash="me"))
+
+
+def test_a_gradio_whose_mcp_server_is_another_still_has_one(caplog):
+    page = visitors.Page()
+    page.mcp_server_obj = server = object()
+    assert page.mcp_server_obj is server
+    assert "MCP" in caplog.text
+
+
+def test_a_gradio_that_shows_no_calls_is_logged(monkeypatch, caplog):
+    monkeypatch.delattr(gr.Blocks, "process_api")
+    visitors.Page()
+    assert "not seen" in caplog.text
+
+
+def test_the_page_keeps_its_files_where_gradio_does(monkeypatch):
+    gradio_utils = pytest.importorskip("gradio.utils")
+    assert str(shared.upload_folder()) == gradio_utils.get_upload_folder()
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    assert str(shared.upload_folder()) == gradio_utils.get_upload_folder()
 
 
 def test_dots_are_counted(tmp_path):
