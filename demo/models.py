@@ -121,12 +121,15 @@ def notices(result: CountResult, pixels: NDArray[np.uint8]) -> list[str]:
 
 
 def splits_of(counter: CrowdCounter) -> list[tuple[str, dict[str, Any]]]:
-    """The splits that a model was measured on, each with its error figures."""
+    """The splits that a model was measured on, and their parts, each with its error figures."""
     metrics = getattr(getattr(counter, "model", None), "metrics", None)
+    found = []
+    for split, figures in metrics.items() if isinstance(metrics, dict) else ():
+        parts = figures.get("parts") if isinstance(figures, dict) else None
+        named = parts.items() if isinstance(parts, dict) else ()
+        found += [(str(split), figures), *((f"{split}, {name}", own) for name, own in named)]
     return [
-        (str(split), figures)
-        for split, figures in (metrics.items() if isinstance(metrics, dict) else ())
-        if isinstance(figures, dict) and "mae" in figures
+        (name, figures) for name, figures in found if isinstance(figures, dict) and "mae" in figures
     ]
 
 

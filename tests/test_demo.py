@@ -479,6 +479,18 @@ def test_a_card_has_the_models_errors_and_licence(model, monkeypatch):
     assert f"{words}, 23% of those in the picture." in html
 
 
+def test_a_joint_models_card_has_its_errors_on_each_part(model, monkeypatch):
+    part = {"images": 60, "mae": 12.5, "nae": 0.1}
+    both = {"images": 120, "mae": 50.0, "parts": {"part_B": part, "odd": 3}}
+    monkeypatch.setattr(model, "metrics", {"validation": both})
+    counter = PlainCounter("joint")
+    counter.model = model
+    html = card_html("joint", counter)
+    assert "On 120 pictures (validation) its counts were wrong by 50.0 people" in html
+    assert "On 60 pictures (validation, part_B) its counts were wrong by 12.5 people" in html
+    assert "odd" not in html
+
+
 def test_a_model_without_a_record_has_a_card_too():
     html = card_html("plain", PlainCounter("plain"))
     assert "No errors are recorded" in html
