@@ -31,6 +31,7 @@ from .child import photo
 from .reference import BYTES_A_PIXEL, ReferenceCounter, direct_density, reference_density
 from .training import matrix_rate, timed
 
+LARGE = 2**24  # pixels
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
 Ways = Mapping[str, Callable[[], Any]]
@@ -62,15 +63,15 @@ class Plan:
     say: Callable[[str], None] = field(default=print)
 
 
-def take_turns(ways: Ways, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after one that is not timed; the first to go changes."""
+def take_turns(ways: Ways, rounds: int, untimed: int = 1) -> dict[str, list[float]]:
+    """Seconds of each way in each round, after those not timed; which goes first changes."""
     names = list(ways)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(rounds + 1):
+    for turn in range(untimed + rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             start = time.perf_counter()
             ways[name]()
-            if turn:
+            if turn >= untimed:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -105,28 +106,34 @@ def counters(plan: Plan) -> dict[str, CrowdCounter]:
 
 
 def counting(plan: Plan) -> list[Row]:
-    """From a JPEG file's bytes to the count, the reference first; whole photographs."""
+    """From a JPEG file's bytes to the count; whole photographs up to sixteen megapixels (of larger
+    ones, which take minutes, `memory` tells the time)."""
     ours = counters(plan)
     rows = []
     for width, height in plan.sizes:
         file, pixels = photo(width, height), width * height
+        if pixels > LARGE:
+            continue
         ways: dict[str, Callable[[], Any]] = {}
-        if pixels * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
+        if fits(plan, pixels):
             theirs = ReferenceCounter(CSRNet.from_pretrained(plan.model), plan.device)
             ways["reference"] = partial(theirs.count, file)
-        else:
-            plan.say(f"{width}x{height}: the reference needs {pixels * BYTES_A_PIXEL:.1e} bytes")
-        if pixels <= 2**20 or "reference" in ways:
-            for name, counter in ours.items():
-                ways[name] = partial(counter.count, file)
-        else:  # minutes each
-            best = list(ours)[-1]
-            ways[best] = partial(ours[best].count, file)
-        rounds = plan.rounds if pixels <= 2**20 else 1
+        for name, counter in ours.items():
+            ways[name] = partial(counter.count, file)
         plan.say(f"{width}x{height}: {', '.join(ways)}")
-        for row in rows_of(take_turns(ways, rounds), size=f"{width}x{height}"):
+        few = pixels > 2**20
+        seconds = take_turns(ways, 1 if few else plan.rounds, 0 if few else 1)
+        for row in rows_of(seconds, size=f"{width}x{height}"):
             rows.append({**row, "us_a_pixel": row["seconds"] / pixels * 1e6})
     return rows
+
+
+def fits(plan: Plan, pixels: int) -> bool:
+    """Whether the reference, which takes a picture whole, has the memory for it."""
+    if fitting := pixels * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
+        return fitting
+    plan.say(f"{pixels:,} pixels: the reference would need {pixels * BYTES_A_PIXEL / 1e9:.0f} GB")
+    return False
 
 
 def memory_free(device: torch.device) -> int:
@@ -203,14 +210,15 @@ def memory(plan: Plan) -> list[Row]:
             "product": ("count", {"dtype": "auto"}),
             "product, float32": ("count", {"dtype": "float32"}),
         }
-        if width * height > 2**24:
+        if width * height > LARGE:
             del ways["product, float32"]  # minutes each
-        if width * height * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
+        if fits(plan, width * height):
             ways["reference"] = ("reference", {})
         for name, (task, options) in ways.items():
             plan.say(f"memory: {width}x{height}, {name}")
             asked = {"model": plan.model, "device": device, **size, **options}
             found = child(task, **asked)
+            found["us_a_pixel"] = found["seconds"] / (width * height) * 1e6
             rows.append({"size": f"{width}x{height}", "way": name, **found})
     return rows
 

@@ -104,6 +104,26 @@ def test_a_reference_that_does_not_fit_is_not_run(
     assert "reference" not in {row["way"] for row in comparisons.counting(plan)}
 
 
+def test_the_largest_pictures_are_left_to_processes_of_their_own(
+    plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparisons, "LARGE", 96 * 64 - 1)
+    asked: list[dict[str, object]] = []
+
+    def child(task: str, **options: object) -> dict[str, object]:
+        asked.append({"task": task, **options})
+        return {"seconds": 6.144, "before": 1, "peak": 2}
+
+    monkeypatch.setattr(comparisons, "child", child)
+    assert comparisons.counting(plan) == []
+    rows = comparisons.memory(plan)
+    assert [(one["task"], one["width"], one["height"]) for one in asked] == [
+        ("count", 96, 64),
+        ("reference", 96, 64),
+    ]
+    assert [row["us_a_pixel"] for row in rows] == pytest.approx([1000.0, 1000.0])
+
+
 def test_the_share_of_the_matrix_rate_is_that_of_the_networks_arithmetic(
     plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
