@@ -56,6 +56,7 @@ class OpenVINOEngine:
                 "INFERENCE_PRECISION_HINT": hint,
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                 "NUM_STREAMS": 1,
+                "CPU_RUNTIME_CACHE_CAPACITY": 128,  # or memory grows with each new size
                 "ENABLE_CPU_PINNING": False,  # several counters would sit on the same cores
             },
         )
