@@ -132,7 +132,7 @@ def frames_expected(path: Path, rate: float) -> int:
             seconds = (clip.duration or 0) / av.time_base
     except (av.FFmpegError, ValueError):
         return 0
-    return min(MOST, math.ceil(seconds * rate))
+    return min(MOST, math.ceil(float(seconds) * rate))
 
 
 def _upright(frame: Any) -> NDArray[np.uint8]:
@@ -222,7 +222,8 @@ def run(
         with sentences_for_visitors():
             path = uploaded_path(upload, NO_CLIP)
             per_second = float(rate) if isinstance(rate, (int, float)) and 0.05 <= rate <= 30 else 1
-            moments, clip = [], Clip(per_second)
+            moments: list[Moment] = []
+            clip = Clip(per_second)
             expected = frames_expected(path, per_second)
             for seconds, pixels in frames(path, per_second, models.find(model).max_pixels):
                 done = (len(moments), max(expected, len(moments) + 1)) if expected else None
