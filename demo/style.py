@@ -68,6 +68,7 @@ CSS = """
 .picture { padding-top: 2.4rem !important; }
 .picture .block-label { background: none; border: none; box-shadow: none; }
 .picture .icon-button-wrapper { top: -2.1rem !important; }
+.picture:not(.fullscreen) .image-frame { width: 100%; }
 .picture:not(.fullscreen) img { width: 100% !important; max-height: 480px; object-fit: contain; }
 .scale { display: flex; flex-wrap: wrap; justify-content: space-between; gap: .1rem .6rem;
   margin: .2rem 0 .4rem; font-variant-numeric: tabular-nums; }

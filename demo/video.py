@@ -132,7 +132,7 @@ def frames_expected(path: Path, rate: float) -> int:
             seconds = float((clip.duration or 0) / av.time_base)
     except (av.FFmpegError, ValueError):
         return 0
-    return min(MOST, math.ceil(seconds * rate))
+    return min(MOST, math.ceil(float(seconds) * rate))
 
 
 def _upright(frame: Any) -> NDArray[np.uint8]:

@@ -42,6 +42,13 @@ PATIENCE = 60_000  # ms; a busy machine is slow, not broken
 
 CAMERA_RUNS = "() => document.querySelector('#photo video')?.videoWidth > 0"
 
+# Whether an image has the size on the page that its shape gives it: 580 wide, or 480 high.
+DRAWN_AS = """([image, width, height]) => {
+    const box = image.getBoundingClientRect(), scale = Math.min(580 / width, 480 / height);
+    const seen = Math.min(box.width / width, box.height / height);
+    return Math.abs(seen - scale) < 0.02 * scale;
+}"""
+
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
@@ -155,6 +162,26 @@ def test_photos_are_counted_as_by_the_library_one_after_the_other(
     visit.get_by_role("button", name="Remove Image").first.click()
     expect(visit.get_by_text(photo.WAITING)).to_be_visible()
     expect(visit.locator("#comparison")).to_have_count(0)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (120, 400), (1500, 110)])
+def test_the_pictures_of_one_photo_have_one_size_on_the_page_below_their_labels(
+    visit: Page, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    choose(visit, dots(tmp_path / "shape.png", size=size))
+    overlay = visit.locator("#overlay img")
+    expect(overlay).to_be_visible()
+    expect(visit.locator("#comparison img")).to_have_count(2)
+    natural_size(overlay)
+    for picture in (visit.locator("#comparison img").first, overlay):
+        visit.wait_for_function(DRAWN_AS, arg=[picture.element_handle(), *size])
+    for name in ("comparison", "overlay"):
+        label, picture = (
+            visit.locator(f"#{name} {what}").first.bounding_box() for what in ("label", "img")
+        )
+        assert label
+        assert picture
+        assert label["y"] + label["height"] <= picture["y"] + 1
 
 
 def test_looks_grid_parts_and_downloads_follow_the_visitor(
