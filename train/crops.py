@@ -35,6 +35,7 @@ class Batch:
         weight: (B, 1, H / 8, W / 8) 1 inside the region of interest, 0 outside; None: all inside.
         heads: (B, n, 2) x, y in pixels of the crops, filled up with zeros.
         present: (B, n) bool, which rows of them are heads.
+        drawn: (B,) bool, which crops are of drawn pictures without people.
     """
 
     pixels: Tensor
@@ -42,6 +43,7 @@ class Batch:
     weight: Tensor | None
     heads: Tensor
     present: Tensor
+    drawn: Tensor
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ class Crops:
             weight = torch.nn.functional.avg_pool2d(near, STRIDE).round()  # (B, 1, h, w)
             target = target * weight
         heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
-        return Batch(relight(pixels, table), target, weight, heads, present)
+        drawn = self._upload(np.array([w.picture >= self.photographs for w in windows]))  # (B,)
+        return Batch(relight(pixels, table), target, weight, heads, present, drawn)
 
     def _upload(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)

@@ -15,11 +15,10 @@ if TYPE_CHECKING:  # what publishes a model needs no h5py
     from .crops import Batch
 
 BLOCKS = (1, 2, 4, 8, 16)  # cells; the largest are 128 pixels wide
-NOBODY = 0.01  # heads: what the tails of kernels outside may leave in a crop
-GHOSTS = 0.5  # weight of a head that is seen where there is nobody
+GHOSTS = 0.5  # weight of a head that is seen in a drawn picture without people
 
 
-def pyramid_loss(predicted: Tensor, target: Tensor) -> Tensor:
+def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None) -> Tensor:
     """Squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells.
 
     Those of a crop are divided by twice one more than the mean count of its blocks, half of it
@@ -29,17 +28,20 @@ def pyramid_loss(predicted: Tensor, target: Tensor) -> Tensor:
     predicted count alone, twice as many heads would pull back less than half as many push, and a
     network that is unsure would count too many.
 
-    Where a crop has no people at all, a share of the sum of absolute values is added: squares
+    For a drawn picture without people a share of the sum of absolute values is added: squares
     hardly feel the thousandth of a head a cell that makes a dozen people of a large empty picture.
+    Crops of photographs are spared: absolute values there would pull down what is in doubt.
 
     Args:
         predicted, target: (B, 1, h, w) heads per cell; larger blocks than a crop are left out.
+        drawn: (B,) bool, which crops are of drawn pictures; None: none is.
 
     Returns:
         The sum over blocks, the mean over levels and crops: one number.
     """
-    empty = (target.sum(dim=(1, 2, 3), keepdim=True) < NOBODY).float()  # (B, 1, 1, 1)
-    ghosts = (predicted * empty).abs().sum()
+    ghosts = predicted.new_zeros(())
+    if drawn is not None:
+        ghosts = (predicted * drawn[:, None, None, None]).abs().sum()
     levels: list[Tensor] = []
     for side in (side for side in BLOCKS if side <= min(target.shape[2:])):
         count = avg_pool2d(predicted, side) * side**2
@@ -64,7 +66,7 @@ def euclidean_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 Loss: TypeAlias = "Callable[[Tensor, Batch], Tensor]"  # of predicted heads per cell (B, 1, h, w)
 LOSSES: dict[str, Loss] = {
-    "pyramid": lambda predicted, batch: pyramid_loss(predicted, batch.target),
+    "pyramid": lambda predicted, batch: pyramid_loss(predicted, batch.target, batch.drawn),
     "euclidean": lambda predicted, batch: euclidean_loss(predicted, batch.target),
     "bayesian": lambda predicted, batch: bayesian_loss(predicted, batch.heads, batch.present),
     "dmcount": lambda predicted, batch: dm_count_loss(predicted, batch.heads, batch.present),
@@ -82,8 +84,8 @@ def of_empty(loss: str, batch: Batch) -> Tensor:
 # What the training record and the card call them.
 RECORD = {
     "pyramid": "squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells, "
-    "those of a crop over the mean count of its blocks plus one, and the sum of the map where "
-    "there is nobody",
+    "those of a crop over the mean count of its blocks plus one, and the sum of the map of "
+    "drawn pictures without people",
     "euclidean": "half the squared Euclidean distance of the density maps",
     "bayesian": "Bayesian loss with background point (arXiv:1908.03684) of the map's positive part",
     "dmcount": "DM-Count (arXiv:2009.13077) of the map's positive part",
