@@ -7,6 +7,7 @@ round. A Markdown table goes to the screen, and with the figures as JSON to file
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import platform
 import sys
@@ -87,7 +88,7 @@ def report(found: dict[str, Any]) -> str:
     parts = [f"# Benchmarks\n\n{about}"]
     for name, rows in found["results"].items():
         if rows:
-            said = (ALL[name].__doc__ or "").strip()
+            said = inspect.getdoc(ALL[name])
             parts.append(f"## {name}\n\n{said}\n\n{table(rows)}")
     return "\n\n".join(parts) + "\n"
 
