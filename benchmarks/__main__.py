@@ -21,8 +21,9 @@ import torch
 from csrnet_hub import ModelError
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import native_bfloat16, pick_device
+from csrnet_hub.resources import DEFAULT_MODEL, resource
 
-from .comparisons import ALL, ROOT, Plan, Row
+from .comparisons import ALL, Plan, Row
 
 SIZES = ("640x480", "1024x768", "4000x3000", "10000x10000")
 FORMS = {
@@ -139,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         "what", nargs="*", metavar="WHAT", help=f"of {', '.join(ALL)}; all, if none"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--model", default=str(ROOT / "weights" / "csrnet-partA"))
+    parser.add_argument("--model", default=str(resource(DEFAULT_MODEL)))
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT")
     parser.add_argument("--rounds", type=int, default=5, help="of pictures up to a megapixel")
     parser.add_argument(

@@ -8,6 +8,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,7 @@ def count(model: str, device: str, dtype: str, width: int, height: int) -> dict[
     """One picture, counted once: seconds, and the memory at its peak."""
     from csrnet_hub import CrowdCounter
 
-    counter = CrowdCounter.from_pretrained(model, device, dtype)
-    counter.count(photo(64, 64))  # what a first call sets up
-    file = photo(width, height)
-    before, start = peak(), time.perf_counter()
-    counter.count(file)
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "before": before, "peak": peak()}
+    return _once(CrowdCounter.from_pretrained(model, device, dtype).count, width, height)
 
 
 def reference(model: str, device: str, width: int, height: int) -> dict[str, Any]:
@@ -63,10 +58,14 @@ def reference(model: str, device: str, width: int, height: int) -> dict[str, Any
     from .reference import ReferenceCounter
 
     counter = ReferenceCounter(CSRNet.from_pretrained(model), torch.device(device))
-    counter.count(photo(64, 64))
+    return _once(counter.count, width, height)
+
+
+def _once(counted: Callable[[bytes], object], width: int, height: int) -> dict[str, Any]:
+    counted(photo(64, 64))  # what a first call sets up
     file = photo(width, height)
     before, start = peak(), time.perf_counter()
-    counter.count(file)
+    counted(file)
     return {"seconds": time.perf_counter() - start, "before": before, "peak": peak()}
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Plan:
     images: int = 30
     int8: Path | None = None
     photos: int = 1000
-    say: Callable[[str], None] = field(default=print)
+    say: Callable[[str], None] = print
 
 
 def take_turns(ways: Ways, rounds: int, untimed: int = 1) -> dict[str, list[float]]:
@@ -130,8 +130,8 @@ def counting(plan: Plan) -> list[Row]:
 
 def fits(plan: Plan, pixels: int) -> bool:
     """Whether the reference, which takes a picture whole, has the memory for it."""
-    if fitting := pixels * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
-        return fitting
+    if pixels * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
+        return True
     plan.say(f"{pixels:,} pixels: the reference would need {pixels * BYTES_A_PIXEL / 1e9:.0f} GB")
     return False
 
