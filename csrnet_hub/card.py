@@ -43,7 +43,9 @@ def card_of(config: Mapping[str, Any]) -> str:
         raise FileNotFoundError("model_card.md is missing from this installation of csrnet-hub")
     record, metrics = _dict(config.get("training_record")), _dict(config.get("metrics"))
     name = str(record.get("name") or "CSRNet")
-    index = list(_eval_results(metrics, name))
+    # those of a refit are another run's, lent to it: its card says so, the Hub's index could not
+    own = {k: v for k, v in metrics.items() if not (k == "validation" and record.get("refit"))}
+    index = list(_eval_results(own, name))
     data = ModelCardData(
         library_name="csrnet-hub",
         tags=TAGS,

@@ -122,9 +122,13 @@ def notices(result: CountResult, pixels: NDArray[np.uint8]) -> list[str]:
 
 def splits_of(counter: CrowdCounter) -> list[tuple[str, dict[str, Any]]]:
     """The splits that a model was measured on, and their parts, each with its error figures."""
-    metrics = getattr(getattr(counter, "model", None), "metrics", None)
+    model = getattr(counter, "model", None)
+    metrics, record = (getattr(model, name, None) for name in ("metrics", "training_record"))
+    refit = isinstance(record, dict) and record.get("refit")
     found = []
     for split, figures in metrics.items() if isinstance(metrics, dict) else ():
+        if refit and split == "validation":
+            split = "validation before the refit"
         parts = figures.get("parts") if isinstance(figures, dict) else None
         named = parts.items() if isinstance(parts, dict) else ()
         found += [(str(split), figures), *((f"{split}, {name}", own) for name, own in named)]

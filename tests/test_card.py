@@ -76,6 +76,23 @@ def test_a_joint_model_tells_its_errors_on_each_part_and_how_they_were_mixed(
     assert "of the training images of each data set, one drawn" in card
 
 
+def test_a_refit_says_whose_errors_it_shows_and_claims_none_on_the_hub(
+    config: dict[str, Any],
+) -> None:
+    errors = {"images": 60, "mae": 100.0, "rmse": 150.0, "nae": 0.25, "bias": -3.0}
+    config["training_record"] |= {"refit": 1234, "step": 1800, "native": 0.5}
+    config["metrics"] = {"validation": errors}
+    card = card_of(config)
+    assert "those of the same recipe's run without the validation images (its step 1234)" in card
+    assert "step 1800, and were trained on the" in card
+    assert "best of the run" not in card
+    assert "or, 50 % of them, as they are" in card
+    assert not ModelCard(card).data.eval_results
+    config["metrics"]["test"] = {**errors, "mae": 77.5}
+    (result, *_) = ModelCard(card_of(config)).data.eval_results
+    assert (result.dataset_split, result.metric_value) == ("test", 77.5)
+
+
 def test_the_training_tells_recipe_held_out_and_left_out_pictures(config: dict[str, Any]) -> None:
     record = config["training_record"]
     card = card_of(config)

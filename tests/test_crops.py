@@ -154,6 +154,22 @@ def test_one_pass_sees_every_photograph_once(recipe: Recipe) -> None:
     assert passes[0] != passes[1]
 
 
+def test_a_share_of_the_crops_is_cut_as_it_is(recipe: Recipe) -> None:
+    pictures = [example(9, 200, 240)]
+    for native, least, most in ((0.0, 0, 5), (0.5, 70, 130), (1.0, 200, 200)):
+        lively = replace(recipe, scale=[0.5, 2.0], native=native, light=0.2)
+        crops = Crops(pictures, lively, CPU)
+        sides = [crops.draw(index).height for index in range(200)]
+        assert least <= sides.count(64) <= most
+    lively = replace(lively, light=0.0)
+    window = Crops(pictures, lively, CPU).draw(3)
+    top, left = int(window.top), int(window.left)
+    own = pictures[0].pixels[top : top + 64, left : left + 64]
+    own = own[:, ::-1] if window.mirrored else own
+    batch = Crops(pictures, lively, CPU).cut([window], (64, 64))
+    assert np.array_equal(batch.pixels[0].permute(1, 2, 0).round().numpy(), own)
+
+
 def test_a_pass_sees_the_photographs_of_a_repeated_part_as_often_as_asked(recipe: Recipe) -> None:
     photos = [replace(example(i), part=part) for i, part in enumerate("aaabb")]
     crops = Crops(photos, replace(recipe, repeat={"b": 3}), CPU)

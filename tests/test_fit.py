@@ -278,6 +278,44 @@ def test_a_run_starts_from_another_model_and_says_which(
         run(replace(still, density_scale=1.0), prepared, vgg, tmp_path, init=str(model_folder))
 
 
+def test_a_refit_takes_every_picture_and_the_figures_of_the_run_without_them(
+    recipe: Recipe,
+    prepared: Path,
+    vgg: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(recipe, prepared, vgg, tmp_path / "a")
+    judge = tmp_path / "a" / "best"
+    taken: list[int] = []
+    crops = fit.Crops
+    monkeypatch.setattr(
+        fit, "Crops", lambda own, *rest: taken.append(len(own)) or crops(own, *rest)
+    )
+    run(recipe, prepared, vgg, tmp_path / "b", measured=str(judge))
+    assert taken == [10]
+    refit, judged = (CSRNet.from_pretrained(tmp_path / name) for name in ("b/refit", "a/best"))
+    assert refit.metrics == judged.metrics
+    assert refit.training_record is not None
+    assert refit.training_record["refit"] == 4
+    weights = refit.output_layer.weight, judged.output_layer.weight
+    assert not torch.equal(*weights)
+    assert not (tmp_path / "b" / "best").exists()
+
+    last = tmp_path / "b" / "last.pt"
+    longer = replace(recipe, steps=5)
+    for changed, options, trouble in (
+        (longer, {"resume": last}, "go on with --refit MODEL"),
+        (longer, {"measured": str(judge)}, "made with another steps"),
+        (recipe, {"measured": str(tmp_path / "b" / "refit")}, "no validation figures"),
+        (recipe, {"measured": str(model_folder)}, "no validation figures"),
+    ):
+        with pytest.raises(fit.TrainingError, match=trouble):
+            run(changed, prepared, vgg, tmp_path / "c", **options)
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_better_model_replaces_the_last_one_and_its_card(
     recipe: Recipe, vgg: Path, tmp_path: Path
 ) -> None:

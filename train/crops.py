@@ -127,6 +127,8 @@ class Crops:
             picture = self.photographs + int(rng.integers(len(self.sizes) - self.photographs))
         height, width = self.sizes[picture]
         zoom = float(np.exp(rng.uniform(*np.log(recipe.scale))))
+        if rng.random() < recipe.native:  # resampling blurs; a user's photographs are sharp
+            zoom = 1.0
         side = min(round(recipe.crop / zoom), height, width)  # a smaller picture is enlarged
         brightness, contrast = rng.uniform(1 - recipe.light, 1 + recipe.light, size=2)
         return Window(

@@ -37,8 +37,10 @@ from .recipe import Recipe, RecipeError, read_recipe
 from .state import (
     State,
     TrainingError,
+    lend_figures,
     load_checkpoint,
     new_state,
+    same_recipe,
     save_checkpoint,
     save_model,
     start_from,
@@ -98,11 +100,17 @@ def fit(
     resume: Path | None = None,
     init: str | None = None,
     compiled: bool = False,
+    measured: str | None = None,
 ) -> float:
     """Train by a recipe; checkpoints, log, curves and the best model land in ``out``.
 
+    Args:
+        measured: folder or Hub id of a model that a run of the same recipe left. Its validation
+            images are trained on too; the weights of the end land in ``out/refit``, with the
+            errors and the interval of that model, which had not seen them.
+
     Returns:
-        The best validation MAE.
+        The best validation MAE; infinite if there is none.
 
     Raises:
         TrainingError, DatasetError, ModelError: with what is wrong and what to do.
@@ -113,12 +121,20 @@ def fit(
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
+    judged = None
+    if measured:
+        judged = same_recipe(recipe, measured)
+        train, held_out = list(examples), []
     if strangers := sorted(set(recipe.train_only) - {example.name for example in examples}):
         raise TrainingError(f"train_only names images that are not there: {', '.join(strangers)}")
     if resume:
         state = load_checkpoint(resume, recipe, device)
     else:
         state = start_from(recipe, init, device) if init else new_state(recipe, vgg, device)
+    if judged:
+        lend_figures(state, judged)
+    elif "refit" in state.origin:
+        raise TrainingError("that run trains on its validation images: go on with --refit MODEL")
     if state.step >= recipe.steps:
         raise TrainingError(f"step {state.step} of {recipe.steps} is done; give more with --steps")
     net: nn.Module = state.model
@@ -188,6 +204,9 @@ def _keep_best(
     out: Path,
     log: Log,
 ) -> None:
+    if not held_out:  # trained on too: there is nothing to choose by
+        save_model(state, recipe, out / "refit")
+        return
     errors = validate(state, held_out, device)
     log.validation(state.step, errors)
     if errors["mae"] < state.best:
@@ -218,6 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 resume,
                 options.init,
                 options.compile,
+                options.refit,
             )
     except (RecipeError, DatasetError, ModelError, TrainingError, ValueError, OSError) as error:
         print(f"fit: {error}", file=sys.stderr)
@@ -226,7 +246,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fit: stopped; --resume goes on from the last checkpoint in {options.out}")
         return 130
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"best validation MAE {best:.1f}; the model is in {options.out / 'best'}")
+        if options.refit:
+            print(f"the model is in {options.out / 'refit'}, with the errors of {options.refit}")
+        else:
+            print(f"best validation MAE {best:.1f}; the model is in {options.out / 'best'}")
     return 0
 
 
@@ -238,6 +261,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="folder for this run")
     add("--vgg", default="torchvision", help="'torchvision', or a safetensors file with VGG-16")
     add("--init", metavar="MODEL", help="folder or Hub id to start from, in place of VGG-16")
+    add(
+        "--refit",
+        metavar="MODEL",
+        help="train on the validation images too; MODEL, which a run of the same recipe left, "
+        "gives its errors",
+    )
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--steps", type=int, help="in place of the recipe's")
     add("--compile", action="store_true", help="torch.compile the network (needs its compilers)")

@@ -43,6 +43,7 @@ class Recipe:
     crops: str
     crop: int
     scale: list[float]
+    native: float
     sigma: list[float]
     grey: float
     light: float

@@ -71,6 +71,29 @@ def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
     return begin(recipe, model, {"init": {"model": name, **record}}, device)
 
 
+def same_recipe(recipe: Recipe, source: str) -> CSRNet:
+    """The model of a folder or Hub repository that a run of this recipe measured.
+
+    Raises:
+        TrainingError: if another recipe made it, or it has no validation figures of its own.
+    """
+    model = CSRNet.from_pretrained(source)
+    record, now = model.training_record or {}, {**recipe.to_dict(), "loss": RECORD[recipe.loss]}
+    if "refit" in record or "step" not in record or "validation" not in (model.metrics or {}):
+        raise TrainingError(f"{source} has no validation figures of its own")
+    other = [key for key in now if key != "validate_every" and now[key] != record.get(key)]
+    if other:
+        raise TrainingError(f"{source} was made with another {', '.join(other)}")
+    return model
+
+
+def lend_figures(state: State, judged: CSRNet) -> None:
+    """Give the errors and the interval of a model to those of a run that cannot measure its own."""
+    state.average.metrics = {"validation": (judged.metrics or {})["validation"]}
+    state.average.interval = judged.interval
+    state.origin["refit"] = (judged.training_record or {})["step"]
+
+
 def begin(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.device) -> State:
     """A run at step 0 with a model's weights, its average and its optimiser on a device."""
     model.train().to(device)
