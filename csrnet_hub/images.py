@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -30,7 +30,9 @@ DEFAULT_MAX_PIXELS = 200_000_000
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
 
 _BLOCK = 512  # pixels; converting block by block keeps every temporary copy under a few MB
-_LOCK = threading.Lock()  # warning filters belong to the whole process: one change at a time
+_LOCK = threading.Lock()  # warning filters and Pillow's limit belong to the whole process
+_quiet = contextlib.ExitStack()  # what hides Pillow's warnings while anything is decoded
+_decoding = 0  # how many pictures are, in all threads
 
 _READERS: tuple[tuple[int, bytes | tuple[bytes, ...], type[ImageFile]], ...] = (
     (0, b"\xff\xd8\xff", JpegImageFile),  # also MPO, which phones write: its main picture
@@ -152,18 +154,17 @@ def _check_size(width: int, height: int, max_pixels: int | None) -> None:
 def _decode(opened: Callable[[], Image.Image], name: str, max_pixels: int | None) -> np.ndarray:
     """Run the decoder; whatever Pillow raises (half a dozen types) becomes an ImageError."""
     try:
-        with _LOCK, warnings.catch_warnings():
-            # A visitor can do nothing about odd metadata, and the pixel limit is ours to check.
-            warnings.filterwarnings("ignore", module=r"PIL\b")
+        with _without_warnings():
             with contextlib.suppress(Image.DecompressionBombError):
                 return _from_pil(opened(), max_pixels)
             # Inside TIFF and GIF Pillow's limit has no other switch than this global: set it to
             # ours under the lock, only for a picture that ran into it, and put it back.
-            pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
-            try:
-                return _from_pil(opened(), max_pixels)
-            finally:
-                Image.MAX_IMAGE_PIXELS = pillow_limit
+            with _LOCK:
+                pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+                try:
+                    return _from_pil(opened(), max_pixels)
+                finally:
+                    Image.MAX_IMAGE_PIXELS = pillow_limit
     except ImageError:
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
@@ -173,6 +174,27 @@ def _decode(opened: Callable[[], Image.Image], name: str, max_pixels: int | None
             f"This {name} is damaged, incomplete or of a rare kind. "
             "Get it again, or save it anew as JPEG or PNG."
         ) from error
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Hide Pillow's: a visitor can do nothing about odd metadata, and the pixel limit is ours.
+
+    The first of the threads that decode hides them, the last one puts the filters back.
+    """
+    global _decoding
+    with _LOCK:
+        if not _decoding:
+            _quiet.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+        _decoding += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _decoding -= 1
+            if not _decoding:
+                _quiet.close()
 
 
 def _from_pil(image: Image.Image, max_pixels: int | None) -> np.ndarray:

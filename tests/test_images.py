@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from csrnet_hub import images
 from csrnet_hub.images import DEFAULT_MAX_PIXELS, ImageError, load_image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
@@ -374,6 +375,29 @@ def test_many_threads_leave_pillow_and_the_warning_filters_as_they_were(
     assert not failures
     assert Image.MAX_IMAGE_PIXELS == 10
     assert list(warnings.filters) == filters
+
+
+def test_pictures_are_decoded_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2, timeout=10)
+    data, decode, failures = encoded(Image.fromarray(noise(10, 20)), "PNG"), images._from_pil, []
+
+    def meet(*options: Any) -> Any:
+        both.wait()  # neither goes on until the other is here
+        return decode(*options)
+
+    def work() -> None:
+        try:
+            load_image(data)
+        except Exception as error:
+            failures.append(error)
+
+    monkeypatch.setattr(images, "_from_pil", meet)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
 
 
 # Refusals --------------------------------------------------------------------------------------

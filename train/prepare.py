@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
@@ -59,19 +62,22 @@ def prepare(
     try:
         with h5py.File(partial, "w") as file:
             file.attrs["format"] = FORMAT
-            for sample in tqdm(samples, "prepare", unit="image", disable=not progress):
-                width = sigma[sample.name] if isinstance(sigma, Mapping) else sigma
+            bar = tqdm(total=len(samples), desc="prepare", unit="image", disable=not progress)
+            for promise in _read_ahead(samples, sigma):
+                bar.update()
                 try:
-                    heads, dropped = _write(file, sample, width)
+                    read = promise.result()
+                    _write(file, read)
                 except DatasetError as error:
                     if bad is None:
                         raise
                     bad.append(error)
                     continue
                 done["images"] += 1
-                done["heads"] += heads
-                done["dropped"] += dropped
-                done["dropped_in"] += [sample.name] if dropped else []
+                done["heads"] += len(read.heads)
+                done["dropped"] += read.dropped
+                done["dropped_in"] += [read.sample.name] if read.dropped else []
+            bar.close()
         if not done["images"]:
             raise DatasetError("No photograph could be read; nothing was written.")
         partial.replace(out)  # a file of that name is whole, or not there
@@ -80,7 +86,36 @@ def prepare(
     return done
 
 
-def _write(file: h5py.File, sample: Sample, sigma: Sigma) -> tuple[int, int]:
+@dataclass(frozen=True)
+class _Read:
+    sample: Sample
+    pixels: NDArray[np.uint8]
+    heads: NDArray[np.float64]
+    widths: NDArray[np.float64]
+    annotated: int
+    dropped: int
+
+
+def _read_ahead(
+    samples: Sequence[Sample], sigma: Sigma | Mapping[str, Sigma]
+) -> Iterator[Future[_Read]]:
+    """Every photograph in turn, while each core reads one of the next."""
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        waiting: deque[Future[_Read]] = deque()
+        try:
+            for sample in samples:
+                width = sigma[sample.name] if isinstance(sigma, Mapping) else sigma
+                waiting.append(pool.submit(_read, sample, width))
+                if len(waiting) > 2 * cores:  # no more of the set is in memory than that
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read(sample: Sample, sigma: Sigma) -> _Read:
     try:
         pixels = load_image(sample.path)
     except ImageError as error:
@@ -89,14 +124,19 @@ def _write(file: h5py.File, sample: Sample, sigma: Sigma) -> tuple[int, int]:
     counted = sample.counted(*size)
     heads, dropped = heads_in_frame(counted, *size)
     widths = adaptive_sigma(heads) if sigma is None else np.full(len(heads), sigma)
+    return _Read(sample, pixels, heads, widths, len(counted), dropped)
+
+
+def _write(file: h5py.File, read: _Read) -> None:
+    sample = read.sample
     if sample.mask is not None:
-        file.create_dataset(f"mask/{sample.name}", data=sample.mask(*size), compression="gzip")
-    file[f"images/{sample.name}"] = pixels
-    file[f"heads/{sample.name}"] = heads.astype(np.float32)
-    file[f"heads/{sample.name}"].attrs["annotated"] = len(counted)
+        mask = sample.mask(*read.pixels.shape[:2])
+        file.create_dataset(f"mask/{sample.name}", data=mask, compression="gzip")
+    file[f"images/{sample.name}"] = read.pixels
+    file[f"heads/{sample.name}"] = read.heads.astype(np.float32)
+    file[f"heads/{sample.name}"].attrs["annotated"] = read.annotated
     file[f"heads/{sample.name}"].attrs["part"] = sample.part
-    file[f"sigma/{sample.name}"] = widths.astype(np.float32)
-    return len(heads), dropped
+    file[f"sigma/{sample.name}"] = read.widths.astype(np.float32)
 
 
 def gather(
