@@ -148,14 +148,14 @@ def _count(options: argparse.Namespace) -> int:
     bad = 0
     with ExitStack() as stack:
         table = _open_csv(options.csv, stack) if options.csv else None
-        for path in tqdm(paths, unit="image", disable=None if len(paths) > 1 else True):
+        results = zip(paths, counter.count_many(paths))
+        quiet = None if len(paths) > 1 else True
+        for path, result in tqdm(results, total=len(paths), unit="image", disable=quiet):
             line: dict[str, Any]
-            try:
-                result = _count_one(counter, path)
-            except ImageError as error:
+            if isinstance(result, ImageError):
                 bad += 1
-                line = {"image": str(path), "error": str(error)}
-                tqdm.write(f"csrnet: {path}: {error}", file=sys.stderr)
+                line = {"image": str(path), "error": str(result)}
+                tqdm.write(f"csrnet: {path}: {result}", file=sys.stderr)
             else:
                 line = row(path, result)
                 if options.save_maps:
@@ -168,15 +168,6 @@ def _count(options: argparse.Namespace) -> int:
             if table:
                 table(line)
     return 1 if bad else 0
-
-
-def _count_one(counter: CrowdCounter, path: Path) -> CountResult:
-    if not path.is_file():
-        raise ImageError("There is no such file.")
-    try:
-        return counter.count(path)
-    except (MemoryError, RuntimeError) as error:  # torch has no error type of its own
-        raise ImageError(f"It could not be counted: {error}") from error
 
 
 def _open_csv(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:

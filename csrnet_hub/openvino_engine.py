@@ -37,6 +37,8 @@ class OpenVINOEngine:
         ExtraError: if openvino is not installed.
     """
 
+    device = torch.device("cpu")
+
     def __init__(
         self, model: CSRNet, device: str | torch.device, dtype: str, tile: int | str | None
     ) -> None:

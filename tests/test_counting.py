@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from csrnet_hub import CrowdCounter, CSRNet, ImageError
 from csrnet_hub.bands import density_bands
-from csrnet_hub.tiles import plan_tiles, windows
+from csrnet_hub.tiles import Progress, plan_tiles, windows
 from csrnet_hub.torch_engine import CPU_BAND, GPU_BAND, TorchEngine, to_input
 
 
@@ -215,6 +216,50 @@ def test_a_gpu_gives_the_count_of_the_cpu(model: CSRNet) -> None:
     cpu = CrowdCounter(copy.deepcopy(model), "cpu").count(picture)
     gpu = CrowdCounter(copy.deepcopy(model), "cuda", "float32").count(picture)
     assert gpu.count == pytest.approx(cpu.count, rel=1e-3)
+
+
+@pytest.mark.parametrize("ahead", [None, 0, 3])
+def test_many_pictures_are_counted_in_turn_and_bad_ones_reported_in_their_place(
+    counter: CrowdCounter, ahead: int | None
+) -> None:
+    pictures = [noise(24 + 8 * k, 40) for k in range(6)]
+    found = list(counter.count_many([*pictures[:3], b"no picture", *pictures[3:]], ahead))
+    assert isinstance(found.pop(3), ImageError)
+    for one, picture in zip(found, pictures, strict=True):
+        assert not isinstance(one, ImageError)
+        assert np.array_equal(one.density, counter.count(picture).density)
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_no_more_pictures_are_read_ahead_than_asked(counter: CrowdCounter, ahead: int) -> None:
+    taken: list[int] = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        for number in range(8):
+            taken.append(number)
+            yield noise(16, 16)
+
+    for counted, _ in enumerate(counter.count_many(pictures(), ahead), start=1):
+        assert len(taken) <= counted + ahead
+    assert len(taken) == 8
+
+
+def test_a_network_that_fails_on_one_picture_counts_the_next(
+    model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = CrowdCounter(model, "cpu", "float32")
+    density = counter.engine.density
+
+    def fails(pixels: np.ndarray, progress: Progress | None) -> tuple[np.ndarray, str, int]:
+        if pixels.shape[0] == 32:
+            raise RuntimeError("no more memory")
+        return density(pixels, progress)
+
+    monkeypatch.setattr(counter.engine, "density", fails)
+    bad, good = counter.count_many([noise(32, 32), noise(24, 24)])
+    assert isinstance(bad, ImageError)
+    assert "could not be counted: no more memory" in str(bad)
+    assert not isinstance(good, ImageError)
 
 
 def test_the_pixel_limit_is_the_counters(model: CSRNet) -> None:

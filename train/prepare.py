@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from csrnet_hub.ahead import read_ahead
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.images import ImageError, load_image
@@ -63,10 +64,12 @@ def prepare(
         with h5py.File(partial, "w") as file:
             file.attrs["format"] = FORMAT
             bar = tqdm(total=len(samples), desc="prepare", unit="image", disable=not progress)
-            for promise in _read_ahead(samples, sigma):
+            for reading in read_ahead(
+                functools.partial(_read, sigma), samples, os.cpu_count() or 1
+            ):
                 bar.update()
                 try:
-                    read = promise.result()
+                    read = reading.result()
                     _write(file, read)
                 except DatasetError as error:
                     if bad is None:
@@ -96,26 +99,7 @@ class _Read:
     dropped: int
 
 
-def _read_ahead(
-    samples: Sequence[Sample], sigma: Sigma | Mapping[str, Sigma]
-) -> Iterator[Future[_Read]]:
-    """Every photograph in turn, while each core reads one of the next."""
-    cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        waiting: deque[Future[_Read]] = deque()
-        try:
-            for sample in samples:
-                width = sigma[sample.name] if isinstance(sigma, Mapping) else sigma
-                waiting.append(pool.submit(_read, sample, width))
-                if len(waiting) > 2 * cores:  # no more of the set is in memory than that
-                    yield waiting.popleft()
-            while waiting:
-                yield waiting.popleft()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _read(sample: Sample, sigma: Sigma) -> _Read:
+def _read(sigma: Sigma | Mapping[str, Sigma], sample: Sample) -> _Read:
     try:
         pixels = load_image(sample.path)
     except ImageError as error:
@@ -123,7 +107,8 @@ def _read(sample: Sample, sigma: Sigma) -> _Read:
     size = pixels.shape[:2]
     counted = sample.counted(*size)
     heads, dropped = heads_in_frame(counted, *size)
-    widths = adaptive_sigma(heads) if sigma is None else np.full(len(heads), sigma)
+    width = sigma[sample.name] if isinstance(sigma, Mapping) else sigma
+    widths = adaptive_sigma(heads) if width is None else np.full(len(heads), width)
     return _Read(sample, pixels, heads, widths, len(counted), dropped)
 
 
