@@ -147,6 +147,20 @@ def test_a_batch_depends_on_seed_and_step_alone_and_is_shared_without_a_rest(
     assert torch.allclose(joined, one.at(7).target, atol=1e-6)
 
 
+def test_what_lies_at_an_edge_is_seen_about_as_often_as_the_middle(recipe: Recipe) -> None:
+    crops = Crops([example(3, 192, 256)], recipe, CPU)
+    seen = np.zeros((192, 256))
+    for index in range(4000):
+        window = crops.draw(index)
+        top, left = int(window.top), int(window.left)
+        seen[top : top + 64, left : left + 64] += 1
+    rows, columns = seen.mean(axis=1), seen.mean(axis=0)
+    for line in (rows, columns):
+        for end in (line[:24], line[-24:]):
+            assert 0.7 < end.mean() / line.mean() < 1.3
+        assert line.max() < 2.5 * line.min()
+
+
 def test_one_pass_sees_every_photograph_once(recipe: Recipe) -> None:
     crops = Crops([example(count) for count in range(10)], recipe, CPU)
     passes = [[crops.draw(10 * turn + i).picture for i in range(10)] for turn in (0, 1)]
