@@ -63,16 +63,16 @@ def test_a_bad_file_is_reported_skipped_and_the_exit_code_is_one(
 def test_what_was_counted_is_in_the_table_when_a_run_is_stopped(
     folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = CrowdCounter.count
+    read = CrowdCounter._read
 
-    def stopped(self, image, progress=None):  # type: ignore[no-untyped-def]
+    def stopped(self, image):  # type: ignore[no-untyped-def]
         if image.name == "c.jpg":
             raise KeyboardInterrupt
         if image.name == "b.png":
             raise RuntimeError("no memory")
-        return count(self, image, progress)
+        return read(self, image)
 
-    monkeypatch.setattr(CrowdCounter, "count", stopped)
+    monkeypatch.setattr(CrowdCounter, "_read", stopped)
     table = tmp_path / "t.csv"
     assert main(["count", str(folder), "--model", str(model_folder), "--csv", str(table)]) == 130
     with table.open(newline="") as file:

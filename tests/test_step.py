@@ -48,7 +48,7 @@ def test_training_lowers_the_loss(
     how = replace(recipe, **change)  # type: ignore[arg-type]
     now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
     losses = []
-    for _ in range(7):
+    for _ in range(12):
         now.step = 0  # the same batch each time
         losses.append(train_step(now, how, crops)[0].item())
     assert losses[-1] < 0.75 * losses[0]
