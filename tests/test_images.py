@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +354,14 @@ def test_pillows_own_limit_neither_warns_nor_stops_what_ours_allows(
     assert Image.MAX_IMAGE_PIXELS == 10
 
 
+def run_in_threads(work: Callable[[], None], number: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_many_threads_leave_pillow_and_the_warning_filters_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -367,11 +376,7 @@ def test_many_threads_leave_pillow_and_the_warning_filters_as_they_were(
             except Exception as error:
                 failures.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(work, 8)
     assert not failures
     assert Image.MAX_IMAGE_PIXELS == 10
     assert list(warnings.filters) == filters
@@ -392,11 +397,7 @@ def test_pictures_are_decoded_side_by_side(monkeypatch: pytest.MonkeyPatch) -> N
             failures.append(error)
 
     monkeypatch.setattr(images, "_from_pil", meet)
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(work, 2)
     assert not failures
 
 
