@@ -165,6 +165,7 @@ class CrowdCounter:
                 found = error
             except (MemoryError, RuntimeError) as error:  # torch has no error type of its own
                 found = ImageError(f"It could not be counted: {error}")
+            del reading  # its pixels, before the next are read
             yield found
 
     def _read(self, image: ImageSource) -> tuple[NDArray[np.uint8], float]:

@@ -491,6 +491,16 @@ def test_a_joint_models_card_has_its_errors_on_each_part(model, monkeypatch):
     assert "odd" not in html
 
 
+def test_the_errors_of_a_refit_model_are_said_to_be_those_before_it(model, monkeypatch):
+    monkeypatch.setattr(model, "metrics", {"validation": {"mae": 50.0}, "test": {"mae": 40.0}})
+    monkeypatch.setattr(model, "training_record", {"refit": 900})
+    counter = PlainCounter("refit")
+    counter.model = model
+    html = card_html("refit", counter)
+    assert "(validation before the refit) its counts were wrong by 50.0 people" in html
+    assert "(test) its counts were wrong by 40.0 people" in html
+
+
 def test_a_model_without_a_record_has_a_card_too():
     html = card_html("plain", PlainCounter("plain"))
     assert "No errors are recorded" in html

@@ -293,7 +293,7 @@ def test_a_refit_takes_every_picture_and_the_figures_of_the_run_without_them(
     monkeypatch.setattr(
         fit, "Crops", lambda own, *rest: taken.append(len(own)) or crops(own, *rest)
     )
-    run(recipe, prepared, vgg, tmp_path / "b", measured=str(judge))
+    run(recipe, prepared, vgg, tmp_path / "b", refit=str(judge))
     assert taken == [10]
     refit, judged = (CSRNet.from_pretrained(tmp_path / name) for name in ("b/refit", "a/best"))
     assert refit.metrics == judged.metrics
@@ -307,9 +307,10 @@ def test_a_refit_takes_every_picture_and_the_figures_of_the_run_without_them(
     longer = replace(recipe, steps=5)
     for changed, options, trouble in (
         (longer, {"resume": last}, "go on with --refit MODEL"),
-        (longer, {"measured": str(judge)}, "made with another steps"),
-        (recipe, {"measured": str(tmp_path / "b" / "refit")}, "no validation figures"),
-        (recipe, {"measured": str(model_folder)}, "no validation figures"),
+        (longer, {"refit": str(judge)}, "made with another steps"),
+        (recipe, {"refit": str(tmp_path / "b" / "refit")}, "no validation figures"),
+        (recipe, {"refit": str(model_folder)}, "no validation figures"),
+        (recipe, {"refit": str(judge), "init": str(model_folder)}, "began with other weights"),
     ):
         with pytest.raises(fit.TrainingError, match=trouble):
             run(changed, prepared, vgg, tmp_path / "c", **options)

@@ -266,8 +266,8 @@ class Crops:
 
 
 def _place(rng: np.random.Generator, size: int, side: int) -> float:
-    """Where a window begins, beyond the picture's ends first and then moved inside: what lies at an
-    edge is seen about as often as what lies in the middle, not a tenth as often."""
+    """Where a window begins: drawn from beyond the picture's ends too, then moved inside, so that
+    what lies near an edge is seen about as often as what lies in the middle."""
     beyond = round(BEYOND * side)
     return float(np.clip(rng.integers(-beyond, size - side + beyond + 1), 0, size - side))
 

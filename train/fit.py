@@ -100,12 +100,12 @@ def fit(
     resume: Path | None = None,
     init: str | None = None,
     compiled: bool = False,
-    measured: str | None = None,
+    refit: str | None = None,
 ) -> float:
     """Train by a recipe; checkpoints, log, curves and the best model land in ``out``.
 
     Args:
-        measured: folder or Hub id of a model that a run of the same recipe left. Its validation
+        refit: folder or Hub id of a model that a run of the same recipe left. Its validation
             images are trained on too; the weights of the end land in ``out/refit``, with the
             errors and the interval of that model, which had not seen them.
 
@@ -122,8 +122,8 @@ def fit(
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
     judged = None
-    if measured:
-        judged = same_recipe(recipe, measured)
+    if refit:
+        judged = same_recipe(recipe, refit)
         train, held_out = list(examples), []
     if strangers := sorted(set(recipe.train_only) - {example.name for example in examples}):
         raise TrainingError(f"train_only names images that are not there: {', '.join(strangers)}")

@@ -23,6 +23,7 @@ from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.images import ImageError, load_image
 
 FORMAT = 1
+READERS = min(os.cpu_count() or 1, 8)  # one thread writes, and could not follow more
 Sigma: TypeAlias = float | None
 
 
@@ -63,13 +64,11 @@ def prepare(
     try:
         with h5py.File(partial, "w") as file:
             file.attrs["format"] = FORMAT
-            bar = tqdm(total=len(samples), desc="prepare", unit="image", disable=not progress)
-            for reading in read_ahead(
-                functools.partial(_read, sigma), samples, os.cpu_count() or 1
-            ):
-                bar.update()
+            reading = read_ahead(functools.partial(_read, sigma), samples, READERS)
+            bar = tqdm(reading, "prepare", len(samples), unit="image", disable=not progress)
+            for one in bar:
                 try:
-                    read = reading.result()
+                    read = one.result()
                     _write(file, read)
                 except DatasetError as error:
                     if bad is None:
@@ -80,7 +79,6 @@ def prepare(
                 done["heads"] += len(read.heads)
                 done["dropped"] += read.dropped
                 done["dropped_in"] += [read.sample.name] if read.dropped else []
-            bar.close()
         if not done["images"]:
             raise DatasetError("No photograph could be read; nothing was written.")
         partial.replace(out)  # a file of that name is whole, or not there

@@ -88,10 +88,17 @@ def same_recipe(recipe: Recipe, source: str) -> CSRNet:
 
 
 def lend_figures(state: State, judged: CSRNet) -> None:
-    """Give the errors and the interval of a model to those of a run that cannot measure its own."""
+    """Give the errors and the interval of a model to those of a run that cannot measure its own.
+
+    Raises:
+        TrainingError: if the two runs did not begin with the same weights.
+    """
+    record = judged.training_record or {}
+    if any(state.origin.get(key) != record.get(key) for key in ("frontend", "init")):
+        raise TrainingError("the model to refit began with other weights: give its --init or --vgg")
     state.average.metrics = {"validation": (judged.metrics or {})["validation"]}
     state.average.interval = judged.interval
-    state.origin["refit"] = (judged.training_record or {})["step"]
+    state.origin["refit"] = record["step"]
 
 
 def begin(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.device) -> State:
