@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import platform
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.child import resident
 from csrnet_hub import CrowdCounter, CSRNet, ImageError
 from csrnet_hub.bands import density_bands
 from csrnet_hub.tiles import Progress, plan_tiles, windows
-from csrnet_hub.torch_engine import CPU_BAND, GPU_BAND, TorchEngine, to_input
+from csrnet_hub.torch_engine import CPU_BAND, GPU_BAND, TorchEngine, to_input, trim_memory
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -270,3 +272,28 @@ def test_the_pixel_limit_is_the_counters(model: CSRNet) -> None:
 def test_a_counter_takes_its_name_from_the_folder(model_folder) -> None:  # type: ignore[no-untyped-def]
     assert CrowdCounter.from_pretrained(model_folder, "cpu").name == "small-model"
     assert CrowdCounter.from_pretrained(str(model_folder) + "/", "cpu").name == "small-model"
+
+
+def test_memory_is_given_back_after_every_few_pictures(
+    counter: CrowdCounter, scene: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims: list[int] = []
+    monkeypatch.setattr("csrnet_hub.torch_engine.TRIM_EVERY", 3)
+    monkeypatch.setattr("csrnet_hub.torch_engine.trim_memory", lambda: trims.append(1))
+    engine = TorchEngine(counter.model, "cpu", "float32", "auto")
+    after = []
+    for _ in range(6):
+        engine.density(scene, None)
+        after.append(len(trims))
+    assert after == [0, 0, 1, 1, 1, 2]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what glibc keeps")
+def test_trimmed_memory_leaves_the_process() -> None:
+    pieces = [np.ones(2**16, np.uint8) for _ in range(3200)]  # 210 MB
+    last = np.ones(2**16, np.uint8)  # holds the end of the heap where it is
+    del pieces
+    before = resident()
+    trim_memory()
+    assert before - resident() > 100e6
+    assert last.all()
