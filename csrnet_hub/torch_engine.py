@@ -24,7 +24,7 @@ CPU_BAND = 2**17  # pixels; the first layers' maps: 32 MB each in float32, 16 MB
 CPU_WHOLE = 2**20  # pixels; up to that a picture is one band: less copying, 0.5 GB in float32
 GPU_BAND = 2**21  # three maps of 0.5 GB each in float32
 SMALLEST_BAND = 2**16
-TRIM_EVERY = 32  # pictures on a CPU: seldom enough to cost nothing
+TRIM_EVERY = 8  # pictures on a CPU: seldom enough to cost nothing
 
 
 class TorchEngine:
