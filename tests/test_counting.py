@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.child import resident
 from csrnet_hub import CrowdCounter, CSRNet, ImageError
 from csrnet_hub.bands import density_bands
 from csrnet_hub.tiles import Progress, plan_tiles, windows
@@ -290,6 +289,8 @@ def test_memory_is_given_back_after_every_few_pictures(
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what glibc keeps")
 def test_trimmed_memory_leaves_the_process() -> None:
+    from benchmarks.child import resident  # needs the module resource, which Windows lacks
+
     pieces = [np.ones(2**16, np.uint8) for _ in range(3200)]  # 210 MB
     last = np.ones(2**16, np.uint8)  # holds the end of the heap where it is
     del pieces
