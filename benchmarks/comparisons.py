@@ -97,6 +97,8 @@ def counters(plan: Plan) -> dict[str, CrowdCounter]:
     found = {"float32": CrowdCounter(model, device, "float32")}
     if native_bfloat16(device):
         found["bfloat16"] = CrowdCounter(model, device, "bfloat16")
+    if device.type == "cuda":
+        found["float16"] = CrowdCounter(model, device, "float16")
     if device.type == "cpu" and importlib.util.find_spec("openvino"):
         for dtype in found.copy():
             found[f"OpenVINO {dtype}"] = CrowdCounter(model, device, dtype, engine="openvino")
@@ -156,12 +158,19 @@ def share_of_rate(plan: Plan) -> list[Row]:
     x = x.to(dtype=dtype, memory_format=torch.channels_last)
     network = CSRNet.from_pretrained(plan.model).eval().to(device, dtype)
     network = network.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        seconds = statistics.median(timed(lambda: network(x), device, times, 2))
-    rate, precision = matrix_rate(device, side)
-    flops = forward_flops(batch, 768, 1024) / seconds
-    share = {"flops": flops, "matrix_flops": rate, "share": flops / rate}
-    return [{"batch": batch, "precision": precision, "seconds": seconds, **share}]
+    ways: dict[str, Any] = {"eager": network}
+    if device.type == "cuda":
+        ways["compiled"] = torch.compile(network)
+    rate, _ = matrix_rate(device, side)
+    about = {"batch": batch, "precision": str(dtype).removeprefix("torch."), "matrix_flops": rate}
+    rows = []
+    for name, way in ways.items():
+        with torch.inference_mode():
+            seconds = statistics.median(timed(partial(way, x), device, times, 2))
+        flops = forward_flops(batch, 768, 1024) / seconds
+        rows.append({**about, "way": name, "seconds": seconds, "flops": flops})
+        rows[-1]["share"] = flops / rate
+    return rows
 
 
 def forward_flops(batch: int, height: int, width: int) -> int:

@@ -36,7 +36,10 @@ def native_bfloat16(device: torch.device) -> bool:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The precision that a name stands for; ``auto``: as fast as keeps the count."""
     if dtype == "auto":
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):
+            return torch.float16  # bfloat16 is no faster there, and has three bits fewer
         return torch.bfloat16 if native_bfloat16(device) else torch.float32
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}")

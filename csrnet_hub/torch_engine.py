@@ -54,6 +54,16 @@ class TorchEngine:
         self, pixels: NDArray[np.uint8], progress: Progress | None
     ) -> tuple[NDArray[np.float32], str, int]:
         """Map in heads per cell of a picture (H, W, 3), type of device, and number of bands."""
+        found = self._on_device(pixels, progress)
+        if self.kind is torch.float16 and not np.isfinite(found[0]).all():
+            warnings.warn("this network overflows in float16: it goes on in float32", stacklevel=3)
+            self.kind, self.dtype = torch.float32, "float32"
+            found = self._on_device(pixels, progress)
+        return found
+
+    def _on_device(
+        self, pixels: NDArray[np.uint8], progress: Progress | None
+    ) -> tuple[NDArray[np.float32], str, int]:
         # Out of memory on a GPU: smaller and smaller bands, at last the CPU.
         size = math.prod(-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
         band = min(GPU_BAND, size)
@@ -74,9 +84,9 @@ class TorchEngine:
             if band < SMALLEST_BAND or self.tile != "auto":
                 break
             warnings.warn(
-                f"out of GPU memory: trying again in bands of {band:,} pixels", stacklevel=3
+                f"out of GPU memory: trying again in bands of {band:,} pixels", stacklevel=4
             )
-        warnings.warn("out of GPU memory: counting this picture on the CPU", stacklevel=3)
+        warnings.warn("out of GPU memory: counting this picture on the CPU", stacklevel=4)
         cpu = torch.device("cpu")
         try:
             self.model.to(cpu)

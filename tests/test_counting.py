@@ -12,6 +12,7 @@ import torch
 
 from csrnet_hub import CrowdCounter, CSRNet, ImageError
 from csrnet_hub.bands import density_bands
+from csrnet_hub.devices import pick_dtype
 from csrnet_hub.tiles import Progress, plan_tiles, windows
 from csrnet_hub.torch_engine import CPU_BAND, GPU_BAND, TorchEngine, to_input, trim_memory
 
@@ -187,6 +188,35 @@ def test_bfloat16_counts_within_one_per_cent(model: CSRNet) -> None:
     assert rough.dtype == "bfloat16"
     assert rough.density.dtype == np.float32
     assert rough.count == pytest.approx(exact.count, rel=0.01)
+
+
+def test_a_network_that_overflows_in_float16_goes_on_in_float32(model: CSRNet) -> None:
+    picture = noise(64, 64)
+    counter = CrowdCounter(copy.deepcopy(model), "cpu", "float16")
+    assert counter.count(picture).dtype == "float16"
+    exact = CrowdCounter(copy.deepcopy(model), "cpu", "float32").count(picture)
+    assert counter.count(picture).count == pytest.approx(exact.count, rel=0.005)
+
+    large = copy.deepcopy(model)
+    with torch.no_grad():  # the same map by way of numbers beyond 65504
+        large.backend[0].weight.mul_(1e7)
+        large.backend[0].bias.mul_(1e7)
+        large.backend[2].weight.div_(1e7)
+    counter = CrowdCounter(large, "cpu", "float16")
+    with pytest.warns(UserWarning, match="overflows in float16"):
+        found = counter.count(picture)
+    assert found.dtype == counter.count(picture).dtype == "float32"
+    assert found.count == pytest.approx(exact.count, rel=1e-4)
+
+
+def test_the_precision_of_a_gpu_is_the_one_that_keeps_the_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = torch.device("cuda")
+    for capability, kind in (((9, 0), torch.float16), ((6, 1), torch.float32)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, own=capability: own)
+        assert pick_dtype("auto", gpu) is kind
+        assert pick_dtype("bfloat16", gpu) is torch.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,7 @@ def test_a_killed_run_resumed_ends_as_one_never_killed(
     straight = run(recipe, prepared, vgg, tmp_path / "a")
 
     monkeypatch.setattr(fit, "SAVE_EVERY", 2)
+    monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
     step = fit.train_step
 
     def killed(state, *rest):  # type: ignore[no-untyped-def]
@@ -301,6 +302,15 @@ def test_a_refit_takes_every_picture_and_the_figures_of_the_run_without_them(
     assert refit.training_record["refit"] == 4
     weights = refit.output_layer.weight, judged.output_layer.weight
     assert not torch.equal(*weights)
+    half = state.new_state(recipe, str(vgg), CPU)
+    half.step = 2
+    for _ in range(2):  # a resumed refit has its figures lent anew
+        state.lend_figures(half, judged)
+        half.step = 3
+    assert (half.origin["refit_from"], half.origin["refit"]) == (2, 4)
+    state.save_model(half, recipe, tmp_path / "half")
+    card = (tmp_path / "half" / "README.md").read_text(encoding="utf-8")
+    assert "too, from step 2 on; all choices" in card
     assert not (tmp_path / "b" / "best").exists()
 
     last = tmp_path / "b" / "last.pt"
@@ -356,6 +366,7 @@ def test_a_run_that_breaks_keeps_its_last_good_state(
     after: int,
 ) -> None:
     monkeypatch.setattr(fit, "SAVE_EVERY", 1)
+    monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
     step = fit.train_step
 
     def broken(now, *rest):  # type: ignore[no-untyped-def]

@@ -48,6 +48,7 @@ from .state import (
 from .step import place, rate, train_step
 
 SAVE_EVERY = 100  # steps
+SAVE_SECONDS = 60.0  # at least between two checkpoints: a GPU makes 100 steps in a few
 LOG_EVERY = 20
 
 
@@ -161,6 +162,7 @@ def _run(
 ) -> None:
     losses: list[tuple[Tensor, Tensor]] = []
     start, begun = time.perf_counter(), state.step
+    saved = start
     while state.step < recipe.steps:
         if log and rate(recipe, state.step + 1) < 1 <= rate(recipe, state.step):
             save_checkpoint(state, recipe, out / "before_cooldown.pt")  # to train longer from
@@ -170,7 +172,8 @@ def _run(
             name: ended or state.step % every == 0
             for name, every in (("log", LOG_EVERY), ("validate", recipe.validate_every))
         }
-        due["save"] = ended or state.step % SAVE_EVERY == 0
+        rested = time.perf_counter() - saved >= SAVE_SECONDS
+        due["save"] = ended or (state.step % SAVE_EVERY == 0 and rested)
         if not any(due.values()):
             continue  # reading the loss would wait for a GPU
         loss, empty = (float(torch.stack(column).mean()) for column in zip(*losses))
@@ -187,6 +190,7 @@ def _run(
                 _keep_best(state, recipe, held_out, crops.device, out, log)
             if due["save"]:
                 save_checkpoint(state, recipe, out / "last.pt")
+                saved = time.perf_counter()
         if due["validate"] and place()[1] > 1:
             dist.barrier()
 
