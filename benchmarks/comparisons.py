@@ -162,14 +162,15 @@ def share_of_rate(plan: Plan) -> list[Row]:
     if device.type == "cuda":
         ways["compiled"] = torch.compile(network)
     rate, _ = matrix_rate(device, side)
-    about = {"batch": batch, "precision": str(dtype).removeprefix("torch."), "matrix_flops": rate}
+    precision = str(dtype).removeprefix("torch.")
     rows = []
     for name, way in ways.items():
         with torch.inference_mode():
             seconds = statistics.median(timed(partial(way, x), device, times, 2))
         flops = forward_flops(batch, 768, 1024) / seconds
-        rows.append({**about, "way": name, "seconds": seconds, "flops": flops})
-        rows[-1]["share"] = flops / rate
+        share = {"flops": flops, "matrix_flops": rate, "share": flops / rate}
+        about = {"way": name, "batch": batch, "precision": precision}
+        rows.append({**about, "seconds": seconds, **share})
     return rows
 
 
