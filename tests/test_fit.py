@@ -214,6 +214,12 @@ def test_a_run_trains_and_its_model_says_how(
     assert f"| 2 | {best:.1f} |" in card
     log = read_log(tmp_path / "log.jsonl")
     assert log[-1]["mae"] == best
+    each = log[-1]["counts"]
+    assert sorted(each) == sorted(
+        example.name for example in split(load_prepared(prepared), 2, recipe.seed)[1]
+    )
+    assert np.mean([abs(count - heads) for heads, count in each.values()]) == pytest.approx(best)
+    assert "counts" not in model.metrics["validation"]  # nor in the card, nor in config.json
     assert log[0]["crops_per_second"] > 0
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -233,6 +239,32 @@ def test_a_joint_run_says_how_it_does_on_each_part(
     assert list(parts) == ["dense", "sparse"]
     mean = (parts["dense"]["mae"] + parts["sparse"]["mae"]) / 2
     assert found["validation"]["mae"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(("measure", "kept"), [("mae", 3), ("nae", 2)])
+def test_the_weights_that_are_kept_are_the_best_by_the_recipes_measure(
+    recipe: Recipe,
+    prepared: Path,
+    vgg: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    measure: str,
+    kept: int,
+) -> None:
+    found = iter([(9.0, None), (8.0, 0.2), (7.0, 0.3), (7.5, 0.25)])
+
+    def validated(now, *rest):  # type: ignore[no-untyped-def]
+        mae, nae = next(found)
+        now.average.metrics = {"validation": {"images": 2, "mae": mae}}
+        return {"images": 2, "mae": mae, "rmse": 9.0, "nae": nae, "bias": 0.0}
+
+    monkeypatch.setattr(fit, "validate", validated)
+    recipe = replace(recipe, validate_every=1, choose_by=measure)
+    best = run(recipe, prepared, vgg, tmp_path)
+    record = CSRNet.from_pretrained(tmp_path / "best").training_record
+    assert record is not None
+    assert record["step"] == kept
+    assert best == {"mae": 7.0, "nae": 0.2}[measure]
 
 
 def test_a_compiled_network_trains_as_the_plain_one(

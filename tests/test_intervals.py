@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,25 @@ def test_the_quantile_is_the_rank_that_the_theorem_asks_for() -> None:
     assert interval.quantile == pytest.approx(18)  # ceil(20 x 0.9)
     assert interval.images == 19
     assert interval.level == 0.9
+
+
+def test_the_interval_is_wide_enough_for_the_kind_of_pictures_that_is_hardest() -> None:
+    rng = np.random.default_rng(0)
+    heads = np.full(80, 99.0)
+    counts = heads + np.r_[rng.normal(0, 5, 40), rng.normal(0, 25, 40)]
+    kinds = ["street"] * 40 + ["stadium"] * 40
+    interval = PredictionInterval.calibrate(counts, heads, groups=kinds)
+    assert interval == replace(PredictionInterval.calibrate(counts[40:], heads[40:]), images=80)
+    assert interval.quantile > PredictionInterval.calibrate(counts, heads).quantile
+    few = PredictionInterval.calibrate(counts[:45], heads[:45], groups=kinds[:45])
+    assert few == PredictionInterval.calibrate(counts[:45], heads[:45])  # 5 stadiums are too few
+
+
+def test_a_model_of_before_keeps_the_intervals_that_it_was_calibrated_for() -> None:
+    assert PredictionInterval(0.9, 2.0, 60).around(99) == pytest.approx((35.75, 162.25), abs=0.01)
+    now = PredictionInterval.calibrate(np.arange(9.0), np.arange(9.0) * 2 + 1)
+    assert now.around(99) == (0.0, 199.0)  # half the width is the count, plus one
+    assert PredictionInterval(**asdict(now)) == now
 
 
 def test_too_few_pictures_are_refused() -> None:
@@ -70,6 +90,7 @@ def test_an_interval_travels_with_its_model_and_every_count(
         {"level": 1.5, "quantile": 1.0, "images": 60},
         {"level": 0.9, "quantile": -1.0, "images": 60},
         {"level": 0.9, "quantile": "wide", "images": 60},
+        {"level": 0.9, "quantile": 1.0, "images": 60, "power": 9},
         {"level": 0.9, "quantile": 1.0, "images": 60, "colour": 1},
     ],
 )

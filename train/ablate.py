@@ -10,6 +10,7 @@ difference of two variants on the same seeds.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +56,11 @@ class Run:
 
     @property
     def best(self) -> dict[str, Any]:
-        return min(self.errors, key=lambda entry: float(entry["mae"]))
+        return min(self.errors, key=self._error)
+
+    def _error(self, entry: dict[str, Any]) -> float:
+        error = entry[self.recipe.choose_by]
+        return math.inf if error is None else float(error)
 
 
 def plan(

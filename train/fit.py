@@ -53,10 +53,11 @@ LOG_EVERY = 20
 
 
 def validate(state: State, examples: Sequence[Example], device: torch.device) -> dict[str, Any]:
-    """Errors of the averaged model, as it would be saved, against the numbers of annotated points.
+    """Errors of the averaged model, as it would be saved, against the numbers of annotated points;
+    ``counts`` beside them, each picture's number of heads and count.
 
     Pictures are counted whole, as a user would. The prediction interval is calibrated on the same
-    errors, and kept with the model.
+    errors, wide enough for each part of the set, and kept with the model.
     """
     torch.backends.cudnn.benchmark = False  # whole pictures have many sizes
     model = copy.deepcopy(state.average).half().float()
@@ -72,10 +73,11 @@ def validate(state: State, examples: Sequence[Example], device: torch.device) ->
         }
     state.average.metrics = {"validation": errors}
     try:
-        state.average.interval = PredictionInterval.calibrate(counts, heads)
+        state.average.interval = PredictionInterval.calibrate(counts, heads, groups=parts)
     except ValueError:  # too few pictures
         state.average.interval = None
-    return errors
+    each = zip(examples, heads, counts)
+    return {**errors, "counts": {example.name: [true, count] for example, true, count in each}}
 
 
 def _errors_of(
@@ -111,7 +113,8 @@ def fit(
             errors and the interval of that model, which had not seen them.
 
     Returns:
-        The best validation MAE; infinite if there is none.
+        The least validation error, of the kind that the recipe chooses by; infinite if there is
+        none.
 
     Raises:
         TrainingError, DatasetError, ModelError: with what is wrong and what to do.
@@ -213,8 +216,9 @@ def _keep_best(
         return
     errors = validate(state, held_out, device)
     log.validation(state.step, errors)
-    if errors["mae"] < state.best:
-        state.best = errors["mae"]
+    error = errors[recipe.choose_by]
+    if error is not None and error < state.best:  # relative errors need heads
+        state.best = error
         save_model(state, recipe, out / "best")
 
 
@@ -253,7 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.refit:
             print(f"the model is in {options.out / 'refit'}, with the errors of {options.refit}")
         else:
-            print(f"best validation MAE {best:.1f}; the model is in {options.out / 'best'}")
+            kind, form = recipe.choose_by.upper(), {"mae": ".1f", "nae": ".3f"}[recipe.choose_by]
+            print(f"best validation {kind} {best:{form}}; the model is in {options.out / 'best'}")
     return 0
 
 

@@ -19,6 +19,7 @@ CHOICES = {
     "loss": ("pyramid", "euclidean", "bayesian", "dmcount"),
     "optimiser": ("adamw", "sgd"),
     "backend_init": ("he", "paper"),
+    "choose_by": ("mae", "nae"),
 }
 
 
@@ -60,6 +61,7 @@ class Recipe:
     cooldown: float
     ema: float
     validate_every: int
+    choose_by: str
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as it stands in config.json."""
