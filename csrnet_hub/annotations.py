@@ -61,12 +61,14 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
 
 
 def to_csv(heads: ArrayLike, image: str) -> bytes:
-    """A table ``image,x,y`` with one row a head, which `read_annotation` reads back exactly."""
+    """A table ``image,x,y`` with one row a head, which `read_annotation` reads back exactly; of a
+    photo of nobody one row without x and y."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["image", "x", "y"])
-    # the shortest decimals that are the same float32 again
-    writer.writerows([image, str(x), str(y)] for x, y in _checked(heads, image))
+    # the shortest decimals that are the same float32 again; a photo of nobody has an empty row
+    rows = [[image, str(x), str(y)] for x, y in _checked(heads, image)]
+    writer.writerows(rows or [[image, "", ""]])
     return stream.getvalue().encode("utf-8")
 
 
@@ -114,8 +116,8 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
             raise DatasetError(f"row {number} has {len(row)} columns in place of {len(names)}.")
     if "image" in names:
         rows = _of_one_image(rows, names.index("image"), image)
-    points = [(row[names.index("x")], row[names.index("y")]) for row in rows]
-    return [(with_point(x, delimiter), with_point(y, delimiter)) for x, y in points]
+    points = [(row[names.index("x")].strip(), row[names.index("y")].strip()) for row in rows]
+    return [(with_point(x, delimiter), with_point(y, delimiter)) for x, y in points if x or y]
 
 
 def _of_one_image(rows: list[list[str]], column: int, image: str | None) -> list[list[str]]:

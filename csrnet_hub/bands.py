@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import winograd
 from .model import STRIDE, CSRNet
 
 EXACT_LAYERS = 1  # convolutions at the end, always in float32: rounded sums there bias the count
@@ -67,20 +68,28 @@ class _Stage:
         if self.span == 1 or (last and self.kept is None):
             return self._run(x, self.padding)
         # in the layout of x: joining different ones takes longer than the small convolutions
-        top = torch.zeros_like(x[:, :, :1]).expand(-1, -1, self.padding, -1)
-        top = top.contiguous(memory_format=torch.channels_last)
-        parts = [top if self.kept is None else self.kept, x, *([top] if last else [])]
+        edge = torch.zeros_like(x[:, :, :1]).expand(-1, -1, self.padding, -1)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            edge = edge.contiguous(memory_format=torch.channels_last)
+        parts = [edge if self.kept is None else self.kept, x, *([edge] if last else [])]
         x = torch.cat(parts, dim=2)
         ready = max((x.shape[2] - self.span) // self.stride + 1, 0)
+        if not last and self._quick(x):  # as many as go through quickly
+            ready -= ready % winograd.rows_at_once(x.shape[3], self.dilation)
         self.kept = x[:, :, ready * self.stride :].clone()  # not a view: it would hold all of x
-        return self._run(x, 0) if ready else None
+        return self._run(x[:, :, : (ready - 1) * self.stride + self.span], 0) if ready else None
 
     def _run(self, x: Tensor, padding: int) -> Tensor:
         if isinstance(self.layer, nn.Conv2d):
+            if self.bias is not None and self._quick(x):
+                return winograd.infer(x, self.weight, self.bias, self.dilation, padding)
             sides = (padding, self.padding)  # above and below, left and right
             return functional.conv2d(x, self.weight, self.bias, 1, sides, self.dilation)
         y: Tensor = self.layer(x)
         return y
+
+    def _quick(self, x: Tensor) -> bool:
+        return self.span > self.stride and winograd.pays_in_inference(x, self.weight)
 
 
 def _to(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -8,6 +8,7 @@ import csv
 import glob
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -46,7 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
         return code
-    except (ModelError, ValueError, OSError) as error:
+    except BrokenPipeError:  # whoever read our output has enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell reports a process that SIGPIPE ended
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"csrnet: {reason}", file=sys.stderr)
+        return 2
+    except (ModelError, ValueError) as error:
         print(f"csrnet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -65,7 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         "--model", help="Hub id, folder or FILE.xml of csrnet export (or the shipped model)"
     )
     count.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    count.add_argument("--dtype", default="auto", choices=["auto", *DTYPES])
+    count.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", *DTYPES],
+        help="precision; auto: the quickest on the device that keeps the count",
+    )
     count.add_argument(
         "--engine", default="torch", choices=list(ENGINES), help="what the network runs on"
     )
@@ -148,9 +161,7 @@ def _count(options: argparse.Namespace) -> int:
     bad = 0
     with ExitStack() as stack:
         table = _open_csv(options.csv, stack) if options.csv else None
-        results = zip(paths, counter.count_many(paths))
-        quiet = None if len(paths) > 1 else True
-        for path, result in tqdm(results, total=len(paths), unit="image", disable=quiet):
+        for path, result in _results(counter, paths):
             line: dict[str, Any]
             if isinstance(result, ImageError):
                 bad += 1
@@ -168,6 +179,28 @@ def _count(options: argparse.Namespace) -> int:
             if table:
                 table(line)
     return 1 if bad else 0
+
+
+def _results(
+    counter: CrowdCounter, paths: Sequence[Path]
+) -> Iterator[tuple[Path, CountResult | ImageError]]:
+    """Each path and its result; a bar over the pictures, or over the pieces of a single one."""
+    if len(paths) > 1:
+        results = zip(paths, counter.count_many(paths))
+        yield from tqdm(results, total=len(paths), unit="image", disable=None)
+        return
+    found: CountResult | ImageError
+    with tqdm(unit="piece", disable=None, delay=2, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        try:
+            found = counter.count(paths[0], progress)
+        except ImageError as error:
+            found = error
+    yield paths[0], found
 
 
 def _open_csv(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
@@ -200,8 +233,17 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
         matches = list(_matches(pattern))
         found.update(dict.fromkeys(matches))
         if not matches and len(found) == before:
-            raise ValueError(f"{pattern} holds no picture ({', '.join(sorted(SUFFIXES))}).")
+            raise ValueError(_nothing(pattern))
     return list(found)
+
+
+def _nothing(pattern: str) -> str:
+    path = Path(pattern)
+    deeper = (file for file in path.rglob("*") if _is_picture(file)) if path.is_dir() else iter(())
+    if first := next(deeper, None):
+        example = path / "**" / f"*{first.suffix}"
+        return f"{pattern} holds no picture itself, but its folders do: give '{example}'."
+    return f"{pattern} holds no picture ({', '.join(sorted(SUFFIXES))})."
 
 
 def _matches(pattern: str) -> Iterator[Path]:
@@ -216,7 +258,8 @@ def _matches(pattern: str) -> Iterator[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    hidden = path.name.startswith(".")  # such as ._a.jpg, which macOS writes beside a.jpg
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
 
 def margin(result: CountResult) -> str:

@@ -45,10 +45,14 @@ def convert(
         density_scale: factor by which its output exceeds heads per cell (100 in some code).
 
     Raises:
-        ModelError: if the file cannot be read safely, does not hold a CSRNet, or the folder
-            already holds a model, a configuration or a card.
+        ModelError: if the file cannot be read safely, does not hold a CSRNet, or is a model
+            folder's own, or the new folder already holds a model, a configuration or a card.
     """
     folder = Path(new_folder)
+    home = Path(old).parent
+    if Path(old).name == WEIGHTS_NAME and (home / CONFIG_NAME).exists():
+        # converting it would lose its scale, and so multiply its counts
+        raise ModelError(f"{old} needs no conversion: its folder {home} is a model already.")
     for name in (WEIGHTS_NAME, CONFIG_NAME, "README.md"):
         if (folder / name).exists():
             raise ModelError(f"{folder} already holds a {name}; give a new folder.")

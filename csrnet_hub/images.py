@@ -27,7 +27,19 @@ ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
 )
 DEFAULT_MAX_PIXELS = 200_000_000
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
+SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".avif",
+    ".heic",
+    ".heif",
+}
 
 _BLOCK = 512  # pixels; converting block by block keeps every temporary copy under a few MB
 _LOCK = threading.Lock()  # warning filters and Pillow's limit belong to the whole process
@@ -42,6 +54,7 @@ _READERS: tuple[tuple[int, bytes | tuple[bytes, ...], type[ImageFile]], ...] = (
     (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
     (0, b"BM", BmpImageFile),
 )
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # brands of phones' files
 _UNREADABLE = (
     (4, b"ftypavi", "an AVIF picture"),
     (4, (b"ftyphe", b"ftypmif1", b"ftypmsf1"), "a HEIC picture"),
@@ -59,7 +72,8 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
 
     `source` is one of:
 
-    - a path, or the bytes, of a JPEG, PNG, WebP, GIF, TIFF or BMP file (its first frame or page);
+    - a path, or the bytes, of a JPEG, PNG, WebP, GIF, TIFF or BMP file (its first frame or page),
+      of an AVIF file where Pillow can (from 11.3 on), of a HEIC file with the extra ``heic``;
     - a PIL image of any mode (the frame it stands at; it is read but not changed);
     - an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, bool or floats in [0, 1].
       A writable, contiguous uint8 (H, W, 3) array is returned as it is, not copied.
@@ -101,7 +115,7 @@ def _from_path(path: Path, max_pixels: int | None) -> np.ndarray:
         message = "There is no permission to read this file. Change that, or choose a copy of it."
         raise ImageError(message) from error
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        message = "There is no such file. Check its name; download a picture on the web first."
+        message = "There is no such file. Check its name; a picture on the web must be saved first."
         raise ImageError(message) from error
     except OSError as error:
         raise ImageError("This file cannot be read. Check its name, or copy it again.") from error
@@ -111,10 +125,30 @@ def _from_path(path: Path, max_pixels: int | None) -> np.ndarray:
 
 def _from_stream(stream: IO[bytes], max_pixels: int | None) -> np.ndarray:
     head = stream.read(512)
+    reader = _reader_of(head)
+    if reader is None:
+        raise ImageError(_why_not_a_picture(head))
+    return _decode(partial(_open, reader, stream), f"{reader.format} file", max_pixels)
+
+
+def _reader_of(head: bytes) -> type[ImageFile] | None:
     for start, signature, reader in _READERS:
         if head.startswith(signature, start):
-            return _decode(partial(_open, reader, stream), f"{reader.format} file", max_pixels)
-    raise ImageError(_why_not_a_picture(head))
+            return reader
+    brands = head[8:40] if head[4:8] == b"ftyp" else b""
+    # Both decoders are there on some installations only.
+    with contextlib.suppress(ImportError):
+        if b"avif" in brands:
+            from PIL import features
+            from PIL.AvifImagePlugin import AvifImageFile
+
+            return AvifImageFile if features.check("avif") else None
+        if any(brand in brands for brand in _HEIF):
+            from pillow_heif import HeifImageFile
+
+            found: type[ImageFile] = HeifImageFile
+            return found
+    return None
 
 
 def _open(reader: type[ImageFile], stream: IO[bytes]) -> Image.Image:

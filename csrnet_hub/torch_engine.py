@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .bands import density_bands
-from .devices import pick_device, pick_dtype
+from .devices import native_bfloat16, pick_device, pick_dtype
 from .model import STRIDE, CSRNet
 from .tiles import Progress, halo, plan_tiles
 
@@ -44,6 +44,12 @@ class TorchEngine:
         self.device = pick_device(device)
         self.kind = pick_dtype(dtype, self.device)
         self.dtype = str(self.kind).removeprefix("torch.")
+        half = self.kind is not torch.float32
+        if half and self.device.type == "cpu" and not native_bfloat16(self.device):
+            warnings.warn(
+                f"this CPU does not compute in {self.dtype} itself: float32 is many times faster",
+                stacklevel=3,
+            )
         self.tile = tile
         self.model = model.eval().to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from csrnet_hub.annotations import read_annotation, to_csv, to_json, to_mat
-from csrnet_hub.datasets import DatasetError, read_shanghaitech
+from csrnet_hub.datasets import DatasetError, guess_format, read_dataset, read_shanghaitech
 
 HEADS = np.random.default_rng(3).uniform(0, 999, (50, 2)).astype(np.float32)
 
@@ -32,6 +32,35 @@ def test_what_is_saved_is_read_back_to_the_same_heads(heads, suffix, tmp_path):
     assert back.dtype == np.float32
     assert back.shape == heads.shape
     assert (back == heads).all()
+
+
+def test_a_saved_table_of_nobody_is_a_picture_without_people_to_training(tmp_path):
+    Image.new("RGB", (96, 64)).save(tmp_path / "a.jpg")
+    written(tmp_path / "a.csv", to_csv(HEADS[:0], "a.jpg"))
+    (sample,) = read_dataset(tmp_path, "csv", "all")
+    assert len(sample.counted(64, 96)) == 0
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["12,5;30,25\n1,5;2\n", "12,5\t30,25\n1,5\t2\n", "a.jpg;12,5;30,25\na.jpg;1,5;2\n"],
+)
+def test_decimal_commas_need_no_names_of_columns(table, tmp_path):
+    heads = read_annotation(written(tmp_path / "a.csv", table))
+    assert heads.tolist() == [[12.5, 30.25], [1.5, 2.0]]
+
+
+def test_names_of_photos_may_hold_a_semicolon(tmp_path):
+    table = "image,x,y\na;b.jpg,12.5,30\n"
+    assert read_annotation(written(tmp_path / "a.csv", table)).tolist() == [[12.5, 30.0]]
+
+
+def test_a_table_of_counts_in_the_same_folder_is_no_annotation(tmp_path):
+    Image.new("RGB", (96, 64)).save(tmp_path / "a.jpg")
+    written(tmp_path / "points.csv", to_csv(HEADS[:3] / 20, "a.jpg"))
+    written(tmp_path / "counts.csv", "image,count,low,high\na.jpg,3.1,2,4\n")
+    (sample,) = read_dataset(tmp_path, guess_format(tmp_path), "all")
+    assert len(sample.heads) == 3
 
 
 def test_training_reads_a_saved_mat_to_the_same_heads(tmp_path):

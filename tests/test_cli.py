@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub import CrowdCounter, CSRNet, torch_engine
 from csrnet_hub.cli import find_images, main
 from csrnet_hub.convert import read_state_dict
 
@@ -228,3 +231,85 @@ def test_convert_refuses_other_content_and_a_folder_in_use(
     assert "is missing" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "other.pth"), str(model_folder)]) == 2
     assert "already holds a model" in capsys.readouterr().err
+
+
+def test_pictures_that_lie_deeper_are_pointed_at_and_hidden_files_left_alone(
+    scene: np.ndarray, tmp_path: Path
+) -> None:
+    (tmp_path / "day").mkdir()
+    Image.fromarray(scene).save(tmp_path / "day" / "a.jpg")
+    (tmp_path / "day" / "._a.jpg").write_bytes(b"what macOS writes beside it")
+    with pytest.raises(ValueError, match=r"its folders do: give '.*\*\*.*\.jpg'"):
+        find_images([str(tmp_path)])
+    assert find_images([str(tmp_path / "**" / "*.jpg")]) == [tmp_path / "day" / "a.jpg"]
+    assert find_images([str(tmp_path / "day")]) == [tmp_path / "day" / "a.jpg"]
+
+
+def test_what_the_system_refuses_is_said_with_the_file(
+    photo: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["count", str(photo), "--model", str(model_folder)]
+    nowhere = tmp_path / "no" / "t.csv"
+    for table, reason in ((nowhere, "No such file"), (tmp_path, "directory")):
+        assert main([*arguments, "--csv", str(table)]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"csrnet: {table}: ")
+        assert reason in err or os.name == "nt"
+        assert "Errno" not in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")
+def test_a_reader_that_has_enough_ends_it_quietly(folder: Path, model_folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from csrnet_hub.cli import main; sys.exit(main())",
+    ]
+    with subprocess.Popen(
+        [*command, "count", str(folder), "--model", str(model_folder), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode == 141
+    assert "Broken pipe" not in err
+    assert "Traceback" not in err
+
+
+def test_the_weights_of_a_model_folder_are_not_converted(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = model_folder / "model.safetensors"
+    assert main(["convert", str(weights), str(tmp_path / "new")]) == 2
+    assert "is a model already" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_precision_that_the_processor_lacks_is_warned_of(
+    model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_engine, "native_bfloat16", lambda device: False)
+    with pytest.warns(UserWarning, match="does not compute in bfloat16 itself"):
+        CrowdCounter(model, "cpu", "bfloat16")
+
+
+def test_a_single_picture_says_how_far_it_is(
+    photo: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[int, int]] = []
+    count = CrowdCounter.count
+
+    def counted(self, image, progress=None):  # type: ignore[no-untyped-def]
+        def both(done: int, total: int) -> None:
+            steps.append((done, total))
+            progress(done, total)
+
+        return count(self, image, both)
+
+    monkeypatch.setattr(CrowdCounter, "count", counted)
+    assert main(["count", str(photo), "--model", str(model_folder)]) == 0
+    assert steps == [(1, 1)]

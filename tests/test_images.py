@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from csrnet_hub import images
 from csrnet_hub.images import DEFAULT_MAX_PIXELS, ImageError, load_image
@@ -461,8 +461,42 @@ def test_a_file_that_cannot_be_opened_says_so(
         (b"\0", "not a picture"),
     ],
 )
-def test_what_is_not_a_readable_picture_is_called_by_its_name(data: bytes, words: str) -> None:
+def test_what_is_not_a_readable_picture_is_called_by_its_name(
+    data: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for decoder in ("pillow_heif", "PIL.AvifImagePlugin"):  # as where neither is installed
+        monkeypatch.setitem(sys.modules, decoder, None)
     assert words in refused(data)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_phones_heic_picture_is_read_upright(orientation: int) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pixels = np.zeros((48, 80, 3), np.uint8)
+    pixels[:24, :40] = (250, 10, 10)  # the stored picture's upper left
+    stored = pillow_heif.from_pillow(Image.fromarray(pixels))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    stored.save(buffer, quality=95, exif=exif.tobytes())
+    data = buffer.getvalue()
+    found = load_image(data).astype(int)
+    assert found.shape == ((48, 80, 3) if orientation == 1 else (80, 48, 3))
+    upright = pixels if orientation == 1 else np.rot90(pixels, -1)
+    assert np.abs(found - upright).mean() < 6  # lossy
+    assert "damaged" in refused(data[: len(data) // 2])
+    assert "damaged" in refused(data[:60])
+    assert "more than the 1,000 allowed" in refused(data, max_pixels=1000)
+
+
+def test_an_avif_picture_is_read_where_pillow_can() -> None:
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    smooth = np.linspace(0, 255, 64 * 96 * 3).reshape(64, 96, 3).astype(np.uint8)
+    data = encoded(Image.fromarray(smooth), "AVIF", quality=95)
+    assert np.abs(load_image(data).astype(int) - smooth).mean() < 6
+    assert "damaged" in refused(data[: len(data) // 2])
+    assert "more than the 1,000 allowed" in refused(data, max_pixels=1000)
 
 
 def test_other_formats_that_pillow_knows_are_refused() -> None:

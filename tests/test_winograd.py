@@ -1,14 +1,16 @@
-"""What the fast convolutions of training promise: the results of torch's own."""
+"""What the fast convolutions promise: the results of torch's own."""
 
 from __future__ import annotations
 
 import copy
+import platform
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from csrnet_hub import CSRNet, winograd
+from csrnet_hub import CrowdCounter, CSRNet, winograd
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 4])
@@ -41,6 +43,42 @@ def test_channels_last_and_strided_inputs_give_the_same() -> None:
     wide = torch.randn(2, 8, 9, 40)
     wide[..., ::2] = x
     assert torch.equal(winograd.conv2d(wide[..., ::2], weight, bias, 2), plain)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+@pytest.mark.parametrize("size", [(9, 9), (40, 13), (25, 300), (130, 33)])
+@pytest.mark.parametrize("strip", [1, 30, winograd.STRIP])
+def test_inference_in_strips_gives_the_values_of_torch(
+    dilation: int, size: tuple[int, int], strip: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "STRIP", strip)
+    monkeypatch.setattr(winograd, "SLICE", 3 * strip)
+    torch.manual_seed(0)
+    x = torch.randn(1, 5, *size)
+    weight, bias = torch.randn(7, 5, 3, 3), torch.randn(7)
+    for padding in (0, dilation):
+        sides = (padding, dilation)
+        expected = conv2d(x, weight, bias, padding=sides, dilation=dilation)
+        for own in (x, x.contiguous(memory_format=torch.channels_last)):
+            found = winograd.infer(own, weight, bias, dilation, padding)
+            assert found.shape == expected.shape
+            assert (found - expected).abs().max() < 2e-5 * expected.abs().max()
+
+
+def test_a_picture_is_counted_with_them_where_they_pay(
+    model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (210, 170, 3), dtype=np.uint8)
+    own, calls = winograd.infer, []
+    monkeypatch.setattr(winograd, "infer", lambda *a: calls.append(1) or own(*a))
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    found = CrowdCounter(model, "cpu", "float32").count(picture)
+    assert len(calls) == 11  # of 17: those with many channels
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    expected = CrowdCounter(model, "cpu", "float32").count(picture)
+    assert len(calls) == 11
+    assert np.abs(found.density - expected.density).max() < 1e-4 * np.abs(expected.density).max()
+    assert found.count == pytest.approx(expected.count, rel=1e-4)
 
 
 def test_the_network_trains_with_them_and_its_gradients_are_the_same(

@@ -99,8 +99,7 @@ def _look_at(sample: Sample) -> Row:
     height, width = pixels.shape[:2]
     heads = sample.counted(height, width)
     _, copies = np.unique(sample.heads, axis=0, return_counts=True)
-    with Image.open(sample.path) as image:
-        mode = image.mode
+    mode = _stored_mode(sample.path)
     grey = (pixels[..., :1] == pixels[..., 1:]).all()
     return Row(
         sample=sample,
@@ -114,6 +113,15 @@ def _look_at(sample: Sample) -> Row:
         digest=hashlib.sha256(pixels.tobytes()).digest() + height.to_bytes(4, "big"),
         thumbnail=thumbnail(pixels),
     )
+
+
+def _stored_mode(path: Path) -> str:
+    """How a file stores its pixels; unknown of a kind or size that Pillow does not open itself."""
+    try:
+        with Image.open(path) as image:
+            return image.mode
+    except (OSError, Image.DecompressionBombError):
+        return ""
 
 
 def _label(row: Row) -> str:
@@ -199,7 +207,8 @@ def as_text(report: dict[str, Any]) -> str:
     lines += _section(
         len(report["not_annotated"]), "pictures that no annotation lists", report["not_annotated"]
     )
-    lines.append(f"{report['findings']} findings" if report["findings"] else "nothing to mend")
+    found = report["findings"]
+    lines.append(f"{found} finding{'s' * (found > 1)}" if found else "nothing to mend")
     return "\n".join(lines)
 
 

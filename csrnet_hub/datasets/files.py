@@ -11,9 +11,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
+from ..images import SUFFIXES as PHOTOS
 from .sample import DatasetError
-
-PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
 
 
 def actual(path: Path) -> Path:

@@ -35,8 +35,15 @@ class Format:
     video: bool = False
 
 
-def _own(title: str, parse: own.Parse, kind: str = "", suffix: str = ".json") -> Format:
-    accept = partial(own.json_kind, kind) if kind else partial(own.by_suffix, suffix)
+def _own(
+    title: str,
+    parse: own.Parse,
+    kind: str = "",
+    suffix: str = ".json",
+    accept: own.Accept | None = None,
+) -> Format:
+    if accept is None:
+        accept = partial(own.json_kind, kind) if kind else partial(own.by_suffix, suffix)
     splits = partial(own.file_splits, accept)
     return Format(title, splits, partial(own.file_entries, accept, parse), suffix=suffix)
 
@@ -56,7 +63,9 @@ FORMATS: dict[str, Format] = {
     ),
     "jhu-crowd": Format("JHU-CROWD++", crowds.jhu_splits, crowds.jhu_entries),
     "nwpu": Format("NWPU-Crowd", crowds.nwpu_splits, crowds.nwpu_entries),
-    "csv": _own("table of image, x, y", tables.parse_csv, suffix=".csv"),
+    "csv": _own(
+        "table of image, x, y", tables.parse_csv, suffix=".csv", accept=tables.is_points_table
+    ),
     "json": _own("points an image", tables.parse_json, "json"),
     "coco": _own("COCO", tools.parse_coco, "coco"),
     "via": _own("VGG Image Annotator", tools.parse_via, "via"),

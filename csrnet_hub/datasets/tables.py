@@ -41,8 +41,26 @@ def parse_csv(path: Path) -> Listing:
 
 
 def delimiter_of(table: str) -> str:
-    """What stands between the columns of a table: most of ; , and tab in its first line."""
-    return max(";\t,", key=table.split("\n", 1)[0].count)
+    """What stands between the columns of a table, by its first line: what parts x from y there, or
+    without such names ; or tab if one is there, since commas beside them are decimal ones."""
+    first = table.split("\n", 1)[0]
+    for delimiter in ";\t,":
+        if {"x", "y"} <= {name.strip().lower() for name in first.split(delimiter)}:
+            return delimiter
+    return next((delimiter for delimiter in ";\t" if delimiter in first), ",")
+
+
+def is_points_table(path: Path) -> bool:
+    """Whether a file may be a table of heads: .csv, and not the counts that ``csrnet count`` and
+    the page write."""
+    if path.suffix.lower() != ".csv":
+        return False
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            names = {name.strip().lower() for name in file.readline(1000).split(",")}
+    except OSError:
+        return True  # said when it is read
+    return not ({"image", "count"} <= names and not {"x", "y"} & names)
 
 
 def with_point(number: str, delimiter: str) -> str:
