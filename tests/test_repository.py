@@ -70,7 +70,8 @@ def test_requirements_name_all_that_the_package_the_page_and_training_need() -> 
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     listed = {name(line) for line in lines if line and not line.startswith("#")}
     extras = PROJECT["optional-dependencies"]
-    needed = [*PROJECT["dependencies"], *extras["app"], *extras["video"], *extras["train"]]
+    parts = ("app", "video", "heic", "train")
+    needed = [*PROJECT["dependencies"], *(line for part in parts for line in extras[part])]
     assert listed == {name(line) for line in needed}
     assert not [line for line in lines if "/" in line or line.startswith("-")]
 

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
-from ..images import SUFFIXES as PHOTOS
+from ..images import SUFFIXES
 from .sample import DatasetError
 
 
@@ -60,7 +60,7 @@ def photos(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder.")
-    found = [path for path in listed(folder, "*") if path.suffix.lower() in PHOTOS]
+    found = [path for path in listed(folder, "*") if path.suffix.lower() in SUFFIXES]
     if not found:
         raise DatasetError(f"{folder} holds no pictures.")
     return sorted(found, key=numbered)

@@ -13,7 +13,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .files import PHOTOS, actual, listed
+from ..images import SUFFIXES
+from .files import actual, listed
 from .sample import DatasetError, Entry, Heads
 from .text import read_json
 
@@ -121,7 +122,7 @@ def _found_inside(root: Path, paths: list[Path]) -> list[Path]:
     one has that name, as COCO's own train2017 beside annotations."""
     held: dict[str, list[Path]] = {}
     for path in listed(root, "*", deep=True):
-        if path.suffix.lower() in PHOTOS:
+        if path.suffix.lower() in SUFFIXES:
             held.setdefault(path.name.lower(), []).append(path)
     same = {path: held.get(path.name.lower(), []) for path in paths if not path.is_file()}
     return [same[path][0] if len(same.get(path, [])) == 1 else path for path in paths]
@@ -139,7 +140,7 @@ def json_kind(kind: str, file: Path) -> bool:
 @lru_cache(maxsize=4096)
 def _kind(file: Path, modified: int) -> str:
     # What cannot be told is taken for LabelMe's where a photograph has its name, to be named.
-    unknown = "labelme" if any(file.with_suffix(end).is_file() for end in PHOTOS) else "json"
+    unknown = "labelme" if any(file.with_suffix(end).is_file() for end in SUFFIXES) else "json"
     try:
         content = read_json(file)
     except DatasetError:
