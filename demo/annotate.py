@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from csrnet_hub.render import colour_top, density_image, display_pair
 from .canvas import canvas, read_points, with_photo, without_photo
 from .models import Models
 from .shared import (
-    KEEP_FOR,
+    EXPIRED,
     SHOWN,
     VisitorError,
     colour_bar,
     jpeg,
     keep_file,
     message_html,
+    noted,
     number_html,
     people,
     photo_input,
@@ -42,6 +44,10 @@ LABEL = (
     "The photo. Click each head; with the keyboard the arrow keys move, Enter marks a head, "
     "Backspace takes the last one back, plus and minus zoom."
 )
+RENAME = (
+    "The photo's name cannot be kept in full. For training rename the photo too, to {}: its heads "
+    "are looked for under that name."
+)
 SAVING = """\
 To train with them, put the photo in a folder `images` and the .mat in a folder `ground-truth`
 beside it, under the names that the buttons give (`NAME.jpg`, `GT_NAME.mat`); then
@@ -52,12 +58,37 @@ upright photo.
 
 @dataclass(frozen=True)
 class Sheet:
-    """The photo that is being annotated: its name, size in pixels and size on the page."""
+    """The photo that is being annotated: its name and its size in pixels.
+
+    The browser keeps it and sends it along, so that hours of work hang on nothing kept here.
+    """
 
     name: str
     width: int
     height: int
-    shown: tuple[int, int]
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Its size on the page."""
+        scale = min(1.0, SHOWN / max(self.width, self.height))
+        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
+
+    @classmethod
+    def sent(cls, value: Any) -> Sheet | None:
+        """The sheet that a browser sends back, None without a photo.
+
+        Raises:
+            VisitorError: it is none (a program sent it).
+        """
+        if value is None:
+            return None
+        try:
+            sheet = cls(str(value["name"]), int(value["width"]), int(value["height"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise VisitorError(EXPIRED) from None
+        if min(sheet.width, sheet.height) < 1 or sheet.width * sheet.height > DEFAULT_MAX_PIXELS:
+            raise VisitorError(EXPIRED)
+        return sheet
 
 
 def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tuple[Sheet, bytes]:
@@ -66,13 +97,14 @@ def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tupl
     height, width = pixels.shape[:2]
     empty = np.zeros((-(-height // 8), -(-width // 8)), np.float32)
     small, _ = display_pair(pixels, empty, SHOWN)
-    return Sheet(upload_name(upload), width, height, small.size), jpeg(small)
+    return Sheet(upload_name(upload), width, height), jpeg(small)
 
 
-def grown(sheet: Sheet | None, points: Any) -> list[Any]:
+def grown(sent: Any, points: Any) -> list[Any]:
     """The number of heads, their density map so far and its colour bar; files are out of date."""
     try:
         with sentences_for_visitors():
+            sheet = Sheet.sent(sent)
             if sheet is None:
                 return nothing(WAITING)
             heads, _ = heads_in_frame(read_points(points), sheet.height, sheet.width)
@@ -93,11 +125,12 @@ def grown(sheet: Sheet | None, points: Any) -> list[Any]:
         return nothing(error.message, "problem")
 
 
-def save(sheet: Sheet | None, points: Any) -> list[Any]:
+def save(sent: Any, points: Any) -> list[Any]:
     """The number of heads again, and CSV, JSON and .mat of them as files to download."""
-    if sheet is None:
-        return [message_html(NOTHING_TO_SAVE, "problem"), gr.update(visible=False), *[None] * 3]
     with sentences_for_visitors():
+        sheet = Sheet.sent(sent)
+        if sheet is None:
+            return [message_html(NOTHING_TO_SAVE, "problem"), gr.update(visible=False), *[None] * 3]
         heads = read_points(points).astype(np.float32)
         stem = Path(sheet.name).stem or "photo"
         files = [
@@ -105,6 +138,10 @@ def save(sheet: Sheet | None, points: Any) -> list[Any]:
             keep_file(f"{stem}.json", to_json(heads, sheet.name, sheet.width, sheet.height)),
             keep_file(f"GT_{stem}.mat", to_mat(heads)),
         ]
+        kept = Path(files[-1]).stem.removeprefix("GT_")
+        if kept != stem:
+            new_name = escape(kept + Path(sheet.name).suffix, quote=False)
+            gr.Warning(RENAME.format(new_name), duration=None)
     return [gr.update(), gr.update(visible=True), *files]
 
 
@@ -115,12 +152,14 @@ def start(upload: Any) -> list[Any]:
             sheet, photo = open_photo(upload)
     except gr.Error as error:
         return [None, without_photo(), *nothing(error.message, "problem")]
-    return [sheet, with_photo(photo, sheet.width, sheet.height), *grown(sheet, [])]
+    kept = asdict(sheet)
+    return [kept, with_photo(photo, sheet.width, sheet.height), *grown(kept, [])]
 
 
-def go_on(sheet: Sheet | None, upload: Any, points: Any) -> list[Any]:
+def go_on(sent: Any, upload: Any, points: Any) -> list[Any]:
     """The heads of an annotation, beside those already marked, on the surface."""
     with sentences_for_visitors():
+        sheet = Sheet.sent(sent)
         if sheet is None:
             raise VisitorError("Choose the photo first, then the annotation to go on with.")
         heads = read_annotation(uploaded_path(upload, NO_ANNOTATION), sheet.name)
@@ -128,7 +167,7 @@ def go_on(sheet: Sheet | None, upload: Any, points: Any) -> list[Any]:
         if outside:
             gr.Warning(f"{outside} heads outside the photo were left out.")
         together = [*read_points(points).tolist(), *inside.tolist()]
-    return [gr.update(value=together), *grown(sheet, together)]
+    return [gr.update(value=together), *grown(sent, together)]
 
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:
@@ -140,7 +179,7 @@ def nothing(text: str, kind: str = "waiting") -> list[Any]:
 def layout(models: Models) -> None:
     """Lay out the tab and wire it."""
     del models  # nothing is counted here
-    state = gr.State(None, time_to_live=KEEP_FOR)
+    sheet = gr.JSON(None, visible=False)
     with gr.Row():
         photo = photo_input("annotate-photo", "Photo to annotate")
         with gr.Column():
@@ -181,10 +220,13 @@ def layout(models: Models) -> None:
         "api_visibility": "private",
         "concurrency_limit": 4,
     }
-    photo.upload(start, photo, [state, surface, *beside], preprocess=False, **aside)
-    photo.clear(
-        lambda: [None, without_photo(), *nothing(WAITING)], None, [state, surface, *beside], **aside
-    )
-    earlier.upload(go_on, [state, earlier, surface], [surface, *beside], preprocess=False, **aside)
-    surface.input(grown, [state, surface], beside, trigger_mode="always_last", **aside)
-    button.click(save, [state, surface], [number, downloads, *files], **aside)
+    noted(photo, earlier)
+    # one after the other, none left out: what stands on the surface is the photo in the box
+    in_turn = aside | {"concurrency_id": "sheet", "concurrency_limit": 1}
+    in_turn["trigger_mode"] = "multiple"
+    whole = [sheet, surface, *beside]
+    photo.upload(start, photo, whole, preprocess=False, **in_turn)
+    photo.clear(lambda: [None, without_photo(), *nothing(WAITING)], None, whole, **in_turn)
+    earlier.upload(go_on, [sheet, earlier, surface], [surface, *beside], preprocess=False, **aside)
+    surface.input(grown, [sheet, surface], beside, trigger_mode="always_last", **aside)
+    button.click(save, [sheet, surface], [number, downloads, *files], **aside)

@@ -20,7 +20,6 @@ from .plots import histogram
 from .shared import (
     COLUMNS,
     VisitorError,
-    count_when,
     headline,
     jpeg,
     keep_file,
@@ -37,6 +36,7 @@ from .shared import (
     to_csv,
     upload_name,
 )
+from .wanted import count_when
 
 MOST = 500  # photos at once
 THUMBNAIL = 480  # pixels
@@ -200,5 +200,13 @@ def layout(models: Models) -> None:
     noted(files)
     outputs = [summary, table, gallery, plot, csv]
     count_when(
-        button.click, nothing, partial(run, models), [files, model], outputs, summary, COUNTING
+        [button.click],
+        nothing,
+        partial(run, models),
+        [files, model],
+        outputs,
+        summary,
+        WAITING,
+        COUNTING,
+        cleared=(files.clear,),
     )

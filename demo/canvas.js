@@ -7,6 +7,7 @@ const hint = element.querySelector(".canvas-hint");
 const photo = new Image();
 const pointers = new Map();
 let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
+let last = []; // the value as it was when it was last drawn or sent
 let view = { zoom: 1, x: 0, y: 0 }, shown = null, pinch = null;
 
 const points = () => (Array.isArray(props.value) ? props.value : []);
@@ -72,18 +73,19 @@ function draw() {
   }
 }
 
-function set(list) {
-  past.push(points());
-  props.value = list;
+function send(list) {
+  props.value = last = list;
   trigger("input");
   draw();
 }
 
+function set(list) {
+  past.push(points());
+  send(list);
+}
+
 function undo() {
-  if (!past.length) return;
-  props.value = past.pop();
-  trigger("input");
-  draw();
+  if (past.length) send(past.pop());
 }
 
 function zoom(factor, x = screen.clientWidth / 2, y = screen.clientHeight / 2) {
@@ -227,7 +229,8 @@ function refresh() {
     past = [];
     view = { zoom: 1, x: 0, y: 0 };
     photo.src = props.src || "";
-  }
+  } else if (JSON.stringify(points()) !== JSON.stringify(last)) past.push(last); // heads from a file
+  last = points();
   draft = corner = null;
   layout();
   if (props.src) pan(0, 0);

@@ -22,7 +22,6 @@ from .scenes import draw_scene
 from .shared import (
     SHOWN,
     colour_bar,
-    count_when,
     counting,
     keep_file,
     message_html,
@@ -37,6 +36,7 @@ from .shared import (
     upload_name,
     uploaded_path,
 )
+from .wanted import count_when
 
 WAITING = "Give a photo and its annotation: the heads, as .mat (ShanghaiTech), .csv or .json."
 NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
@@ -212,8 +212,16 @@ def layout(models: Models) -> None:
     outputs = [numbers, panel, truth, predicted, bar, error, error_bar, table]
     inputs = [photo, annotation, model]
     draw = drawn.click(draw_one, None, [photo, annotation], queue=False, api_visibility="private")
-    for asked in (button.click, draw.then):
-        count_when(asked, nothing, partial(run, models), inputs, outputs, numbers)
+    count_when(
+        [button.click, draw.then],
+        nothing,
+        partial(run, models),
+        inputs,
+        outputs,
+        numbers,
+        WAITING,
+        cleared=(photo.clear, annotation.clear),
+    )
 
 
 def _picture(label: str, alt: str, elem_id: str) -> gr.Image:

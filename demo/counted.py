@@ -104,10 +104,12 @@ class Counted:
         return keep_file(f"{self.stem}-count.json", to_json(row(self.name, self.result)))
 
 
-def count_html(result: CountResult) -> str:
-    """The count in large type, its interval, the unrounded value."""
+def count_html(result: CountResult, usual: bool = True) -> str:
+    """The count in large type, its interval, the unrounded value; no interval for a picture unlike
+    those that the interval was measured on."""
     exact = f"{result.count:,.2f} before rounding"
-    return number_html(headline(result.count), exact, interval_html(result))
+    margin = interval_html(result) if usual else ""
+    return number_html(headline(result.count), exact, margin)
 
 
 def interval_html(result: CountResult) -> str:
@@ -115,7 +117,8 @@ def interval_html(result: CountResult) -> str:
     if result.interval is None:
         return ""
     low, high = map(round, result.interval)
-    return f'<p class="range">{low:,} to {high:,} with {result.level:.0%} probability</p>'
+    held = f"such a range held the true number in {result.level:.0%} of the photos it was tested on"
+    return f'<p class="range">{low:,} to {high:,}: {held}</p>'
 
 
 def notices_html(counted: Counted) -> str:
@@ -149,13 +152,17 @@ def grid_html(result: CountResult, rows: Any, columns: Any) -> str:
     for i, line in enumerate(fields):
         cells = "".join(
             f'<td style="background: rgb(59 130 246 / {max(value, 0) / most * 0.45:.2f})">'
-            f"{value + 0.0:,.1f}</td>"
+            f"{_shown(value)}</td>"
             for value in line
         )
-        lines.append(f"<tr><th scope='row'>{i + 1}</th>{cells}<td>{line.sum():,.1f}</td></tr>")
-    sums = "".join(f"<td>{value:,.1f}</td>" for value in fields.sum(axis=0))
+        lines.append(f"<tr><th scope='row'>{i + 1}</th>{cells}<td>{_shown(line.sum())}</td></tr>")
+    sums = "".join(f"<td>{_shown(value)}</td>" for value in fields.sum(axis=0))
     return (
         '<div class="sheet"><table><caption>People in each field of the photo, from the top left'
         f"</caption><tr><td></td>{head}<th scope='col'>sum</th></tr>{''.join(lines)}"
-        f"<tr><th scope='row'>sum</th>{sums}<th>{fields.sum():,.1f}</th></tr></table></div>"
+        f"<tr><th scope='row'>sum</th>{sums}<th>{_shown(fields.sum())}</th></tr></table></div>"
     )
+
+
+def _shown(people: float) -> str:
+    return f"{max(people, 0.0):,.1f}"  # a map may lie a little below zero where nobody is

@@ -21,7 +21,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes")
 TINY = 160  # pixels, of the shorter side
 FLAT = 6.0  # of 255: standard deviation of a picture with hardly anything in it
-FEW = 30  # people; below, crowd models are mostly wrong in proportion
+DARK = 24.0  # of 255: the mean of a picture in which nothing is seen
+FEW = 10  # people; part B of ShanghaiTech has photos of 12
 METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
 
 
@@ -110,11 +111,14 @@ def notices(result: CountResult, pixels: NDArray[np.uint8]) -> list[str]:
             "two are hard to tell apart. The original photo counts better."
         )
     step = max(1, max(pixels.shape[:2]) // 512)
-    if float(pixels[::step, ::step].mean(axis=2).std()) < FLAT:
+    grey = pixels[::step, ::step].mean(axis=2)
+    if float(grey.mean()) < DARK:
+        found.append("The picture is almost black: a brighter copy of it counts better.")
+    elif float(grey.std()) < FLAT:
         found.append("The picture is almost all one colour: there is hardly anything to count.")
     elif result.count < FEW:
         found.append(
-            f"This looks like {people(result.count)}. The model learnt from crowds of dozens to "
+            f"This looks like {people(result.count)}. The model learnt from photos of a dozen to "
             "thousands: for so few, counting by eye is better."
         )
     return found

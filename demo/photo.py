@@ -19,9 +19,9 @@ from .shared import (
     EXPIRED,
     KEEP_FOR,
     VisitorError,
-    count_when,
     counting,
     message_html,
+    noted,
     photo_input,
     png,
     read_photo,
@@ -29,6 +29,7 @@ from .shared import (
     sentences_for_visitors,
     upload_name,
 )
+from .wanted import count_when
 
 WAITING = (
     "Choose a photo: drop it, paste it or take one. The count appears here. The photo stays on the "
@@ -87,8 +88,17 @@ def layout(models: Models) -> None:
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     inputs = [photo, model, *looks, *grid]
     chosen = partial(gr.on, [photo.upload, button.click])
-    for asked in (chosen, examples.load_input_event.then):
-        count_when(asked, nothing, partial(_show, models), inputs, shown, number)
+    noted(photo)
+    count_when(
+        [chosen, examples.load_input_event.then],
+        nothing,
+        partial(_show, models),
+        inputs,
+        shown,
+        number,
+        WAITING,
+        cleared=(photo.clear,),
+    )
     photo.clear(partial(nothing, WAITING), None, shown, **aside)
     gr.on(
         [looks[0].change, looks[1].change],
@@ -157,7 +167,8 @@ def everything(counted: Counted, looks: tuple[Any, Any], grid: tuple[Any, Any]) 
     result, visible = counted.result, gr.update(visible=True)
     overlay = counted.overlay_file(*_looks(*looks))
     files = [overlay, counted.map_file(), counted.csv_file(), counted.json_file()]
-    words = count_html(result) + notices_html(counted) + details_html(result)
+    words = count_html(result, usual=not counted.notices)
+    words += notices_html(counted) + details_html(result)
     table = grid_html(result, *grid)
     surface = with_photo(counted.photo, result.width, result.height)
     drawn = [counted.pair(), overlay, map_scale(result), table, surface]
@@ -208,10 +219,10 @@ def redraw(counted: Counted | None, opacity: Any, points: Any) -> tuple[Any, Any
 
 
 def redraw_grid(counted: Counted | None, rows: Any, columns: Any) -> str:
-    """The table of the grid, "" without a photo."""
-    if counted is None:
-        return ""
+    """The table of the grid, after a change of its rows or columns."""
     with sentences_for_visitors():
+        if counted is None:
+            raise VisitorError(EXPIRED)
         return grid_html(counted.result, rows, columns)
 
 
@@ -224,7 +235,7 @@ def drawn_scenes(photo: gr.Image) -> Any:
         return gr.Examples(
             [[str(file)] for file in files],
             photo,
-            label="No photo at hand? Try a scene that this page drew.",
+            label="No photo at hand? A drawn scene shows the page, not how well it counts.",
             elem_id="drawn",
             cache_examples=False,
             api_visibility="private",

@@ -12,7 +12,6 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,8 @@ BUSY = (
     "try again in a minute."
 )
 COUNTING = "Counting the people: a few seconds, more for large photos."
+NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
+LONGEST_NAME = 140  # bytes: encrypted file systems take 143, and Windows counts the folder's too
 SHOWN = 1280  # pixels, the longer side of a picture on the page
 
 NO_PHOTO = "There is no photo yet. Choose one first: drop it on the page, paste it or take it."
@@ -78,37 +79,6 @@ def noted(*uploads: Any) -> None:
             show_progress="hidden",
             api_visibility="private",
         )
-
-
-def count_when(
-    asked: Callable[..., Any],
-    nothing: Callable[..., list[Any]],
-    run: Callable[..., Any],
-    inputs: list[Any],
-    outputs: list[Any],
-    show_on: Any,
-    meanwhile: str = COUNTING,
-) -> None:
-    """Wire a count to an event: first a sentence that it is under way, then `run` in the queue.
-
-    Args:
-        asked: the event's listener, such as `button.click`.
-        nothing: gives `outputs` for a sentence and its kind, as `message_html` takes them.
-        run: gives `outputs` for `inputs`.
-        show_on: where progress and the place in the queue are shown.
-        meanwhile: the sentence.
-    """
-    aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
-    counted = asked(partial(nothing, meanwhile), None, outputs, **aside).then(
-        run,
-        inputs,
-        outputs,
-        preprocess=False,
-        concurrency_id="counter",
-        show_progress_on=show_on,
-        api_visibility="private",
-    )
-    counted.failure(partial(nothing, BUSY, "problem"), None, outputs, **aside)
 
 
 def result_output(text: str, elem_id: str) -> gr.HTML:
@@ -170,7 +140,7 @@ def upload_name(upload: Any, default: str = "photo") -> str:
     """What the visitor calls an upload, without folders."""
     upload = upload if isinstance(upload, dict) else {}
     name = str(upload.get("orig_name") or Path(str(upload.get("path") or "")).name)
-    return name.replace("\\", "/").rsplit("/", 1)[-1][:100] or default
+    return name.replace("\\", "/").rsplit("/", 1)[-1][:255] or default
 
 
 def read_photo(upload: Any, max_pixels: int | None) -> NDArray[np.uint8]:
@@ -203,9 +173,19 @@ def keep_file(name: str, content: bytes) -> str:
     """Write a file for one visitor where Gradio serves and later removes it; returns its path."""
     folder = upload_folder() / secrets.token_hex(16)  # nobody can guess another's
     folder.mkdir(parents=True)
-    safe = re.sub(r"[^\w.,()+ -]", "_", name).strip(". ")[-80:] or "file"
+    safe = file_name(name)
     (folder / safe).write_bytes(content)
     return str(folder / safe)
+
+
+def file_name(name: str) -> str:
+    """`name` as every file system takes it: what none forbids stays, a long stem is cut."""
+    name = NOT_IN_NAMES.sub("_", name).strip(". ")
+    if len(name.encode()) > LONGEST_NAME:
+        suffix = Path(name).suffix.encode()[-20:]
+        stem = Path(name).stem.encode()[: LONGEST_NAME - len(suffix)]
+        name = (stem + suffix).decode(errors="ignore")
+    return name or "file"
 
 
 def png(picture: Image.Image) -> bytes:

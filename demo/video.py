@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,6 @@ from .models import Models
 from .plots import timeline
 from .shared import (
     VisitorError,
-    count_when,
     headline,
     keep_file,
     message_html,
@@ -37,8 +37,10 @@ from .shared import (
     upload_name,
     uploaded_path,
 )
+from .wanted import count_when
 
 MOST = 300  # frames that are counted
+ROUNDED = 1e-3  # seconds, by which the times in a file may be off
 SIDE = 960  # pixels, the longer side of the annotated clip
 WAITING = (
     f"Choose a clip, and how many frames of each second of it to count: {MOST} at most in all. "
@@ -85,13 +87,13 @@ def frames(
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Frames of a clip, `rate` a second from its start: seconds and upright pixels (H, W, 3).
 
-    At most 300 frames are given.
+    At most 300 are given: the first in each 1 / rate seconds, none where the clip has none.
 
     Raises:
         VisitorError: PyAV is absent, the file is no clip, or its frames have too many pixels.
     """
     av = reader()
-    given, due = 0, 0.0
+    given = due = 0
     try:
         with av.open(str(path)) as clip:
             if not clip.streams.video:
@@ -107,10 +109,11 @@ def frames(
             for frame in clip.decode(stream):
                 seconds = float(frame.time or 0.0)
                 first = seconds if first is None else first
-                if seconds - first + 1e-6 < due:
+                step = math.floor((seconds - first + ROUNDED) * rate)
+                if step < due:
                     continue
                 yield seconds - first, _upright(frame)
-                given, due = given + 1, (given + 1) / rate
+                given, due = given + 1, step + 1
                 if given >= MOST:
                     return
     except (av.FFmpegError, ValueError) as error:
@@ -216,8 +219,12 @@ def run(
     rate: Any,
     model: Any,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
-) -> list[Any]:
-    """Count a clip's frames; summary, plot, annotated clip and CSV."""
+) -> Iterator[list[Any]]:
+    """Count a clip's frames; summary, plot, annotated clip and CSV.
+
+    About once a second it yields without news, so that Gradio can stop it when nobody waits.
+    """
+    last = time.monotonic()
     try:
         with sentences_for_visitors():
             path = uploaded_path(upload, NO_CLIP)
@@ -230,11 +237,14 @@ def run(
                 progress(done, desc=f"Counting the people at {seconds:.1f} s", unit="frames")
                 moments.append(Moment(seconds, models.count(model, pixels)))
                 clip.add(annotated(pixels, moments[-1]))
+                if time.monotonic() - last > 1:
+                    yield [gr.skip() for _ in nothing("")]
+                    last = time.monotonic()
             if not moments:
                 raise VisitorError(DAMAGED)
-            return shown(moments, clip.finish(), Path(upload_name(upload, "clip")).stem)
+            yield shown(moments, clip.finish(), Path(upload_name(upload, "clip")).stem)
     except gr.Error as error:
-        return nothing(error.message, "problem")
+        yield nothing(error.message, "problem")
 
 
 def shown(moments: list[Moment], clip: bytes, stem: str) -> list[Any]:
@@ -277,5 +287,14 @@ def layout(models: Models) -> None:
             )
     noted(clip)
     outputs = [summary, plot, marked, csv]
-    inputs = [clip, rate, model]
-    count_when(button.click, nothing, partial(run, models), inputs, outputs, summary, COUNTING)
+    count_when(
+        [button.click],
+        nothing,
+        partial(run, models),
+        [clip, rate, model],
+        outputs,
+        summary,
+        WAITING,
+        COUNTING,
+        cleared=(clip.clear,),
+    )

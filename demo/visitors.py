@@ -118,6 +118,8 @@ class Page(gr.Blocks):
         # One file serves all who sent the same picture, and examples serve everybody.
         for other in self._visitors.values():
             gone -= other.files
+        with at_best("the calls that wait"):
+            gone -= self._awaited(session)
         for component in self.blocks.values():
             gone -= getattr(component, "keep_in_cache", set())
         for files in self.temp_file_sets:  # what Gradio knows to be the page's own
@@ -126,6 +128,12 @@ class Page(gr.Blocks):
                     Path(path).unlink(missing_ok=True)
                 files.discard(path)
         self.state_holder.delete_state(session)
+
+    def _awaited(self, session: str) -> set[str]:
+        """The files of the calls of other visitors and programs that wait for their turn."""
+        calls = list(self._queue.event_ids_to_events.values())
+        others = [call.data.data for call in calls if call.data and call.session_hash != session]
+        return files_in(others)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ import json
 import re
 import sys
 import threading
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ import gradio as gr
 
 from csrnet_hub import load_image
 from csrnet_hub.annotations import read_annotation, to_csv
+from csrnet_hub.datasets.shanghaitech import read_shanghaitech
 from csrnet_hub.density import density_map
 from demo import annotate, batch, compare, models, parts, photo, scenes, shared, video, visitors
 from demo.canvas import read_points
@@ -58,7 +61,24 @@ def counted(picture: Image.Image) -> Counted:
 def test_the_interval_stands_under_the_count():
     result = PlainCounter("m").count(noise())
     low, high = result.interval
-    assert f"{round(low)} to {round(high)} with 90% probability" in count_html(result)
+    assert f"{round(low)} to {round(high)}: such a range held" in count_html(result)
+
+
+def test_a_picture_unlike_the_photos_of_the_interval_shows_none(offered):
+    offered.find().max_pixels = None
+    large = encoded(noise(300, 300))
+    shown = photo._show(offered, uploaded("a.png", large), None, 0.5, False, 3, 3)
+    assert "such a range" in shown[2]
+    small = encoded(noise(40, 40))
+    shown = photo._show(offered, uploaded("b.png", small), None, 0.5, False, 3, 3)
+    assert "such a range" not in shown[2]
+    assert 'role="note"' in shown[2]
+
+
+def test_nobody_is_never_less_than_nobody_in_the_grid():
+    result = PlainCounter("m").count(noise())
+    object.__setattr__(result, "density", np.full_like(result.density, -1e-3))
+    assert "-0" not in grid_html(result, 3, 3)
 
 
 def test_a_model_without_intervals_shows_none():
@@ -140,6 +160,8 @@ def test_tiny_blank_and_thin_pictures_get_a_notice_and_a_crowd_none():
     assert "small" in said(noise(100, 300), 9)
     assert "one colour" in said(Image.new("RGB", (300, 300), "teal"), 9)
     assert "counting by eye" in said(noise(300, 300), 0.01)
+    dark = Image.fromarray((np.asarray(noise(300, 300)) // 11).astype(np.uint8))
+    assert "almost black" in said(dark, 9)
     assert said(noise(300, 300), 9) == ""
 
 
@@ -188,9 +210,10 @@ def test_a_box_holds_no_broken_picture_and_keeps_one_that_was_counted(offered):
 
 
 def test_after_a_lost_connection_the_page_asks_for_the_photo_again():
-    with pytest.raises(gr.Error) as caught:
-        photo.redraw(None, 0.5, False)
-    assert shared.EXPIRED in str(caught.value)
+    for call in (lambda: photo.redraw(None, 0.5, False), lambda: photo.redraw_grid(None, 3, 4)):
+        with pytest.raises(gr.Error) as caught:
+            call()
+        assert shared.EXPIRED in str(caught.value)
     assert shared.EXPIRED in parts.show_part(None, [[0, 0], [9, 0], [9, 9]])
 
 
@@ -339,8 +362,13 @@ def test_the_drawn_scene_comes_with_the_heads_that_are_in_it():
 # annotate
 
 
+def sheet_of(name: str) -> Any:
+    """What the browser keeps of a photo of that name that was chosen."""
+    return json.loads(json.dumps(annotate.start(uploaded(name, encoded(noise())))[0]))
+
+
 def test_marked_heads_grow_a_map_that_sums_to_their_number():
-    sheet, _ = annotate.open_photo(uploaded("me.png", encoded(noise())))
+    sheet = sheet_of("me.png")
     for heads in ([], [[5, 5]], [[5, 5], [60, 40], [119, 79]]):
         number, picture, scale, _ = annotate.grown(sheet, heads)
         assert shared.people(len(heads)) in words(number)
@@ -351,7 +379,7 @@ def test_marked_heads_grow_a_map_that_sums_to_their_number():
 
 @pytest.mark.parametrize("index", [1, 2, 3])
 def test_saved_heads_are_read_back_to_the_same_points(index):
-    sheet, _ = annotate.open_photo(uploaded("IMG_1.png", encoded(noise())))
+    sheet = sheet_of("IMG_1.png")
     heads = [[5.25, 5.5], [60.17, 40.33], [119.99, 79.99]]
     _, *files = annotate.save(sheet, heads)
     assert [Path(file).name for file in files[1:]] == ["IMG_1.csv", "IMG_1.json", "GT_IMG_1.mat"]
@@ -359,11 +387,62 @@ def test_saved_heads_are_read_back_to_the_same_points(index):
 
 
 def test_going_on_with_an_annotation_keeps_the_heads_already_marked():
-    sheet, _ = annotate.open_photo(uploaded("a.png", encoded(noise())))
+    sheet = sheet_of("a.png")
     earlier = uploaded("a.csv", b"x,y\n1,2\n3,4\n")
     surface, number, *_ = annotate.go_on(sheet, earlier, [[50, 50]])
     assert surface["value"] == [[50, 50], [1, 2], [3, 4]]
     assert "3 people" in words(number)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Fair & crowd (1).jpg", "50% off #1 [a]; it's.jpg", "広場.jpg", "x" * 130 + ".jpg", "a.b.png"],
+    ids=["ampersand", "marks", "Japanese", "long", "two dots"],
+)
+def test_the_mat_of_a_photo_is_found_beside_it_for_training(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(gr, "Warning", pytest.fail)
+    *_, mat = annotate.save(sheet_of(name), [[5, 6], [7, 8]])
+    for folder, file in (("images", name), ("ground-truth", Path(mat).name)):
+        (tmp_path / "train_data" / folder).mkdir(parents=True)
+        content = encoded(noise()) if folder == "images" else Path(mat).read_bytes()
+        (tmp_path / "train_data" / folder / file).write_bytes(content)
+    (sample,) = read_shanghaitech(tmp_path, "train")
+    assert sample.heads.tolist() == [[5, 6], [7, 8]]
+
+
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [('"a" * b?.jpg', "_a_ _ b_.jpg"), ("é" * 120 + ".jpg", "é" * 66 + ".jpg")],
+    ids=["forbidden", "too long"],
+)
+def test_a_photo_whose_name_cannot_be_kept_has_to_be_renamed_and_the_page_says_to_what(
+    name, new, monkeypatch
+):
+    said: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda text, **_: said.append(text))
+    *_, mat = annotate.save(sheet_of(name), [])
+    assert f"rename the photo too, to {new}:" in said[0]
+    assert Path(mat).name == f"GT_{Path(new).stem}.mat"
+
+
+def test_heads_hang_on_nothing_that_the_server_keeps(offered):
+    with gr.Blocks() as page:
+        annotate.layout(offered)
+    kept = [block for block in page.blocks.values() if isinstance(block, gr.State)]
+    assert not kept  # what was kept here would be gone within the hour, while somebody clicks
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{}, [1], "x", 7, {"name": "a", "width": "b", "height": 1}, {"width": 9, "height": 9}]
+    + [{"name": "a", "width": w, "height": h} for w, h in ((0, 9), (-4, -4), (10**6, 10**6))],
+)
+def test_a_sheet_that_no_page_sent_gets_a_sentence(sent):
+    assert shared.EXPIRED in annotate.grown(sent, [])[0]
+    for call in (lambda: annotate.save(sent, []), lambda: annotate.go_on(sent, None, [])):
+        with pytest.raises(gr.Error) as caught:
+            call()
+        assert shared.EXPIRED in str(caught.value)
 
 
 def test_a_photo_that_cannot_be_read_cannot_be_annotated():
@@ -393,9 +472,15 @@ def clip(tmp_path: Path) -> bytes:
     return stream_of.read_bytes()
 
 
+def last_of(steps: Any) -> Any:
+    """What the page shows in the end."""
+    *_, last = steps
+    return last
+
+
 def test_a_clip_becomes_counts_over_time_and_a_clip_with_its_maps(clip, offered):
     av = pytest.importorskip("av")
-    summary, plot, marked, table = video.run(offered, uploaded("a.mp4", clip), 3, None)
+    summary, plot, marked, table = last_of(video.run(offered, uploaded("a.mp4", clip), 3, None))
     lines = list(csv.DictReader(io.StringIO(Path(table["value"]).read_text("utf-8-sig"))))
     seconds = [float(line["seconds"]) for line in lines]
     assert seconds == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3, 5 / 3], abs=0.01)
@@ -410,21 +495,22 @@ def test_a_clip_becomes_counts_over_time_and_a_clip_with_its_maps(clip, offered)
 
 def test_a_long_clip_is_cut_and_says_so(clip, offered, monkeypatch):
     monkeypatch.setattr(video, "MOST", 4)
-    summary, *_ = video.run(offered, uploaded("a.mp4", clip), 6, None)
+    summary, *_ = last_of(video.run(offered, uploaded("a.mp4", clip), 6, None))
     assert "only the first 4 frames" in summary
 
 
 @pytest.mark.parametrize("content", [b"", b"no clip at all" * 99, encoded(noise(), "JPEG")[:500]])
 def test_what_is_no_clip_gets_a_sentence(content, offered, uploads):
     pytest.importorskip("av")
-    text = video.run(offered, uploaded("a.mp4", content), 1, None)[0]
+    text = last_of(video.run(offered, uploaded("a.mp4", content), 1, None))[0]
     assert video.DAMAGED in text
-    assert video.NO_CLIP in video.run(offered, None, 1, None)[0]
+    assert video.NO_CLIP in last_of(video.run(offered, None, 1, None))[0]
 
 
 def test_a_damaged_clip_is_counted_up_to_the_damage_or_refused(clip, offered):
     pytest.importorskip("av")
-    text = video.run(offered, uploaded("a.mp4", clip[: len(clip) // 2]), 6, None)[0]
+    cut = uploaded("a.mp4", clip[: len(clip) // 2])
+    text = last_of(video.run(offered, cut, 6, None))[0]
     assert video.DAMAGED in text or "frames" in text
 
 
@@ -432,7 +518,8 @@ def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkey
     pytest.importorskip("av")
     heard: list[Any] = []
     upload = uploaded("a.mp4", clip)
-    video.run(offered, upload, 3, None, lambda done, **words: heard.append((done, words["desc"])))
+    progress = lambda done, **words: heard.append((done, words["desc"]))  # noqa: E731
+    last_of(video.run(offered, upload, 3, None, progress))
     assert [done for done, _ in heard] == [(i, 6) for i in range(6)]
     assert heard[-1][1] == "Counting the people at 1.7 s"
     monkeypatch.setattr(video, "MOST", 4)
@@ -440,10 +527,40 @@ def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkey
     assert video.frames_expected(Path(uploaded("b.mp4", b"no clip")["path"]), 10) == 0
 
 
+def test_a_clip_is_counted_no_further_once_nobody_waits_for_it(clip, offered, monkeypatch):
+    pytest.importorskip("av")
+    counted = []
+    count, clock = offered.count, iter(range(0, 1000, 2))
+    monkeypatch.setattr(offered, "count", lambda *args: counted.append(1) or count(*args))
+    monkeypatch.setattr("demo.video.time.monotonic", lambda: next(clock))
+    steps = video.run(offered, uploaded("a.mp4", clip), 6, None)
+    nothing_new = next(steps)  # Gradio stops a call nowhere but at such a step
+    assert all("value" not in update for update in nothing_new)
+    steps.close()
+    assert len(counted) == 1
+
+
+def test_after_a_gap_a_clip_is_sampled_at_its_rate_and_not_in_a_burst(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "gap.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i, level in enumerate([*range(20), *range(60, 80)]):  # ten a second, none from 2 to 6 s
+            frame = av.VideoFrame.from_image(Image.new("RGB", (96, 64), (3 * i, 40, 40)))
+            frame.pts, frame.time_base = level * 100, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    seconds = [seconds for seconds, _ in video.frames(path, 2, None)]
+    assert seconds == pytest.approx([0, 0.5, 1, 1.5, 6, 6.5, 7, 7.5], abs=0.01)
+
+
 def test_large_frames_are_refused(clip, offered, monkeypatch):
     pytest.importorskip("av")
     monkeypatch.setattr(offered.find(), "max_pixels", 1000)
-    assert "96 x 64" in video.run(offered, uploaded("a.mp4", clip), 1, None)[0]
+    refused = last_of(video.run(offered, uploaded("a.mp4", clip), 1, None))
+    assert "96 x 64" in refused[0]
 
 
 def test_without_pyav_the_tab_says_so(monkeypatch):
@@ -592,6 +709,24 @@ def test_a_gradio_without_its_inner_parts_still_answers_and_removes_files_by_age
     assert every + keep <= 3600  # Gradio's own way, for what is left
     with pytest.raises(gr.Error, match="send the file itself"):
         asyncio.run(page.process_api(asked={"path": "http://a/b.jpg"}, session_hash="me"))
+
+
+def test_a_file_that_another_call_waits_for_stays_when_a_visitor_leaves(monkeypatch):
+    file = Path(shared.keep_file("same.png", b"x"))
+    sent = [{"path": str(file)}]
+
+    async def other(self: Any, *, asked: Any, session_hash: str) -> None: ...
+
+    monkeypatch.setattr(gr.Blocks, "process_api", other)
+    page = visitors.Page()
+    page.temp_file_sets = [{str(file)}]
+    waiting = SimpleNamespace(session_hash="program", data=SimpleNamespace(data=sent))
+    page._queue.event_ids_to_events["1"] = waiting
+    for expected in (True, False):
+        asyncio.run(page.process_api(asked=sent, session_hash="me"))
+        page.forget(Request())
+        assert file.is_file() == expected
+        waiting.session_hash = "me"  # one's own call keeps nothing
 
 
 def test_a_gradio_whose_mcp_server_is_another_still_has_one(caplog):

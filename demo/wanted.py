@@ -1,0 +1,137 @@
+"""Counts that a visitor asks for: of several in one tab only the last one's answer is shown."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from .shared import BUSY, COUNTING
+
+NUMBERS = itertools.count(1)
+CLEARED = 0
+
+
+@dataclass
+class Latest:
+    """The number of a visitor's latest request in a tab: CLEARED once the upload was removed, None
+    where nothing is known, as when the server had too many visitors to keep it."""
+
+    number: int | None = None
+
+    def is_past(self, number: int) -> bool:
+        """Whether the answer to the request of that `number` is no longer wanted."""
+        return self.number is not None and self.number != number
+
+
+def count_when(
+    asked: list[Callable[..., Any]],
+    nothing: Callable[..., list[Any]],
+    run: Callable[..., Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    show_on: Any,
+    waiting: str,
+    meanwhile: str = COUNTING,
+    cleared: tuple[Callable[..., Any], ...] = (),
+) -> None:
+    """Wire a count to events: first a sentence that it is under way, then `run` in the queue.
+
+    Whoever asks again while a count is under way gets the answer to the last request alone.
+
+    Args:
+        asked: the events' listeners, such as `button.click`.
+        nothing: gives `outputs` for a sentence and its kind, as `message_html` takes them.
+        run: gives `outputs` for `inputs`, once or step by step; it takes `progress` too.
+        show_on: where progress and the place in the queue are shown.
+        waiting: the sentence in place of a count that was stopped.
+        meanwhile: the sentence while it is under way.
+        cleared: listeners of the events that stop it, such as `photo.clear`.
+    """
+    latest = gr.State(Latest())
+    number = gr.Number(visible=False)  # it is in the browser: each request carries its own
+    aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+    answer = while_wanted(run, partial(_instead, nothing, waiting))
+    for listen in asked:
+        # "multiple": by default Gradio drops an event while an earlier one is answered
+        begun = listen(
+            partial(_begin, nothing, meanwhile),
+            latest,
+            [number, *outputs],
+            trigger_mode="multiple",
+            **aside,
+        )
+        counted = begun.then(
+            answer,
+            [latest, number, *inputs],
+            outputs,
+            preprocess=False,
+            trigger_mode="multiple",
+            concurrency_id="counter",
+            show_progress_on=show_on,
+            api_visibility="private",
+        )
+        counted.failure(partial(nothing, BUSY, "problem"), None, outputs, **aside)
+    for listen in cleared:
+        listen(_stop, latest, None, show_progress="hidden", **aside)
+
+
+def while_wanted(
+    run: Callable[..., Any], instead: Callable[[Latest, int], list[Any] | None]
+) -> Callable[..., Any]:
+    """`run`, giving what `instead` gives in place of an answer that is no longer wanted.
+
+    What waits in the queue is not begun then, and what goes step by step is stopped.
+    """
+
+    def at_once(
+        latest: Latest,
+        number: int,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
+        *inputs: Any,
+    ) -> Any:
+        answer = instead(latest, number) or run(*inputs, progress=progress)
+        return instead(latest, number) or answer
+
+    def step_by_step(
+        latest: Latest,
+        number: int,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  (as above)
+        *inputs: Any,
+    ) -> Iterator[Any]:
+        if past := instead(latest, number):
+            yield past
+            return
+        with closing(run(*inputs, progress=progress)) as steps:
+            for step in steps:
+                past = instead(latest, number)
+                yield past or step
+                if past:
+                    return
+
+    return step_by_step if inspect.isgeneratorfunction(run) else at_once
+
+
+def _begin(nothing: Callable[..., list[Any]], meanwhile: str, latest: Latest) -> list[Any]:
+    latest.number = next(NUMBERS)
+    return [latest.number, *nothing(meanwhile)]
+
+
+def _stop(latest: Latest) -> None:
+    latest.number = CLEARED
+
+
+def _instead(
+    nothing: Callable[..., list[Any]], waiting: str, latest: Latest, number: int
+) -> list[Any] | None:
+    if not latest.is_past(number):
+        return None
+    shown = nothing(waiting)
+    # A later request has put its own sentence there: leave it.
+    return shown if latest.number == CLEARED else [gr.skip() for _ in shown]

@@ -1,0 +1,99 @@
+"""Asking again while a count is under way, and what is noted of an upload. No browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio", minversion="6")
+import gradio as gr
+
+import app
+from demo import batch, wanted
+
+from .page import PlainCounter
+
+
+@pytest.fixture(scope="module")
+def page(uploads: Any) -> Iterator[gr.Blocks]:
+    page = app.build_app(PlainCounter("first"))
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def latest() -> wanted.Latest:
+    return wanted.Latest(1)
+
+
+def instead(latest: wanted.Latest, number: int) -> list[Any] | None:
+    return ["past"] if latest.is_past(number) else None
+
+
+def test_the_answer_for_an_earlier_photo_is_left_out(latest):
+    def run(photo: str, progress: Any) -> list[Any]:
+        if photo == "counted while another is chosen":
+            latest.number = 2
+        return [photo]
+
+    answer = wanted.while_wanted(run, instead)
+    assert answer(latest, 1, None, "alone") == ["alone"]
+    assert answer(latest, 1, None, "counted while another is chosen") == ["past"]
+    assert answer(latest, 2, None, "the other") == ["the other"]
+    assert answer(wanted.Latest(), 7, None, "kept nowhere") == ["kept nowhere"]
+
+
+def test_what_nobody_wants_any_more_is_not_begun_and_goes_no_further(latest):
+    def run(photos: list[str], progress: Any) -> Any:
+        for name in photos:
+            begun.append(name)
+            yield [name]
+
+    begun: list[str] = []
+    answer = wanted.while_wanted(run, instead)
+    assert list(answer(latest, 9, None, ["waited in the queue"])) == [["past"]]
+    assert not begun
+    steps = answer(latest, 1, None, ["a", "b", "c", "d"])
+    assert [next(steps), next(steps)] == [["a"], ["b"]]
+    latest.number = 2
+    assert list(steps) == [["past"]]
+    assert begun == ["a", "b", "c"]
+    assert wanted.while_wanted(begun.append, instead)(latest, 1, None, "d") == ["past"]
+    assert "d" not in begun
+
+
+def test_a_removed_photo_leaves_no_count_and_a_later_request_its_own_sentence():
+    nothing = batch.nothing
+    shown = wanted._instead(nothing, "Choose one.", wanted.Latest(wanted.CLEARED), 1)
+    assert "Choose one." in shown[0]
+    assert wanted._instead(nothing, "Choose one.", wanted.Latest(2), 1) == [gr.skip()] * 5
+    assert wanted._instead(nothing, "Choose one.", wanted.Latest(1), 1) is None
+
+
+def test_no_request_is_dropped_while_an_earlier_one_is_answered(page):
+    counts = [fn for fn in page.fns.values() if fn.concurrency_id == "counter"]
+    counts = [fn for fn in counts if fn.api_visibility == "private"]
+    assert len(counts) == 6  # a photo chosen or drawn, many, a comparison asked or drawn, a clip
+    for count in counts:
+        assert count.trigger_mode == "multiple"
+        assert page.fns[count.trigger_after].trigger_mode == "multiple"
+
+
+def test_every_upload_is_noted_as_soon_as_it_is_there(page):
+    noted = {
+        target
+        for fn in page.fns.values()
+        for target, event in fn.targets
+        if event == "upload" and not fn.queue and [one._id for one in fn.inputs] == [target]
+    }
+    boxes = {
+        block._id
+        for block in page.blocks.values()
+        if getattr(block, "interactive", None) is not False
+        and isinstance(block, (gr.Image, gr.File, gr.Video))
+        and block.elem_id
+    }
+    assert len(boxes) == 7
+    assert boxes == noted
