@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ TAGS = ["crowd-counting", "density-estimation", "csrnet", "model_hub_mixin"]
 # What train.fit records: a record with less is somebody's own, and its recipe is not told.
 RECIPE = {"steps", "batch", "crop", "scale", "sigma", "step", "loss", "validation", "seed"}
 
+SEAL = re.compile(r"\s*<!-- made by csrnet-hub; sha256 of the text above: (\w+) -->\s*")
+
 
 def model_card(model: CSRNet) -> ModelCard:
     """The card of a model, for ``save_pretrained`` and ``push_to_hub``."""
@@ -33,7 +36,7 @@ def model_card(model: CSRNet) -> ModelCard:
 
 
 def card_of(config: Mapping[str, Any]) -> str:
-    """The text of the card for the content of a config.json.
+    """The text of the card for the content of a config.json, sealed.
 
     No pipeline tag: the Hub has none for counting. The licence is not named in the metadata, since
     weights inherit the terms of the pictures that they were trained on; the text says so.
@@ -66,7 +69,28 @@ def card_of(config: Mapping[str, Any]) -> str:
         results=_results(metrics),
         interval=_dict(config.get("interval")),
     )
-    return str(card)
+    return sealed(str(card))
+
+
+def sealed(text: str) -> str:
+    """A card with a last line, not shown, by which a later edit of the text above it is seen."""
+    text = unsealed(text)
+    return f"{text}\n\n<!-- made by csrnet-hub; sha256 of the text above: {_digest(text)} -->\n"
+
+
+def unsealed(card: str) -> str:
+    """A card without the line of :func:`sealed`, whether somebody edited it or not."""
+    return SEAL.sub("\n", card).strip()
+
+
+def is_unedited(card: str) -> bool:
+    """Whether a card is sealed, and its text is still the one that was sealed."""
+    seal = SEAL.search(card)
+    return seal is not None and seal[1] == _digest(unsealed(card))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -6,16 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from csrnet_hub import CSRNet
-from csrnet_hub.datasets import read_shanghaitech
+from csrnet_hub import CSRNet, ModelError
+from csrnet_hub.datasets import DatasetError, read_shanghaitech
 from tests.test_datasets import write_part
 from tests.test_fit import write_recipe
 from tests.thin import narrow
 from train import ablate, fit, prepare
 from train.ablate import Run, plan, table
+from train.data import Example
 from train.recipe import Recipe, RecipeError, parse_values, read_recipe
 
 RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
@@ -100,16 +102,17 @@ def test_the_table_has_means_spreads_and_differences_on_the_same_seeds(
 class Train:
     """Stands for `fit`: notes what it was asked for, and leaves a finished log."""
 
-    def __init__(self, fails: str = "") -> None:
+    def __init__(self, fails: str = "", error: Exception | None = None) -> None:
         self.calls: list[tuple[str, bool]] = []
         self.fails = fails
+        self.error = error or fit.TrainingError("the loss is not finite")
 
     def __call__(
         self, recipe: Recipe, examples: object, out: Path, resume: Path | None, **options: object
     ) -> float:
         self.calls.append((out.name, resume is not None))
         if self.fails in out.name and self.fails:
-            raise fit.TrainingError("the loss is not finite")
+            raise self.error
         out.mkdir(exist_ok=True)
         line = json.dumps({"step": recipe.steps, "mae": 5.0, "rmse": 6.0})
         (out / "log.jsonl").write_text(line, encoding="utf-8")
@@ -137,6 +140,53 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(recipe: Path, tmp_path: P
     assert "| loss=dmcount | 0 | 5.0 |" in told
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        DatasetError("50 images cannot be drawn."),
+        ModelError("there is no model"),
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_whatever_is_wrong_with_one_run_the_others_go_on(
+    recipe: Path, tmp_path: Path, error: Exception
+) -> None:
+    runs = plan(recipe, {"loss": ["bayesian", "dmcount"]}, [0], tmp_path / "out")
+    told = ablate.ablate(runs, [], tmp_path / "out", torch.device("cpu"), Train("bayesian", error))
+    reason = str(error).splitlines()[0].rstrip(".")
+    assert f"loss=bayesian,seed=0 failed: {reason}\n" in told
+    assert "| loss=dmcount | 0 | 5.0 |" in told
+
+
+def test_a_mistake_in_the_code_is_no_failed_run(recipe: Path, tmp_path: Path) -> None:
+    runs = plan(recipe, {}, [0], tmp_path / "out")
+    train = Train("seed", RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        ablate.ablate(runs, [], tmp_path / "out", torch.device("cpu"), train)
+
+
+def test_the_figures_of_another_recipe_or_other_photographs_are_not_told_as_this_ones(
+    recipe: Path, tmp_path: Path
+) -> None:
+    def again(path: Path, count: int = 3) -> str:
+        runs = plan(path, {"loss": ["bayesian"]}, [0], tmp_path / "out")
+        one = Example("a", np.zeros((8, 8, 3), np.uint8), np.zeros((0, 2)), np.zeros(0), count)
+        return ablate.ablate(runs, [one], tmp_path / "out", torch.device("cpu"), train)
+
+    train = Train()
+    again(recipe)
+    changed = tmp_path / "changed.toml"
+    write_recipe(read_recipe(recipe, lr_backend=0.5, name="another"), changed)
+    with pytest.raises(fit.TrainingError, match="seed=0 holds a run with another lr_backend: give"):
+        again(changed)
+    with pytest.raises(fit.TrainingError, match="another data"):
+        again(recipe, count=4)
+    write_recipe(read_recipe(recipe, name="another"), changed)
+    assert "another: 2 steps" in again(changed)
+    assert len(train.calls) == 1
+
+
 def test_the_command_trains_each_variant_and_prints_the_table(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,5 +203,7 @@ def test_the_command_trains_each_variant_and_prints_the_table(
     assert (out / "ablation.md").read_text(encoding="utf-8") in told
     assert ablate.main([*arguments, "--seeds", "0,1"]) == 0
     assert "run 1" not in capsys.readouterr().out  # all done
+    assert ablate.main([*arguments, "--seeds", "0,1", "--steps", "9"]) == 1
+    assert "another steps: give another --out" in capsys.readouterr().err
     assert ablate.main([*arguments, "--vary", "loss=hinge"]) == 1
     assert "loss must be one of" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from csrnet_hub.card import PLACEHOLDER, card_of
+from csrnet_hub.card import PLACEHOLDER, card_of, is_unedited, sealed, unsealed
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
 
@@ -91,6 +91,32 @@ def test_a_refit_says_whose_errors_it_shows_and_claims_none_on_the_hub(
     config["metrics"]["test"] = {**errors, "mae": 77.5}
     (result, *_) = ModelCard(card_of(config)).data.eval_results
     assert (result.dataset_split, result.metric_value) == ("test", 77.5)
+
+
+@pytest.mark.parametrize(("record", "told"), [({}, "MAE"), ({"choose_by": "nae"}, "NAE")])
+def test_the_card_says_which_error_chose_the_weights(
+    config: dict[str, Any], record: dict[str, str], told: str
+) -> None:
+    for entry in ("refit", "choose_by"):
+        config["training_record"].pop(entry, None)
+    config["training_record"] |= record
+    assert f"the best of the run by validation {told}." in card_of(config)
+
+
+def test_a_card_tells_whether_somebody_edited_it(config: dict[str, Any]) -> None:
+    card = card_of(config)
+    assert is_unedited(card)
+    assert is_unedited(card.rstrip())
+    assert str(ModelCard(card)) == card  # as save_pretrained writes it
+    assert sealed(card) == card
+    assert unsealed(card) + "\n" in card
+    for edited in (
+        card + "\nAsk Ada.\n",
+        "Ask Ada.\n" + card,
+        card.replace("Counts", "Finds"),
+        unsealed(card),
+    ):
+        assert not is_unedited(edited)
 
 
 def test_the_training_tells_recipe_held_out_and_left_out_pictures(config: dict[str, Any]) -> None:

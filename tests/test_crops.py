@@ -59,6 +59,12 @@ def test_the_target_is_the_density_map_of_the_whole_picture_inside_the_window(
     assert np.allclose(target[1, 0], whole[12:20, 9:17][:, ::-1], atol=1e-5)
 
 
+def test_widths_that_were_asked_for_are_kept_and_adaptive_ones_are_limited(recipe: Recipe) -> None:
+    asked, adaptive = replace(example(3, sigma=25.0), fixed=True), example(3, sigma=25.0)
+    assert recipe.sigma == [2.0, 15.0]
+    assert Crops([asked, adaptive], recipe, CPU).heads[:6, 2].tolist() == [25.0] * 3 + [15.0] * 3
+
+
 def test_the_heads_of_a_crop_are_those_inside_it_at_its_scale(recipe: Recipe) -> None:
     inside, outside = [[20.0, 30.0], [35.5, 16.25]], [[15.9, 20.0], [48.0, 20.0], [20.0, 48.5]]
     photo = replace(example(5, 90, 96), heads=np.array(inside + outside))

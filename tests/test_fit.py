@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.datasets import read_shanghaitech
 from csrnet_hub.model import load_vgg16_frontend
+from csrnet_hub.resources import DEFAULT_MODEL
 from tests.test_datasets import write_part
 from tests.thin import exact, narrow
 from train import fit, prepare, state
@@ -458,6 +460,19 @@ def test_a_batch_that_cannot_be_shared_is_refused(
         run(recipe, prepared, vgg, tmp_path)
 
 
+@pytest.mark.parametrize("left", ["best", "refit", "log.jsonl"])
+def test_fit_never_writes_over_what_is_left_of_a_run(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], left: str
+) -> None:
+    (tmp_path / left).mkdir()
+    arguments = [str(RECIPES / "partA_cpu.toml"), "--data", str(prepared), "--out", str(tmp_path)]
+    for more in ([], ["--resume", str(tmp_path / "elsewhere.pt")]):
+        with pytest.raises(SystemExit):
+            fit.main([*arguments, *more])
+        assert "holds a run; give another --out, or remove it first" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [left]
+
+
 def test_fit_never_writes_over_a_run_unasked(prepared: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "last.pt").write_bytes(b"mine")
     arguments = [str(RECIPES / "partA_cpu.toml"), "--data", str(prepared), "--out", str(tmp_path)]
@@ -481,6 +496,15 @@ def test_fit_says_what_is_wrong(prepared: Path, vgg: Path, tmp_path: Path, capsy
     start = [str(tmp_path / "r.toml"), "--data", str(prepared), "--out", str(tmp_path / "out")]
     assert fit.main([*start, "--vgg", str(vgg)]) == 1
     assert "train_only names images that are not there: IMG_167" in capsys.readouterr().err
+    (tmp_path / "repeat.toml").write_text(
+        re.sub(r"train_only = .*", "train_only = []", text).replace(
+            "repeat = {}", "repeat = {A = 2}"
+        )
+    )
+    assert fit.main([str(tmp_path / "repeat.toml"), *start[1:], "--vgg", str(vgg)]) == 1
+    told = capsys.readouterr().err
+    assert "repeat names parts that are not there: A; the file has no parts" in told
+    assert "edit repeat in the recipe" in told
     assert fit.main([*start[:2], str(tmp_path / "no.h5"), *start[3:]]) == 1
     assert "no prepared file" in capsys.readouterr().err
     text = re.sub(r"train_only = .*", "train_only = []", text)
@@ -491,6 +515,152 @@ def test_fit_says_what_is_wrong(prepared: Path, vgg: Path, tmp_path: Path, capsy
     assert "config.json" in capsys.readouterr().err
     assert fit.main([*start, "--resume"]) == 1
     assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_going_on_in_a_new_folder_leaves_a_model_there_even_if_no_better_one(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    now = state.new_state(recipe, str(vgg), CPU)
+    now.step, now.best = 2, 0.01  # an error that no later step has
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        state.save_checkpoint(now, recipe, tmp_path / name / "last.pt")
+    found = run(recipe, prepared, vgg, tmp_path / "b", resume=tmp_path / "a" / "last.pt")
+    assert found > 0.01
+    assert (tmp_path / "b" / "best" / "config.json").is_file()
+    state.write_folder(now.average, tmp_path / "a" / "best.old")  # as a crash leaves it
+    assert run(recipe, prepared, vgg, tmp_path / "a", resume=tmp_path / "a" / "last.pt") == 0.01
+    assert (tmp_path / "a" / "best" / "config.json").is_file()
+
+
+def test_fit_names_no_model_where_none_was_kept(
+    recipe: Recipe,
+    prepared: Path,
+    vgg: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = {"images": 2, "mae": float("nan"), "rmse": 9.0, "nae": None, "bias": 0.0}
+    monkeypatch.setattr(fit, "validate", lambda *rest: found)
+    write_recipe(recipe, tmp_path / "r.toml")
+    out = tmp_path / "out"
+    arguments = [str(tmp_path / "r.toml"), "--data", str(prepared), "--out", str(out)]
+    assert fit.main([*arguments, "--vgg", str(vgg), "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "no validation gave a MAE, so no model was kept" in told
+    assert "best" not in told
+
+
+def test_relative_errors_without_a_head_to_validate_on_are_refused(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    nobody = [replace(example, count=0) for example in load_prepared(prepared)]
+    with pytest.raises(fit.TrainingError, match="no validation image has people: set choose_by"):
+        fit.fit(replace(recipe, choose_by="nae"), nobody, tmp_path / "out", str(vgg), CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_never_goes_on_with_other_photographs(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    examples = load_prepared(prepared)
+    fit.fit(recipe, examples, tmp_path / "a", str(vgg), CPU)
+    last, longer = tmp_path / "a" / "last.pt", replace(recipe, steps=5)
+    renamed = [replace(example, name=f"x{example.name}") for example in examples]
+    recounted = [replace(example, count=example.count + 1) for example in examples]
+    for other in (renamed, recounted, examples[1:]):
+        with pytest.raises(fit.TrainingError, match="is of a run on other photographs"):
+            fit.fit(longer, other, tmp_path / "b", str(vgg), CPU, last)
+    assert not (tmp_path / "b").exists()
+    saved = torch.load(last, weights_only=True)
+    torch.save({key: saved[key] for key in saved if key != "data"}, last)  # as once written
+    fit.fit(longer, examples[::-1], tmp_path / "a", str(vgg), CPU, last)
+    assert torch.load(last, weights_only=True)["data"] == saved["data"]
+
+
+def test_runs_from_before_choose_by_go_on_and_are_refitted(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    run(recipe, prepared, vgg, tmp_path / "a")
+    last, config = tmp_path / "a" / "last.pt", tmp_path / "a" / "best" / "config.json"
+    saved, told = torch.load(last, weights_only=True), json.loads(config.read_text())
+    del saved["recipe"]["choose_by"], told["training_record"]["choose_by"]
+    torch.save(saved, last)
+    config.write_text(json.dumps(told))
+    assert state.load_checkpoint(last, recipe, CPU).step == 4
+    with pytest.raises(fit.TrainingError, match="another choose_by"):
+        state.load_checkpoint(last, replace(recipe, choose_by="nae"), CPU)
+    for measure in CHOICES["choose_by"]:  # a refit chooses nothing
+        state.same_recipe(replace(recipe, choose_by=measure), str(config.parent))
+
+
+@pytest.mark.parametrize("moment", ["saving", "between the renames"])
+def test_a_crash_while_a_model_is_replaced_never_loses_it(
+    recipe: Recipe, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    now, out = state.new_state(recipe, str(vgg), CPU), tmp_path / "best"
+    now.step = 1
+    state.save_model(now, recipe, out)
+    rename = Path.rename
+
+    def killed(*rest: object) -> None:
+        raise KeyboardInterrupt
+
+    def killed_at_the_second(self: Path, target: Path) -> None:
+        rename(self, target) if target.name == "best.old" else killed()
+
+    with monkeypatch.context() as patch:
+        if moment == "saving":
+            patch.setattr(CSRNet, "save_pretrained", killed)
+        else:
+            patch.setattr(Path, "rename", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            state.save_model(now, recipe, out)
+    with monkeypatch.context() as patch:
+        patch.setattr(CSRNet, "save_pretrained", killed)
+        with pytest.raises(KeyboardInterrupt):  # and killed once more, at the next attempt
+            state.save_model(now, recipe, out)
+    assert step_of(out) == 1
+    now.step = 2
+    state.save_model(now, recipe, out)
+    assert step_of(out) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def step_of(folder: Path) -> int:
+    record = CSRNet.from_pretrained(folder).training_record
+    assert record is not None
+    return int(record["step"])
+
+
+def test_photographs_of_ones_own_are_trained_on_with_the_recipe_for_them(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, rows = np.random.default_rng(0), ["image,x,y"]
+    (tmp_path / "own").mkdir()
+    for number in range(12):
+        pixels = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "own" / f"{number}.jpg")
+        rows += [f"{number}.jpg,{x},{x}" for x in range(number)] or [f"{number}.jpg,,"]
+    (tmp_path / "own" / "heads.csv").write_text("\n".join(rows))
+    assert prepare.main([str(tmp_path / "own"), str(tmp_path / "own.h5")]) == 0
+    start = ["--data", str(tmp_path / "own.h5"), "--init", str(model_folder), "--steps", "2"]
+    start += ["--device", "cpu", "--out", str(tmp_path / "run")]
+    assert fit.main([str(RECIPES / "partA_cpu.toml"), *start]) == 1
+    told = capsys.readouterr().err
+    assert "edit exclude in the recipe" in told
+    assert "own.toml" in told
+    assert fit.main([str(RECIPES / "own.toml"), *start]) == 0
+    model = CSRNet.from_pretrained(tmp_path / "run" / "best")
+    assert model.metrics is not None
+    assert model.metrics["validation"]["images"] == 3
+
+
+def test_the_recipe_for_photographs_of_ones_own_goes_with_the_shipped_model() -> None:
+    config = json.loads((RECIPES.parents[1] / DEFAULT_MODEL / "config.json").read_text())
+    recipe = read_recipe(RECIPES / "own.toml")
+    assert (recipe.variant, recipe.density_scale) == (config["variant"], config["density_scale"])
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(

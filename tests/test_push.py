@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from csrnet_hub import CSRNet
-from csrnet_hub.card import PLACEHOLDER, card_of
+from csrnet_hub.card import PLACEHOLDER, card_of, sealed, unsealed
 
 from .fake_hub import FakeHub
 from .hub_client import HubClient, Outcome
@@ -136,6 +136,30 @@ def test_a_card_that_was_edited_on_the_hub_is_overwritten_only_when_asked(
     assert "model.safetensors" not in hub.repos[taken].files()
     assert online.push(folder, taken, "--replace-card").code == 0
     assert hub.repos[taken].files()["README.md"] != edited
+
+
+def test_a_card_that_another_version_made_and_nobody_edited_is_replaced(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    older = unsealed(hub.repos[taken].files()["README.md"].decode()).replace("Counts", "Finds")
+    hub.publish(taken, {"README.md": sealed(older).encode()})
+    assert online.push(folder, taken).code == 0
+    published = hub.repos[taken].files()["README.md"]
+    assert b"Counts the people" in published
+    # the name that push filled in is no edit
+    hub.publish(taken, {"config.json": (folder / "config.json").read_bytes().replace(b"7", b"8")})
+    assert online.push(folder, taken).code == 0
+
+
+def test_of_a_card_from_before_nobody_is_said_to_have_edited_it(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    made = hub.repos[taken].files()["README.md"].decode()
+    hub.publish(taken, {"README.md": unsealed(made).replace("Counts", "Finds").encode()})
+    assert "edited on the Hub, or made by another version" in one_line(online.push(folder, taken))
+    hub.publish(taken, {"README.md": made.replace("Counts", "Finds").encode()})
+    line = one_line(online.push(folder, taken))
+    assert "was edited and would be lost" in line
 
 
 def test_a_card_that_was_edited_in_the_folder_is_published_as_it_is(

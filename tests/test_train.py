@@ -42,11 +42,12 @@ def test_a_prepared_file_holds_pictures_heads_and_kernel_widths(prepared: Path) 
         assert example.pixels.shape == (72, 96, 3)
         assert example.heads.shape == (example.count, 2)
         assert example.sigma.shape == (example.count,)
+        assert not example.fixed  # geometry-adaptive
 
 
 def test_excluded_images_are_not_there_and_a_misspelt_one_is_an_error(prepared: Path) -> None:
     assert "IMG_2" not in {example.name for example in load_prepared(prepared, ["IMG_2"])}
-    with pytest.raises(DatasetError, match="IMG_02"):
+    with pytest.raises(DatasetError, match="IMG_02 to exclude: edit exclude in the recipe"):
         load_prepared(prepared, ["IMG_02"])
 
 
@@ -58,6 +59,7 @@ def test_prepare_never_replaces_a_file_unasked(part: Path, tmp_path: Path) -> No
     assert out.read_text() == "mine"
     assert prepare.main([str(part), str(out), "--force", "--sigma", "15"]) == 0
     assert set(load_prepared(out)[9].sigma) == {15.0}
+    assert all(example.fixed for example in load_prepared(out))
 
 
 def test_an_unreadable_photograph_is_named_and_leaves_no_file(part: Path, tmp_path: Path) -> None:

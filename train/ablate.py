@@ -2,14 +2,16 @@
 
 python -m train.ablate RECIPE.toml --data PREPARED.h5 --out FOLDER --vary loss=pyramid,dmcount
 
-The same command again goes on where it was stopped. FOLDER/ablation.md has the table so far. Each
-seed draws validation pictures and crops of its own, the same for all variants: what counts is the
-difference of two variants on the same seeds.
+The same command again goes on where it was stopped. FOLDER/ablation.md has the table so far; each
+run's folder has its recipe, and is refused to another one. Each seed draws validation pictures and
+crops of its own, the same for all variants: what counts is the difference of two variants on the
+same seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,16 +25,18 @@ import torch
 
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
+from csrnet_hub.hub import one_line
 from csrnet_hub.model import ModelError
 
-from .data import Example, load_prepared
+from .data import Example, fingerprint, load_prepared
 from .fit import fit
 from .log import FILE, read_log
 from .recipe import Recipe, RecipeError, parse_values, read_recipe
-from .state import TrainingError
+from .state import TrainingError, other_entries
 
 # Entries that are not varied: seeds have an option of their own.
 FIXED = ("name", "seed", "exclude")
+KEPT = "recipe.json"  # in each run's folder: what its figures are of
 
 
 @dataclass
@@ -107,8 +111,13 @@ def ablate(
 
     Returns:
         The table. A run that failed stands in it with its reason; the others go on.
+
+    Raises:
+        TrainingError: before anything runs, if a run's folder holds one of another recipe, or one
+            on other photographs.
     """
     out.mkdir(parents=True, exist_ok=True)
+    _keep_recipes(runs, fingerprint(examples))
     for number, run in enumerate(runs, start=1):
         if not run.read().done:
             print(f"run {number} of {len(runs)}: {run.out.name}", flush=True)
@@ -122,11 +131,32 @@ def ablate(
                     resume=last if last.is_file() else None,
                     **(options if not last.is_file() else {**options, "init": None}),
                 )
-            except TrainingError as error:
-                run.trouble = str(error)
+            except (DatasetError, MemoryError, RuntimeError) as error:
+                run.trouble = _trouble(error)
             run.read()
         (out / "ablation.md").write_text(table(runs), encoding="utf-8")
     return table(runs)
+
+
+def _keep_recipes(runs: Sequence[Run], data: str) -> None:
+    records = {run.out / KEPT: {**run.recipe.to_dict(), "data": data} for run in runs}
+    for path, record in records.items():
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else record
+        if other := other_entries(record, before, {"name"}):
+            raise TrainingError(
+                f"{path.parent} holds a run with another {', '.join(other)}: give another --out"
+            )
+    for path, record in records.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _trouble(error: Exception) -> str:
+    """Why a run failed, in a line; what is neither its own trouble nor lack of memory is raised."""
+    expected = isinstance(error, (TrainingError, DatasetError, ModelError, MemoryError))
+    if not expected and "memory" not in str(error):
+        raise error
+    return one_line(error)
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -196,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = pick_device(options.device)
         how = {"vgg": options.vgg, "init": options.init, "compiled": options.compile}
         print(ablate(runs, examples, options.out, device, **how), end="")
-    except (RecipeError, DatasetError, ModelError, ValueError, OSError) as error:
+    except (RecipeError, DatasetError, ModelError, TrainingError, ValueError, OSError) as error:
         print(f"ablate: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

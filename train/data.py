@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ class Example:
 
     ``count`` is the number of annotated points, which errors are measured against; ``mask`` (H, W)
     is true inside the region of interest, None where that is the whole picture. ``part`` is the
-    folder that it is from, where the file was made of several.
+    folder that it is from, where the file was made of several. ``fixed`` says that the kernels were
+    given one width, which is kept as it is; the others are geometry-adaptive.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Example:
     count: int
     mask: NDArray[np.bool_] | None = None
     part: str = ""
+    fixed: bool = False
 
 
 def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
@@ -48,7 +51,10 @@ def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
                 raise DatasetError(f"{path} was not made by this train.prepare; prepare it anew.")
             names = list(file["images"])
             if strangers := sorted(set(exclude) - set(names)):
-                raise DatasetError(f"{path} has no image {', '.join(strangers)} to exclude.")
+                raise DatasetError(
+                    f"{path} has no image {', '.join(strangers)} to exclude: edit exclude in the "
+                    "recipe (own.toml is one for photographs of your own)."
+                )
             return [_example(file, name) for name in names if name not in set(exclude)]
     except (OSError, KeyError) as error:
         raise DatasetError(f"{path} cannot be read as a prepared file: {error}.") from error
@@ -64,7 +70,14 @@ def _example(file: h5py.File, name: str) -> Example:
         count=int(heads.attrs["annotated"]),
         mask=file[f"mask/{name}"][()].astype(bool) if f"mask/{name}" in file else None,
         part=str(heads.attrs.get("part", "")),
+        fixed=bool(file[f"sigma/{name}"].attrs.get("fixed", False)),
     )
+
+
+def fingerprint(examples: Sequence[Example]) -> str:
+    """Sixteen letters and digits that tell two sets of photographs apart, by names and counts."""
+    lines = sorted(f"{example.name} {example.count}" for example in examples)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def split(
@@ -86,7 +99,8 @@ def split(
         if not 0 < validation < len(ranked):
             where = f" of {part}" if part else ""
             raise DatasetError(
-                f"{validation} validation images cannot be drawn from {len(ranked)}{where}."
+                f"{validation} validation images cannot be drawn from {len(ranked)}{where}: give "
+                "fewer by validation in the recipe, from 1."
             )
         rng = np.random.default_rng(seed)
         strata = np.array_split(np.arange(len(ranked)), validation)

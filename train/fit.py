@@ -6,7 +6,6 @@ On several GPUs: torchrun --nproc-per-node 4 -m train.fit, and the same options.
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import os
 import sys
@@ -20,25 +19,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
-from csrnet_hub.counting import CrowdCounter
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
-from csrnet_hub.intervals import PredictionInterval
-from csrnet_hub.metrics import counting_errors, errors_by_range
 from csrnet_hub.model import ModelError
 
 from .crops import Crops
-from .data import Example, load_prepared, split
-from .evaluate import mask_shares
-from .log import Log
+from .data import Example, fingerprint, load_prepared, split
+from .log import FILE, Log
 from .recipe import Recipe, RecipeError, read_recipe
 from .state import (
     State,
     TrainingError,
+    go_on,
     lend_figures,
-    load_checkpoint,
     new_state,
     same_recipe,
     save_checkpoint,
@@ -46,52 +40,12 @@ from .state import (
     start_from,
 )
 from .step import place, rate, train_step
+from .validation import validate
 
 SAVE_EVERY = 100  # steps
 SAVE_SECONDS = 60.0  # at least between two checkpoints: a GPU makes 100 steps in a few
 LOG_EVERY = 20
-
-
-def validate(state: State, examples: Sequence[Example], device: torch.device) -> dict[str, Any]:
-    """Errors of the averaged model, as it would be saved, against the numbers of annotated points;
-    ``counts`` beside them, each picture's number of heads and count.
-
-    Pictures are counted whole, as a user would. The prediction interval is calibrated on the same
-    errors, wide enough for each part of the set, and kept with the model.
-    """
-    torch.backends.cudnn.benchmark = False  # whole pictures have many sizes
-    model = copy.deepcopy(state.average).half().float()
-    counter = CrowdCounter(model, device)
-    bar = tqdm(examples, "validate", unit="image", leave=False)
-    counts = [_count(counter, example) for example in bar]
-    heads = [example.count for example in examples]
-    errors = {**counting_errors(counts, heads), "ranges": errors_by_range(counts, heads)}
-    parts = [example.part for example in examples]
-    if len(set(parts)) > 1:
-        errors["parts"] = {
-            part: _errors_of(part, parts, counts, heads) for part in sorted(set(parts))
-        }
-    state.average.metrics = {"validation": errors}
-    try:
-        state.average.interval = PredictionInterval.calibrate(counts, heads, groups=parts)
-    except ValueError:  # too few pictures
-        state.average.interval = None
-    each = zip(examples, heads, counts)
-    return {**errors, "counts": {example.name: [true, count] for example, true, count in each}}
-
-
-def _errors_of(
-    part: str, parts: Sequence[str], counts: Sequence[float], heads: Sequence[int]
-) -> dict[str, float | None]:
-    chosen = [index for index, name in enumerate(parts) if name == part]
-    return counting_errors([counts[k] for k in chosen], [heads[k] for k in chosen])
-
-
-def _count(counter: CrowdCounter, example: Example) -> float:
-    result = counter.count(example.pixels)
-    if example.mask is None:
-        return result.count
-    return float((result.density * mask_shares(example.mask)).sum())
+LEFT = ("last.pt", "best", "refit", FILE)  # in the folder of a run, begun or finished
 
 
 def fit(
@@ -108,6 +62,8 @@ def fit(
     """Train by a recipe; checkpoints, log, curves and the best model land in ``out``.
 
     Args:
+        resume: a checkpoint of a run of the same recipe on the same photographs. The least error
+            so far goes on counting only where the model that had it is in ``out/best``.
         refit: folder or Hub id of a model that a run of the same recipe left. Its validation
             images are trained on too; the weights of the end land in ``out/refit``, with the
             errors and the interval of that model, which had not seen them.
@@ -124,17 +80,19 @@ def fit(
     rank, world = place()
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
+    _check_names(recipe, examples)
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
     judged = None
     if refit:
         judged = same_recipe(recipe, refit)
         train, held_out = list(examples), []
-    if strangers := sorted(set(recipe.train_only) - {example.name for example in examples}):
-        raise TrainingError(f"train_only names images that are not there: {', '.join(strangers)}")
+    elif recipe.choose_by == "nae" and not any(example.count for example in held_out):
+        raise TrainingError("no validation image has people: set choose_by to mae in the recipe")
     if resume:
-        state = load_checkpoint(resume, recipe, device)
+        state = go_on(resume, recipe, device, fingerprint(examples), out)
     else:
         state = start_from(recipe, init, device) if init else new_state(recipe, vgg, device)
+        state.data = fingerprint(examples)
     if judged:
         lend_figures(state, judged)
     elif "refit" in state.origin:
@@ -152,6 +110,22 @@ def fit(
     with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
         _run(state, recipe, crops, net, held_out, out, log)
     return state.best
+
+
+def _check_names(recipe: Recipe, examples: Sequence[Example]) -> None:
+    # a name that nothing has would be ignored without a word
+    if strangers := set(recipe.train_only) - {example.name for example in examples}:
+        raise TrainingError(
+            f"train_only names images that are not there: {', '.join(sorted(strangers))}: edit "
+            "train_only in the recipe"
+        )
+    parts = {example.part for example in examples} - {""}
+    if strangers := set(recipe.repeat) - parts:
+        raise TrainingError(
+            f"repeat names parts that are not there: {', '.join(sorted(strangers))}; the file has "
+            f"{', '.join(sorted(parts)) or 'no parts, being made of one folder'}: edit repeat in "
+            "the recipe"
+        )
 
 
 def _run(
@@ -228,8 +202,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     last = options.out / "last.pt"
     resume = None if options.resume is None else Path(options.resume or last)
-    if last.exists() and (resume is None or resume.resolve() != last.resolve()):
-        parser.error(f"{options.out} holds a run; go on with --resume, or give another --out")
+    goes_on = resume is not None and resume.resolve() == last.resolve()
+    if not goes_on and any((options.out / name).exists() for name in LEFT):
+        how = "go on with --resume, or " if last.exists() else ""
+        parser.error(f"{options.out} holds a run; {how}give another --out, or remove it first")
     if resume and options.init:
         parser.error("a run that goes on has weights of its own: give --resume or --init")
     try:
@@ -254,12 +230,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fit: stopped; --resume goes on from the last checkpoint in {options.out}")
         return 130
     if int(os.environ.get("RANK", "0")) == 0:
-        if options.refit:
-            print(f"the model is in {options.out / 'refit'}, with the errors of {options.refit}")
-        else:
-            kind, form = recipe.choose_by.upper(), {"mae": ".1f", "nae": ".3f"}[recipe.choose_by]
-            print(f"best validation {kind} {best:{form}}; the model is in {options.out / 'best'}")
+        print(_ending(recipe, best, options.out, options.refit))
     return 0
+
+
+def _ending(recipe: Recipe, best: float, out: Path, refit: str | None) -> str:
+    if refit:
+        return f"the model is in {out / 'refit'}, with the errors of {refit}"
+    kind, form = recipe.choose_by.upper(), {"mae": ".1f", "nae": ".3f"}[recipe.choose_by]
+    if not (out / "best").exists():
+        return f"no validation gave a {kind}, so no model was kept; see {out / FILE}"
+    return f"best validation {kind} {best:{form}}; the model is in {out / 'best'}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -37,10 +37,11 @@ def prepare(
     """Write pictures, heads inside the frame and their kernel widths to one HDF5 file.
 
     Layout: ``images/NAME`` (H, W, 3) uint8; ``heads/NAME`` (N, 2) float32 x, y in pixels;
-    ``sigma/NAME`` (N,) float32 in pixels. Attributes of heads: ``annotated`` counts all points of
-    the annotation, those outside the frame too; ``part`` names the sample's folder where there are
-    several. Where a photograph has a region of interest, ``mask/NAME`` (H, W) bool is true inside
-    it, and heads outside it are neither kept nor counted.
+    ``sigma/NAME`` (N,) float32 in pixels, whose attribute ``fixed`` says that they are not
+    geometry-adaptive. Attributes of heads: ``annotated`` counts all points of the annotation,
+    those outside the frame too; ``part`` names the sample's folder where there are several. Where
+    a photograph has a region of interest, ``mask/NAME`` (H, W) bool is true inside it, and heads
+    outside it are neither kept nor counted.
 
     Args:
         sigma: width of every kernel in pixels; None: geometry-adaptive (section 3.2 of the paper);
@@ -93,6 +94,7 @@ class _Read:
     pixels: NDArray[np.uint8]
     heads: NDArray[np.float64]
     widths: NDArray[np.float64]
+    fixed: bool
     annotated: int
     dropped: int
 
@@ -107,7 +109,7 @@ def _read(sigma: Sigma | Mapping[str, Sigma], sample: Sample) -> _Read:
     heads, dropped = heads_in_frame(counted, *size)
     width = sigma[sample.name] if isinstance(sigma, Mapping) else sigma
     widths = adaptive_sigma(heads) if width is None else np.full(len(heads), width)
-    return _Read(sample, pixels, heads, widths, len(counted), dropped)
+    return _Read(sample, pixels, heads, widths, width is not None, len(counted), dropped)
 
 
 def _write(file: h5py.File, read: _Read) -> None:
@@ -120,6 +122,7 @@ def _write(file: h5py.File, read: _Read) -> None:
     file[f"heads/{sample.name}"].attrs["annotated"] = read.annotated
     file[f"heads/{sample.name}"].attrs["part"] = sample.part
     file[f"sigma/{sample.name}"] = read.widths.astype(np.float32)
+    file[f"sigma/{sample.name}"].attrs["fixed"] = read.fixed
 
 
 def gather(

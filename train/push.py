@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
-from csrnet_hub.card import CARD_NAME, PLACEHOLDER, card_of
+from csrnet_hub.card import CARD_NAME, PLACEHOLDER, SEAL, card_of, is_unedited, sealed, unsealed
 from csrnet_hub.hub import LOG_IN, http_status, one_line
 from csrnet_hub.model import CONFIG_NAME, WEIGHTS_NAME
 
@@ -105,7 +105,13 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
     if (folder / CARD_NAME).is_file():
         card = (folder / CARD_NAME).read_text(encoding="utf-8")
     files = {name: (folder / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
-    return files | {CARD_NAME: card.replace(PLACEHOLDER, repo_id).encode()}
+    return files | {CARD_NAME: _named(card, repo_id).encode()}
+
+
+def _named(card: str, repo_id: str) -> str:
+    """A card with the repository's name filled in; sealed anew, unless somebody edited it."""
+    named = card.replace(PLACEHOLDER, repo_id)
+    return sealed(named) if is_unedited(card) else named
 
 
 def _look(api: HfApi, repo_id: str, revision: str) -> ModelInfo | None:
@@ -119,7 +125,8 @@ def _look(api: HfApi, repo_id: str, revision: str) -> ModelInfo | None:
 
 
 def _keep_edited_card(api: HfApi, repo_id: str, commit: str, new: str) -> None:
-    # A card that differs from what the template makes of the config.json beside it was edited.
+    # Nobody edited a card whose seal holds, or, if it is from before there were seals, one that is
+    # what the template makes of the config.json beside it.
     with TemporaryDirectory() as cache:
 
         def read(name: str) -> str:
@@ -130,6 +137,8 @@ def _keep_edited_card(api: HfApi, repo_id: str, commit: str, new: str) -> None:
             card = read(CARD_NAME)
         except EntryNotFoundError:
             return
+        if is_unedited(card):
+            return
         try:
             generated = card_of(json.loads(read(CONFIG_NAME)))
         except (EntryNotFoundError, ValueError, TypeError, AttributeError):
@@ -137,9 +146,10 @@ def _keep_edited_card(api: HfApi, repo_id: str, commit: str, new: str) -> None:
     known = [new]
     if generated is not None:
         known += [generated, generated.replace(PLACEHOLDER, repo_id)]
-    if card.strip() not in [text.strip() for text in known]:
+    if unsealed(card) not in map(unsealed, known):
+        other = "" if SEAL.search(card) else " on the Hub, or made by another version,"
         raise PushError(
-            f"The card of {repo_id} was edited on the Hub and would be lost: bring what is to stay "
+            f"The card of {repo_id} was edited{other} and would be lost: bring what is to stay "
             f"into the folder's {CARD_NAME}, then push with --replace-card."
         )
 

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from .loss import RECORD
 from .recipe import Recipe
 
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
+BEFORE = {"choose_by": "mae"}  # what runs did when recipes had no such entry
 
 
 class TrainingError(RuntimeError):
@@ -39,6 +41,7 @@ class State:
     loss: str  # all that the run was trained with, should the code have changed on the way
     step: int = 0
     best: float = math.inf
+    data: str = ""  # fingerprint of the photographs, "" in checkpoints from before there was one
 
 
 def new_state(recipe: Recipe, vgg: str, device: torch.device) -> State:
@@ -78,13 +81,22 @@ def same_recipe(recipe: Recipe, source: str) -> CSRNet:
         TrainingError: if another recipe made it, or it has no validation figures of its own.
     """
     model = CSRNet.from_pretrained(source)
-    record, now = model.training_record or {}, {**recipe.to_dict(), "loss": RECORD[recipe.loss]}
+    record = model.training_record or {}
     if "refit" in record or "step" not in record or "validation" not in (model.metrics or {}):
         raise TrainingError(f"{source} has no validation figures of its own")
-    other = [key for key in now if key != "validate_every" and now[key] != record.get(key)]
-    if other:
+    now = {**recipe.to_dict(), "loss": RECORD[recipe.loss]}
+    # a refit measures nothing and chooses nothing
+    if other := other_entries(now, record, {"validate_every", "choose_by"}):
         raise TrainingError(f"{source} was made with another {', '.join(other)}")
     return model
+
+
+def other_entries(
+    now: Mapping[str, Any], before: Mapping[str, Any], free: Collection[str]
+) -> list[str]:
+    """The entries of a recipe in which a recorded one differs from it, but for the free ones."""
+    before = {**BEFORE, **before}
+    return [key for key in now if key not in free and now[key] != before.get(key)]
 
 
 def lend_figures(state: State, judged: CSRNet) -> None:
@@ -146,6 +158,7 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
                 "loss": state.loss,
                 "step": state.step,
                 "best": state.best,
+                "data": state.data,
             },
             file,
         )
@@ -167,20 +180,39 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
         before, origin, loss = saved["recipe"], saved["origin"], saved["loss"]
     except Exception as error:  # torch raises many kinds on damaged or foreign files
         raise TrainingError(f"{path} is no checkpoint of train.fit, or a damaged one") from error
-    now = recipe.to_dict()
-    changed = [key for key in now if key not in FREE_TO_CHANGE and now[key] != before.get(key)]
-    if changed:
+    if changed := other_entries(recipe.to_dict(), before, FREE_TO_CHANGE):
         raise TrainingError(f"{path} was made with another {', '.join(changed)}")
     blank = CSRNet(recipe.variant, density_scale=recipe.density_scale)
     state = begin(recipe, blank, origin, device)
     state.model.load_state_dict(saved["model"])
     state.average.load_state_dict(saved["average"])
     state.optimiser.load_state_dict(saved["optimiser"])
-    state.step, state.best = saved["step"], saved["best"]
+    state.step, state.best, state.data = saved["step"], saved["best"], saved.get("data", "")
     if not loss.endswith(state.loss):
         state.loss = f"{loss} up to step {state.step}; then {state.loss}"
     else:
         state.loss = loss
+    return state
+
+
+def go_on(path: Path, recipe: Recipe, device: torch.device, data: str, out: Path) -> State:
+    """The state of a checkpoint, to go on in a folder ``out`` on photographs of a fingerprint.
+
+    The least validation error is forgotten where the model that had it is not in the folder.
+
+    Raises:
+        TrainingError: as `load_checkpoint`, and if the run was on other photographs.
+    """
+    state = load_checkpoint(path, recipe, device)
+    if state.data not in ("", data):
+        raise TrainingError(
+            f"{path} is of a run on other photographs, so that some it has trained on might be "
+            "validated on: give the file that it was begun with"
+        )
+    state.data = data
+    put_back(out / "best")
+    if not (out / "best").exists():
+        state.best = math.inf
     return state
 
 
@@ -194,6 +226,7 @@ def save_model(state: State, recipe: Recipe, out: Path) -> None:
 
 def write_folder(model: CSRNet, out: Path) -> None:
     """A model folder that is whole before it takes its name, in place of an older one."""
+    put_back(out)
     # save_pretrained keeps an old card, and may be interrupted
     partial, old = out.with_name(out.name + ".partial"), out.with_name(out.name + ".old")
     for folder in (partial, old):
@@ -203,3 +236,10 @@ def write_folder(model: CSRNet, out: Path) -> None:
         out.rename(old)
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(out: Path) -> None:
+    """Give a model folder its name again, where a crash while it was replaced left it as .old."""
+    old = out.with_name(out.name + ".old")
+    if old.exists() and not out.exists():
+        old.rename(out)
