@@ -19,7 +19,7 @@ from torch import Tensor
 TILE = 4  # outputs a side
 PATCH = 6  # inputs a side
 STRIP = 256  # tiles that inference takes at once: many enough for quick products, few for the cache
-SLICE = 2**14  # columns of a transform, likewise
+SLICE = 2**15  # columns of a transform, likewise
 
 # The one-dimensional transforms of inputs, filters and outputs (arXiv:1509.09308, section 4.2).
 INPUT = [
