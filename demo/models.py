@@ -22,6 +22,7 @@ ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes")
 TINY = 160  # pixels, of the shorter side
 FLAT = 6.0  # of 255: standard deviation of a picture with hardly anything in it
 DARK = 24.0  # of 255: the mean of a picture in which nothing is seen
+DENSE = 0.009  # people a pixel: more than in any photo of ShanghaiTech part A
 FEW = 10  # people; part B of ShanghaiTech has photos of 12
 METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
 
@@ -111,6 +112,11 @@ def notices(result: CountResult, pixels: NDArray[np.uint8]) -> list[str]:
             "two are hard to tell apart. The original photo counts better."
         )
     step = max(1, max(pixels.shape[:2]) // 512)
+    if result.count > DENSE * result.width * result.height:
+        found.append(
+            f"There are more people than {result.width} × {result.height} pixels show one by one. "
+            "A larger copy of the photo counts better."
+        )
     grey = pixels[::step, ::step].mean(axis=2)
     if float(grey.mean()) < DARK:
         found.append("The picture is almost black: a brighter copy of it counts better.")

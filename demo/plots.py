@@ -9,13 +9,14 @@ import numpy as np
 from PIL import Image
 
 SIZE = (5.2, 3.0)  # inches of 200 pixels: the words stay readable on a phone
+BLUE, GREY = "#3b82f6", "#7d838c"  # both are read on white and on the dark page
 
 
 def histogram(counts: Sequence[float]) -> Image.Image:
     """How many photos have how many people."""
     figure, axes = _figure("How the counts are spread")
     bins = np.histogram_bin_edges(np.maximum(counts, 0), bins=min(20, max(4, len(counts))))
-    axes.hist(np.maximum(counts, 0), bins=bins, color="#3b82f6", edgecolor="white")
+    axes.hist(np.maximum(counts, 0), bins=bins, color=BLUE, edgecolor=GREY, linewidth=0.6)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("people in a photo")
     axes.set_ylabel("photos")
@@ -31,9 +32,9 @@ def timeline(
     figure, axes = _figure("People over time")
     if all(interval is not None for interval in intervals):
         low, high = zip(*(interval for interval in intervals if interval is not None))
-        axes.fill_between(seconds, low, high, color="#3b82f6", alpha=0.2, label="interval")
-        axes.legend(frameon=False)
-    axes.plot(seconds, counts, color="#1d4ed8", marker="o", markersize=3)
+        axes.fill_between(seconds, low, high, color=BLUE, alpha=0.25, label="interval")
+        axes.legend(frameon=False, labelcolor=GREY)
+    axes.plot(seconds, counts, color=BLUE, marker="o", markersize=3)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("seconds")
     axes.set_ylabel("people")
@@ -43,10 +44,14 @@ def timeline(
 def _figure(title: str) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # pyplot is not safe in threads
 
-    figure = Figure(figsize=SIZE, dpi=200, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=11)
+    figure = Figure(figsize=SIZE, dpi=200, layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none")
+    axes.set_title(title, loc="left", fontsize=11, color=GREY)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=GREY)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_color(GREY)
     return figure, axes
 
 
@@ -55,4 +60,4 @@ def _picture(figure: Any) -> Image.Image:
 
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return Image.fromarray(np.asarray(canvas.buffer_rgba()))  # transparent where nothing is drawn

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +140,15 @@ def test_what_a_process_of_its_own_measures_comes_back(folder: Path) -> None:
     assert found["csrnet_hub"] > 0
     with pytest.raises(RuntimeError, match="endure failed"):
         comparisons.child("endure", model=str(folder / "none"), device="cpu", photos=1)
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_that_of_the_one_that_started_it() -> None:
+    small = "from benchmarks.child import peak; print(peak())"
+    large = f"""import numpy, subprocess, sys
+numpy.ones(10**8)
+subprocess.run([sys.executable, "-c", {small!r}], check=True)"""
+    done = subprocess.run([sys.executable, "-c", large], capture_output=True, text=True, check=True)
+    assert 1e6 < int(done.stdout) < 4e8  # the other one held 800 MB
 
 
 def test_memory_after_photographs_is_what_the_system_says(folder: Path) -> None:

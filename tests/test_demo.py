@@ -157,12 +157,16 @@ def test_tiny_blank_and_thin_pictures_get_a_notice_and_a_crowd_none():
         pixels = np.asarray(picture)
         return " ".join(notices(PlainCounter("m", factor).count(pixels), pixels))
 
-    assert "small" in said(noise(100, 300), 9)
-    assert "one colour" in said(Image.new("RGB", (300, 300), "teal"), 9)
+    assert "small" in said(noise(100, 300), 1)
+    assert "one colour" in said(Image.new("RGB", (300, 300), "teal"), 1)
     assert "counting by eye" in said(noise(300, 300), 0.01)
+    pixels = np.asarray(noise(300, 300))
+    crowded = PlainCounter("m").count(pixels)
+    object.__setattr__(crowded, "count", 1000.0)
+    assert "more people than 300 × 300 pixels" in " ".join(notices(crowded, pixels))
     dark = Image.fromarray((np.asarray(noise(300, 300)) // 11).astype(np.uint8))
-    assert "almost black" in said(dark, 9)
-    assert said(noise(300, 300), 9) == ""
+    assert "almost black" in said(dark, 1)
+    assert said(noise(300, 300), 1) == ""
 
 
 def test_a_drawn_scene_is_called_that(offered):
