@@ -16,6 +16,7 @@ from . import winograd
 from .model import STRIDE, CSRNet
 
 EXACT_LAYERS = 1  # convolutions at the end, always in float32: rounded sums there bias the count
+QUICK_WIDTH = 6144  # pixels; the rows that Winograd's tiles wait for hold a gigabyte beyond that
 
 
 def density_bands(
@@ -40,6 +41,7 @@ def density_bands(
     for band, last in bands:
         x: Tensor | None = band
         for stage in stages:
+            stage.narrow = band.shape[3] <= QUICK_WIDTH
             if x is not None:
                 x = stage(x, last)
         yield band.new_zeros(1, 1, 0, band.shape[3] // STRIDE) if x is None else x
@@ -52,6 +54,7 @@ class _Stage:
         self.layer, self.dtype = layer, dtype
         self.kept: Tensor | None = None  # (1, C, few rows, W)
         self.span = self.stride = 1  # rows that an output needs, and between two outputs
+        self.narrow = True
         self.padding = 0
         if isinstance(layer, nn.Conv2d):
             self.weight, self.bias = layer.weight.to(dtype), _to(layer.bias, dtype)
@@ -89,7 +92,8 @@ class _Stage:
         return y
 
     def _quick(self, x: Tensor) -> bool:
-        return self.span > self.stride and winograd.pays_in_inference(x, self.weight)
+        convolves = self.narrow and self.span > self.stride
+        return convolves and winograd.pays_in_inference(x, self.weight)
 
 
 def _to(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:

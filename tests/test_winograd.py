@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from csrnet_hub import CrowdCounter, CSRNet, winograd
+from csrnet_hub import CrowdCounter, CSRNet, bands, winograd
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 4])
@@ -79,6 +79,10 @@ def test_a_picture_is_counted_with_them_where_they_pay(
     assert len(calls) == 11
     assert np.abs(found.density - expected.density).max() < 1e-4 * np.abs(expected.density).max()
     assert found.count == pytest.approx(expected.count, rel=1e-4)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(bands, "QUICK_WIDTH", 160)  # the memory of wide pictures stays bounded
+    CrowdCounter(model, "cpu", "float32").count(picture)
+    assert len(calls) == 11
 
 
 def test_the_network_trains_with_them_and_its_gradients_are_the_same(
