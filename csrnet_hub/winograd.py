@@ -99,18 +99,19 @@ def infer(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, padding: int) 
     d, (out, channels) = dilation, weight.shape[:2]
     height, width = x.shape[2] + 2 * (padding - d), x.shape[3]
     down, across = _tiles(height, d), _tiles(width, d)
-    padded = x.new_zeros(channels, (down * TILE + 2) * d, (across * TILE + 2) * d)
-    padded[:, padding : padding + x.shape[2], d : d + width] = x[0]
+    padded = x.new_zeros(channels, 1, (down * TILE + 2) * d, (across * TILE + 2) * d)
+    padded[:, 0, padding : padding + x.shape[2], d : d + width] = x[0]
     filters = (TO_FILTER @ weight.reshape(-1, 9).t()).view(36, out, channels)
-    y = x.new_empty(out, down * TILE * d, across * TILE * d)
+    y = x.new_empty(out, 1, down * TILE * d, across * TILE * d)
     pieces = -(-down // (rows_at_once(width, d) // (TILE * d)))
     cuts = [down * i // pieces for i in range(pieces + 1)]
     for top, bottom in pairwise(cuts):  # rows of tiles
-        rows = padded[:, top * TILE * d : (bottom * TILE + 2) * d]
-        patches = _patches(rows, d, bottom - top, across)  # (36, C T)
+        rows = padded[:, :, top * TILE * d : (bottom * TILE + 2) * d]
+        patches = _transformed(_view(rows, PATCH, d, bottom - top, across))  # (36, C T)
         products = torch.bmm(filters, patches.view(36, channels, -1)).view(36, -1)  # (36, O T)
-        _outputs(products, bias, y[:, top * TILE * d : bottom * TILE * d], d)
-    return y[None, :, :height, :width]
+        strip = y[:, :, top * TILE * d : bottom * TILE * d]
+        _put(products, bias, _view(strip, TILE, d, bottom - top, across))
+    return y.transpose(0, 1)[:, :, :height, :width]
 
 
 def rows_at_once(width: int, dilation: int) -> int:
@@ -119,37 +120,23 @@ def rows_at_once(width: int, dilation: int) -> int:
     return TILE * dilation * max(1, round(STRIP / (dilation**2 * across)))
 
 
-def _patches(rows: Tensor, d: int, down: int, across: int) -> Tensor:
-    """Rows of a padded picture (C, rows, W) to its transformed patches (36, C T)."""
-    channels, tiles = len(rows), d * d * down * across
-    c, row, column = rows.stride()
-    view = rows.as_strided(
-        (PATCH, PATCH, channels, d, d, down, across),
-        (row * d, column * d, c, row, column, row * d * TILE, column * d * TILE),
-        rows.storage_offset(),
-    )
-    patches = rows.new_empty(PATCH * PATCH, channels * tiles)
+def _transformed(view: Tensor) -> Tensor:
+    """Patches as `_view` gives them (6, 6, C, ...), transformed: (36, C T)."""
+    channels, tiles = view.shape[2], view[0, 0, 0].numel()
+    patches = view.new_empty(PATCH * PATCH, channels * tiles)
     for part in _slices(channels, tiles):
         columns = slice(part.start * tiles, part.stop * tiles)
-        torch.mm(TO_PATCH, view[:, :, part].reshape(36, -1), out=patches[:, columns])
+        torch.mm(TO_PATCH, view[:, :, part].reshape(PATCH * PATCH, -1), out=patches[:, columns])
     return patches
 
 
-def _outputs(products: Tensor, bias: Tensor, y: Tensor, d: int) -> None:
-    """Products (36, O T) to their place in an output (O, rows, W), with the bias."""
-    out, height, width = y.shape
-    down, across = height // (TILE * d), width // (TILE * d)
-    c, row, column = y.stride()
-    view = y.as_strided(
-        (TILE, TILE, out, d, d, down, across),
-        (row * d, column * d, c, row, column, row * d * TILE, column * d * TILE),
-        y.storage_offset(),
-    )
-    tiles = d * d * down * across
+def _put(products: Tensor, bias: Tensor, view: Tensor) -> None:
+    """Products (36, O T) to their places in an output, as `_view` gives it (4, 4, O, ...)."""
+    out, tiles = view.shape[2], view[0, 0, 0].numel()
     for part in _slices(out, tiles):
         values = TO_OUTPUT @ products[:, part.start * tiles : part.stop * tiles]
-        values.view(16, -1, tiles).add_(bias[part, None])
-        view[:, :, part] = values.view(TILE, TILE, -1, d, d, down, across)
+        values.view(TILE * TILE, -1, tiles).add_(bias[part, None])
+        view[:, :, part] = values.view_as(view[:, :, part])
 
 
 def _slices(channels: int, tiles: int) -> Iterator[slice]:
@@ -197,12 +184,18 @@ def _gather(x: Tensor, d: int) -> Tensor:
     down, across = _tiles(height, d), _tiles(width, d)
     padded = x.new_zeros(channels, batch, (down * TILE + 2) * d, (across * TILE + 2) * d)
     padded[:, :, d : d + height, d : d + width] = x.transpose(0, 1)
-    c, b, row, column = padded.stride()
-    view = padded.as_strided(
-        (PATCH, PATCH, channels, batch, d, d, down, across),
+    return _view(padded, PATCH, d, down, across).reshape(PATCH * PATCH, -1)
+
+
+def _view(x: Tensor, side: int, d: int, down: int, across: int) -> Tensor:
+    """The tiles of (C, B, rows, W) as (side, side, C, B, d, d, down, across), without a copy: those
+    of inputs, which overlap, have six pixels a side, those of outputs four."""
+    c, b, row, column = x.stride()
+    return x.as_strided(
+        (side, side, *x.shape[:2], d, d, down, across),
         (row * d, column * d, c, b, row, column, row * d * TILE, column * d * TILE),
+        x.storage_offset(),
     )
-    return view.reshape(PATCH * PATCH, -1)
 
 
 def _gather_back(patches: Tensor, shape: torch.Size, d: int) -> Tensor:

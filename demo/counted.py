@@ -117,8 +117,8 @@ def interval_html(result: CountResult) -> str:
     if result.interval is None:
         return ""
     low, high = map(round, result.interval)
-    held = f"such a range held the true number in {result.level:.0%} of the photos it was tested on"
-    return f'<p class="range">{low:,} to {high:,}: {held}</p>'
+    holds = f"made to hold the true number in {result.level:.0%} of photos like those of its test"
+    return f'<p class="range">{low:,} to {high:,}, {holds}</p>'
 
 
 def notices_html(counted: Counted) -> str:

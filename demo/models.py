@@ -111,12 +111,12 @@ def notices(result: CountResult, pixels: NDArray[np.uint8]) -> list[str]:
             f"The picture is small ({result.width} × {result.height} pixels): heads of a pixel or "
             "two are hard to tell apart. The original photo counts better."
         )
-    step = max(1, max(pixels.shape[:2]) // 512)
     if result.count > DENSE * result.width * result.height:
         found.append(
             f"There are more people than {result.width} × {result.height} pixels show one by one. "
             "A larger copy of the photo counts better."
         )
+    step = max(1, max(pixels.shape[:2]) // 512)
     grey = pixels[::step, ::step].mean(axis=2)
     if float(grey.mean()) < DARK:
         found.append("The picture is almost black: a brighter copy of it counts better.")

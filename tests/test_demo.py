@@ -61,17 +61,17 @@ def counted(picture: Image.Image) -> Counted:
 def test_the_interval_stands_under_the_count():
     result = PlainCounter("m").count(noise())
     low, high = result.interval
-    assert f"{round(low)} to {round(high)}: such a range held" in count_html(result)
+    assert f"{round(low)} to {round(high)}, made to hold" in count_html(result)
 
 
 def test_a_picture_unlike_the_photos_of_the_interval_shows_none(offered):
     offered.find().max_pixels = None
     large = encoded(noise(300, 300))
     shown = photo._show(offered, uploaded("a.png", large), None, 0.5, False, 3, 3)
-    assert "such a range" in shown[2]
+    assert "made to hold" in shown[2]
     small = encoded(noise(40, 40))
     shown = photo._show(offered, uploaded("b.png", small), None, 0.5, False, 3, 3)
-    assert "such a range" not in shown[2]
+    assert "made to hold" not in shown[2]
     assert 'role="note"' in shown[2]
 
 
