@@ -101,7 +101,7 @@ def infer(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, padding: int) 
     down, across = _tiles(height, d), _tiles(width, d)
     padded = x.new_zeros(channels, 1, (down * TILE + 2) * d, (across * TILE + 2) * d)
     padded[:, 0, padding : padding + x.shape[2], d : d + width] = x[0]
-    filters = (TO_FILTER @ weight.reshape(-1, 9).t()).view(36, out, channels)
+    filters = _filters(weight)  # anew for each band: kept, a network's would hold 250 MB
     y = x.new_empty(out, 1, down * TILE * d, across * TILE * d)
     pieces = -(-down // (rows_at_once(width, d) // (TILE * d)))
     cuts = [down * i // pieces for i in range(pieces + 1)]
@@ -118,6 +118,11 @@ def rows_at_once(width: int, dilation: int) -> int:
     """How many rows of outputs of this width `infer` takes at once."""
     across = _tiles(width, dilation)
     return TILE * dilation * max(1, round(STRIP / (dilation**2 * across)))
+
+
+def _filters(weight: Tensor) -> Tensor:
+    """(O, C, 3, 3), transformed: (36, O, C)."""
+    return (TO_FILTER @ weight.reshape(-1, 9).t()).view(PATCH * PATCH, *weight.shape[:2])
 
 
 def _transformed(view: Tensor) -> Tensor:
@@ -151,9 +156,8 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, d: int) -> Tensor:
         out, channels = weight.shape[:2]
-        patches = TO_PATCH @ _gather(x, d)  # (36, C T)
-        filters = TO_FILTER @ weight.reshape(-1, 9).t()  # (36, O C)
-        patches, filters = patches.view(36, channels, -1), filters.view(36, out, channels)
+        patches = (TO_PATCH @ _gather(x, d)).view(36, channels, -1)  # (36, C, T)
+        filters = _filters(weight)
         y = TO_OUTPUT @ torch.bmm(filters, patches).view(36, -1)  # (16, O T)
         ctx.save_for_backward(patches, filters)
         ctx.shape, ctx.dilation = x.shape, d
