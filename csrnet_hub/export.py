@@ -88,7 +88,7 @@ def _write_openvino(model: CSRNet, out: Path, crops: Sequence[Crop]) -> Callable
     graph = convert(model)
     if crops:
         graph = quantise(graph, crops)
-        graph.set_rt_info("all but the first and the last convolution", ["csrnet", "int8"])
+        graph.set_rt_info("all but the first and the last two convolutions", ["csrnet", "int8"])
     for key, value in _metadata(model).items():
         graph.set_rt_info(value, ["csrnet", key])
     openvino.save_model(graph, out, compress_to_fp16=False)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Callable, Sequence
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from .devices import native_bfloat16
 from .extras import ExtraError
 from .model import STRIDE, CSRNet, ModelError
 from .photograph import Photograph
-from .tiles import Progress, halo, windows
+from .tiles import Progress, Window, halo, windows
 
 WHOLE = 2**20  # pixels; what is larger goes through in tiles
-TILE = 768  # pixels a side, without the halo: as much memory as WHOLE, 0.7 GB in float32
+TILE = 960  # pixels a side, without the front end's halo: as much memory as WHOLE takes
+WIDEST = 2048  # pixels; what is wider goes through in strips, since features are held as wide
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -30,7 +34,8 @@ class OpenVINOEngine:
         model: of torch, which is moved to the CPU and converted, or of :func:`read_openvino`.
         device: ``"auto"`` or ``"cpu"``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"auto"``; ``"auto"`` for a file in int8.
-        tile: as for CrowdCounter; ``"auto"``: a large picture goes through in tiles with a halo.
+        tile: as for CrowdCounter; tiles are of the front end, whose halo is a third of the
+            network's, and the back end takes each row of them whole.
 
     Raises:
         ValueError: for a device or dtype that cannot be.
@@ -50,20 +55,24 @@ class OpenVINOEngine:
         hint = _precision_hint(dtype, int8)
         graph = model.graph if isinstance(model, OpenVINOModel) else convert(model)
         self.tile = tile
-        self.halo = halo(model)
-        self.network = import_openvino().compile_model(
-            graph,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": hint,
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "NUM_STREAMS": 1,
-                "CPU_RUNTIME_CACHE_CAPACITY": 128,  # or memory grows with each new size
-                "ENABLE_CPU_PINNING": False,  # several counters would sit on the same cores
-            },
+        self.halo = halo(model) // STRIDE  # cells, as the two below
+        self.back_halo = sum(
+            int(layer.padding[0]) for layer in model.backend if isinstance(layer, nn.Conv2d)
         )
+        self.front_halo = self.halo - self.back_halo
+        settings = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+            "CPU_RUNTIME_CACHE_CAPACITY": 128,  # or memory grows with each new size
+            "ENABLE_CPU_PINNING": False,  # several counters would sit on the same cores
+        }
+        self.front_end, self.back_end = (
+            import_openvino().compile_model(half, "CPU", settings) for half in split(graph, model)
+        )
+        self.channels = self.back_end.input(0).get_partial_shape()[1].get_length()
         # Where the processor lacks bfloat16, OpenVINO takes float32.
-        used = self.network.get_property("INFERENCE_PRECISION_HINT").to_string()
+        used = self.front_end.get_property("INFERENCE_PRECISION_HINT").to_string()
         precisions = {hint: name for name, hint in HINTS.items()}
         self.dtype = "int8" if int8 else precisions.get(used, used)
 
@@ -73,23 +82,60 @@ class OpenVINOEngine:
         """Map in heads per cell of a picture (H, W, 3), type of device, and number of tiles."""
         rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
         density = np.empty((rows, columns), dtype=np.float32)
-        side, reach = self._side(rows, columns), self.halo // STRIDE
-        work = list(windows(rows, columns, side, reach))
-        for done, ((top, bottom, left, right), (y0, y1, x0, x1)) in enumerate(work, 1):
-            window = pixels[y0 * STRIDE : y1 * STRIDE, x0 * STRIDE : x1 * STRIDE]
-            image = window.transpose(2, 0, 1)[None].astype(np.float32)  # (1, 3, H, W)
-            # A request of its own, so that several threads may count.
-            part = self.network.infer_new_request({"image": image})["density"][0, 0]  # (h, w)
-            density[top:bottom, left:right] = part[top - y0 : bottom - y0, left - x0 : right - x0]
+        side = self._side(rows, columns)
+        work = []  # strips as high as the picture: columns of each, with its halo, and its tiles
+        for (_, _, *own), (_, _, *seen) in windows(1, columns, max(side, WIDEST), self.halo):
+            work.append((own, seen, list(windows(rows, seen[1] - seen[0], side, self.front_halo))))
+        total, done = sum(len(tiles) for _, _, tiles in work), count(1)
+
+        def tell() -> None:
             if progress is not None:
-                progress(done, len(work))
-        return density, "cpu", len(work)
+                progress(next(done), total)
+
+        for (left, right), (x0, x1), tiles in work:
+            strip = self._strip(pixels[:, x0 * STRIDE : x1 * STRIDE], tiles, tell)
+            density[:, left:right] = strip[:, left - x0 : right - x0]
+        return density, "cpu", total
 
     def _side(self, rows: int, columns: int) -> int:
         small = rows * columns * STRIDE**2 <= WHOLE
         if self.tile is None or (self.tile == "auto" and small):
             return max(rows, columns) * STRIDE
         return TILE if self.tile == "auto" else int(self.tile)
+
+    def _strip(
+        self, pixels: NDArray[np.uint8], tiles: Sequence[Window], tell: Callable[[], None]
+    ) -> NDArray[np.float32]:
+        """Map (h, w) of a strip: after each row of tiles, what the features until there give."""
+        rows, columns = tiles[-1][0][1], tiles[-1][0][3]
+        density = np.empty((rows, columns), np.float32)
+        kept = np.empty((1, self.channels, 0, columns), np.float32)  # the last rows' features
+        top = done = 0  # row of the first of them, and rows of the map that are done
+        for (above, bottom), row in groupby(tiles, key=lambda tile: tile[0][:2]):
+            features = np.empty((1, self.channels, bottom - top, columns), np.float32)
+            features[:, :, : above - top] = kept
+            for tile in row:
+                self._front(pixels, tile, features[0, :, above - top :])
+                tell()
+            kept = features
+            ready = bottom if bottom == rows else bottom - self.back_halo
+            if ready > done:
+                part = self.back_end.infer_new_request({"features": features})["density"][0, 0]
+                density[done:ready] = part[done - top : ready - top]
+                first, done = max(ready - self.back_halo, 0), ready
+                kept, top = features[:, :, first - top :].copy(), first
+        return density
+
+    def _front(
+        self, pixels: NDArray[np.uint8], tile: Window, features: NDArray[np.float32]
+    ) -> None:
+        """Write a tile's features into those of its row of tiles, (512, h, w)."""
+        (top, bottom, left, right), (y0, y1, x0, x1) = tile
+        window = pixels[y0 * STRIDE : y1 * STRIDE, x0 * STRIDE : x1 * STRIDE]
+        image = window.transpose(2, 0, 1)[None].astype(np.float32)  # (1, 3, H, W)
+        # A request of its own, so that several threads may count.
+        part = self.front_end.infer_new_request({"image": image})["features"][0]  # (512, h, w)
+        features[:, :, left:right] = part[:, top - y0 : bottom - y0, left - x0 : right - x0]
 
 
 class OpenVINOModel(CSRNet):
@@ -150,6 +196,22 @@ def convert(model: CSRNet) -> Any:
         )
     graph.output(0).get_tensor().set_names({"density"})
     return graph
+
+
+def split(graph: Any, model: CSRNet) -> tuple[Any, Any]:
+    """A graph of :func:`convert` or of a file as two: image to features, features to density."""
+    openvino = import_openvino()
+    graph = graph.clone()
+    depth = sum(isinstance(layer, nn.ReLU) for layer in model.frontend)
+    activations = [op for op in graph.get_ordered_ops() if op.get_type_name() == "Relu"]
+    end = activations[depth - 1].output(0)
+    features = openvino.op.Parameter(openvino.Type.f32, end.get_partial_shape())
+    features.output(0).get_tensor().set_names({"features"})
+    for target in end.get_target_inputs():
+        target.replace_source_output(features.output(0))
+    front = openvino.Model([end], graph.get_parameters(), "front end")
+    front.output(0).get_tensor().set_names({"features"})
+    return front, openvino.Model(graph.get_results(), [features], "back end")
 
 
 def import_openvino() -> Any:

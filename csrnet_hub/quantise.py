@@ -26,7 +26,9 @@ class CalibrationError(ValueError):
 
 
 def quantise(graph: Any, crops: Sequence[Crop]) -> Any:
-    """An ``openvino.Model`` with all but its first and its last convolution in int8.
+    """An ``openvino.Model`` with all but its first and its last two convolutions in int8.
+
+    Its counts of the crops together are those of the graph given.
 
     Raises:
         ExtraError: if openvino or nncf is not installed.
@@ -42,15 +44,35 @@ def quantise(graph: Any, crops: Sequence[Crop]) -> Any:
     ranges = RangeEstimatorParametersSet.MINMAX
     operations = graph.get_ordered_ops()
     layers = [op.get_friendly_name() for op in operations if op.get_type_name() == "Convolution"]
-    return nncf.quantize(
+    small = nncf.quantize(
         graph,
         nncf.Dataset(crops, lambda crop: crop.astype(np.float32)),
         subset_size=len(crops),
-        ignored_scope=nncf.IgnoredScope(names=[layers[0], layers[-1]]),
+        # The last in int8 but one would count a third too many where few people are.
+        ignored_scope=nncf.IgnoredScope(names=[layers[0], *layers[-2:]]),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=ranges
         ),
     )
+    return _scaled(small, _heads(graph, crops), _heads(small, crops))
+
+
+def _heads(graph: Any, crops: Sequence[Crop]) -> float:
+    network = import_openvino().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    maps = (network({"image": crop.astype(np.float32)})[0] for crop in crops)
+    return sum(float(density.sum(dtype=np.float64)) for density in maps)
+
+
+def _scaled(graph: Any, wanted: float, found: float) -> Any:
+    """Rounding weights adds a like share to all counts: the graph without it."""
+    if not abs(found - wanted) < 0.1 * wanted:
+        return graph  # not a share: whoever compares the counts will see it
+    openvino = import_openvino()
+    end = graph.get_results()[0].input_value(0)
+    end.get_tensor().set_names(set())
+    density = openvino.opset13.multiply(end, np.float32(wanted / found))
+    density.output(0).get_tensor().set_names({"density"})
+    return openvino.Model([density], graph.get_parameters())
 
 
 def calibration_crops(source: Path) -> list[Crop]:

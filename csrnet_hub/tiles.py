@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from .model import STRIDE, CSRNet, receptive_field
 
 Progress = Callable[[int, int], None]
+Cells = tuple[int, int, int, int]  # top, bottom, left, right
+Window = tuple[Cells, Cells]  # a tile, and what it is computed from
 
 
 def halo(model: CSRNet) -> int:
@@ -16,7 +18,7 @@ def halo(model: CSRNet) -> int:
     return -(-reach // STRIDE) * STRIDE
 
 
-def plan_tiles(rows: int, columns: int, tile: int) -> Iterator[tuple[int, int, int, int]]:
+def plan_tiles(rows: int, columns: int, tile: int) -> Iterator[Cells]:
     """Cells (top, bottom, left, right) of tiles of like size, at most ``tile`` pixels a side."""
     limit = tile // STRIDE
     down, across = -(-rows // limit), -(-columns // limit)
@@ -30,9 +32,7 @@ def plan_tiles(rows: int, columns: int, tile: int) -> Iterator[tuple[int, int, i
             )
 
 
-def windows(
-    rows: int, columns: int, tile: int, reach: int
-) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]:
+def windows(rows: int, columns: int, tile: int, reach: int) -> Iterator[Window]:
     """Tiles, each with the window around it that its part of the map is computed from, in cells.
 
     Args:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub import CountResult, CrowdCounter, CSRNet
 from csrnet_hub.cli import main
 from csrnet_hub.export import ExportError, export
 from csrnet_hub.extras import ExtraError
@@ -104,9 +104,26 @@ def test_a_large_picture_goes_through_in_tiles_with_the_same_map(
     tiles = on_openvino(thin_model).count(picture, lambda done, total: told.append((done, total)))
     assert (whole.tiles, tiles.tiles) == (1, 6)
     assert told == [(i, 6) for i in range(1, 7)]
-    assert on_openvino(thin_model, tile=320).count(picture).tiles == 2
-    assert tiles.count == pytest.approx(whole.count, rel=1e-4)
-    assert np.abs(tiles.density - whole.density).max() < 1e-4 * np.abs(whole.density).max()
+    same_maps(tiles, whole)
+
+
+@pytest.mark.parametrize(
+    ("tile", "widest", "pieces"), [(320, 2048, 2), (48, 2048, 63), (80, 160, 60)]
+)
+def test_neither_small_tiles_nor_strips_change_the_map(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch, tile: int, widest: int, pieces: int
+) -> None:
+    picture = noise(317, 397)
+    whole = on_openvino(thin_model, tile=None).count(picture)
+    monkeypatch.setattr("csrnet_hub.openvino_engine.WIDEST", widest)
+    tiles = on_openvino(thin_model, tile=tile).count(picture)
+    same_maps(tiles, whole)
+    assert tiles.tiles == pieces
+
+
+def same_maps(ours: CountResult, theirs: CountResult) -> None:
+    assert ours.count == pytest.approx(theirs.count, rel=1e-4)
+    assert np.abs(ours.density - theirs.density).max() < 1e-4 * np.abs(theirs.density).max()
 
 
 def test_openvino_takes_as_many_threads_as_torch(thin_model: CSRNet) -> None:
@@ -114,8 +131,9 @@ def test_openvino_takes_as_many_threads_as_torch(thin_model: CSRNet) -> None:
     try:
         for number in (1, 2):
             torch.set_num_threads(number)
-            network = on_openvino(thin_model).engine.network
-            assert network.get_property("INFERENCE_NUM_THREADS") == number
+            engine = on_openvino(thin_model).engine
+            for half in (engine.front_end, engine.back_end):
+                assert half.get_property("INFERENCE_NUM_THREADS") == number
     finally:
         torch.set_num_threads(threads)
 
@@ -254,7 +272,16 @@ def test_an_int8_file_has_float_ends_and_counts_like_torch(
     operations = counter.model.graph.get_ordered_ops()
     layers = [op for op in operations if op.get_type_name() == "Convolution"]
     weights = [layer.input_value(1).get_node().get_type_name() for layer in layers]
-    assert [kind == "Constant" for kind in weights] == [True, *[False] * 15, True]
+    assert [kind == "Constant" for kind in weights] == [True, *[False] * 14, True, True]
+
+
+def test_a_share_that_rounding_adds_to_all_counts_is_taken_off(
+    int8_file: Path, calibrated: CSRNet, photos: Path
+) -> None:
+    rounded, exact = CrowdCounter.from_pretrained(int8_file), CrowdCounter(calibrated, "cpu")
+    crops = [crop[0].transpose(1, 2, 0) for crop in calibration_crops(photos)]
+    ours, theirs = (sum(way.count(crop).count for crop in crops) for way in (rounded, exact))
+    assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 def test_the_precision_of_an_int8_file_cannot_be_chosen(int8_file: Path) -> None:
