@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 import sys
 import warnings
 from collections.abc import Iterator
-from itertools import count, pairwise
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from .bands import density_bands
 from .devices import native_bfloat16, pick_device, pick_dtype
@@ -54,21 +55,22 @@ class TorchEngine:
         self.model = model.eval().to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.halo = halo(model)
-        self.counted = count(1)
+        self.counted = 0
 
     def density(
         self, pixels: NDArray[np.uint8], progress: Progress | None
     ) -> tuple[NDArray[np.float32], str, int]:
         """Map in heads per cell of a picture (H, W, 3), type of device, and number of bands."""
-        found = self._on_device(pixels, progress)
-        if self.kind is torch.float16 and not np.isfinite(found[0]).all():
+        kind = self.kind  # of this picture: another thread may change it meanwhile
+        found = self._on_device(pixels, kind, progress)
+        if kind is torch.float16 and not np.isfinite(found[0]).all():
             warnings.warn("this network overflows in float16: it goes on in float32", stacklevel=3)
             self.kind, self.dtype = torch.float32, "float32"
-            found = self._on_device(pixels, progress)
+            found = self._on_device(pixels, self.kind, progress)
         return found
 
     def _on_device(
-        self, pixels: NDArray[np.uint8], progress: Progress | None
+        self, pixels: NDArray[np.uint8], kind: torch.dtype, progress: Progress | None
     ) -> tuple[NDArray[np.float32], str, int]:
         # Out of memory on a GPU: smaller and smaller bands, at last the CPU.
         size = math.prod(-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
@@ -77,8 +79,9 @@ class TorchEngine:
             band = size if size <= CPU_WHOLE else CPU_BAND
         while True:
             try:
-                found = self._in_tiles(pixels, band, self.device, progress)
-                if self.device.type == "cpu" and next(self.counted) % TRIM_EVERY == 0:
+                found = self._in_tiles(pixels, band, self.model, self.device, kind, progress)
+                self.counted += 1
+                if self.device.type == "cpu" and self.counted % TRIM_EVERY == 0:
                     trim_memory()
                 return found
             except RuntimeError as error:
@@ -93,18 +96,18 @@ class TorchEngine:
                 f"out of GPU memory: trying again in bands of {band:,} pixels", stacklevel=4
             )
         warnings.warn("out of GPU memory: counting this picture on the CPU", stacklevel=4)
-        cpu = torch.device("cpu")
-        try:
-            self.model.to(cpu)
-            return self._in_tiles(pixels, CPU_BAND, cpu, progress)
-        finally:
-            self.model.to(self.device)
+        # A copy, made without the GPU's memory: other threads go on with the model where it is.
+        weights = {id(own): nn.Parameter(own.detach().cpu()) for own in self.model.parameters()}
+        model = copy.deepcopy(self.model, weights)
+        return self._in_tiles(pixels, CPU_BAND, model, torch.device("cpu"), kind, progress)
 
     def _in_tiles(
         self,
         pixels: NDArray[np.uint8],
         band: int,
+        model: CSRNet,
         device: torch.device,
+        kind: torch.dtype,
         progress: Progress | None,
     ) -> tuple[NDArray[np.float32], str, int]:
         rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
@@ -126,12 +129,12 @@ class TorchEngine:
             parts = []
             bands = self._bands(pixels[:, x0 * STRIDE : x1 * STRIDE], cuts, x1 - x0, device)
             with torch.inference_mode():
-                for part in density_bands(self.model, bands, self.kind):
+                for part in density_bands(model, bands, kind):
                     parts.append(part)
                     done += 1
                     if progress is not None:
                         progress(done, total)
-                whole = torch.cat(parts, dim=2)[0, 0] / self.model.density_scale  # (y1 - y0, w)
+                whole = torch.cat(parts, dim=2)[0, 0] / model.density_scale  # (y1 - y0, w)
             inside = whole[top - y0 : bottom - y0, left - x0 : right - x0]
             density[top:bottom, left:right] = inside.cpu().numpy()
         return density, device.type, total

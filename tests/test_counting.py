@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import platform
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -159,22 +162,26 @@ def test_progress_is_told_after_each_tile(model: CSRNet) -> None:
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(model: CSRNet) -> None:
+def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(
+    model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Greedy(TorchEngine):
         tried: list = []  # noqa: RUF012
 
-        def _in_tiles(self, pixels, band, device, progress):  # type: ignore[no-untyped-def]
+        def _in_tiles(self, pixels, band, model, device, *rest):  # type: ignore[no-untyped-def]
             self.tried.append((device.type, band))
             if device.type != "cpu":
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return super()._in_tiles(pixels, band, device, progress)
+            return super()._in_tiles(pixels, band, model, device, *rest)
 
     counter = CrowdCounter(copy.deepcopy(model), "cpu")
     engine = counter.engine = Greedy(counter.model, "cpu", "auto", "auto")
     engine.device = torch.device("meta")  # stands for a GPU: no memory to be had at all
-    engine.model.to = lambda *_, **__: engine.model  # type: ignore[method-assign]
+    weights = [own.data_ptr() for own in engine.model.parameters()]
+    monkeypatch.setattr(CSRNet, "to", None)  # other threads may be using it
     with pytest.warns(UserWarning, match="out of GPU memory"):
         result = counter.count(np.zeros((640, 1200, 3), dtype=np.uint8))
+    assert [own.data_ptr() for own in engine.model.parameters()] == weights
     bands = [640 * 1200 // 4**times for times in range(2)]
     assert Greedy.tried == [*(("meta", band) for band in bands), ("cpu", CPU_BAND)]
     assert bands[0] < GPU_BAND
@@ -207,6 +214,29 @@ def test_a_network_that_overflows_in_float16_goes_on_in_float32(model: CSRNet) -
         found = counter.count(picture)
     assert found.dtype == counter.count(picture).dtype == "float32"
     assert found.count == pytest.approx(exact.count, rel=1e-4)
+
+    class Raced(TorchEngine):
+        def _on_device(self, *picture):  # type: ignore[no-untyped-def]
+            found = super()._on_device(*picture)
+            self.kind = torch.float32  # another thread has seen the overflow meanwhile
+            return found
+
+    counter.engine = Raced(large, "cpu", "float16", "auto")
+    with pytest.warns(UserWarning, match="overflows in float16"):
+        assert counter.count(picture).count == pytest.approx(exact.count, rel=1e-4)
+
+
+def test_threads_share_a_counter_and_processes_can_be_given_one(thin_model: CSRNet) -> None:
+    counter = CrowdCounter(thin_model, "cpu", "float32")
+    pictures = [noise(100 + 8 * i, 90) for i in range(8)]
+    alone = [counter.count(picture).count for picture in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        together = [result.count for result in pool.map(counter.count, pictures)]
+    assert together == pytest.approx(alone, rel=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what the next Python cannot copy any more
+        for copied in (copy.deepcopy(counter), pickle.loads(pickle.dumps(counter))):
+            assert copied.count(pictures[0]).count == pytest.approx(alone[0], rel=1e-5)
 
 
 def test_the_precision_of_a_gpu_is_the_one_that_keeps_the_count(
