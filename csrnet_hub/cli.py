@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import glob
 import io
 import json
 import os
@@ -22,6 +21,7 @@ from .counting import ENGINES, CountResult, CrowdCounter
 from .devices import DTYPES
 from .images import SUFFIXES, ImageError
 from .model import DILATIONS, CSRNet, ModelError
+from .named import find_images
 from .resources import DEFAULT_MODEL, resource
 
 COLUMNS = [
@@ -152,6 +152,7 @@ def _count(options: argparse.Namespace) -> int:
     if source is None:
         raise ModelError("No model came with this installation; give one with --model.")
     paths = find_images(options.paths)
+    _spare_photographs(options, paths)
     counter = CrowdCounter.from_pretrained(
         source, options.device, options.dtype, engine=options.engine
     )
@@ -181,6 +182,15 @@ def _count(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
+def _spare_photographs(options: argparse.Namespace, paths: Sequence[Path]) -> None:
+    """Refuse what would write a table or a map over a photograph, such as --csv without a name."""
+    if options.csv and options.csv.suffix.lower() in SUFFIXES:
+        raise ValueError(f"--csv {options.csv} is a picture's name; give a table's, such as a.csv.")
+    maps = options.save_maps
+    if maps and maps.resolve() in {path.resolve().parent for path in paths}:
+        raise ValueError(f"--save-maps {maps} holds the photographs; give a folder for the maps.")
+
+
 def _results(
     counter: CrowdCounter, paths: Sequence[Path]
 ) -> Iterator[tuple[Path, CountResult | ImageError]]:
@@ -200,6 +210,8 @@ def _results(
             found = counter.count(paths[0], progress)
         except ImageError as error:
             found = error
+        except (MemoryError, RuntimeError) as error:  # as in count_many
+            found = ImageError(f"It could not be counted: {error}")
     yield paths[0], found
 
 
@@ -219,47 +231,6 @@ def _open_csv(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
         file.flush()
 
     return write
-
-
-def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Files for a list of files, folders (the pictures in them) and globs, each file once.
-
-    Raises:
-        ValueError: if a folder or glob holds no picture.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        before = len(found)
-        matches = list(_matches(pattern))
-        found.update(dict.fromkeys(matches))
-        if not matches and len(found) == before:
-            raise ValueError(_nothing(pattern))
-    return list(found)
-
-
-def _nothing(pattern: str) -> str:
-    path = Path(pattern)
-    deeper = (file for file in path.rglob("*") if _is_picture(file)) if path.is_dir() else iter(())
-    if first := next(deeper, None):
-        example = path / "**" / f"*{first.suffix}"
-        return f"{pattern} holds no picture itself, but its folders do: give '{example}'."
-    return f"{pattern} holds no picture ({', '.join(sorted(SUFFIXES))})."
-
-
-def _matches(pattern: str) -> Iterator[Path]:
-    path = Path(pattern)
-    if path.is_dir():
-        yield from sorted(file for file in path.iterdir() if _is_picture(file))
-    elif path.exists() or not glob.has_magic(pattern):
-        yield path  # a file that is not there is reported and skipped like any bad one
-    else:
-        found = (Path(name) for name in sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
-        yield from (file for file in found if _is_picture(file))
-
-
-def _is_picture(path: Path) -> bool:
-    hidden = path.name.startswith(".")  # such as ._a.jpg, which macOS writes beside a.jpg
-    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
 
 def margin(result: CountResult) -> str:

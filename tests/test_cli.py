@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 from csrnet_hub import CrowdCounter, CSRNet, torch_engine
-from csrnet_hub.cli import find_images, main
+from csrnet_hub.cli import main
 from csrnet_hub.convert import read_state_dict
+from csrnet_hub.named import find_images
 
 
 @pytest.fixture
@@ -61,6 +62,33 @@ def test_a_bad_file_is_reported_skipped_and_the_exit_code_is_one(
     assert float(written[1]["count"]) == rows[1]["count"]
     assert sorted(path.name for path in maps.iterdir()) == ["a.npy", "a.png", "b.npy", "b.png"]
     assert np.load(maps / "b.npy").sum() == pytest.approx(rows[1]["count"], rel=1e-4)
+
+
+def test_no_photograph_is_written_over(
+    folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    model = ["--model", str(model_folder)]
+    assert main(["count", str(folder), *model, "--save-maps", str(folder)]) == 2  # b.png's map
+    assert "holds the photographs; give a folder for the maps" in capsys.readouterr().err
+    # --csv without its FILE takes the first photograph for it
+    assert main(["count", *model, "--csv", str(folder / "a.JPG"), str(folder / "b.png")]) == 2
+    assert "a.JPG is a picture's name; give a table's" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_single_picture_that_memory_is_too_small_for_is_a_sentence(
+    photo: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("not enough memory")
+
+    monkeypatch.setattr(CrowdCounter, "count", fails)
+    assert main(["count", str(photo), "--model", str(model_folder)]) == 1
+    assert "It could not be counted: not enough memory" in capsys.readouterr().err
 
 
 def test_what_was_counted_is_in_the_table_when_a_run_is_stopped(

@@ -1,0 +1,50 @@
+"""Pictures by the files, folders and globs that a user names on a command line."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .images import SUFFIXES
+
+
+def find_images(patterns: Sequence[str]) -> list[Path]:
+    """Files for a list of files, folders (the pictures in them) and globs, each file once.
+
+    Raises:
+        ValueError: if a folder or glob holds no picture.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        before = len(found)
+        matches = list(_matches(pattern))
+        found.update(dict.fromkeys(matches))
+        if not matches and len(found) == before:
+            raise ValueError(_nothing(pattern))
+    return list(found)
+
+
+def _nothing(pattern: str) -> str:
+    path = Path(pattern)
+    deeper = (file for file in path.rglob("*") if _is_picture(file)) if path.is_dir() else iter(())
+    if first := next(deeper, None):
+        example = path / "**" / f"*{first.suffix}"
+        return f"{pattern} holds no picture itself, but its folders do: give '{example}'."
+    return f"{pattern} holds no picture ({', '.join(sorted(SUFFIXES))})."
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    path = Path(pattern)
+    if path.is_dir():
+        yield from sorted(file for file in path.iterdir() if _is_picture(file))
+    elif path.exists() or not glob.has_magic(pattern):
+        yield path  # a file that is not there is reported and skipped like any bad one
+    else:
+        found = (Path(name) for name in sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
+        yield from (file for file in found if _is_picture(file))
+
+
+def _is_picture(path: Path) -> bool:
+    hidden = path.name.startswith(".")  # such as ._a.jpg, which macOS writes beside a.jpg
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
