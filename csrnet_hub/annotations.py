@@ -121,13 +121,16 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
 
 
 def _of_one_image(rows: list[list[str]], column: int, image: str | None) -> list[list[str]]:
-    stems = [_stem(row[column]) for row in rows]
-    if len(set(stems)) <= 1:
+    stems = {row[column].strip(): _stem(row[column]) for row in rows}
+    if len(stems) <= 1:
         return rows
     wanted = None if image is None else _stem(image)
-    if wanted not in stems:
-        raise DatasetError(f"it has {len(set(stems))} photos, but none is called {image or '?'}.")
-    return [row for row, stem in zip(rows, stems) if stem == wanted]
+    named = [name for name, stem in stems.items() if stem == wanted]
+    if not named:
+        raise DatasetError(f"it has {len(stems)} photos, but none is called {image or '?'}.")
+    if len(named) > 1:
+        raise DatasetError(f"it has {' and '.join(named)}: leave only the rows of one of them.")
+    return [row for row in rows if row[column].strip() == named[0]]
 
 
 def _stem(name: str) -> str:
@@ -147,7 +150,8 @@ def _from_json(text: str) -> Any:
 
 def _checked(points: Sequence[Any] | ArrayLike, name: str) -> Heads:
     try:
-        heads = np.asarray(points, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is said below
+            heads = np.asarray(points, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{name}: a head must be two numbers, x and y.") from error
     if heads.size == 0:

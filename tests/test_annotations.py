@@ -115,6 +115,13 @@ def test_of_a_table_of_many_photos_only_the_photos_rows_are_taken(tmp_path):
         read_annotation(table, "c.jpg")
 
 
+def test_photos_of_one_name_in_two_folders_are_never_taken_for_one(tmp_path):
+    table = written(tmp_path / "all.csv", "image,x,y\nd/a.jpg,1,2\ne/a.jpg,3,4\n")
+    for image in ("a.jpg", None):
+        with pytest.raises(DatasetError, match=r"photos, but none|d/a\.jpg and e/a\.jpg: leave"):
+            read_annotation(table, image)
+
+
 @pytest.mark.parametrize("content", [[[1, 2]], {"heads": [[1, 2]], "image": "x"}])
 def test_json_is_a_list_of_heads_or_has_one(content, tmp_path):
     assert read_annotation(written(tmp_path / "a.json", json.dumps(content))).tolist() == [[1, 2]]
@@ -128,6 +135,7 @@ def test_json_is_a_list_of_heads_or_has_one(content, tmp_path):
         ("a.csv", "x,y\n1,2\n3\n", "row 2 has 1 columns"),
         ("a.csv", "1,2,3,4\n", "columns"),
         ("a.csv", "x,y\n1,inf\n", "finite"),
+        ("a.csv", "x,y\n1,1e300\n", "finite"),
         ("a.csv", b"\xff\xfe\x00", "no text"),
         ("a.json", "{", "not JSON"),
         ("a.json", "[" * 100_000, "not JSON"),
@@ -139,6 +147,7 @@ def test_json_is_a_list_of_heads_or_has_one(content, tmp_path):
         ("a.mat", b"", "mat"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_what_is_no_annotation_says_why_without_its_folder(name, content, words, tmp_path):
     with pytest.raises(DatasetError, match=words) as caught:
         read_annotation(written(tmp_path / name, content))
