@@ -18,8 +18,8 @@ FloatArray = NDArray[np.float64]
 _HEADS_AT_ONCE = 2048  # bounds the memory of the two matrices
 
 
-def heads_in_frame(heads: ArrayLike, height: int, width: int) -> tuple[FloatArray, int]:
-    """Heads (N, 2) as x, y in pixels -> those with 0 <= x < width, 0 <= y < height; how many not.
+def as_points(heads: ArrayLike) -> FloatArray:
+    """Heads of any numeric type as (N, 2) float64; an empty array of any shape as (0, 2).
 
     Raises:
         ValueError: if the array is not (N, 2).
@@ -29,6 +29,16 @@ def heads_in_frame(heads: ArrayLike, height: int, width: int) -> tuple[FloatArra
         points = points.reshape(0, 2)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"heads must be an (N, 2) array of x, y in pixels, not {points.shape}")
+    return points
+
+
+def heads_in_frame(heads: ArrayLike, height: int, width: int) -> tuple[FloatArray, int]:
+    """Heads (N, 2) as x, y in pixels -> those with 0 <= x < width, 0 <= y < height; how many not.
+
+    Raises:
+        ValueError: if the array is not (N, 2).
+    """
+    points = as_points(heads)
     x, y = points[:, 0], points[:, 1]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)  # NaN compares false: outside
     return points[inside], int(len(points) - inside.sum())
@@ -47,8 +57,11 @@ def adaptive_sigma(
 
     Returns:
         (N,) standard deviations in pixels. With fewer than k neighbours, the mean over those there.
+
+    Raises:
+        ValueError: if the array is not (N, 2).
     """
-    points = np.asarray(heads, dtype=np.float64).reshape(-1, 2)
+    points = as_points(heads)
     if len(points) < 2:
         return np.full(len(points), lonely)
     neighbours = min(k, len(points) - 1)
@@ -79,7 +92,8 @@ def density_map(
         (ceil(height / stride), ceil(width / stride)) heads per cell.
 
     Raises:
-        ValueError: for heads that are not (N, 2), or a sigma that is not positive or does not fit.
+        ValueError: for heads that are not (N, 2), or a sigma that is not positive and finite or
+            does not fit.
     """
     points, dropped = heads_in_frame(heads, height, width)
     if dropped:
@@ -91,8 +105,8 @@ def density_map(
         if widths.ndim and dropped:
             raise ValueError("with one sigma a head, drop the heads outside the frame first")
         widths = np.broadcast_to(widths, len(points))
-    if len(widths) and not (widths > 0).all():
-        raise ValueError("sigma must be positive")
+    if not ((widths > 0) & np.isfinite(widths)).all():
+        raise ValueError("sigma must be a positive number of pixels")
     return density_window(points, widths, (0.0, 0.0, width, height), (height, width), stride)
 
 

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from .density import as_points
+
 FloatArray = NDArray[np.float64]
 RANGES = {"0": 0, "1-9": 9, "10-30": 30, "31-100": 100, "101-500": 500, "more": math.inf}
 RESAMPLES = 2000  # of the bootstrap
@@ -92,13 +94,10 @@ def game(density: ArrayLike, heads: ArrayLike, height: int, width: int, level: i
         ValueError: if the map has not that shape, or the heads are not (N, 2).
     """
     cells = _cells(density, height, width)
-    points = np.asarray(heads, dtype=np.float64)
-    points = points.reshape(0, 2) if points.size == 0 else points
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"heads must be an (N, 2) array of x, y in pixels, not {points.shape}")
+    points = as_points(heads)
     parts = 2**level
     predicted = _shares(height, parts) @ cells @ _shares(width, parts).T  # (parts, parts)
-    place = np.floor(points / (width, height) * parts).astype(np.int64).clip(0, parts - 1)
+    place = np.floor(points / (width, height) * parts).clip(0, parts - 1).astype(np.int64)
     true = np.zeros((parts, parts))
     np.add.at(true, (place[:, 1], place[:, 0]), 1)
     return float(np.abs(predicted - true).sum())

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from csrnet_hub.datasets import DatasetError, read_shanghaitech
+from csrnet_hub.datasets.sample import as_heads, heads_in_mask
 from csrnet_hub.datasets.shanghaitech import read_heads
 
 
@@ -80,6 +81,16 @@ def test_points_that_are_none_are_named(tmp_path: Path, heads: np.ndarray) -> No
     write_heads(tmp_path / "a.mat", heads)
     with pytest.raises(DatasetError, match=r"a\.mat.*heads"):
         read_heads(tmp_path / "a.mat")
+
+
+@pytest.mark.filterwarnings("error")
+def test_places_far_away_are_outside_a_mask_or_named_where_float32_has_none() -> None:
+    mask = np.ones((4, 6), bool)
+    mask[0, 5] = False
+    heads = [(0, 0), (5.9, 0.9), (5.9, 1), (6, 1), (-0.1, 1), (1e30, 1), (1, -1e30), (np.nan, 1)]
+    assert np.flatnonzero(heads_in_mask(heads, mask)).tolist() == [0, 2]
+    with pytest.raises(DatasetError, match="here: heads that are not finite"):
+        as_heads([[1e300, 1]], "here")
 
 
 @pytest.mark.parametrize("keep", [0, 10, 150, 250])

@@ -90,9 +90,11 @@ def test_a_window_is_that_part_of_the_whole_map() -> None:
 def test_heads_of_a_wrong_shape_are_refused(heads: object) -> None:
     with pytest.raises(ValueError, match=r"\(N, 2\)"):
         density_map(heads, 96, 128)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\(N, 2\)"):
+        adaptive_sigma(heads)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_kernel_without_width_is_refused(sigma: float) -> None:
     with pytest.raises(ValueError, match="positive"):
         density_map([(1, 1)], 96, 128, sigma)

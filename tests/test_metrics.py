@@ -123,6 +123,14 @@ def test_a_map_with_the_right_sum_in_the_wrong_place_is_an_error_for_game() -> N
     assert game(np.zeros((8, 8)), np.zeros((0, 2)), 64, 64, 3) == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_heads_outside_the_frame_count_in_the_nearest_part() -> None:
+    density = np.zeros((8, 8))
+    density[0, 0], density[7, 7], density[0, 7] = 1, 2, 1
+    heads = [(-3, -1e30), (64, 64), (1e30, 70), (90, 5)]
+    assert [game(density, heads, 64, 64, level) for level in range(4)] == [0, 0, 0, 0]
+
+
 def test_a_map_of_another_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="not \\(8, 8\\)"):
         game(np.zeros((8, 8)), np.zeros((0, 2)), 64, 72, 1)

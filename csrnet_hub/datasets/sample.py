@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..density import as_points
+
 Heads: TypeAlias = NDArray[np.float32]  # (N, 2) x and y in pixels
 Mask: TypeAlias = Callable[[int, int], NDArray[np.bool_]]  # height, width -> (H, W)
 
@@ -77,7 +79,8 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
         raise DatasetError(f"{where}: heads that are not numbers ({array.dtype}).")
     if array.ndim != 2 or array.shape[1] != 2:
         raise DatasetError(f"{where}: heads of shape {array.shape} in place of (N, 2).")
-    heads = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is said below
+        heads = array.astype(np.float32)
     if not np.isfinite(heads).all():
         raise DatasetError(f"{where}: heads that are not finite numbers.")
     return heads
@@ -85,10 +88,11 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
 
 def heads_in_mask(heads: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which heads (N, 2) lie on a pixel that is true in a mask (H, W): (N,) bool."""
-    pixel = np.floor(np.asarray(heads, dtype=np.float64).reshape(-1, 2)).astype(np.int64)
+    points = as_points(heads)
     height, width = mask.shape
-    inside = np.asarray(((pixel >= 0) & (pixel < (width, height))).all(axis=1))
-    inside[inside] = mask[pixel[inside, 1], pixel[inside, 0]]
+    inside = np.asarray(((points >= 0) & (points < (width, height))).all(axis=1))
+    column, row = points[inside].astype(np.int64).T  # none is negative: rounded down
+    inside[inside] = mask[row, column]
     return inside
 
 
