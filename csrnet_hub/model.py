@@ -107,7 +107,11 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         self.density_scale = float(density_scale)
         numbers = (*self.mean, *self.std, self.density_scale)
         finite = all(math.isfinite(number) for number in numbers)
-        if len(numbers) != 7 or not finite or min(*self.std, self.density_scale) <= 0:
+        if (
+            not len(self.mean) == len(self.std) == 3
+            or not finite
+            or min(*self.std, self.density_scale) <= 0
+        ):
             raise ModelError("mean and std need three numbers each; std and density_scale above 0.")
         self.training_record = training_record
         self.metrics = metrics

@@ -67,7 +67,13 @@ def test_forward_gives_one_cell_for_eight_by_eight_pixels(
 
 @pytest.mark.parametrize(
     "bad",
-    [{"variant": "E"}, {"std": (1, 1, 0)}, {"density_scale": 0}, {"mean": (0, 0, float("nan"))}],
+    [
+        {"variant": "E"},
+        {"std": (1, 1, 0)},
+        {"density_scale": 0},
+        {"mean": (0, 0, float("nan"))},
+        {"mean": (0, 0, 0, 0), "std": (1, 1)},
+    ],
 )
 def test_an_impossible_configuration_is_refused(bad: dict) -> None:
     with pytest.raises(ModelError):
