@@ -25,7 +25,7 @@ from tests.test_datasets import write_part
 from tests.thin import exact, narrow
 from train import fit, prepare, state
 from train.data import load_prepared, split
-from train.log import read_log
+from train.log import Log, read_log
 from train.loss import euclidean_loss, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
 
@@ -517,6 +517,16 @@ def test_fit_says_what_is_wrong(prepared: Path, vgg: Path, tmp_path: Path, capsy
     assert "no checkpoint" in capsys.readouterr().err
 
 
+def test_pictures_that_are_too_small_for_quarters_are_named(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    examples = load_prepared(prepared)
+    tiny = replace(examples[3], pixels=examples[3].pixels[:15])
+    quarters = replace(recipe, crops="quarters", batch=1, empty=0.0)
+    with pytest.raises(state.TrainingError, match=f"unlike {tiny.name}: exclude"):
+        fit.fit(quarters, [*examples[:3], tiny, *examples[4:]], tmp_path, str(vgg), CPU)
+
+
 def test_going_on_in_a_new_folder_leaves_a_model_there_even_if_no_better_one(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:
@@ -628,6 +638,21 @@ def test_a_crash_while_a_model_is_replaced_never_loses_it(
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_processes_that_put_a_model_back_at_once_do_not_stop_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "best.old").mkdir()
+    rename = Path.rename
+
+    def late(self: Path, target: Path) -> None:
+        rename(self, target)  # another process's
+        rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    state.put_back(tmp_path / "best")
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
 def step_of(folder: Path) -> int:
     record = CSRNet.from_pretrained(folder).training_record
     assert record is not None
@@ -701,6 +726,24 @@ def test_a_finished_run_is_not_run_again(
     state.save_checkpoint(now, recipe, tmp_path / "last.pt")
     with pytest.raises(fit.TrainingError, match=r"step 4 of 4 is done"):
         run(recipe, prepared, vgg, tmp_path, resume=tmp_path / "last.pt")
+
+
+def test_a_crash_while_a_log_is_begun_anew_never_loses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.dumps({"step": step, "seconds": 1.0}) + "\n" for step in (1, 2, 3)]
+    (tmp_path / "log.jsonl").write_text("".join(lines))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.log.json.dumps", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Log(tmp_path, 2, 9)
+    assert len(read_log(tmp_path / "log.jsonl")) == 3
+    with Log(tmp_path, 2, 9):
+        assert (tmp_path / "log.jsonl").read_text() == "".join(lines[:2])  # at once
 
 
 def test_a_log_that_was_cut_off_is_read_up_to_there(tmp_path: Path) -> None:

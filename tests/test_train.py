@@ -264,6 +264,7 @@ def test_every_recipe_in_the_repository_reads() -> None:
         ("scale = [0.7, 1.4]", "scale = [0.0, 1.0]", "scale must be two numbers"),
         ("seed = 0", "seed = ", "not valid TOML"),
         ("repeat = {}", "repeat = { part_A = 0 }", "numbers of times"),
+        ("train_only = [", "train_only = [1, ", "train_only must be names in quotes"),
         ("repeat = {}", "repeat = 2", "repeat must be of type dict"),
     ],
 )

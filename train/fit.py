@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
-from csrnet_hub.model import ModelError
+from csrnet_hub.model import STRIDE, ModelError
 
 from .crops import Crops
 from .data import Example, fingerprint, load_prepared, split
@@ -80,7 +80,7 @@ def fit(
     rank, world = place()
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
-    _check_names(recipe, examples)
+    _check_pictures(recipe, examples)
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
     judged = None
     if refit:
@@ -112,7 +112,7 @@ def fit(
     return state.best
 
 
-def _check_names(recipe: Recipe, examples: Sequence[Example]) -> None:
+def _check_pictures(recipe: Recipe, examples: Sequence[Example]) -> None:
     # a name that nothing has would be ignored without a word
     if strangers := set(recipe.train_only) - {example.name for example in examples}:
         raise TrainingError(
@@ -125,6 +125,12 @@ def _check_names(recipe: Recipe, examples: Sequence[Example]) -> None:
             f"repeat names parts that are not there: {', '.join(sorted(strangers))}; the file has "
             f"{', '.join(sorted(parts)) or 'no parts, being made of one folder'}: edit repeat in "
             "the recipe"
+        )
+    small = [example.name for example in examples if min(example.pixels.shape[:2]) < 2 * STRIDE]
+    if recipe.crops == "quarters" and small:
+        raise TrainingError(
+            f"quarters want pictures of {2 * STRIDE} x {2 * STRIDE} pixels or more, unlike "
+            f"{', '.join(small)}: exclude them in the recipe"
         )
 
 

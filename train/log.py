@@ -24,10 +24,12 @@ class Log:
     def __init__(self, out: Path, step: int, steps: int) -> None:
         self.out = out
         kept = [entry for entry in read_log(out / FILE) if entry["step"] <= step]
-        self.file = (out / FILE).open("w", encoding="utf-8")
         self.start = time.perf_counter() - (kept[-1].get("seconds", 0.0) if kept else 0.0)
-        for entry in kept:
-            print(json.dumps(entry), file=self.file)
+        partial = out / f"{FILE}.partial"  # a run killed just here has its old log
+        lines = (json.dumps(entry) + "\n" for entry in kept)
+        partial.write_text("".join(lines), encoding="utf-8")
+        partial.replace(out / FILE)
+        self.file = (out / FILE).open("a", encoding="utf-8")
         self.bar = tqdm(total=steps, initial=step, desc="train", unit="step")
         self.board = _tensorboard(out, step)
 

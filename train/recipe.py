@@ -101,6 +101,9 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
         numbers = all(isinstance(value, (int, float)) for value in pair)
         if len(pair) != 2 or not numbers or not 0 < pair[0] <= pair[1]:
             raise RecipeError(f"The recipe {path}: {key} must be two numbers, 0 < least <= most.")
+    for key in ("exclude", "train_only"):
+        if not all(isinstance(name, str) for name in getattr(recipe, key)):
+            raise RecipeError(f"The recipe {path}: {key} must be names in quotes, such as IMG_2.")
     if not all(type(times) is int and times > 0 for times in recipe.repeat.values()):
         raise RecipeError(f"The recipe {path}: repeat must be numbers of times, from 1.")
     for key, choices in CHOICES.items():

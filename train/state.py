@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,4 +243,5 @@ def put_back(out: Path) -> None:
     """Give a model folder its name again, where a crash while it was replaced left it as .old."""
     old = out.with_name(out.name + ".old")
     if old.exists() and not out.exists():
-        old.rename(out)
+        with suppress(FileNotFoundError):  # another process of the run was quicker
+            old.rename(out)
