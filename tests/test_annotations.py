@@ -34,6 +34,10 @@ def test_what_is_saved_is_read_back_to_the_same_heads(heads, suffix, tmp_path):
     assert (back == heads).all()
 
 
+def test_saved_json_has_the_shortest_decimals_of_a_head():
+    assert b'"heads": [[0.1, 2.3]]' in to_json([[0.1, 2.3]], "a.jpg", 10, 9)
+
+
 def test_a_saved_table_of_nobody_is_a_picture_without_people_to_training(tmp_path):
     Image.new("RGB", (96, 64)).save(tmp_path / "a.jpg")
     written(tmp_path / "a.csv", to_csv(HEADS[:0], "a.jpg"))

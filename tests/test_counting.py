@@ -197,6 +197,14 @@ def test_bfloat16_counts_within_one_per_cent(model: CSRNet) -> None:
     assert rough.count == pytest.approx(exact.count, rel=0.01)
 
 
+def test_the_last_convolution_is_never_rounded(thin_model: CSRNet) -> None:
+    x = to_input(noise(64, 64), thin_model, torch.device("cpu"))
+    with torch.inference_mode():
+        (density,) = density_bands(thin_model, [(x, True)], torch.bfloat16)
+    assert density.dtype == torch.float32
+    assert (density != density.bfloat16()).float().mean() > 0.9
+
+
 def test_a_network_that_overflows_in_float16_goes_on_in_float32(model: CSRNet) -> None:
     picture = noise(64, 64)
     counter = CrowdCounter(copy.deepcopy(model), "cpu", "float16")

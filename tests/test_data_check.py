@@ -134,6 +134,9 @@ def test_blank_pictures_are_equal_only_when_they_are() -> None:
     blank = [np.full((64, 64), value, np.uint8) for value in (0, 128, 128)]
     assert same_pictures(blank) == []
     assert same_pictures([]) == []
+    specks = blank[1].copy()
+    specks[20, 20:28] += 2  # what a compression leaves
+    assert same_pictures([specks, specks + 9]) == []
 
 
 def test_neighbouring_frames_of_a_fixed_camera_are_no_findings(tmp_path: Path) -> None:

@@ -404,6 +404,20 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path, name: str) -> None:
         sample.mask(10, 10)
 
 
+def test_the_first_800_frames_of_mall_are_for_training(tmp_path: Path) -> None:
+    for number in (1, 800, 801, 2000):
+        photo(tmp_path / "frames" / f"seq_{number:06}.jpg")
+    mat(tmp_path / "mall_gt.mat", frame=cell([struct(loc=NOBODY)] * 2000))
+    names = {
+        split: [s.name for s in read_dataset(tmp_path, "mall", split)]
+        for split in ("train", "test")
+    }
+    assert names == {
+        "train": ["seq_000001", "seq_000800"],
+        "test": ["seq_000801", "seq_002000"],
+    }
+
+
 def test_mall_has_no_mask_and_all_points_count_without_one(tmp_path: Path) -> None:
     mall(tmp_path)
     assert len(read_dataset(tmp_path)[0].counted(1, 1)) == 2

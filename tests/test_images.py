@@ -362,6 +362,18 @@ def run_in_threads(work: Callable[[], None], number: int) -> None:
         thread.join()
 
 
+def test_while_one_thread_decodes_another_that_is_done_leaves_warnings_hidden() -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with images._without_warnings():
+            with images._without_warnings():
+                pass
+            warnings.warn_explicit("odd metadata", UserWarning, "x.py", 1, module="PIL.Image")
+        assert not seen
+        warnings.warn_explicit("odd metadata", UserWarning, "x.py", 1, module="PIL.Image")
+        assert len(seen) == 1
+
+
 def test_many_threads_leave_pillow_and_the_warning_filters_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

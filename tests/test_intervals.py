@@ -67,6 +67,8 @@ def test_an_interval_holds_its_count_and_is_never_negative() -> None:
     for count in (-2.0, 0.0, 0.4, 7.0, 3000.0):
         low, high = interval.around(count)
         assert 0 <= low <= max(count, 0) <= high
+    now = replace(interval, power=1.0)
+    assert now.around(-2.0) == (0.0, 1.0)  # as wide as that of nobody, on either side
 
 
 def test_an_interval_travels_with_its_model_and_every_count(

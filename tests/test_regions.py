@@ -99,6 +99,18 @@ def test_a_field_of_a_grid_is_the_rectangle_of_that_name(density):
     assert fields[1, 1] == pytest.approx(corner, abs=1e-6)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(2, 3), (7, 4), (50, 90)])
+def test_fields_of_a_grid_that_cut_pixels_get_their_share_of_them(density, rows, columns):
+    pixels = density.astype(np.float64).repeat(8, 0).repeat(8, 1)[:HEIGHT, :WIDTH]  # of their cell
+    for axis, side in ((0, HEIGHT), (1, WIDTH)):
+        held = np.minimum(8, side - np.arange(side) // 8 * 8)  # pixels that share a cell
+        pixels = pixels / held.reshape((-1, 1) if axis == 0 else (1, -1))
+    fine = pixels.repeat(rows, 0).repeat(columns, 1) / (rows * columns)
+    expected = fine.reshape(rows, HEIGHT, columns, WIDTH).sum((1, 3))
+    fields = grid_counts(density, HEIGHT, WIDTH, rows, columns)
+    assert np.abs(fields - expected).max() < 1e-9
+
+
 def test_a_grid_without_fields_is_refused(density):
     with pytest.raises(ValueError, match="field"):
         grid_counts(density, HEIGHT, WIDTH, 0, 3)
