@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,23 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
     }
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
+    return int(text)
+
+
+def _check_address(host: str, port: int | None) -> None:
+    # Gradio would try a hundred ports at a host that is not this machine's, each for a while.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), port or 0), family=family).close()
+    except OSError as error:
+        where = f"{host}, port {port}" if port else host
+        why = error.strerror or error
+        raise OSError(f"cannot serve at {where} ({why}): give another --host or --port") from error
+
+
 def main(argv: list[str] | None = None) -> None:
     """Load the models, serve the page until interrupted."""
     env = os.environ.get
@@ -86,7 +104,12 @@ def main(argv: list[str] | None = None) -> None:
         "(default: CSRNET_MODEL, with commas between several, else the weights in this repository)",
     )
     parser.add_argument("--host", default=env("GRADIO_SERVER_NAME") or "127.0.0.1")
-    parser.add_argument("--port", type=int, default=env("GRADIO_SERVER_PORT") or None)
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=env("GRADIO_SERVER_PORT") or None,
+        help="default: the first free one from 7860 on",
+    )
     parser.add_argument("--share", action="store_true", help="also open a public address at Gradio")
     parser.add_argument("--mcp", action="store_true", help="offer the endpoints as MCP tools too")
     args = parser.parse_args(argv)
@@ -95,6 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     named = [name.strip() for name in env("CSRNET_MODEL", "").split(",") if name.strip()]
     try:
         sources = args.model or named or [str(EMBEDDED_MODEL)]
+        _check_address(args.host, args.port)
         app = build_app(*(CrowdCounter.from_pretrained(source) for source in sources))
         app.launch(
             server_name=args.host,
@@ -102,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
             share=args.share,
             **launch_options(args.mcp),
         )
-    except (ModelError, OSError) as error:  # no such model, or the port is taken
+    except (ModelError, OSError) as error:  # no such model, or no such address
         parser.exit(1, f"app.py: {error}\n")
 
 

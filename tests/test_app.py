@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -413,3 +414,28 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_an_exit_code(
     with pytest.raises(SystemExit, match="1"):
         app.main([])
     assert capsys.readouterr().err == "app.py: There is no model folder here.\n"
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "³"])
+def test_a_port_that_cannot_be_is_a_sentence(
+    started: dict[str, Any], port: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        app.main([f"--port={port}"])
+    assert f"{port!r} is no port: give a number" in capsys.readouterr().err
+    assert not started
+
+
+def test_an_address_that_cannot_be_served_at_is_said_before_a_model_is_loaded(
+    started: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for options in (["--port", port], ["--host", "192.0.2.1"], ["--host", "no.invalid"]):
+            with pytest.raises(SystemExit, match="1"):
+                app.main(options)
+            err = capsys.readouterr().err
+            assert err.startswith("app.py: cannot serve at ")
+            assert options[1] in err
+            assert err.endswith("give another --host or --port\n")
+    assert not started
