@@ -103,7 +103,11 @@ def main(argv: list[str] | None = None) -> None:
         help="folder or Hub id; give it again for a choice of models "
         "(default: CSRNET_MODEL, with commas between several, else the weights in this repository)",
     )
-    parser.add_argument("--host", default=env("GRADIO_SERVER_NAME") or "127.0.0.1")
+    parser.add_argument(
+        "--host",
+        default=env("GRADIO_SERVER_NAME") or "127.0.0.1",
+        help="default: 127.0.0.1, this machine alone; 0.0.0.0 is for others on its network too",
+    )
     parser.add_argument(
         "--port",
         type=_port,

@@ -239,8 +239,9 @@ def _find(source: str | Path, name: str, options: dict[str, Any]) -> Path:
             raise ModelError(f"The model folder {folder} has no {name}.")
         return folder / name
     local = isinstance(source, Path) or folder.is_absolute() or str(source).startswith(".")
-    if local or str(source).count("/") > 1 or (os.sep != "/" and os.sep in str(source)):
-        raise ModelError(f"There is no model folder {folder}.")
+    # Nor is a name without an owner one of the Hub's, which would be asked in vain.
+    if local or str(source).count("/") != 1 or (os.sep != "/" and os.sep in str(source)):
+        raise ModelError(f"There is no model folder {folder}; a model of the Hub is org/name.")
     try:
         return Path(hf_hub_download(str(source), name, **options))
     except Exception as error:  # the client lets many kinds of its transport's errors through
@@ -285,7 +286,7 @@ def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> No
             state = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
         except (ImportError, RuntimeError, OSError) as error:  # absent, for another torch, offline
             raise ModelError(
-                f"VGG-16 cannot be had from torchvision ({error}); give a safetensors file of it."
+                f"VGG-16 cannot be had from torchvision ({error}); give a file of it (--vgg)."
             ) from error
     else:
         if not Path(source).is_file():

@@ -92,6 +92,20 @@ def test_evaluate_says_what_is_wrong(
     assert "must end in .html or .md" in capsys.readouterr().err
 
 
+def test_evaluate_that_is_stopped_says_so(
+    part: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CrowdCounter, "count", stopped)
+    assert evaluate.main([str(model_folder), str(part), "--split", "train"]) == 130
+    assert "evaluate: stopped; nothing was written" in capsys.readouterr().err
+
+
 def test_figures_do_not_depend_on_the_tile_size(part: Path, model_folder: Path) -> None:
     samples = read_shanghaitech(part, "train")[-1:]
     whole, tiled = (

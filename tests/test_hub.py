@@ -79,6 +79,15 @@ def test_offline_a_model_that_is_not_in_the_cache_is_a_sentence(offline: HubClie
         offline.load("org/never")
 
 
+def test_a_name_without_an_owner_is_a_sentence_and_the_hub_is_not_asked(
+    hub: FakeHub, online: HubClient
+) -> None:
+    hub.requests.clear()
+    with pytest.raises(ModelError, match="no model folder my-modell; a model of the Hub is org/"):
+        online.load("my-modell")
+    assert hub.requests == []
+
+
 def test_a_hub_that_does_not_answer_is_a_sentence(
     hub: FakeHub, online: HubClient, published: str, tmp_path: Path
 ) -> None:

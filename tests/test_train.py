@@ -71,6 +71,21 @@ def test_an_unreadable_photograph_is_named_and_leaves_no_file(part: Path, tmp_pa
     assert not list(tmp_path.glob("o.h5*"))
 
 
+def test_prepare_that_is_stopped_says_so_and_leaves_no_file(
+    part: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "_write", stopped)
+    assert prepare.main([str(part), str(tmp_path / "o.h5")]) == 130
+    assert "prepare: stopped; nothing was written" in capsys.readouterr().err
+    assert not list(tmp_path.glob("o.h5*"))
+
+
 def test_prepare_names_what_is_wrong_with_the_folder(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     assert prepare.main([str(tmp_path), str(tmp_path / "o.h5")]) == 1
     assert "none of the formats" in capsys.readouterr().err

@@ -171,9 +171,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = evaluate(counter, samples, likeness, bad, worst)
         if not rows:
             raise DatasetError("No photograph could be read.")
-    except (DatasetError, ModelError, ValueError) as error:
+    except (DatasetError, ModelError, ValueError, OSError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("evaluate: stopped; nothing was written", file=sys.stderr)
+        return 130
     finally:
         for trouble in bad or ():
             print(f"evaluate: left out: {trouble}", file=sys.stderr)

@@ -192,6 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("prepare: stopped; nothing was written", file=sys.stderr)
+        return 130
     finally:
         for trouble in bad or ():
             print(f"prepare: left out: {trouble}", file=sys.stderr)
