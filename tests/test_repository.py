@@ -86,3 +86,15 @@ def test_the_readme_has_what_a_space_reads() -> None:
     front = (ROOT / "README.md").read_text(encoding="utf-8").split("---")[1]
     assert "sdk: gradio" in front
     assert "app_file: app.py" in front
+
+
+def test_the_readme_names_every_option_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("gradio", minversion="6")
+    import app
+
+    with pytest.raises(SystemExit):
+        app.main(["--help"])
+    options = set(re.findall(r"--\w+", capsys.readouterr().out)) - {"--help"}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"`python app.py --help` lists (.*?)\n\n", readme, re.DOTALL)
+    assert options == set(re.findall(r"--\w+", listed))
