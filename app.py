@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import io
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.mcp and importlib.util.find_spec("mcp") is None:
         parser.exit(1, "app.py: --mcp needs a package more: pip install 'gradio[mcp]'\n")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file is told the address at once
     named = [name.strip() for name in env("CSRNET_MODEL", "").split(",") if name.strip()]
     try:
         sources = args.model or named or [str(EMBEDDED_MODEL)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -439,3 +441,13 @@ def test_an_address_that_cannot_be_served_at_is_said_before_a_model_is_loaded(
             assert options[1] in err
             assert err.endswith("give another --host or --port\n")
     assert not started
+
+
+def test_a_log_file_is_told_the_address_while_the_page_is_up(
+    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", log)
+    app.main([])
+    print("* Running on local URL")
+    assert log.buffer.getvalue()  # type: ignore[attr-defined]

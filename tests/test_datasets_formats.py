@@ -500,7 +500,7 @@ def test_kernels_are_those_of_the_paper(name: str, folder: str, sigma: float | N
 
 
 def test_a_folder_of_no_format_is_a_sentence_with_the_formats(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"none of the formats shanghaitech, .*--format"):
+    with pytest.raises(DatasetError, match=r"none of the formats shanghaitech, .*need a table"):
         read_dataset(tmp_path)
     with pytest.raises(DatasetError, match="no folder"):
         read_dataset(tmp_path / "gone")

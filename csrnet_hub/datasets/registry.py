@@ -74,6 +74,8 @@ FORMATS: dict[str, Format] = {
     "label-studio": _own("Label Studio", tools.parse_label_studio, "label-studio"),
 }
 
+OWN = " Photographs of your own need a table beside them, such as a .csv: image,x,y, a row a head."
+
 
 def guess_format(folder: Path) -> str:
     """The name of the format of a folder or file, by what lies in it.
@@ -91,7 +93,7 @@ def guess_format(folder: Path) -> str:
     hint = f" Give the folder of a part, such as {folder / inside}." if inside else ""
     raise DatasetError(
         f"{folder} looks like none of the formats {', '.join(FORMATS)};"
-        f" name one with --format.{hint}"
+        f" name one with --format.{hint or OWN}"
     )
 
 
