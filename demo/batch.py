@@ -14,8 +14,10 @@ import numpy as np
 
 from csrnet_hub import CountResult
 from csrnet_hub.render import display_pair, overlay_image
+from csrnet_hub.tiles import Progress
 
 from .models import Models, notices
+from .pace import Pace
 from .plots import histogram
 from .shared import (
     COLUMNS,
@@ -71,13 +73,13 @@ class Line:
         return known | {"remark": self.remark}
 
 
-def count_one(models: Models, upload: Any, model: Any) -> Line:
-    """Count one upload; a bad one becomes a line with its reason."""
+def count_one(models: Models, upload: Any, model: Any, step: Progress | None = None) -> Line:
+    """Count one upload, telling `step` of its parts; a bad one becomes a line with its reason."""
     name = upload_name(upload)
     try:
         with sentences_for_visitors():
             pixels = read_photo(upload, models.find(model).max_pixels)
-            result = models.count(model, pixels)
+            result = models.count(model, pixels, step)
             small, _ = display_pair(pixels, result.density, THUMBNAIL)
             size = (result.width, result.height)
             seen = overlay_image(np.asarray(small), result.density, 0.6, photo_size=size)
@@ -150,10 +152,9 @@ def run(
         yield nothing(error.message, "problem")
         return
     lines: list[Line] = []
-    last = time.monotonic()
+    last, pace = time.monotonic(), Pace(progress, len(uploads), "photos")
     for upload in uploads:
-        progress((len(lines), len(uploads)), desc="Counting", unit="photos")
-        lines.append(count_one(models, upload, model))
+        lines.append(count_one(models, upload, model, pace.within(len(lines), "Counting")))
         if time.monotonic() - last > 1 and len(lines) < len(uploads):
             yield shown(lines, len(uploads), done=False)
             last = time.monotonic()

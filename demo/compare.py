@@ -18,11 +18,11 @@ from csrnet_hub.regions import grid_counts
 from csrnet_hub.render import colour_top, density_image, display_pair
 
 from .models import Models
+from .pace import counting
 from .scenes import draw_scene
 from .shared import (
     SHOWN,
     colour_bar,
-    counting,
     keep_file,
     message_html,
     noted,

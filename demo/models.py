@@ -16,6 +16,7 @@ from csrnet_hub import CountResult, CrowdCounter
 from csrnet_hub.tiles import Progress
 
 from .shared import VisitorError, people
+from .visitors import still_here
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes")
@@ -81,10 +82,17 @@ class Models:
         Raises:
             VisitorError: there is no such model.
             ImageError: the picture has too many pixels.
+            NotWantedError: the visitor has left meanwhile.
         """
         self.find(name)
+
+        def step(done: int, of: int) -> None:
+            still_here()
+            if progress is not None:
+                progress(done, of)
+
         # ZeroGPU runs it in another process, where a callback would not be heard.
-        return self._count(name, pixels, None if ZERO_GPU else progress)
+        return self._count(name, pixels, None if ZERO_GPU else step)
 
     def _tensor_part(
         self, name: Any, pixels: NDArray[np.uint8], progress: Progress | None

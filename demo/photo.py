@@ -12,6 +12,7 @@ import gradio as gr
 from .canvas import with_photo, without_photo
 from .counted import Counted, count_html, details_html, grid_html, map_scale, notices_html
 from .models import Models
+from .pace import counting
 from .parts import DRAW_ONE
 from .parts import layout as part_layout
 from .scenes import draw_scene
@@ -19,7 +20,6 @@ from .shared import (
     EXPIRED,
     KEEP_FOR,
     VisitorError,
-    counting,
     message_html,
     noted,
     photo_input,

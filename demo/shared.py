@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -46,6 +46,10 @@ COLUMNS = ("image", "count", "low", "high", "width", "height", "model", "seconds
 
 class VisitorError(ValueError):
     """A visitor's mistake other than a bad picture; the message is for the visitor."""
+
+
+class NotWantedError(Exception):
+    """Whoever asked for a count has left or asked for another: it goes no further."""
 
 
 def photo_input(elem_id: str, label: str = "Photo") -> gr.Image:
@@ -102,17 +106,6 @@ def plot_output(label: str, alt_text: str, elem_id: str) -> gr.Image:
     )
 
 
-def counting(progress: gr.Progress) -> Callable[[int, int], None]:
-    """Say that people are being counted, then how many parts of a large picture are done."""
-    progress(None, desc="Counting the people")  # no share is known: no bar that stands at 0
-
-    def step(done: int, of: int) -> None:
-        if of > 1:
-            progress((done, of), desc="Counting the people", unit="parts")
-
-    return step
-
-
 def upload_folder() -> Path:
     """Where Gradio keeps uploads, and serves and removes what is written for visitors."""
     named = os.environ.get("GRADIO_TEMP_DIR")
@@ -162,7 +155,7 @@ def sentences_for_visitors() -> Iterator[None]:
     except (ImageError, DatasetError, VisitorError) as error:
         text = escape(str(error), quote=False)  # messages are shown as HTML
         raise gr.Error(text, print_exception=False) from None
-    except gr.Error:
+    except (gr.Error, NotWantedError):
         raise
     except Exception:
         logging.getLogger(__name__).exception("a photo could not be counted")

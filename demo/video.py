@@ -20,6 +20,7 @@ from csrnet_hub import CountResult
 from csrnet_hub.render import display_pair, overlay_image
 
 from .models import Models
+from .pace import Pace
 from .plots import timeline
 from .shared import (
     VisitorError,
@@ -231,11 +232,10 @@ def run(
             per_second = float(rate) if isinstance(rate, (int, float)) and 0.05 <= rate <= 30 else 1
             moments: list[Moment] = []
             clip = Clip(per_second)
-            expected = frames_expected(path, per_second)
+            pace = Pace(progress, frames_expected(path, per_second), "frames")
             for seconds, pixels in frames(path, per_second, models.find(model).max_pixels):
-                done = (len(moments), max(expected, len(moments) + 1)) if expected else None
-                progress(done, desc=f"Counting the people at {seconds:.1f} s", unit="frames")
-                moments.append(Moment(seconds, models.count(model, pixels)))
+                step = pace.within(len(moments), f"Counting the people at {seconds:.1f} s")
+                moments.append(Moment(seconds, models.count(model, pixels, step)))
                 clip.add(annotated(pixels, moments[-1]))
                 if time.monotonic() - last > 1:
                     yield [gr.skip() for _ in nothing("")]

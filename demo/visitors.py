@@ -7,13 +7,14 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from .shared import CLEAN_EVERY, KEEP_FOR, upload_folder
+from .shared import CLEAN_EVERY, KEEP_FOR, NotWantedError, upload_folder
 
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 FORGOTTEN = CLEAN_EVERY + KEEP_FOR  # seconds; the files are gone by then
@@ -33,6 +34,21 @@ class Visitor:
     running: int = 0
     left: bool = False
     seen: float = field(default_factory=time.monotonic)
+
+
+# Whose call it is that runs here; a call's threads see that of the call.
+_asking: ContextVar[Visitor | None] = ContextVar("asking", default=None)
+
+
+def still_here() -> None:
+    """Nothing, while whoever made the call that runs here is still there.
+
+    Raises:
+        NotWantedError: the visitor has left.
+    """
+    visitor = _asking.get()
+    if visitor is not None and visitor.left:
+        raise NotWantedError
 
 
 class Page(gr.Blocks):
@@ -80,12 +96,14 @@ class Page(gr.Blocks):
         session = kw.get("session_hash")
         visitor = self._visitor(session)
         visitor.running += 1
+        asking = _asking.set(visitor)
         try:
             visitor.files.update(files_in(given))
             answer = await super().process_api(*args, **kw)
             visitor.files.update(files_in(answer))
             return answer
         finally:
+            _asking.reset(asking)
             visitor.running -= 1
             self._remove_if_gone(session, visitor)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from .shared import BUSY, COUNTING
+from .pace import Tell
+from .shared import BUSY, COUNTING, NotWantedError
 
 NUMBERS = itertools.count(1)
 CLEARED = 0
@@ -87,7 +88,8 @@ def while_wanted(
 ) -> Callable[..., Any]:
     """`run`, giving what `instead` gives in place of an answer that is no longer wanted.
 
-    What waits in the queue is not begun then, and what goes step by step is stopped.
+    What waits in the queue is not begun then, and what is under way stops at its next step or at
+    the next part of a photo.
     """
 
     def at_once(
@@ -96,7 +98,10 @@ def while_wanted(
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
         *inputs: Any,
     ) -> Any:
-        answer = instead(latest, number) or run(*inputs, progress=progress)
+        answer = None
+        with _to_the_end(latest, number):
+            tell = _watched(progress, latest, number)
+            answer = instead(latest, number) or run(*inputs, progress=tell)
         return instead(latest, number) or answer
 
     def step_by_step(
@@ -108,14 +113,35 @@ def while_wanted(
         if past := instead(latest, number):
             yield past
             return
-        with closing(run(*inputs, progress=progress)) as steps:
+        tell = _watched(progress, latest, number)
+        with _to_the_end(latest, number), closing(run(*inputs, progress=tell)) as steps:
             for step in steps:
                 past = instead(latest, number)
                 yield past or step
                 if past:
                     return
+        if past := instead(latest, number):  # it was given up within a step
+            yield past
 
     return step_by_step if inspect.isgeneratorfunction(run) else at_once
+
+
+def _watched(progress: Tell, latest: Latest, number: int) -> Tell:
+    def tell(*share: Any, **words: Any) -> None:
+        if latest.is_past(number):
+            raise NotWantedError
+        progress(*share, **words)
+
+    return tell
+
+
+@contextmanager
+def _to_the_end(latest: Latest, number: int) -> Iterator[None]:
+    try:
+        yield
+    except NotWantedError:
+        if not latest.is_past(number):  # whoever asked has left
+            latest.number = CLEARED
 
 
 def _begin(nothing: Callable[..., list[Any]], meanwhile: str, latest: Latest) -> list[Any]:

@@ -221,16 +221,6 @@ def test_after_a_lost_connection_the_page_asks_for_the_photo_again():
     assert shared.EXPIRED in parts.show_part(None, [[0, 0], [9, 0], [9, 9]])
 
 
-def test_the_parts_of_a_large_photo_are_told_one_after_the_other():
-    heard: list[Any] = []
-    step = shared.counting(lambda value, **words: heard.append((value, words["desc"])))
-    for done in (1, 2):
-        step(done, 2)
-    step(1, 1)  # a small photo has one part: a bar would jump from nothing to all
-    assert [value for value, _ in heard] == [None, (1, 2), (2, 2)]
-    assert {words for _, words in heard} == {"Counting the people"}
-
-
 def test_looks_that_a_program_sends_are_no_fault_of_the_server(offered):
     kept = counted(noise())
     for opacity in (None, "x", -4, 99):

@@ -1,0 +1,68 @@
+"""What a visitor sees of a count that is under way: how far it is, and how long it will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+SOON = 2.0  # seconds, before which the pace is not yet known
+
+Tell = Callable[..., Any]  # gr.Progress, or what stands in its place
+
+
+def counting(progress: Tell) -> Callable[[int, int], None]:
+    """Say that people are being counted, then how many parts of a large picture are done."""
+    progress(None, desc="Counting the people")  # no share is known: no bar that stands at 0
+    began = time.monotonic()
+
+    def step(done: int, of: int) -> None:
+        if of > 1:
+            more = time_left(time.monotonic() - began, done / of)
+            progress((done, of), desc=f"Counting the people{more}", unit="parts")
+
+    return step
+
+
+class Pace:
+    """The same of many pictures, one after the other.
+
+    Args:
+        progress: what shows it.
+        of: number of pictures, 0 where that is not known.
+        unit: what they are called.
+    """
+
+    def __init__(self, progress: Tell, of: int, unit: str) -> None:
+        self.progress, self.of, self.unit = progress, of, unit
+        self.began = time.monotonic()
+
+    def tell(self, number: int, words: str, part: float = 0.0) -> None:
+        """So `number` are done, and of the next a `part` from 0 to 1."""
+        of = max(self.of, number + 1)
+        more = time_left(time.monotonic() - self.began, (number + part) / of) if self.of else ""
+        share = (number, of) if self.of else None
+        self.progress(share, desc=words + more, unit=self.unit)
+
+    def within(self, number: int, words: str) -> Callable[[int, int], None]:
+        """What tells of the parts of a picture, when `number` are done."""
+        self.tell(number, words)
+
+        def step(done: int, of: int) -> None:
+            if of > 1:
+                self.tell(number, words, done / of)
+
+        return step
+
+
+def time_left(seconds: float, share: float) -> str:
+    """`, about 2 minutes more` when a `share` of the work took `seconds`; "" while unknown."""
+    if seconds < SOON or not 0 < share < 1:
+        return ""
+    more = seconds / share - seconds
+    if more < 8:
+        return ", a few seconds more"
+    if more < 55:
+        return f", about {max(10, round(more, -1)):.0f} seconds more"
+    minutes = round(more / 60)
+    return f", about {minutes} minutes more" if minutes > 1 else ", about a minute more"
