@@ -101,6 +101,8 @@ class Page(gr.Blocks):
             visitor.files.update(files_in(given))
             answer = await super().process_api(*args, **kw)
             visitor.files.update(files_in(answer))
+            with at_best("what an updated component gives"):
+                self._own(files_in(answer))
             return answer
         finally:
             _asking.reset(asking)
@@ -146,6 +148,11 @@ class Page(gr.Blocks):
                     Path(path).unlink(missing_ok=True)
                 files.discard(path)
         self.state_holder.delete_state(session)
+
+    def _own(self, given: set[str]) -> None:
+        # Gradio notes files with their component, and loses those of one that was ever updated.
+        known = [path for path in given if any(path in files for files in self.temp_file_sets)]
+        self.upload_file_set.update(given.difference(known))
 
     def _awaited(self, session: str) -> set[str]:
         """The files of the calls of other visitors and programs that wait for their turn."""

@@ -723,6 +723,21 @@ def test_a_file_that_another_call_waits_for_stays_when_a_visitor_leaves(monkeypa
         waiting.session_hash = "me"  # one's own call keeps nothing
 
 
+def test_a_file_goes_with_its_visitor_though_its_button_was_updated_before():
+    state_holder = pytest.importorskip("gradio.state_holder")
+    file = shared.keep_file("mine.csv", b"x")
+    with visitors.Page() as page:
+        button = gr.DownloadButton()
+        for call in (gr.skip, lambda: file):
+            gr.on(None, call, None, button)
+    state = state_holder.SessionState(page)
+    for fn in page.fns.values():
+        asyncio.run(page.process_api(fn, [], state=state, session_hash="me"))
+    assert Path(file).is_file()
+    page.forget(Request())
+    assert not Path(file).exists()
+
+
 def test_a_gradio_whose_mcp_server_is_another_still_has_one(caplog):
     page = visitors.Page()
     page.mcp_server_obj = server = object()
