@@ -22,6 +22,7 @@ from .plots import histogram
 from .shared import (
     COLUMNS,
     VisitorError,
+    ends,
     headline,
     jpeg,
     keep_file,
@@ -48,6 +49,7 @@ WAITING = (
 NO_PHOTOS = "There are no photos yet. Choose some first: drop them on the page."
 COUNTING = "Counting the people, one photo after the other: a few seconds each."
 HEAD = ["photo", "people", "low", "high", "width", "height", "remark"]
+LABEL = "Photos: click a heading to sort"
 TYPES: Any = ["str", *["number"] * 5, "str"]
 
 
@@ -63,14 +65,15 @@ class Line:
     def cells(self) -> list[Any]:
         if self.result is None:
             return [self.name, None, None, None, None, None, self.remark]
-        low, high = self.result.interval or (None, None)
-        ends = [None if end is None else round(end) for end in (low, high)]
+        around = ends(self.result, usual=not self.remark)
+        margin = [None if end is None else round(end) for end in around]
         size = [self.result.width, self.result.height]
-        return [self.name, round(self.result.count, 1), *ends, *size, self.remark]
+        return [self.name, round(self.result.count, 1), *margin, *size, self.remark]
 
     def record(self) -> dict[str, Any]:
-        known = {"image": self.name} if self.result is None else row(self.name, self.result)
-        return known | {"remark": self.remark}
+        if self.result is None:
+            return {"image": self.name, "remark": self.remark}
+        return row(self.name, self.result, usual=not self.remark) | {"remark": self.remark}
 
 
 def count_one(models: Models, upload: Any, model: Any, step: Progress | None = None) -> Line:
@@ -123,9 +126,15 @@ def shown(lines: list[Line], of: int, done: bool) -> list[Any]:
         csv = gr.update(value=csv_file(lines), visible=True)
         if len(counts) > 1:
             plot = gr.update(value=keep_file("counts.png", png(histogram(counts))), visible=True)
-    table = gr.update(value=[line.cells() for line in lines], visible=True)
+    table = gr.update(value=[line.cells() for line in lines], visible=True, label=label(lines))
     pictures = gr.update(value=gallery, visible=bool(gallery))
     return [summary_html(lines, of), table, pictures, plot, csv]
+
+
+def label(lines: list[Line]) -> str:
+    """What the table says above itself: what low and high are, where a photo has them."""
+    levels = [line.result.level for line in lines if line.cells()[2] is not None and line.result]
+    return f"{LABEL}; low to high: each photo's {levels[0]:.0%} interval" if levels else LABEL
 
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:
@@ -181,7 +190,7 @@ def layout(models: Models) -> None:
         datatype=TYPES,
         interactive=False,
         visible=False,
-        label="Photos (click a heading to sort)",
+        label=LABEL,
         wrap=True,
         column_widths=["220px", *["95px"] * 5, "480px"],  # a phone scrolls inside the table
         elem_id="batch-table",

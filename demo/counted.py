@@ -75,6 +75,9 @@ class Counted:
     def stem(self) -> str:
         return Path(self.name).stem or "photo"
 
+    def row(self) -> dict[str, Any]:
+        return row(self.name, self.result, usual=not self.notices)
+
     def picture(self) -> Image.Image:
         """The photo at its size on the page."""
         with Image.open(io.BytesIO(self.photo)) as picture:
@@ -98,10 +101,10 @@ class Counted:
         return keep_file(f"{self.stem}-density.npy", npy(self.result.density))
 
     def csv_file(self) -> str:
-        return keep_file(f"{self.stem}-count.csv", to_csv([row(self.name, self.result)]))
+        return keep_file(f"{self.stem}-count.csv", to_csv([self.row()]))
 
     def json_file(self) -> str:
-        return keep_file(f"{self.stem}-count.json", to_json(row(self.name, self.result)))
+        return keep_file(f"{self.stem}-count.json", to_json(self.row()))
 
 
 def count_html(result: CountResult, usual: bool = True) -> str:

@@ -26,13 +26,16 @@ def histogram(counts: Sequence[float]) -> Image.Image:
 def timeline(
     seconds: Sequence[float],
     counts: Sequence[float],
-    intervals: Sequence[tuple[float, float] | None],
+    intervals: Sequence[tuple[float, float] | tuple[None, None]],
+    level: float | None = None,
 ) -> Image.Image:
-    """Counts over the seconds of a clip, their intervals as a band where there are any."""
+    """Counts over the seconds of a clip, their intervals of `level` as a band where there are
+    any."""
     figure, axes = _figure("People over time")
-    if all(interval is not None for interval in intervals):
-        low, high = zip(*(interval for interval in intervals if interval is not None))
-        axes.fill_between(seconds, low, high, color=BLUE, alpha=0.25, label="interval")
+    band = np.array(intervals, np.float64).reshape(-1, 2)  # None becomes NaN, a gap
+    if np.isfinite(band).any():
+        words = "interval of each frame" if level is None else f"{level:.0%} interval of each frame"
+        axes.fill_between(seconds, *band.T, color=BLUE, alpha=0.25, label=words)
         axes.legend(frameon=False, labelcolor=GREY)
     axes.plot(seconds, counts, color=BLUE, marker="o", markersize=3)
     axes.set_ylim(bottom=0)

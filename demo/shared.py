@@ -202,11 +202,17 @@ def npy(density: NDArray[np.float32]) -> bytes:
     return stream.getvalue()
 
 
-def row(name: str, result: CountResult) -> dict[str, Any]:
-    """One photo's line of a table; low and high are None for a model without intervals."""
-    low, high = result.interval or (None, None)
+def row(name: str, result: CountResult, usual: bool = True) -> dict[str, Any]:
+    """One photo's line of a table; low and high are None for a model without intervals, and for a
+    picture unlike those that the interval was measured on."""
+    low, high = ends(result, usual)
     values = (result.width, result.height, result.model, round(result.seconds, 3), result.device)
     return dict(zip(COLUMNS, (name, result.count, low, high, *values)))
+
+
+def ends(result: CountResult, usual: bool) -> tuple[float, float] | tuple[None, None]:
+    """Low and high of the interval, None where there is none or it is not known to hold."""
+    return (result.interval if usual else None) or (None, None)
 
 
 def to_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> bytes:

@@ -25,7 +25,19 @@ from csrnet_hub import load_image
 from csrnet_hub.annotations import read_annotation, to_csv
 from csrnet_hub.datasets.shanghaitech import read_shanghaitech
 from csrnet_hub.density import density_map
-from demo import annotate, batch, compare, models, parts, photo, scenes, shared, video, visitors
+from demo import (
+    annotate,
+    batch,
+    clips,
+    compare,
+    models,
+    parts,
+    photo,
+    scenes,
+    shared,
+    video,
+    visitors,
+)
 from demo.canvas import read_points
 from demo.counted import Counted, count_html, grid_html, interval_html, notices_html
 from demo.models import Models, card_html, notices
@@ -83,6 +95,7 @@ def test_nobody_is_never_less_than_nobody_in_the_grid():
 
 def test_a_model_without_intervals_shows_none():
     result = PlainCounter("m").count(noise())
+    assert shared.row("a", result, usual=False)["low"] is None
     object.__setattr__(result, "interval", None)
     assert interval_html(result) == ""
     assert shared.row("a", result)["low"] is None
@@ -122,16 +135,16 @@ def test_the_grids_table_adds_up_to_the_count():
 
 
 def test_the_downloads_hold_what_they_are_called():
-    kept = counted(noise())
+    kept = counted(noise(300, 300))
     density = np.load(kept.map_file())
     assert density.sum(dtype=np.float64) == pytest.approx(kept.result.count)
     (line,) = csv.DictReader(io.StringIO(Path(kept.csv_file()).read_text("utf-8-sig")))
     assert float(line["count"]) == pytest.approx(kept.result.count)
     assert float(line["low"]) < float(line["count"]) < float(line["high"])
-    assert json.loads(Path(kept.json_file()).read_text("utf-8"))["width"] == 120
+    assert json.loads(Path(kept.json_file()).read_text("utf-8"))["width"] == 300
     with Image.open(kept.overlay_file(0.5, True)) as picture:
         assert picture.format == "PNG"
-        assert picture.size == (120, 80)
+        assert picture.size == (300, 300)
     assert Path(kept.map_file()).name == "a crowd-density.npy"
 
 
@@ -274,10 +287,23 @@ def test_every_photo_has_its_row_a_bad_one_with_its_reason(offered):
     assert "3 of 4 photos" in summary
     assert "1 could not be counted" in summary
     assert len(gallery["value"]) == 3
+    assert "interval" not in table["label"]  # so small: no range is known for any of them
     assert Path(plot["value"]).is_file()
     lines = list(csv.DictReader(io.StringIO(Path(file["value"]).read_text("utf-8-sig"))))
     assert [line["image"] for line in lines] == [row[0] for row in rows]
     assert "text file" in lines[1]["remark"]
+
+
+def test_photos_like_those_of_the_test_have_their_interval_in_the_table(offered):
+    offered.find().max_pixels = None
+    files = [uploaded(f"{side}.png", encoded(noise(side, side))) for side in (300, 40)]
+    *_, (summary, table, _, _, file) = batch.run(offered, files, None)
+    low, high = PlainCounter("m").count(noise(300, 300)).interval
+    assert [row[2:4] for row in table["value"]] == [[round(low), round(high)], [None, None]]
+    assert "low to high: each photo's 90% interval" in table["label"]
+    lines = list(csv.DictReader(io.StringIO(Path(file["value"]).read_text("utf-8-sig"))))
+    assert [bool(line["low"]) for line in lines] == [True, False]
+    assert "interval" not in summary  # the ranges of photos do not add up to that of their total
 
 
 def test_a_batch_of_bad_files_says_so_and_still_lists_them(offered):
@@ -478,6 +504,8 @@ def test_a_clip_becomes_counts_over_time_and_a_clip_with_its_maps(clip, offered)
     lines = list(csv.DictReader(io.StringIO(Path(table["value"]).read_text("utf-8-sig"))))
     seconds = [float(line["seconds"]) for line in lines]
     assert seconds == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3, 5 / 3], abs=0.01)
+    assert {line["low"] for line in lines} == {""}  # so small, no range is known
+    assert all("small" in line["remark"] for line in lines)
     counts = [float(line["count"]) for line in lines]
     assert counts == sorted(counts)
     assert counts[-1] > counts[0] + 20
@@ -488,7 +516,7 @@ def test_a_clip_becomes_counts_over_time_and_a_clip_with_its_maps(clip, offered)
 
 
 def test_a_long_clip_is_cut_and_says_so(clip, offered, monkeypatch):
-    monkeypatch.setattr(video, "MOST", 4)
+    monkeypatch.setattr(clips, "MOST", 4)
     summary, *_ = last_of(video.run(offered, uploaded("a.mp4", clip), 6, None))
     assert "only the first 4 frames" in summary
 
@@ -497,7 +525,7 @@ def test_a_long_clip_is_cut_and_says_so(clip, offered, monkeypatch):
 def test_what_is_no_clip_gets_a_sentence(content, offered, uploads):
     pytest.importorskip("av")
     text = last_of(video.run(offered, uploaded("a.mp4", content), 1, None))[0]
-    assert video.DAMAGED in text
+    assert clips.DAMAGED in text
     assert video.NO_CLIP in last_of(video.run(offered, None, 1, None))[0]
 
 
@@ -505,7 +533,7 @@ def test_a_damaged_clip_is_counted_up_to_the_damage_or_refused(clip, offered):
     pytest.importorskip("av")
     cut = uploaded("a.mp4", clip[: len(clip) // 2])
     text = last_of(video.run(offered, cut, 6, None))[0]
-    assert video.DAMAGED in text or "frames" in text
+    assert clips.DAMAGED in text or "frames" in text
 
 
 def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkeypatch):
@@ -516,9 +544,9 @@ def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkey
     last_of(video.run(offered, upload, 3, None, progress))
     assert [done for done, _ in heard] == [(i, 6) for i in range(6)]
     assert heard[-1][1] == "Counting the people at 1.7 s"
-    monkeypatch.setattr(video, "MOST", 4)
-    assert video.frames_expected(Path(upload["path"]), 10) == 4
-    assert video.frames_expected(Path(uploaded("b.mp4", b"no clip")["path"]), 10) == 0
+    monkeypatch.setattr(clips, "MOST", 4)
+    assert clips.frames_expected(Path(upload["path"]), 10) == 4
+    assert clips.frames_expected(Path(uploaded("b.mp4", b"no clip")["path"]), 10) == 0
 
 
 def test_a_clip_is_counted_no_further_once_nobody_waits_for_it(clip, offered, monkeypatch):
@@ -546,7 +574,7 @@ def test_after_a_gap_a_clip_is_sampled_at_its_rate_and_not_in_a_burst(tmp_path):
             frame.pts, frame.time_base = level * 100, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    seconds = [seconds for seconds, _ in video.frames(path, 2, None)]
+    seconds = [seconds for seconds, _ in clips.frames(path, 2, None)]
     assert seconds == pytest.approx([0, 0.5, 1, 1.5, 6, 6.5, 7, 7.5], abs=0.01)
 
 
@@ -560,7 +588,7 @@ def test_large_frames_are_refused(clip, offered, monkeypatch):
 def test_without_pyav_the_tab_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(shared.VisitorError, match="PyAV"):
-        video.reader()
+        clips.reader()
 
 
 # models, scenes, hosting
