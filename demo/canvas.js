@@ -173,17 +173,23 @@ screen.addEventListener("wheel", (event) => {
 }, { passive: false });
 
 let corner = null; // of a rectangle drawn with the keyboard
+function step_to([x, y]) { // at an edge of what is seen the photo moves instead
+  const inside = (value, most) => Math.min(Math.max(value, 0), most);
+  cursor = [inside(x, screen.clientWidth), inside(y, screen.clientHeight)];
+  pan(cursor[0] - x, cursor[1] - y);
+}
 screen.addEventListener("keydown", (event) => {
   if (!props.src) return;
   const step = event.shiftKey ? 1 : 10;
   const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
   cursor = cursor || [screen.clientWidth / 2, screen.clientHeight / 2];
-  if (moves[event.key]) cursor = cursor.map((value, i) => value + moves[event.key][i]);
+  if (moves[event.key]) step_to(cursor.map((value, i) => value + moves[event.key][i]));
   else if (event.key === "Enter" || event.key === " ") {
     if (heads()) mark(...cursor);
     else if (!corner) corner = place(...cursor);
     else { set(corners(corner, place(...cursor))); corner = null; }
-  } else if (event.key === "Backspace" || (event.key === "z" && event.ctrlKey)) undo();
+  } else if (event.key === "Escape" && corner) corner = null;
+  else if (event.key === "Backspace" || (event.key === "z" && event.ctrlKey)) undo();
   else if (event.key === "+") zoom(1.5);
   else if (event.key === "-") zoom(1 / 1.5);
   else return;
@@ -211,8 +217,9 @@ function reflect() {
     if (own) button.setAttribute("aria-pressed", active[name]);
   }
   hint.textContent = heads()
-    ? "Click each head. Ctrl and the wheel, or two fingers, zoom; drag to move the zoomed photo."
-    : "Draw around a part of the photo.";
+    ? "Click each head. Ctrl and the wheel, or two fingers, zoom; drag to move the zoomed photo. " +
+      "Keys: arrows (with Shift finely), Enter, Backspace, + and -."
+    : "Draw around a part of the photo. Keys: arrows (with Shift finely), Enter at two corners.";
 }
 tools.addEventListener("click", (event) => {
   const name = event.target.closest("button")?.dataset.do;
