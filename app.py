@@ -27,7 +27,7 @@ import gradio as gr
 from csrnet_hub import CrowdCounter, ModelError
 from demo import about, annotate, batch, compare, models, photo, programs, video
 from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS, MAX_WAITING
-from demo.style import CSS, THEME
+from demo.style import CSS, HEAD, THEME
 from demo.visitors import Page
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "weights" / "csrnet-partA"
@@ -66,6 +66,7 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
     return {
         "theme": THEME,
         "css": CSS,
+        "head": HEAD,
         "footer_links": ["api", "gradio"],
         "run_history": False,
         "enable_monitoring": False,

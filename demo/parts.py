@@ -16,6 +16,7 @@ from .shared import (
     headline,
     message_html,
     number_html,
+    result_output,
     sentences_for_visitors,
 )
 
@@ -61,7 +62,7 @@ def layout(state: gr.State) -> tuple[gr.HTML, gr.HTML]:
         with gr.Column(scale=2, min_width=320):
             surface = canvas("rectangle", LABEL, "part")
         with gr.Column(scale=1, min_width=240):
-            inside = gr.HTML(message_html(DRAW_ONE, "waiting"), elem_id="inside")
+            inside = result_output(DRAW_ONE, "inside", card=False)
     surface.input(
         show_part,
         [state, surface],

@@ -37,6 +37,12 @@ NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 LONGEST_NAME = 140  # bytes: encrypted file systems take 143, and Windows counts the folder's too
 SHOWN = 1280  # pixels, the longer side of a picture on the page
 
+# What is put into an element is read out only if that was a live region before.
+READ_ALOUD = """\
+element.setAttribute("aria-live", "polite");
+element.setAttribute("aria-atomic", "true");
+"""
+
 NO_PHOTO = "There is no photo yet. Choose one first: drop it on the page, paste it or take it."
 EXPIRED = "This upload is no longer here. Please choose the photo again."
 UNEXPECTED = "The photo could not be counted: a fault on the server. Please try again later."
@@ -85,10 +91,19 @@ def noted(*uploads: Any) -> None:
         )
 
 
-def result_output(text: str, elem_id: str) -> gr.HTML:
-    """The card for a number in large type; `text` stands there until there is one."""
-    waiting = message_html(text, "waiting")
-    return gr.HTML(waiting, elem_id=elem_id, elem_classes=["result"], padding=False)
+def result_output(text: str, elem_id: str, card: bool = True) -> gr.HTML:
+    """The card for a number in large type; `text` stands there until there is one.
+
+    Args:
+        card: False where it stands within another card.
+    """
+    return gr.HTML(
+        message_html(text, "waiting"),
+        js_on_load=READ_ALOUD,
+        elem_id=elem_id,
+        elem_classes=["result"] if card else None,
+        padding=False,
+    )
 
 
 def plot_output(label: str, alt_text: str, elem_id: str) -> gr.Image:
@@ -250,13 +265,13 @@ def number_html(words: str, below: str = "", more: str = "") -> str:
     """Words with a number in large type, a line of small print (HTML) below, and more HTML."""
     large = re.sub(r"([\d.,]*\d)", r"<b>\1</b>", words, count=1)
     small = f'<p class="exact">{below}</p>' if below else ""
-    return f'<div class="count" role="status"><p class="people">{large}</p>{more}{small}</div>'
+    return f'<div class="count"><p class="people">{large}</p>{more}{small}</div>'
 
 
 def message_html(text: str, kind: str) -> str:
     """A sentence (HTML) in the place of a result, of kind `waiting` or `problem`."""
-    role = "alert" if kind == "problem" else "status"
-    return f'<div class="count" role="{role}"><p class="message {kind}">{text}</p></div>'
+    role = ' role="alert"' if kind == "problem" else ""
+    return f'<div class="count"{role}><p class="message {kind}">{text}</p></div>'
 
 
 def colour_bar(top: float, unit: str = "heads in 8 × 8 pixels", kind: str = "jet") -> str:

@@ -20,6 +20,8 @@ THEME = gr.themes.Soft(  # fonts of the visitor's system: none is fetched
     button_primary_background_fill_hover="*primary_700",
     button_primary_background_fill_dark="*primary_600",
     button_primary_background_fill_hover_dark="*primary_700",
+    button_secondary_background_fill_hover_dark="*neutral_600",  # Soft's is too pale for white
+    link_text_color_dark="*secondary_300",
     checkbox_border_color="*neutral_500",
     checkbox_border_color_dark="*neutral_400",
     input_border_color="*neutral_300",
@@ -42,6 +44,10 @@ CSS = """
   max-width: 100%; }
 .tab-wrapper { max-width: calc(100vw - 2rem); }
 .tab-wrapper .visually-hidden { max-width: 100%; overflow: hidden; }
+.tab-wrapper button.selected { color: var(--primary-700); }
+.dark .tab-wrapper button.selected { color: var(--primary-300); }
+input[type="range"]:focus-visible, input[type="checkbox"]:focus-visible {
+  outline: 3px solid var(--color-accent) !important; outline-offset: 3px; }
 .html-container { padding-inline: 0 !important; }
 .prose h1 { margin-bottom: .2rem; }
 .block.result { padding: 1.1rem 1.3rem !important; min-height: 9rem;
@@ -106,6 +112,24 @@ footer > .divider:last-of-type:not(:has(~ a, ~ button)) { display: none; }
 @media (max-width: 640px) {
   .photo { height: 260px !important; }
   .card td, .card th { padding-inline: .3rem; font-size: var(--text-sm); }
-  .gradio-container .tab-wrapper button { padding-inline: .6rem; }
+  .tab-wrapper button { padding-inline: .6rem; }
 }
 """
+# Gradio confines the rules of CSS that ask for a medium to what is inside the tabs.
+HEAD = """<style>
+@media (prefers-reduced-motion: reduce) {
+  .gradio-container * { animation-duration: .01ms !important; scroll-behavior: auto !important;
+    animation-iteration-count: 1 !important; transition-duration: .01ms !important; }
+}
+/* On paper: what was found without what it was asked with, black on white from a dark page too. */
+@media print {
+  body, .gradio-container { background: #fff !important; }
+  .gradio-container * { color: #000 !important; box-shadow: none !important;
+    background-color: transparent !important; }
+  .scale i { print-color-adjust: exact; }
+  footer, .tab-wrapper, #drawn, .canvas-tools, .canvas-hint, #parts:has(.waiting),
+  .gradio-container .form, .gradio-container input, .gradio-container button:not(:has(img)),
+  .gradio-container .icon-button-wrapper { display: none !important; }
+  .gradio-container img, .gradio-container canvas, .sheet { break-inside: avoid; }
+}
+</style>"""

@@ -277,6 +277,59 @@ def test_a_visitor_without_a_photo_or_a_mouse_counts_a_drawn_scene(visit: Page) 
     assert unnamed == []  # a screen reader has a name for everything
 
 
+def test_a_screen_reader_hears_each_answer_once_it_is_there(visit: Page) -> None:
+    """What is put into an element is read out only if that was a live region before."""
+    for name, place in (("Many photos", "batch-summary"), ("One photo", "number")):
+        tab(visit, name)
+        live = visit.locator(f"#{place} [aria-live=polite]")
+        expect(live).to_have_attribute("aria-atomic", "true")
+    live.evaluate("region => { window.before = region; }")
+    visit.get_by_label("Drawn scene 1").click()
+    expect(live.locator(".people")).to_be_visible()
+    assert live.evaluate("region => region === window.before")
+
+
+def test_a_slider_that_has_the_keyboard_shows_it(visit: Page) -> None:
+    visit.get_by_label("Drawn scene 1").click()
+    slider = visit.locator("#opacity input[type=range]")
+    slider.press("ArrowLeft")
+    assert slider.evaluate("slider => getComputedStyle(slider).outlineStyle") == "solid"
+
+
+def test_a_counted_photo_is_printed_in_black_on_white_without_its_controls(
+    browser: Browser, url: str
+) -> None:
+    page = browser.new_page(color_scheme="dark")
+    open_page(page, url)
+    page.get_by_label("Drawn scene 1").click()
+    expect(page.locator("#overlay img")).to_be_visible()
+    page.emulate_media(media="print", color_scheme="dark")
+    for words in ("#number .people", "#grid td"):
+        ink = page.locator(words).first.evaluate("element => getComputedStyle(element).color")
+        assert brightness(ink) == 0
+    assert brightness(page.evaluate("getComputedStyle(document.body).backgroundColor")) == 255
+    for seen in ("#photo img", "#comparison img", "#overlay img", "#grid table"):
+        expect(page.locator(seen).first).to_be_visible()
+    for hidden in ("#opacity", "#drawn", "#parts", "footer"):
+        expect(page.locator(hidden)).to_be_hidden()
+    expect(page.get_by_role("button", name="Count the people")).to_be_hidden()
+    page.close()
+
+
+def test_nothing_moves_for_those_who_asked_for_stillness(browser: Browser, url: str) -> None:
+    page = browser.new_page()
+    open_page(page, url)
+    button = page.get_by_role("button", name="Count the people")
+    times = []
+    for wish in ("no-preference", "reduce"):
+        page.emulate_media(reduced_motion=wish)  # type: ignore[arg-type]
+        taken = button.evaluate("element => getComputedStyle(element).transitionDuration")
+        times.append(max(float(part.strip(" s")) for part in taken.split(",")))
+    assert times[0] > 0.05
+    assert times[1] < 0.001
+    page.close()
+
+
 def test_no_photo_and_bad_photos_get_a_sentence_and_the_old_count_goes(
     visit: Page, uploads: Path, tmp_path: Path
 ) -> None:
@@ -409,6 +462,25 @@ def test_clicked_heads_are_saved_where_they_were_clicked(visit: Page, tmp_path: 
     file = saved(visit, "ShanghaiTech .mat").rename(tmp_path / "GT_IMG_5.mat")
     heads = read_annotation(file)
     assert heads == pytest.approx(np.array([[40, 28], [80, 56], [80, 56]]), abs=0.6)
+
+
+def test_the_keyboard_reaches_every_part_of_a_zoomed_photo(visit: Page, tmp_path: Path) -> None:
+    tab(visit, "Annotate")
+    choose(visit, dots(tmp_path / "IMG_6.png", size=(160, 112)), "#annotate-photo")
+    surface = visit.locator("#heads canvas")
+    expect(surface).to_be_visible()
+    surface.press("+")
+    for _ in range(120):  # by 10 pixels of the screen, far beyond its edge
+        surface.press("ArrowRight")
+    surface.press("Enter")
+    for _ in range(3):  # and back at once: the mark has not left the screen
+        surface.press("ArrowLeft")
+    surface.press("Enter")
+    expect(visit.locator("#heads-number")).to_contain_text("2 people")
+    press(visit, "Save the heads")
+    heads = read_annotation(saved(visit, "CSV").rename(tmp_path / "heads.csv"), "IMG_6.png")
+    assert heads[0] == pytest.approx([160, 56], abs=1)
+    assert 130 < heads[1][0] < 159
 
 
 def test_undo_takes_back_a_loaded_annotation_and_not_the_heads_before_it(
