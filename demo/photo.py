@@ -105,13 +105,21 @@ def layout(models: Models) -> None:
         redraw,
         [state, *looks],
         [overlay, files[0]],
+        preprocess=False,  # Gradio would fail on a slider's box that is empty for a moment
         trigger_mode="always_last",
         show_progress="hidden",
         concurrency_limit=4,
         api_visibility="private",
     )
     for slider in grid:
-        slider.change(redraw_grid, [state, *grid], table, show_progress="hidden", **aside)
+        slider.change(
+            redraw_grid,
+            [state, *grid],
+            table,
+            preprocess=False,
+            show_progress="hidden",
+            **aside,
+        )
     comparison.change(None, None, None, js=SLIDER_TEXTS)
     gr.on(None, None, js=EXAMPLE_TEXTS, api_visibility="private")  # once the page is there
 

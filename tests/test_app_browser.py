@@ -198,6 +198,10 @@ def test_looks_grid_parts_and_downloads_follow_the_visitor(
     visit.locator("#grid input[type=range]").first.press("ArrowRight")
     expect(rows).to_have_count(6)
     expect(rows.last.locator("th").last).to_have_text(f"{result.count:,.1f}")
+    box = visit.locator("#grid input[type=number]").first
+    for typed, lines in (("", 3), ("999", 14)):  # as good as 1, the most
+        box.fill(typed)
+        expect(rows).to_have_count(lines)
 
     inside = visit.locator("#inside")
     expect(inside).to_contain_text(DRAW_ONE)
