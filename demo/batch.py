@@ -155,7 +155,9 @@ def run(
             if not isinstance(uploads, list) or not uploads:
                 raise VisitorError(NO_PHOTOS)
             if len(uploads) > MOST:
-                raise VisitorError(f"These are {len(uploads):,} photos; {MOST} are the most.")
+                raise VisitorError(
+                    f"These are {len(uploads):,} photos; {MOST} are the most. Count them in parts."
+                )
             models.find(model)
     except gr.Error as error:
         yield nothing(error.message, "problem")

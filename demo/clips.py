@@ -20,7 +20,12 @@ NO_READER = (
     "Clips cannot be read here: the server lacks the package PyAV. Whoever runs it can add it with "
     "pip install av."
 )
-DAMAGED = "This is not a clip that can be read. Use MP4, MOV, WebM or MKV."
+DAMAGED = (
+    "This clip cannot be read: it is no clip, or it was cut off. Upload it again, as MP4, MOV, "
+    "WebM or MKV."
+)
+EMPTY = "The file is empty (0 bytes). Upload the clip again."
+NO_PICTURES = "There are no pictures in this file, only sound. Choose a clip with pictures."
 
 
 def reader() -> Any:
@@ -47,16 +52,19 @@ def frames(
         VisitorError: PyAV is absent, the file is no clip, or its frames have too many pixels.
     """
     av = reader()
+    if not path.stat().st_size:
+        raise VisitorError(EMPTY)
     given = due = 0
     try:
         with av.open(str(path)) as clip:
             if not clip.streams.video:
-                raise VisitorError(DAMAGED)
+                raise VisitorError(NO_PICTURES if clip.streams.audio else DAMAGED)
             stream = clip.streams.video[0]
             size = (stream.codec_context.width, stream.codec_context.height)
             if max_pixels is not None and size[0] * size[1] > max_pixels:
                 raise VisitorError(
-                    f"The clip's frames are too large: {size[0]} x {size[1]} pixels."
+                    f"The clip's frames are too large: {size[0]} x {size[1]} pixels. Save a copy "
+                    "with smaller frames."
                 )
             stream.thread_type = "AUTO"
             first = None

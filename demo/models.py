@@ -156,9 +156,9 @@ def splits_of(counter: CrowdCounter) -> list[tuple[str, dict[str, Any]]]:
 
 
 def told(name: str, counter: CrowdCounter) -> str:
-    """A model's name with its MAE, for a choice."""
+    """A model's name with the MAE of its first split, for a choice: more would not fit."""
     measured = [f"MAE {_figure(figures['mae'])} ({split})" for split, figures in splits_of(counter)]
-    return " · ".join([name, *measured])
+    return " · ".join([name, *measured[:1]])
 
 
 def card_html(name: str, counter: CrowdCounter) -> str:

@@ -91,6 +91,8 @@ def summary_html(moments: list[Moment]) -> str:
     cut = (
         f" · only the first {clips.MOST} frames were counted" if len(moments) == clips.MOST else ""
     )
+    if len(moments) == 1:
+        return number_html(headline(mean), f"in one frame, at {moments[0].seconds:.1f} s")
     return number_html(
         headline(mean),
         f"the mean of {len(moments)} frames · least {people(least.result.count)} at "

@@ -515,6 +515,25 @@ def test_a_clip_becomes_counts_over_time_and_a_clip_with_its_maps(clip, offered)
     assert Path(plot["value"]).stat().st_size > 1000
 
 
+def test_a_clip_with_sound_alone_is_said_to_have_no_pictures(offered, tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        silence = np.zeros((1, 1024), np.float32)
+        frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        for packet in (*stream.encode(frame), *stream.encode()):
+            container.mux(packet)
+    upload = uploaded("a.mp4", (tmp_path / "a.mp4").read_bytes())
+    assert clips.NO_PICTURES in last_of(video.run(offered, upload, 1, None))[0]
+
+
+def test_a_clip_of_one_frame_has_no_mean(clip, offered, monkeypatch):
+    monkeypatch.setattr(clips, "MOST", 1)
+    summary, *_ = last_of(video.run(offered, uploaded("a.mp4", clip), 1, None))
+    assert "in one frame, at 0.0 s" in summary
+
+
 def test_a_long_clip_is_cut_and_says_so(clip, offered, monkeypatch):
     monkeypatch.setattr(clips, "MOST", 4)
     summary, *_ = last_of(video.run(offered, uploaded("a.mp4", clip), 6, None))
@@ -525,7 +544,7 @@ def test_a_long_clip_is_cut_and_says_so(clip, offered, monkeypatch):
 def test_what_is_no_clip_gets_a_sentence(content, offered, uploads):
     pytest.importorskip("av")
     text = last_of(video.run(offered, uploaded("a.mp4", content), 1, None))[0]
-    assert clips.DAMAGED in text
+    assert (clips.DAMAGED if content else clips.EMPTY) in text
     assert video.NO_CLIP in last_of(video.run(offered, None, 1, None))[0]
 
 
