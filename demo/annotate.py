@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -126,11 +127,12 @@ def grown(sent: Any, points: Any) -> list[Any]:
 
 
 def save(sent: Any, points: Any) -> list[Any]:
-    """The number of heads again, and CSV, JSON and .mat of them as files to download."""
+    """CSV, JSON and .mat of the heads as files to download; the surface hears that they are."""
     with sentences_for_visitors():
         sheet = Sheet.sent(sent)
         if sheet is None:
-            return [message_html(NOTHING_TO_SAVE, "problem"), gr.update(visible=False), *[None] * 3]
+            problem = message_html(NOTHING_TO_SAVE, "problem")
+            return [problem, gr.skip(), gr.update(visible=False), *[None] * 3]
         heads = read_points(points).astype(np.float32)
         stem = Path(sheet.name).stem or "photo"
         files = [
@@ -142,7 +144,7 @@ def save(sent: Any, points: Any) -> list[Any]:
         if kept != stem:
             new_name = escape(kept + Path(sheet.name).suffix, quote=False)
             gr.Warning(RENAME.format(new_name), duration=None)
-    return [gr.update(), gr.update(visible=True), *files]
+    return [gr.skip(), gr.update(saved=time.time()), gr.update(visible=True), *files]
 
 
 def start(upload: Any) -> list[Any]:
@@ -229,4 +231,4 @@ def layout(models: Models) -> None:
     photo.clear(lambda: [None, without_photo(), *nothing(WAITING)], None, whole, **in_turn)
     earlier.upload(go_on, [sheet, earlier, surface], [surface, *beside], preprocess=False, **aside)
     surface.input(grown, [sheet, surface], beside, trigger_mode="always_last", **aside)
-    button.click(save, [sheet, surface], [number, downloads, *files], **aside)
+    button.click(save, [sheet, surface], [number, surface, downloads, *files], **aside)

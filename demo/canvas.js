@@ -1,5 +1,6 @@
 // A photo to mark: heads by clicks, or a region as a rectangle or a free-hand line.
-// `value` is a list of [x, y] in pixels of the photo; `src`, `width`, `height` describe the photo.
+// `value` is a list of [x, y] in pixels of the photo; `src`, `width`, `height` describe the photo;
+// `saved` changes each time the heads are saved.
 const screen = element.querySelector("canvas");
 const pen = screen.getContext("2d");
 const tools = element.querySelector(".canvas-tools");
@@ -8,6 +9,7 @@ const photo = new Image();
 const pointers = new Map();
 let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
 let last = []; // the value as it was when it was last drawn or sent
+let unsaved = false;
 let view = { zoom: 1, x: 0, y: 0 }, shown = null, pinch = null;
 
 const points = () => (Array.isArray(props.value) ? props.value : []);
@@ -75,6 +77,7 @@ function draw() {
 
 function send(list) {
   props.value = last = list;
+  unsaved = heads() && list.length > 0;
   trigger("input");
   draw();
 }
@@ -234,6 +237,7 @@ function refresh() {
   if (shown !== props.src) {
     shown = props.src;
     past = [];
+    unsaved = false;
     view = { zoom: 1, x: 0, y: 0 };
     photo.src = props.src || "";
   } else if (JSON.stringify(points()) !== JSON.stringify(last)) past.push(last); // heads from a file
@@ -245,5 +249,9 @@ function refresh() {
 photo.addEventListener("load", draw);
 new ResizeObserver(layout).observe(screen);
 watch(["value", "src", "width", "height"], refresh);
+watch(["saved"], () => { unsaved = false; });
+window.addEventListener("beforeunload", (event) => { // heads are hours of work
+  if (unsaved && element.isConnected) event.preventDefault();
+});
 reflect();
 refresh();

@@ -43,6 +43,7 @@ def canvas(tool: str, label: str, elem_id: str) -> gr.HTML:
         src="",
         width=1,
         height=1,
+        saved=0,
     )
 
 

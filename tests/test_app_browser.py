@@ -487,6 +487,25 @@ def test_the_keyboard_reaches_every_part_of_a_zoomed_photo(visit: Page, tmp_path
     assert 130 < heads[1][0] < 159
 
 
+def test_heads_that_are_not_saved_are_not_lost_without_a_question(
+    visit: Page, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    visit.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    for save in (True, False):
+        tab(visit, "Annotate")
+        choose(visit, dots(tmp_path / "IMG_7.png"), "#annotate-photo")
+        visit.locator("#heads canvas").click(position={"x": 50, "y": 50})
+        expect(visit.locator("#heads-number")).to_contain_text("1 person")
+        if save:
+            press(visit, "Save the heads")
+            expect(visit.get_by_text("ShanghaiTech .mat", exact=True)).to_be_visible()
+            visit.wait_for_timeout(500)
+            expect(visit.locator("#heads-number")).to_contain_text("1 person")
+        visit.reload()
+        assert asked == ([] if save else ["beforeunload"])
+
+
 def test_undo_takes_back_a_loaded_annotation_and_not_the_heads_before_it(
     visit: Page, tmp_path: Path
 ) -> None:

@@ -401,7 +401,7 @@ def test_marked_heads_grow_a_map_that_sums_to_their_number():
 def test_saved_heads_are_read_back_to_the_same_points(index):
     sheet = sheet_of("IMG_1.png")
     heads = [[5.25, 5.5], [60.17, 40.33], [119.99, 79.99]]
-    _, *files = annotate.save(sheet, heads)
+    _, _, *files = annotate.save(sheet, heads)
     assert [Path(file).name for file in files[1:]] == ["IMG_1.csv", "IMG_1.json", "GT_IMG_1.mat"]
     assert np.array_equal(read_annotation(files[index]), np.asarray(heads, np.float32))
 
@@ -469,7 +469,7 @@ def test_a_photo_that_cannot_be_read_cannot_be_annotated():
     sheet, _, number, *_ = annotate.start(uploaded("a.png", b"x"))
     assert sheet is None
     assert "alert" in number
-    said, _, *files = annotate.save(None, [])
+    said, _, _, *files = annotate.save(None, [])
     assert annotate.NOTHING_TO_SAVE in said
     assert files == [None] * 3
 
