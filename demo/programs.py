@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from inspect import cleandoc
 from typing import Any
@@ -14,6 +16,8 @@ from csrnet_hub.regions import count_inside
 from .canvas import read_points
 from .models import Models
 from .shared import (
+    BUSY,
+    NotWantedError,
     VisitorError,
     keep_file,
     npy,
@@ -41,6 +45,16 @@ FILL_IN = f"() => {json.dumps(SNIPPET)}.replace('{ADDRESS}', location.origin + l
 ANSWER = ("count", "width", "height", "model", "seconds", "device")
 
 
+@contextmanager
+def sentences_for_programs() -> Iterator[None]:
+    """`sentences_for_visitors`; a program that has left is no fault to be logged."""
+    try:
+        with sentences_for_visitors():
+            yield
+    except NotWantedError:
+        raise gr.Error(BUSY, print_exception=False) from None
+
+
 def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
     """Count the people in one photo.
 
@@ -52,7 +66,7 @@ def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
         A dictionary: count (the density map's sum, not rounded), width and height in pixels,
         model, seconds, device, interval ([low, high] in heads, or null) and its level.
     """
-    with sentences_for_visitors():
+    with sentences_for_programs():
         result = models.count(model, read_photo(image, models.find(model).max_pixels))
         ends = result.interval
         answer = {name: getattr(result, name) for name in ANSWER}
@@ -70,7 +84,7 @@ def density_map(models: Models, image: Any, model: Any = None) -> str:
     Returns:
         An .npy file: (ceil(height / 8), ceil(width / 8)) float32, heads per cell of 8 x 8 pixels.
     """
-    with sentences_for_visitors():
+    with sentences_for_programs():
         result = models.count(model, read_photo(image, models.find(model).max_pixels))
         stem = upload_name(image).rsplit(".", 1)[0]
         return keep_file(f"{stem}-density.npy", npy(result.density))
@@ -87,7 +101,7 @@ def count_part(models: Models, image: Any, outline: Any, model: Any = None) -> d
     Returns:
         A dictionary: inside, outside and count (their sum), in heads.
     """
-    with sentences_for_visitors():
+    with sentences_for_programs():
         corners = read_points(outline)
         if len(corners) < 3:
             raise VisitorError("An outline has three corners or more, [[x, y], ...] in pixels.")

@@ -12,7 +12,7 @@ pytest.importorskip("gradio", minversion="6")
 import gradio as gr
 
 from csrnet_hub import CountResult
-from demo import batch, pace, photo, shared, visitors, wanted
+from demo import batch, pace, photo, programs, shared, visitors, wanted
 from demo.models import Models
 
 from .page import PlainCounter, encoded, noise
@@ -143,4 +143,7 @@ def test_a_count_that_ended_because_its_visitor_left_is_no_fault(caplog):
 
     answer = wanted.while_wanted(run, lambda one, n: ["past"] if one.is_past(n) else None)
     assert answer(wanted.Latest(), 1, None) == ["past"]
+    with pytest.raises(gr.Error) as caught, programs.sentences_for_programs():
+        raise shared.NotWantedError
+    assert not caught.value.print_exception
     assert not caplog.text
