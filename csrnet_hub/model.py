@@ -286,7 +286,8 @@ def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> No
             state = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
         except (ImportError, RuntimeError, OSError) as error:  # absent, for another torch, offline
             raise ModelError(
-                f"VGG-16 cannot be had from torchvision ({error}); give a file of it (--vgg)."
+                f"VGG-16 cannot be had from torchvision ({error}); give a safetensors file of it "
+                "(--vgg in train.fit)."
             ) from error
     else:
         if not Path(source).is_file():
