@@ -23,7 +23,8 @@ from .tiles import Progress, Window, halo, windows
 
 WHOLE = 2**20  # pixels; what is larger goes through in tiles
 TILE = 960  # pixels a side, without the front end's halo: as much memory as WHOLE takes
-WIDEST = 2048  # pixels; what is wider goes through in strips, since features are held as wide
+WIDEST = 4096  # pixels; what is wider goes through in strips, since features are held as wide
+BACK = 1024  # pixels of width that the back end sees at once, without its halo
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -120,8 +121,7 @@ class OpenVINOEngine:
             kept = features
             ready = bottom if bottom == rows else bottom - self.back_halo
             if ready > done:
-                part = self.back_end.infer_new_request({"features": features})["density"][0, 0]
-                density[done:ready] = part[done - top : ready - top]
+                density[done:ready] = self._back(features)[done - top : ready - top]
                 first, done = max(ready - self.back_halo, 0), ready
                 kept, top = features[:, :, first - top :].copy(), first
         return density
@@ -136,6 +136,17 @@ class OpenVINOEngine:
         # A request of its own, so that several threads may count.
         part = self.front_end.infer_new_request({"image": image})["features"][0]  # (512, h, w)
         features[:, :, left:right] = part[:, top - y0 : bottom - y0, left - x0 : right - x0]
+
+    def _back(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (h, w) of features (1, 512, h, w)."""
+        columns = features.shape[3]
+        density = np.empty(features.shape[2:], np.float32)
+        side = columns * STRIDE if self.tile is None else BACK
+        for (_, _, left, right), (_, _, x0, x1) in windows(1, columns, side, self.back_halo):
+            seen = np.ascontiguousarray(features[..., x0:x1])
+            part = self.back_end.infer_new_request({"features": seen})["density"][0, 0]
+            density[:, left:right] = part[:, left - x0 : right - x0]
+        return density
 
 
 class OpenVINOModel(CSRNet):

@@ -108,7 +108,7 @@ def test_a_large_picture_goes_through_in_tiles_with_the_same_map(
 
 
 @pytest.mark.parametrize(
-    ("tile", "widest", "pieces"), [(320, 2048, 2), (48, 2048, 63), (80, 160, 60)]
+    ("tile", "widest", "pieces"), [(320, 4096, 2), (48, 2048, 63), (80, 160, 60)]
 )
 def test_neither_small_tiles_nor_strips_change_the_map(
     thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch, tile: int, widest: int, pieces: int
@@ -116,6 +116,7 @@ def test_neither_small_tiles_nor_strips_change_the_map(
     picture = noise(317, 397)
     whole = on_openvino(thin_model, tile=None).count(picture)
     monkeypatch.setattr("csrnet_hub.openvino_engine.WIDEST", widest)
+    monkeypatch.setattr("csrnet_hub.openvino_engine.BACK", 120)
     tiles = on_openvino(thin_model, tile=tile).count(picture)
     same_maps(tiles, whole)
     assert tiles.tiles == pieces
