@@ -91,7 +91,7 @@ def _check_address(host: str, port: int | None) -> None:
         socket.create_server((host.strip("[]"), port or 0), family=family).close()
     except OSError as error:
         where = f"{host}, port {port}" if port else host
-        why = error.strerror or error
+        why = (error.strerror or str(error)).partition(" (while")[0]  # the address is named already
         raise OSError(f"cannot serve at {where} ({why}): give another --host or --port") from error
 
 
