@@ -28,6 +28,7 @@ from train.data import load_prepared, split
 from train.log import Log, read_log
 from train.loss import euclidean_loss, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
+from train.validation import validate
 
 RECIPES = Path(fit.__file__).parent / "recipes"
 CPU = torch.device("cpu")
@@ -296,6 +297,22 @@ def test_the_figures_of_a_model_are_those_of_its_file(
     ]
     assert len(inside) == 9
     assert all(inside)  # nine pictures: the quantile is the greatest error
+
+
+def test_validation_counts_inside_the_region_of_interest_alone(
+    recipe: Recipe, prepared: Path, model_folder: Path
+) -> None:
+    now = state.start_from(recipe, str(model_folder), CPU)
+    (one, *_) = load_prepared(prepared)
+    left = np.zeros(one.pixels.shape[:2], bool)
+    left[:, :40] = True  # five columns of cells
+    density = CrowdCounter(now.average, "cpu").count(one.pixels).density
+    parts = {True: density[:, :5].sum(), False: density[:, 5:].sum()}
+    for side, expected in parts.items():
+        errors = validate(now, [replace(one, mask=left if side else ~left)], CPU)
+        (count,) = [count for _, count in errors["counts"].values()]
+        assert count == pytest.approx(expected, rel=0.05)
+    assert abs(parts[True] - parts[False]) > 0.2 * abs(density.sum())
 
 
 def test_a_run_starts_from_another_model_and_says_which(

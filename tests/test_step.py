@@ -69,6 +69,33 @@ def test_the_front_end_waits_for_the_back_end(
     assert moved == [[False, True, False], [False, True, False], [True, True, True]]
 
 
+@pytest.mark.parametrize("loss", CHOICES["loss"])
+def test_outside_the_region_of_interest_a_map_is_free(
+    recipe: Recipe, crowd: list[Example], model_folder: Path, loss: str
+) -> None:
+    how = replace(recipe, loss=loss)
+    nobody = replace(crowd[0], heads=np.zeros((0, 2)), sigma=np.zeros(0), count=0)
+    losses = []
+    for mask in (np.ones((72, 96), bool), np.zeros((72, 96), bool)):
+        crops = Crops([replace(nobody, mask=mask)], how, CPU)
+        losses.append(train_step(first_state(how, model_folder), how, crops)[0].item())
+    assert losses[0] > 0
+    assert losses[1] == 0
+
+
+def test_an_early_average_is_short(
+    recipe: Recipe, crowd: list[Example], model_folder: Path
+) -> None:
+    how = replace(recipe, ema=0.999)
+    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    before = now.model.output_layer.weight.detach().clone()
+    train_step(now, how, crops)
+    after, average = now.model.output_layer.weight, now.average.output_layer.weight
+    keep = 2 / 11  # (1 + step) / (10 + step)
+    assert torch.allclose(average, keep * before + (1 - keep) * after, atol=1e-7)
+    assert not torch.allclose(average, before, atol=1e-6)
+
+
 class Waits(TorchDispatchMode):
     """Notes the operations that make the host wait for a GPU: a number or a size read back."""
 
