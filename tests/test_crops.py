@@ -208,6 +208,24 @@ def test_drawn_pictures_take_their_share_and_hold_nobody(recipe: Recipe) -> None
     assert len({picture.tobytes() for picture in pictures}) == 12
 
 
+def test_drawn_pictures_are_even_gradients_and_busy() -> None:
+    kinds = {"even": 0, "gradient": 0, "busy": 0}
+    for picture in empty_pictures(0, 64):
+        values = picture.astype(int)
+        down, across = np.diff(values, axis=0), np.diff(values, axis=1)
+        if not down.any() and not across.any():
+            kinds["even"] += 1
+        elif not down.any() or not across.any():  # along one axis; each channel goes one way
+            slope = np.sign(down if down.any() else across)
+            steady = (slope.max(axis=(0, 1)) - slope.min(axis=(0, 1)) < 2).all()
+            kinds["gradient" if steady else "busy"] += 1
+        else:
+            kinds["busy"] += 1
+    assert kinds["even"] > 4
+    assert kinds["gradient"] > 4
+    assert kinds["busy"] > 40
+
+
 def test_outside_the_region_of_interest_nothing_is_learnt(recipe: Recipe) -> None:
     photo = example(60, 64, 64)
     mask = np.zeros((64, 64), bool)
