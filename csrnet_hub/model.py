@@ -105,13 +105,9 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
         self.density_scale = float(density_scale)
-        numbers = (*self.mean, *self.std, self.density_scale)
-        finite = all(math.isfinite(number) for number in numbers)
-        if (
-            not len(self.mean) == len(self.std) == 3
-            or not finite
-            or min(*self.std, self.density_scale) <= 0
-        ):
+        positive = (*self.std, self.density_scale)
+        finite = all(math.isfinite(number) for number in (*self.mean, *positive))
+        if not (len(self.mean) == len(self.std) == 3 and finite and min(positive) > 0):
             raise ModelError("mean and std need three numbers each; std and density_scale above 0.")
         self.training_record = training_record
         self.metrics = metrics
