@@ -448,7 +448,7 @@ def test_several_processes_train_as_one_with_the_joined_batch(
     arguments = [str(tmp_path / "r.toml"), "--data", str(prepared), "--vgg", str(vgg)]
     arguments += ["--device", "cpu"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--master-port", "29617", "-m", "tests.thin", *arguments]
+    torchrun += ["--standalone", "-m", "tests.thin", *arguments]
     done = subprocess.run(
         [*torchrun, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=240
     )
