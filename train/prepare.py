@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -63,9 +64,10 @@ def prepare(
     partial = out.with_name(out.name + ".partial")
     done: dict[str, Any] = {"images": 0, "heads": 0, "dropped": 0, "dropped_in": []}
     try:
-        with h5py.File(partial, "w") as file:
+        reading = read_ahead(functools.partial(_read, sigma), samples, READERS)
+        # The readers end before the file does, not when their generator happens to be collected.
+        with h5py.File(partial, "w") as file, closing(reading):
             file.attrs["format"] = FORMAT
-            reading = read_ahead(functools.partial(_read, sigma), samples, READERS)
             bar = tqdm(reading, "prepare", len(samples), unit="image", disable=not progress)
             for one in bar:
                 try:
