@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ Found = TypeVar("Found")
 
 def read_ahead(
     read: Callable[[Item], Found], items: Iterable[Item], ahead: int
-) -> Iterator[Future[Found]]:
+) -> Generator[Future[Found], None, None]:
     """What is read of each item, in turn, as a future: its result, or what the reading raised.
 
     Args:
