@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import math
-import sys
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from .bands import density_bands
 from .devices import native_bfloat16, pick_device, pick_dtype
+from .memory import keep_memory, trim_memory
 from .model import STRIDE, CSRNet
 from .tiles import Progress, halo, plan_tiles
 
@@ -43,6 +42,8 @@ class TorchEngine:
         self, model: CSRNet, device: str | torch.device, dtype: str, tile: int | str | None
     ) -> None:
         self.device = pick_device(device)
+        if self.device.type == "cpu":
+            keep_memory()
         self.kind = pick_dtype(dtype, self.device)
         self.dtype = str(self.kind).removeprefix("torch.")
         half = self.kind is not torch.float32
@@ -164,18 +165,6 @@ def to_input(pixels: NDArray[np.uint8], model: CSRNet, device: torch.device) -> 
     mean = torch.tensor(model.mean, device=device).view(1, 3, 1, 1) * 255
     std = torch.tensor(model.std, device=device).view(1, 3, 1, 1) * 255
     return (x.float() - mean) / std
-
-
-def trim_memory() -> None:
-    """Give memory that was freed back to the system, where the C library is glibc.
-
-    It keeps what one picture's maps leave in pieces that the next picture's do not fit, and a
-    process that counts pictures of many sizes would grow by a megabyte with each.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

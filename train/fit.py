@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
+from csrnet_hub.memory import keep_memory
 from csrnet_hub.model import STRIDE, ModelError
 
 from .crops import Crops
@@ -77,6 +78,8 @@ def fit(
     """
     device = device or pick_device("auto")
     torch.set_flush_denormal(True)  # denormal gradients are slow on CPUs
+    if device.type == "cpu":
+        keep_memory()
     rank, world = place()
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
