@@ -19,7 +19,7 @@ from csrnet_hub.model import STRIDE
 from .data import Example
 from .empty import empty_pictures
 from .recipe import Recipe
-from .sampling import index, mass, places, relight
+from .sampling import inside, mass, places, relight, rows_of, taps
 
 HEADS_AT_ONCE = 64  # their number in a batch is a multiple of it: few shapes to compile for
 BEYOND = 0.75  # of a window's side; it evens out how often the places of a picture are seen
@@ -79,6 +79,7 @@ class Crops:
         self.photographs = len(examples)
         times = [recipe.repeat.get(example.part, 1) for example in examples]
         self.deck = np.repeat(np.arange(len(examples)), times)  # what a pass shuffles
+        self.pass_ = -1, self.deck  # the number of the pass that was drawn from last, its order
         drawn = empty_pictures(recipe.seed, recipe.crop) if recipe.empty else []
         pictures = [*(example.pixels for example in examples), *drawn]
         self.sizes = np.array([picture.shape[:2] for picture in pictures])  # (n, 2) height, width
@@ -117,8 +118,10 @@ class Crops:
         """
         recipe = self.recipe
         turn, place = divmod(index, len(self.deck))
-        order = np.random.default_rng((recipe.seed, 0, turn)).permutation(self.deck)
-        picture, rng = int(order[place]), np.random.default_rng((recipe.seed, 1, index))
+        if self.pass_[0] != turn:
+            order = np.random.default_rng((recipe.seed, 0, turn)).permutation(self.deck)
+            self.pass_ = turn, order
+        picture, rng = int(self.pass_[1][place]), np.random.default_rng((recipe.seed, 1, index))
         if recipe.crops == "quarters":
             return self._quarter(picture, turn)
         if rng.random() < recipe.empty:
@@ -205,35 +208,25 @@ class Crops:
     ) -> Tensor:
         """Bilinear; where a crop shrinks its window, the mean of four samples a pixel, spread so
         that their variance is that of the pixels which one new pixel stands for."""
-        if not shrunk:
-            return self._bilinear(table, starts, *lines)
-        spread = [
-            ((table[4 + axis] / shape[axis]) ** 2 - 1).clamp(min=0).div(12).sqrt()[:, None]
-            for axis in (0, 1)
-        ]
-        parts = [
-            self._bilinear(table, starts, lines[0] + i * spread[0], lines[1] + j * spread[1])
-            for i in (-1, 1)
-            for j in (-1, 1)
-        ]
-        return torch.stack(parts).mean(0)
-
-    def _bilinear(self, table: Tensor, starts: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        steps: list[Tensor | None] = [None, None]
+        if shrunk:
+            steps = [
+                ((table[4 + axis] / shape[axis]) ** 2 - 1).clamp(min=0).div(12).sqrt()[:, None]
+                for axis in (0, 1)
+            ]
+        (y, down), (x, across) = (taps(table, a, lines[a], steps[a]) for a in (0, 1))
+        rows = rows_of(table, starts, y)  # (B, T, H)
         total: Tensor | float = 0.0
-        (y0, down), (x0, across) = ((p.floor(), p - p.floor()) for p in (y, x))
-        for i in (0, 1):
-            for j in (0, 1):
-                share_y = (down if i else 1 - down)[:, :, None, None]  # (B, H, 1, 1)
-                share_x = (across if j else 1 - across)[:, None, :, None]  # (B, 1, W, 1)
-                rows = index(table, starts, y0 + i, x0 + j)  # (B, H, W)
-                total = total + self.pixels[rows].float() * (share_y * share_x)
+        for tap in range(rows.shape[1]):  # all at once would take as many times the memory
+            at = rows[:, tap, :, None, None] + x[:, None]  # (B, H, T, W)
+            share = down[:, tap, :, None, None] * across[:, None]  # (B, H, T, W)
+            total = total + (self.pixels[at].float() * share[..., None]).sum(2)  # (B, H, W, 3)
         assert isinstance(total, Tensor)
         return total.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
-    @staticmethod
-    def _nearest(table: Tensor, starts: Tensor, lines: list[Tensor], values: Tensor) -> Tensor:
-        rows = index(table, starts, lines[0].round(), lines[1].round())
-        return values[rows].float().permute(0, 3, 1, 2)
+    def _nearest(self, table: Tensor, starts: Tensor, lines: list[Tensor], of: Tensor) -> Tensor:
+        y, x = (inside(table, axis, lines[axis].round()) for axis in (0, 1))
+        return of[rows_of(table, starts, y)[:, :, None] + x[:, None]].float().permute(0, 3, 1, 2)
 
     def _target(self, windows: Sequence[Window], table: Tensor, shape: tuple[int, int]) -> Tensor:
         """What ``csrnet_hub.density.density_window`` gives, for a batch: (B, 1, h, w)."""

@@ -32,13 +32,35 @@ def places(table: Tensor, axis: int, side: int) -> Tensor:
     return place
 
 
-def index(table: Tensor, starts: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Rows of the flat store for whole y (B, H), x (B, W), kept in the picture: (B, H, W)."""
-    zero = torch.zeros_like(table[0])[:, None]
-    y = torch.minimum(torch.maximum(y, zero), table[0][:, None] - 1)
-    x = torch.minimum(torch.maximum(x, zero), table[1][:, None] - 1)
-    row = starts[:, None] + y.long() * table[1][:, None].long()  # (B, H)
-    found: Tensor = row[:, :, None] + x.long()[:, None, :]
+def taps(table: Tensor, axis: int, place: Tensor, step: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The whole pixels on one axis that places (B, side) between them are interpolated from.
+
+    Args:
+        step: (B, 1) pixels; the mean of the two samples that lie so far before and behind each
+            place is taken. None: the place itself.
+
+    Returns:
+        Pixels (B, T, side), kept in the picture, and the share of each, (B, T, side); T is 2 a
+        sample.
+    """
+    samples = [place] if step is None else [place - step, place + step]
+    points = torch.stack(samples, 1)  # (B, S, side)
+    below = points.floor()
+    above = (points - below) / len(samples)
+    shares = torch.cat([1 / len(samples) - above, above], 1)
+    return inside(table, axis, torch.cat([below, below + 1], 1)), shares
+
+
+def inside(table: Tensor, axis: int, pixels: Tensor) -> Tensor:
+    """Whole pixels (B, ..., side) on one axis, kept in the picture: integers."""
+    last = table[axis].view(-1, *[1] * (pixels.dim() - 1)) - 1
+    return torch.minimum(pixels.clamp(min=0), last).long()
+
+
+def rows_of(table: Tensor, starts: Tensor, y: Tensor) -> Tensor:
+    """Where rows y (B, ..., side) of pictures begin in the flat store."""
+    ones = [1] * (y.dim() - 1)
+    found: Tensor = starts.view(-1, *ones) + y * table[1].long().view(-1, *ones)
     return found
 
 
@@ -49,12 +71,11 @@ def mass(position: Tensor, sigma: Tensor, table: Tensor, axis: int, side: int) -
     position, sigma = (position - first) * zoom, sigma * zoom  # in pixels of the crop
     low, high = -first * zoom, (size - first) * zoom
     edges = torch.arange(side // STRIDE + 1, device=table.device) * float(STRIDE)
-    edges = torch.minimum(torch.maximum(edges, low), high)[:, None, :]  # (B, 1, cells + 1)
+    edges = torch.minimum(torch.maximum(edges, low), high)  # (B, cells + 1)
+    edges = torch.cat([edges, low, high], 1)[:, None]  # (B, 1, cells + 3)
     reached = torch.special.ndtr((edges - position[..., None]) / sigma[..., None])
-    whole = torch.special.ndtr((high - position) / sigma) - torch.special.ndtr(
-        (low - position) / sigma
-    )
-    share: Tensor = reached.diff(dim=-1) / whole[..., None]
+    whole = reached[..., -1:] - reached[..., -2:-1]
+    share: Tensor = reached[..., :-2].diff(dim=-1) / whole
     return share
 
 
