@@ -47,11 +47,13 @@ def test_training_lowers_the_loss(
 ) -> None:
     how = replace(recipe, **change)  # type: ignore[arg-type]
     now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
-    losses = []
+    losses: list[float] = []
     for _ in range(12):
         now.step = 0  # the same batch each time
         losses.append(train_step(now, how, crops)[0].item())
-    assert losses[-1] < 0.75 * losses[0]
+        if losses[-1] < 0.75 * losses[0]:
+            return
+    pytest.fail(f"the loss went {losses}")
 
 
 def test_the_front_end_waits_for_the_back_end(
