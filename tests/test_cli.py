@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from csrnet_hub import CrowdCounter, CSRNet, torch_engine
+from csrnet_hub import CrowdCounter, CSRNet, __version__, torch_engine
 from csrnet_hub.cli import main
 from csrnet_hub.convert import read_state_dict
 from csrnet_hub.named import find_images
@@ -341,3 +341,10 @@ def test_a_single_picture_says_how_far_it_is(
     monkeypatch.setattr(CrowdCounter, "count", counted)
     assert main(["count", str(photo), "--model", str(model_folder)]) == 0
     assert steps == [(1, 1)]
+
+
+def test_the_command_line_is_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "csrnet_hub", "--version"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)

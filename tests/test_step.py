@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from train import fit
+from train import fit, step
 from train.crops import Crops
 from train.data import Example
 from train.recipe import CHOICES, Recipe, read_recipe
@@ -69,6 +69,27 @@ def test_the_front_end_waits_for_the_back_end(
         train_step(now, how, crops)
         moved.append([not torch.equal(*pair) for pair in zip(before, (front, back, averaged))])
     assert moved == [[False, True, False], [False, True, False], [True, True, True]]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_front_end_that_waits_has_no_moments_yet(
+    recipe: Recipe,
+    crowd: list[Example],
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: int,
+) -> None:
+    how = replace(recipe, backend_first=1, batch=processes)
+    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    monkeypatch.setattr(step, "place", lambda: (0, processes))
+    remembered = []
+    for _ in range(2):
+        train_step(now, how, crops)
+        known = now.optimiser.state
+        remembered.append(
+            [own in known for own in (now.model.frontend[-2].weight, now.model.backend[0].weight)]
+        )
+    assert remembered == [[False, True], [True, True]]
 
 
 @pytest.mark.parametrize("loss", CHOICES["loss"])

@@ -62,6 +62,10 @@ def train_step(
         predicted = predicted * batch.weight
     loss = LOSSES[recipe.loss](predicted, batch)
     loss.backward()  # type: ignore[no-untyped-call]
+    for group in state.optimiser.param_groups:
+        if state.step < group["start"]:  # AdamW would remember gradients that it does not follow
+            for parameter in group["params"]:
+                parameter.grad = None
     state.optimiser.step()
     state.step += 1
     keep = min(recipe.ema, (1 + state.step) / (10 + state.step))  # an early average is short

@@ -1,0 +1,8 @@
+"""python -m csrnet_hub: the command line where ``csrnet`` is not on the path."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
