@@ -41,17 +41,35 @@ def pages_asked_for(**settings: str) -> int:
 
 
 @glibc
-def test_a_picture_takes_the_memory_of_the_one_before_unless_the_environment_says_otherwise() -> (
-    None
-):
+def test_a_picture_takes_the_memory_of_the_one_before() -> None:
     kept, left = pages_asked_for(), pages_asked_for(MALLOC_TRIM_THRESHOLD_="131072")
     assert kept < 0.1 * left
 
 
-def test_where_there_is_no_such_setting_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_of_glibc", lambda name: None)
+def test_where_the_c_library_has_no_such_setting_nothing_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(memory, "_of_glibc", asked.append)  # which gives None
     memory.keep_memory.__wrapped__()
     memory.trim_memory()
+    assert asked == ["mallopt", "malloc_trim"]
+
+
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_settings_of_the_environment_are_left_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made: list[tuple[int, int]] = []
+    monkeypatch.setattr(memory, "_of_glibc", lambda name: lambda *option: made.append(option))
+    for theirs in [key for key in os.environ if key.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(theirs)
+    memory.keep_memory.__wrapped__()
+    assert dict(made) == {-4: 0, -1: memory.KEPT, -8: 1}
+    made.clear()
+    monkeypatch.setenv(name, "2")
+    memory.keep_memory.__wrapped__()
+    assert made == []
 
 
 @glibc

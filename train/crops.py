@@ -19,7 +19,7 @@ from csrnet_hub.model import STRIDE
 from .data import Example
 from .empty import empty_pictures
 from .recipe import Recipe
-from .sampling import inside, mass, places, relight, rows_of, taps
+from .sampling import clamped, mass, places, relight, rows_of, taps
 
 HEADS_AT_ONCE = 64  # their number in a batch is a multiple of it: few shapes to compile for
 BEYOND = 0.75  # of a window's side; it evens out how often the places of a picture are seen
@@ -79,7 +79,7 @@ class Crops:
         self.photographs = len(examples)
         times = [recipe.repeat.get(example.part, 1) for example in examples]
         self.deck = np.repeat(np.arange(len(examples)), times)  # what a pass shuffles
-        self.pass_ = -1, self.deck  # the number of the pass that was drawn from last, its order
+        self.shuffle = -1, self.deck  # the number of the pass that was drawn from last, its order
         drawn = empty_pictures(recipe.seed, recipe.crop) if recipe.empty else []
         pictures = [*(example.pixels for example in examples), *drawn]
         self.sizes = np.array([picture.shape[:2] for picture in pictures])  # (n, 2) height, width
@@ -118,10 +118,10 @@ class Crops:
         """
         recipe = self.recipe
         turn, place = divmod(index, len(self.deck))
-        if self.pass_[0] != turn:
+        if self.shuffle[0] != turn:
             order = np.random.default_rng((recipe.seed, 0, turn)).permutation(self.deck)
-            self.pass_ = turn, order
-        picture, rng = int(self.pass_[1][place]), np.random.default_rng((recipe.seed, 1, index))
+            self.shuffle = turn, order
+        picture, rng = int(self.shuffle[1][place]), np.random.default_rng((recipe.seed, 1, index))
         if recipe.crops == "quarters":
             return self._quarter(picture, turn)
         if rng.random() < recipe.empty:
@@ -225,7 +225,7 @@ class Crops:
         return total.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
     def _nearest(self, table: Tensor, starts: Tensor, lines: list[Tensor], of: Tensor) -> Tensor:
-        y, x = (inside(table, axis, lines[axis].round()) for axis in (0, 1))
+        y, x = (clamped(table, axis, lines[axis].round()) for axis in (0, 1))
         return of[rows_of(table, starts, y)[:, :, None] + x[:, None]].float().permute(0, 3, 1, 2)
 
     def _target(self, windows: Sequence[Window], table: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -48,10 +48,10 @@ def taps(table: Tensor, axis: int, place: Tensor, step: Tensor | None) -> tuple[
     below = points.floor()
     above = (points - below) / len(samples)
     shares = torch.cat([1 / len(samples) - above, above], 1)
-    return inside(table, axis, torch.cat([below, below + 1], 1)), shares
+    return clamped(table, axis, torch.cat([below, below + 1], 1)), shares
 
 
-def inside(table: Tensor, axis: int, pixels: Tensor) -> Tensor:
+def clamped(table: Tensor, axis: int, pixels: Tensor) -> Tensor:
     """Whole pixels (B, ..., side) on one axis, kept in the picture: integers."""
     last = table[axis].view(-1, *[1] * (pixels.dim() - 1)) - 1
     return torch.minimum(pixels.clamp(min=0), last).long()
