@@ -16,7 +16,6 @@ from . import winograd
 from .model import STRIDE, CSRNet
 
 EXACT_LAYERS = 1  # convolutions at the end, always in float32: rounded sums there bias the count
-QUICK_WIDTH = 6144  # pixels; the rows that Winograd's tiles wait for hold a gigabyte beyond that
 
 
 def density_bands(
@@ -41,7 +40,6 @@ def density_bands(
     for band, last in bands:
         x: Tensor | None = band
         for stage in stages:
-            stage.narrow = band.shape[3] <= QUICK_WIDTH
             if x is not None:
                 x = stage(x, last)
         yield band.new_zeros(1, 1, 0, band.shape[3] // STRIDE) if x is None else x
@@ -52,9 +50,8 @@ class _Stage:
 
     def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
         self.layer, self.dtype = layer, dtype
-        self.kept: Tensor | None = None  # (1, C, few rows, W)
+        self.kept: list[Tensor] | None = None  # each (1, C, few rows, W)
         self.span = self.stride = 1  # rows that an output needs, and between two outputs
-        self.narrow = True
         self.padding = 0
         if isinstance(layer, nn.Conv2d):
             self.weight, self.bias = layer.weight.to(dtype), _to(layer.bias, dtype)
@@ -69,31 +66,48 @@ class _Stage:
         """(1, C, rows, W) to the rows that can be had by now, None if there are none."""
         x = x.to(self.dtype)
         if self.span == 1 or (last and self.kept is None):
-            return self._run(x, self.padding)
-        # in the layout of x: joining different ones takes longer than the small convolutions
-        edge = torch.zeros_like(x[:, :, :1]).expand(-1, -1, self.padding, -1)
-        if x.is_contiguous(memory_format=torch.channels_last):
-            edge = edge.contiguous(memory_format=torch.channels_last)
-        parts = [edge if self.kept is None else self.kept, x, *([edge] if last else [])]
-        x = torch.cat(parts, dim=2)
-        ready = max((x.shape[2] - self.span) // self.stride + 1, 0)
+            return self._run([x], self.padding)
+        edge = [_zero_rows(x, self.padding)] if self.padding else []
+        parts = [*(edge if self.kept is None else self.kept), x, *(edge if last else [])]
+        rows = sum(part.shape[2] for part in parts)
+        ready = max((rows - self.span) // self.stride + 1, 0)
         if not last and self._quick(x):  # as many as go through quickly
             ready -= ready % winograd.rows_at_once(x.shape[3], self.dilation)
-        self.kept = x[:, :, ready * self.stride :].clone()  # not a view: it would hold all of x
-        return self._run(x[:, :, : (ready - 1) * self.stride + self.span], 0) if ready else None
+        # not views: they would hold all of x
+        self.kept = [part.clone() for part in _between(parts, ready * self.stride, rows)]
+        used = _between(parts, 0, (ready - 1) * self.stride + self.span)
+        return self._run(used, 0) if ready else None
 
-    def _run(self, x: Tensor, padding: int) -> Tensor:
+    def _run(self, parts: list[Tensor], padding: int) -> Tensor:
+        if isinstance(self.layer, nn.Conv2d) and self.bias is not None and self._quick(parts[0]):
+            return winograd.infer(parts, self.weight, self.bias, self.dilation, padding)
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         if isinstance(self.layer, nn.Conv2d):
-            if self.bias is not None and self._quick(x):
-                return winograd.infer(x, self.weight, self.bias, self.dilation, padding)
             sides = (padding, self.padding)  # above and below, left and right
             return functional.conv2d(x, self.weight, self.bias, 1, sides, self.dilation)
         y: Tensor = self.layer(x)
         return y
 
     def _quick(self, x: Tensor) -> bool:
-        convolves = self.narrow and self.span > self.stride
-        return convolves and winograd.pays_in_inference(x, self.weight)
+        return self.span > self.stride and winograd.pays_in_inference(x, self.weight)
+
+
+def _between(parts: list[Tensor], start: int, stop: int) -> list[Tensor]:
+    """Rows from start up to stop of pictures (1, C, rows, W) one below another, uncopied."""
+    found = []
+    for part in parts:
+        rows = part.shape[2]
+        if start < rows and stop > 0:
+            found.append(part[:, :, max(start, 0) : stop])
+        start, stop = start - rows, stop - rows
+    return found
+
+
+def _zero_rows(x: Tensor, rows: int) -> Tensor:
+    """In the layout of x: joining different ones takes longer than the small convolutions."""
+    edge = torch.zeros_like(x[:, :, :1]).expand(-1, -1, rows, -1)
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return edge.contiguous(memory_format=torch.channels_last) if channels_last else edge
 
 
 def _to(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:

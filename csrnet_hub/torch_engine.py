@@ -20,6 +20,7 @@ from .model import STRIDE, CSRNet
 from .tiles import Progress, halo, plan_tiles
 
 WIDEST = 16384  # pixels; what is wider goes through in columns of tiles
+CPU_WIDEST = 6144  # rows that Winograd's tiles wait for would hold a gigabyte beyond that
 CPU_BAND = 2**17  # pixels; the first layers' maps: 32 MB each in float32, 16 MB in bfloat16
 CPU_WHOLE = 2**20  # pixels; up to that a picture is one band: less copying, 0.5 GB in float32
 GPU_BAND = 2**21  # three maps of 0.5 GB each in float32
@@ -115,7 +116,7 @@ class TorchEngine:
         density = np.empty((rows, columns), dtype=np.float32)
         reach = self.halo // STRIDE
         work = []  # tiles, and the bands of each with its halo, in cells
-        for tile in self._plan(rows, columns):
+        for tile in self._plan(rows, columns, device):
             top, bottom, left, right = tile
             y0, y1 = max(top - reach, 0), min(bottom + reach, rows)
             x0, x1 = max(left - reach, 0), min(right + reach, columns)
@@ -140,12 +141,14 @@ class TorchEngine:
             density[top:bottom, left:right] = inside.cpu().numpy()
         return density, device.type, total
 
-    def _plan(self, rows: int, columns: int) -> list[tuple[int, int, int, int]]:
+    def _plan(
+        self, rows: int, columns: int, device: torch.device
+    ) -> list[tuple[int, int, int, int]]:
         if self.tile is None:
             return [(0, rows, 0, columns)]
         if self.tile != "auto":
             return list(plan_tiles(rows, columns, int(self.tile)))
-        strips = plan_tiles(1, columns, WIDEST)
+        strips = plan_tiles(1, columns, CPU_WIDEST if device.type == "cpu" else WIDEST)
         return [(0, rows, left, right) for _, _, left, right in strips]
 
     def _bands(

@@ -84,11 +84,13 @@ def pays_in_inference(x: Tensor, weight: Tensor) -> bool:
     return x86 and pays(x, weight) and weight.shape[0] * weight.shape[1] >= 128 * 256
 
 
-def infer(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, padding: int) -> Tensor:
+def infer(
+    parts: Sequence[Tensor], weight: Tensor, bias: Tensor, dilation: int, padding: int
+) -> Tensor:
     """A convolution without gradients, in strips of rows that stay in the cache.
 
     Args:
-        x: (1, C, H, W) float32 on the CPU.
+        parts: (1, C, rows, W) each, float32 on the CPU: a picture (1, C, H, W) from its top down.
         weight: (O, C, 3, 3).
         bias: (O,).
         padding: zeros above and below; left and right there are as many as the dilation.
@@ -97,17 +99,20 @@ def infer(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, padding: int) 
         (1, O, H + 2 padding - 2 dilation, W).
     """
     d, (out, channels) = dilation, weight.shape[:2]
-    height, width = x.shape[2] + 2 * (padding - d), x.shape[3]
+    x, rows = parts[0], [part.shape[2] for part in parts]
+    height, width = sum(rows) + 2 * (padding - d), x.shape[3]
     down, across = _tiles(height, d), _tiles(width, d)
     padded = x.new_zeros(channels, 1, (down * TILE + 2) * d, (across * TILE + 2) * d)
-    padded[:, 0, padding : padding + x.shape[2], d : d + width] = x[0]
+    place = padded[:, 0, padding : padding + sum(rows), d : d + width]
+    for target, part in zip(place.split(rows, dim=1), parts):
+        target.copy_(part[0])
     filters = _filters(weight)  # anew for each band: kept, a network's would hold 250 MB
     y = x.new_empty(out, 1, down * TILE * d, across * TILE * d)
     pieces = -(-down // (rows_at_once(width, d) // (TILE * d)))
     cuts = [down * i // pieces for i in range(pieces + 1)]
     for top, bottom in pairwise(cuts):  # rows of tiles
-        rows = padded[:, :, top * TILE * d : (bottom * TILE + 2) * d]
-        patches = _transformed(_view(rows, PATCH, d, bottom - top, across))  # (36, C T)
+        needed = padded[:, :, top * TILE * d : (bottom * TILE + 2) * d]
+        patches = _transformed(_view(needed, PATCH, d, bottom - top, across))  # (36, C T)
         products = torch.bmm(filters, patches.view(36, channels, -1)).view(36, -1)  # (36, O T)
         strip = y[:, :, top * TILE * d : bottom * TILE * d]
         _put(products, bias, _view(strip, TILE, d, bottom - top, across))

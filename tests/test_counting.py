@@ -131,7 +131,7 @@ def test_a_large_picture_goes_through_in_bands_with_the_same_map(
     whole = counter.count(picture)
     monkeypatch.setattr("csrnet_hub.torch_engine.CPU_BAND", 2**14)
     monkeypatch.setattr("csrnet_hub.torch_engine.CPU_WHOLE", 0)
-    monkeypatch.setattr("csrnet_hub.torch_engine.WIDEST", 300)  # two columns of tiles too
+    monkeypatch.setattr("csrnet_hub.torch_engine.CPU_WIDEST", 300)  # two columns of tiles too
     pieces = counter.count(picture)
     assert (whole.tiles, pieces.tiles > 8) == (1, True)
     assert np.abs(pieces.density - whole.density).max() < 1e-4 * np.abs(whole.density).max()

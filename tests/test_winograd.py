@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from csrnet_hub import CrowdCounter, CSRNet, bands, winograd
+from csrnet_hub import CrowdCounter, CSRNet, winograd
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 4])
@@ -59,8 +59,11 @@ def test_inference_in_strips_gives_the_values_of_torch(
     for padding in (0, dilation):
         sides = (padding, dilation)
         expected = conv2d(x, weight, bias, padding=sides, dilation=dilation)
-        for own in (x, x.contiguous(memory_format=torch.channels_last)):
-            found = winograd.infer(own, weight, bias, dilation, padding)
+        for parts in (
+            [x],
+            x.contiguous(memory_format=torch.channels_last).split([2, 5, size[0] - 7], 2),
+        ):
+            found = winograd.infer(parts, weight, bias, dilation, padding)
             assert found.shape == expected.shape
             assert (found - expected).abs().max() < 2e-5 * expected.abs().max()
 
@@ -79,10 +82,6 @@ def test_a_picture_is_counted_with_them_where_they_pay(
     assert len(calls) == 11
     assert np.abs(found.density - expected.density).max() < 1e-4 * np.abs(expected.density).max()
     assert found.count == pytest.approx(expected.count, rel=1e-4)
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(bands, "QUICK_WIDTH", 160)  # the memory of wide pictures stays bounded
-    CrowdCounter(model, "cpu", "float32").count(picture)
-    assert len(calls) == 11
 
 
 def test_the_network_trains_with_them_and_its_gradients_are_the_same(
