@@ -99,6 +99,13 @@ def test_the_table_has_means_spreads_and_differences_on_the_same_seeds(
     assert dmcount.endswith("| 15.0 ± 5.7 | 30.0 ± 11.3 | 17.5 ± 9.2 | +0.5 ± 2.1 |")
 
 
+def test_a_run_that_keeps_its_last_weights_is_judged_by_them(recipe: Path, tmp_path: Path) -> None:
+    runs = [
+        finished(run, 9, 10) for run in plan(recipe, {"choose_by": ["mae", "last"]}, [0], tmp_path)
+    ]
+    assert [run.best["mae"] for run in runs] == [9, 10]
+
+
 class Train:
     """Stands for `fit`: notes what it was asked for, and leaves a finished log."""
 

@@ -93,14 +93,21 @@ def test_a_refit_says_whose_errors_it_shows_and_claims_none_on_the_hub(
     assert (result.dataset_split, result.metric_value) == ("test", 77.5)
 
 
-@pytest.mark.parametrize(("record", "told"), [({}, "MAE"), ({"choose_by": "nae"}, "NAE")])
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({}, "the best of the run by validation MAE."),
+        ({"choose_by": "nae"}, "the best of the run by validation NAE."),
+        ({"choose_by": "last"}, "the last of the run."),
+    ],
+)
 def test_the_card_says_which_error_chose_the_weights(
     config: dict[str, Any], record: dict[str, str], told: str
 ) -> None:
     for entry in ("refit", "choose_by"):
         config["training_record"].pop(entry, None)
     config["training_record"] |= record
-    assert f"the best of the run by validation {told}." in card_of(config)
+    assert told in card_of(config)
 
 
 def test_a_card_tells_whether_somebody_edited_it(config: dict[str, Any]) -> None:

@@ -18,17 +18,20 @@ from csrnet_hub.devices import pick_dtype
 from csrnet_hub.tiles import Progress, plan_tiles, windows
 from csrnet_hub.torch_engine import CPU_BAND, GPU_BAND, TorchEngine, to_input
 
+from .thin import narrow
+
 
 def noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
-def counter(model: CSRNet) -> CrowdCounter:
-    return CrowdCounter(model, "cpu", "float32")
+def counter(thin_model: CSRNet) -> CrowdCounter:
+    return CrowdCounter(thin_model, "cpu", "float32")
 
 
-def test_the_count_is_the_sum_of_the_map_in_heads(counter: CrowdCounter, model: CSRNet) -> None:
+def test_the_count_is_the_sum_of_the_map_in_heads(model: CSRNet) -> None:
+    counter = CrowdCounter(model, "cpu", "float32")
     picture = noise(64, 96)
     with torch.no_grad():
         raw = model(to_input(picture, model, torch.device("cpu")))
@@ -53,8 +56,8 @@ def test_any_size_from_one_pixel_counts(counter: CrowdCounter, size: tuple[int, 
     assert np.isfinite(result.count)
 
 
-def test_padding_is_with_the_mean_colour(counter: CrowdCounter, model: CSRNet) -> None:
-    mean = np.round(np.array(model.mean) * 255).astype(np.uint8)
+def test_padding_is_with_the_mean_colour(counter: CrowdCounter, thin_model: CSRNet) -> None:
+    mean = np.round(np.array(thin_model.mean) * 255).astype(np.uint8)
     picture = noise(61, 93)
     padded = np.tile(mean, (64, 96, 1))
     padded[:61, :93] = picture
@@ -66,10 +69,15 @@ def test_padding_is_with_the_mean_colour(counter: CrowdCounter, model: CSRNet) -
     ("variant", "size", "tile"), [("A", (130, 197), 64), ("B", (157, 264), 128)]
 )
 def test_tiles_give_the_map_of_the_whole_picture(
-    model: CSRNet, variant: str, size: tuple[int, int], tile: int
+    thin_model: CSRNet,
+    variant: str,
+    size: tuple[int, int],
+    tile: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    narrow(monkeypatch)
     net = CSRNet(variant)
-    net.load_state_dict(model.state_dict())
+    net.load_state_dict(thin_model.state_dict())
     picture = noise(*size)
     whole = CrowdCounter(net, "cpu", "float32", tile=None).count(picture)
     result = CrowdCounter(net, "cpu", "float32", tile=tile).count(picture)
@@ -79,12 +87,12 @@ def test_tiles_give_the_map_of_the_whole_picture(
     assert np.abs(result.density - whole.density).max() < 1e-4 * np.abs(whole.density).max()
 
 
-def test_a_narrower_halo_would_change_the_map(model: CSRNet) -> None:
+def test_a_narrower_halo_would_change_the_map(thin_model: CSRNet) -> None:
     picture = noise(64, 400)
-    whole = CrowdCounter(model, "cpu", "float32", tile=None).count(picture)
-    narrow = CrowdCounter(model, "cpu", "float32", tile=128)
-    narrow.engine.halo = 64
-    difference = np.abs(narrow.count(picture).density - whole.density).max()
+    whole = CrowdCounter(thin_model, "cpu", "float32", tile=None).count(picture)
+    short = CrowdCounter(thin_model, "cpu", "float32", tile=128)
+    short.engine.halo = 64
+    difference = np.abs(short.count(picture).density - whole.density).max()
     assert difference > 1e-4 * np.abs(whole.density).max()
 
 
@@ -125,9 +133,9 @@ def test_bands_give_the_map_of_the_whole_picture(model: CSRNet, variant: str, hi
 
 
 def test_a_large_picture_goes_through_in_bands_with_the_same_map(
-    counter: CrowdCounter, monkeypatch: pytest.MonkeyPatch
+    model: CSRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = noise(317, 397)
+    picture, counter = noise(317, 397), CrowdCounter(model, "cpu", "float32")
     whole = counter.count(picture)
     monkeypatch.setattr("csrnet_hub.torch_engine.CPU_BAND", 2**14)
     monkeypatch.setattr("csrnet_hub.torch_engine.CPU_WHOLE", 0)
@@ -162,7 +170,7 @@ def test_progress_is_told_after_each_tile(model: CSRNet) -> None:
 
 
 def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(
-    model: CSRNet, monkeypatch: pytest.MonkeyPatch
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Greedy(TorchEngine):
         tried: list = []  # noqa: RUF012
@@ -173,7 +181,7 @@ def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super()._in_tiles(pixels, band, model, device, *rest)
 
-    counter = CrowdCounter(copy.deepcopy(model), "cpu")
+    counter = CrowdCounter(copy.deepcopy(thin_model), "cpu")
     engine = counter.engine = Greedy(counter.model, "cpu", "auto", "auto")
     engine.device = torch.device("meta")  # stands for a GPU: no memory to be had at all
     weights = [own.data_ptr() for own in engine.model.parameters()]

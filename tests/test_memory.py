@@ -19,25 +19,25 @@ import resource, threading
 import numpy as np
 from csrnet_hub import CrowdCounter, CSRNet
 counter = CrowdCounter(CSRNet(), "cpu", "float32")
-picture = np.zeros((256, 512, 3), np.uint8)
+picture = np.zeros((256, 256, 3), np.uint8)
 faults = [0]
-for _ in range(3):  # each in a thread of its own, as a server's
+for _ in range(2):  # each in a thread of its own, as a server's
     thread = threading.Thread(target=counter.count, args=(picture,))
     thread.start()
     thread.join()
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(*np.diff(faults[1:]))
+print(np.diff(faults)[-1])
 """
 
 
 def pages_asked_for(**settings: str) -> int:
-    """Pages that a third picture of one size asks the system for."""
+    """Pages that a second picture of one size asks the system for."""
     theirs = ("MALLOC_", "GLIBC_TUNABLES")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(theirs)} | settings
     done = subprocess.run(
         [sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True
     )
-    return int(done.stdout.split()[-1])
+    return int(done.stdout)
 
 
 @glibc

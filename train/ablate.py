@@ -60,6 +60,8 @@ class Run:
 
     @property
     def best(self) -> dict[str, Any]:
+        if self.recipe.choose_by == "last":
+            return self.errors[-1]
         return min(self.errors, key=self._error)
 
     def _error(self, entry: dict[str, Any]) -> float:
@@ -165,8 +167,8 @@ def table(runs: Sequence[Run]) -> str:
     done = [run for run in runs if run.done]
     mae = {(run.variant, run.recipe.seed): run.best["mae"] for run in done}
     lines = [
-        f"{runs[0].recipe.name}: {runs[0].recipe.steps} steps; validation MAE and RMSE at the "
-        "best validation of each run, and MAE at its end; mean and standard deviation over seeds.",
+        f"{runs[0].recipe.name}: {runs[0].recipe.steps} steps; validation MAE and RMSE of the "
+        "weights that each run keeps, and MAE at its end; mean and standard deviation over seeds.",
         "",
         f"| variant | seeds | MAE | RMSE | MAE at the end | MAE less that of {variants[0]} |",
         "| --- | --- | ---: | ---: | ---: | ---: |",

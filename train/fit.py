@@ -70,8 +70,8 @@ def fit(
             errors and the interval of that model, which had not seen them.
 
     Returns:
-        The least validation error, of the kind that the recipe chooses by; infinite if there is
-        none.
+        The validation error of the model that was kept, of the kind that the recipe chooses by
+        (MAE where it keeps the last); infinite if none was.
 
     Raises:
         TrainingError, DatasetError, ModelError: with what is wrong and what to do.
@@ -199,8 +199,9 @@ def _keep_best(
         return
     errors = validate(state, held_out, device)
     log.validation(state.step, errors)
-    error = errors[recipe.choose_by]
-    if error is not None and error < state.best:  # relative errors need heads
+    latest = recipe.choose_by == "last"
+    error = errors["mae" if latest else recipe.choose_by]
+    if latest or (error is not None and error < state.best):  # relative errors need heads
         state.best = error
         save_model(state, recipe, out / "best")
 
@@ -246,6 +247,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _ending(recipe: Recipe, best: float, out: Path, refit: str | None) -> str:
     if refit:
         return f"the model is in {out / 'refit'}, with the errors of {refit}"
+    if recipe.choose_by == "last":
+        return f"validation MAE {best:.1f} at the end; the model is in {out / 'best'}"
     kind, form = recipe.choose_by.upper(), {"mae": ".1f", "nae": ".3f"}[recipe.choose_by]
     if not (out / "best").exists():
         return f"no validation gave a {kind}, so no model was kept; see {out / FILE}"

@@ -19,7 +19,7 @@ CHOICES = {
     "loss": ("pyramid", "euclidean", "bayesian", "dmcount"),
     "optimiser": ("adamw", "sgd"),
     "backend_init": ("he", "paper"),
-    "choose_by": ("mae", "nae"),
+    "choose_by": ("mae", "nae", "last"),
 }
 
 
