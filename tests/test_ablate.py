@@ -26,6 +26,7 @@ RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
 @pytest.fixture(autouse=True)
 def thin(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow(monkeypatch)
+    monkeypatch.setattr("train.log.draw_curves", lambda *files: None)
 
 
 @pytest.fixture
