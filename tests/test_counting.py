@@ -16,7 +16,7 @@ from csrnet_hub import CrowdCounter, CSRNet, ImageError
 from csrnet_hub.bands import density_bands
 from csrnet_hub.devices import pick_dtype
 from csrnet_hub.tiles import Progress, plan_tiles, windows
-from csrnet_hub.torch_engine import CPU_BAND, GPU_BAND, TorchEngine, to_input
+from csrnet_hub.torch_engine import CPU_BAND, CPU_WIDEST, GPU_BAND, TorchEngine, to_input
 
 from .thin import narrow
 
@@ -153,13 +153,14 @@ def test_a_large_picture_never_puts_more_than_a_band_through_the_network(
 
     def record(model, bands, dtype):  # type: ignore[no-untyped-def]
         for x, _ in bands:
-            seen.append(x.shape[2] * x.shape[3])
+            seen.append((x.shape[2] * x.shape[3], x.shape[3]))
             yield torch.zeros(1, 1, x.shape[2] // 8, x.shape[3] // 8)
 
     monkeypatch.setattr("csrnet_hub.torch_engine.density_bands", record)
     result = counter.count(np.zeros((*size, 3), dtype=np.uint8))
     assert result.tiles == len(seen) > 1
-    assert max(seen) <= CPU_BAND
+    assert max(pixels for pixels, _ in seen) <= CPU_BAND
+    assert max(width for _, width in seen) <= CPU_WIDEST + 2 * counter.engine.halo
 
 
 def test_progress_is_told_after_each_tile(model: CSRNet) -> None:
