@@ -67,7 +67,8 @@ class _Stage:
         x = x.to(self.dtype)
         if self.span == 1 or (last and self.kept is None):
             return self._run([x], self.padding)
-        edge = [_zero_rows(x, self.padding)] if self.padding else []
+        at_edge = self.padding and (last or self.kept is None)
+        edge = [_zero_rows(x, self.padding)] if at_edge else []
         parts = [*(edge if self.kept is None else self.kept), x, *(edge if last else [])]
         rows = sum(part.shape[2] for part in parts)
         ready = max((rows - self.span) // self.stride + 1, 0)
