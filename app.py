@@ -18,6 +18,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 
+if not os.environ.get("GRADIO_SERVER_PORT", "7860").isdecimal():  # Gradio's import would fail on it
+    sys.exit("app.py: GRADIO_SERVER_PORT is no port: give a number from 1 to 65535, or unset it")
+
 if os.environ.get("SPACES_ZERO_GPU"):
     with contextlib.suppress(ImportError):
         import spaces  # noqa: F401  (before torch, which it prepares for a GPU that comes and goes)
@@ -80,7 +83,9 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no port: give --port (or GRADIO_SERVER_PORT) a number from 1 to 65535"
+        )
     return int(text)
 
 

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -134,7 +135,8 @@ def _convert(options: argparse.Namespace) -> int:
     from .convert import convert
 
     convert(options.old, options.new_folder, options.variant, options.density_scale)
-    print(f"{options.new_folder} is ready: csrnet count PHOTO --model {options.new_folder}")
+    folder = options.new_folder
+    print(f"{folder} is ready: csrnet count PHOTO --model {shlex.quote(str(folder))}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 import socket
@@ -382,6 +383,19 @@ def test_a_host_can_set_everything_by_environment(
     app.main([])
     assert started["models"] == ["org/other", "mine"]
     assert (started["server_name"], started["server_port"]) == ("0.0.0.0", 7999)
+
+
+def test_a_port_in_the_environment_that_is_none_gets_its_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for none in ("abc", ""):
+        monkeypatch.setenv("GRADIO_SERVER_PORT", none)
+        with pytest.raises(SystemExit, match="GRADIO_SERVER_PORT is no port"):
+            importlib.reload(app)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "99999")
+    with pytest.raises(SystemExit):
+        app.main([])
+    assert "'99999' is no port" in capsys.readouterr().err
 
 
 def test_options_win_over_the_environment(

@@ -190,10 +190,11 @@ def legacy(model: CSRNet, path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["a.pth.tar", "a.pth", "a.npz", "old.pt"])
 def test_a_converted_checkpoint_gives_equal_outputs(
-    model: CSRNet, tmp_path: Path, name: str
+    model: CSRNet, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old, new = legacy(model, tmp_path / name), tmp_path / "new"
+    old, new = legacy(model, tmp_path / name), tmp_path / "my model"
     assert main(["convert", str(old), str(new), "--density-scale", "10"]) == 0
+    assert f"csrnet count PHOTO --model '{new}'" in capsys.readouterr().out
     converted = CSRNet.from_pretrained(new)
     expected = CSRNet()
     expected.load_state_dict(model.state_dict())  # in the memory format of a new model

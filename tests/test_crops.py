@@ -240,6 +240,37 @@ def test_outside_the_region_of_interest_nothing_is_learnt(recipe: Recipe) -> Non
     assert batch.target[0, 0, :, :4].sum() > 10
 
 
+def test_next_to_a_border_inside_the_picture_nothing_is_learnt(recipe: Recipe) -> None:
+    photo = example(300, 128, 160)
+    spared, whole = (Crops([photo], replace(recipe, border=n), CPU) for n in (2, 0))
+    windows = [
+        Window(0, 0, 0, 64, 64),  # in the picture's corner: right and bottom are borders inside it
+        Window(0, 0, 0, 64, 64, mirrored=True),
+        Window(0, 64, 32, 64, 64),  # at its lower edge
+        Window(0, 0, 0, 128, 128),  # shrunk, with a border on the right alone
+    ]
+    batch, plain = spared.cut(windows, (64, 64)), whole.cut(windows, (64, 64))
+    assert plain.weight is None
+    kept = torch.zeros(4, 8, 8)
+    kept[0, :6, :6] = kept[1, :6, 2:] = kept[2, 2:, 2:6] = kept[3, :, :6] = 1
+    assert batch.weight is not None
+    assert torch.equal(batch.weight[:, 0], kept)
+    assert torch.allclose(batch.target, plain.target * kept[:, None])
+    for crop, (heads, present) in enumerate(zip(batch.heads, batch.present)):
+        every = plain.heads[crop][plain.present[crop]]
+        x, y = (every / 8).long().T
+        assert torch.equal(heads[present], every[kept[crop, y, x] > 0])
+        assert 0 < present.sum() < len(every)
+
+
+def test_a_pass_of_the_papers_recipe_mixes_the_patches(recipe: Recipe) -> None:
+    photos = [example(count, 80, 100) for count in range(30)]
+    crops = Crops(photos, replace(recipe, crops="quarters", batch=1), CPU)
+    windows = [crops.draw(index) for index in range(30)]
+    assert len({window.picture for window in windows}) == 30
+    assert len({(window.top, window.left, window.mirrored) for window in windows}) > 10
+
+
 def test_the_papers_patches_are_four_quarters_and_five_at_random_all_mirrored(
     recipe: Recipe,
 ) -> None:
@@ -247,10 +278,15 @@ def test_the_papers_patches_are_four_quarters_and_five_at_random_all_mirrored(
     crops = Crops([example(20, 80, 100)], paper, CPU)
     windows = [crops.draw(index) for index in range(18)]
     assert {(window.height, window.width) for window in windows} == {(40, 48)}
-    corners = {(window.top, window.left) for window in windows[:8]}
-    assert corners == {(0, 0), (0, 52), (40, 0), (40, 52)}
-    assert len({(window.top, window.left) for window in windows[8:]}) == 5
-    assert [window.mirrored for window in windows] == [False, True] * 9
+    places = {(window.top, window.left) for window in windows}
+    assert places > {(0, 0), (0, 52), (40, 0), (40, 52)}
+    assert len(places) == 9
+    assert {(*place, mirrored) for place in places for mirrored in (False, True)} == {
+        (window.top, window.left, window.mirrored) for window in windows
+    }
+    again = [crops.draw(index) for index in range(18, 36)]
+    assert set(again) == set(windows)
+    assert again != windows
     assert crops.at(0).target.shape == (1, 1, 5, 6)
 
 

@@ -6,10 +6,12 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -333,6 +335,29 @@ def test_a_run_starts_from_another_model_and_says_which(
         run(replace(still, density_scale=1.0), prepared, vgg, tmp_path, init=str(model_folder))
 
 
+def test_a_run_from_a_model_that_saw_its_validation_images_says_so(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    run(recipe, prepared, vgg, tmp_path / "a")
+    first = CSRNet.from_pretrained(tmp_path / "a" / "best").training_record
+    assert first is not None
+    assert len(first["photographs"].split()) == 8  # of ten, two being held out
+    more = replace(recipe, validation=5, steps=1, choose_by="last")
+    with pytest.warns(UserWarning, match=r"was trained on [345] of the 5 validation images"):
+        run(more, prepared, vgg, tmp_path / "b", init=str(tmp_path / "a" / "best"))
+    second = CSRNet.from_pretrained(tmp_path / "b" / "best").training_record
+    assert second is not None
+    assert len(second["photographs"].split()) in (8, 9, 10)
+    assert "photographs" not in second["init"]
+    card = " ".join((tmp_path / "b" / "best" / "README.md").read_text(encoding="utf-8").split())
+    assert f"{second['seen']} of them had been trained on by the model" in card
+    assert "chose the checkpoint" not in card
+    same = replace(recipe, steps=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # held out as before
+        run(same, prepared, vgg, tmp_path / "c", init=str(tmp_path / "a" / "best"))
+
+
 def test_a_refit_takes_every_picture_and_the_figures_of_the_run_without_them(
     recipe: Recipe,
     prepared: Path,
@@ -398,6 +423,52 @@ def test_a_better_model_replaces_the_last_one_and_its_card(
     assert CSRNet.from_pretrained(tmp_path / "best").metrics == {
         "validation": {"images": 2, "mae": 10.25}
     }
+
+
+def test_what_a_user_put_beside_a_model_outlives_the_next_better_one(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    now, best = state.new_state(recipe, str(vgg), CPU), tmp_path / "best"
+    state.save_model(now, recipe, best)
+    (best / "model.onnx").write_bytes(b"theirs")
+    (best / "notes").mkdir()
+    (best / "notes" / "a.txt").write_text("Ask Ada.")
+    card = (best / "README.md").read_text(encoding="utf-8") + "\nAsk Ada.\n"
+    (best / "README.md").write_text(card, encoding="utf-8")
+    for step in (1, 2):
+        now.step = step
+        state.save_model(now, recipe, best)
+    assert (best / "model.onnx").read_bytes() == b"theirs"
+    assert (best / "notes" / "a.txt").read_text() == "Ask Ada."
+    assert (best / state.EDITED_CARD).read_text(encoding="utf-8") == card
+    assert "those of step 2" in (best / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 54 GiB"), RuntimeError("can't allocate memory")]
+)
+def test_too_little_memory_is_a_sentence(
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    def full(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(fit, "fit", full)
+    arguments = [str(RECIPES / "own.toml"), "--data", str(prepared), "--out", str(tmp_path / "o")]
+    assert fit.main(arguments) == 1
+    told = capsys.readouterr().err
+    assert str(error) in told
+    assert "lower batch or crop in the recipe" in told
+    monkeypatch.setattr(fit, "fit", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert fit.main(arguments) == 130
+    assert "no checkpoint was kept yet" in capsys.readouterr().err
+    monkeypatch.setattr(fit, "fit", lambda *args: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        fit.main(arguments)
 
 
 def test_the_rate_warms_up_stays_level_and_falls_to_zero(recipe: Recipe) -> None:

@@ -92,6 +92,14 @@ def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(
     assert hub.requests == []
 
 
+def test_a_card_that_is_not_in_utf8_is_one_line(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    card = folder / "README.md"
+    card.write_bytes(card.read_bytes() + "Prüfung".encode("latin-1"))
+    assert "README.md is not in UTF-8" in one_line(online.push(folder, "org/odd", "--dry-run"))
+
+
 def test_a_private_push_makes_a_private_repository(
     hub: FakeHub, online: HubClient, folder: Path
 ) -> None:

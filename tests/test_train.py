@@ -86,6 +86,19 @@ def test_prepare_that_is_stopped_says_so_and_leaves_no_file(
     assert not list(tmp_path.glob("o.h5*"))
 
 
+def test_a_second_prepare_of_the_same_file_leaves_the_first_one_whole(
+    part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    out = tmp_path / "one.h5"
+    with (tmp_path / "one.h5.partial").open("wb") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)  # as HDF5 does
+        assert prepare.main([str(part), str(out)]) == 1
+        assert "Another train.prepare writes" in capsys.readouterr().err
+        assert (tmp_path / "one.h5.partial").exists()
+    assert prepare.main([str(part), str(out)]) == 0  # what a killed one left is in nobody's way
+
+
 def test_prepare_names_what_is_wrong_with_the_folder(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     assert prepare.main([str(tmp_path), str(tmp_path / "o.h5")]) == 1
     assert "none of the formats" in capsys.readouterr().err
@@ -257,6 +270,8 @@ def test_each_part_of_a_file_of_several_is_split_as_it_would_be_alone() -> None:
 
 
 def test_too_few_images_for_the_split_is_a_sentence() -> None:
+    with pytest.raises(DatasetError, match="at least two are needed"):
+        split([example(1, "alone")], 1, seed=0)
     with pytest.raises(DatasetError, match="cannot be drawn from 3"):
         split([example(i, str(i)) for i in range(3)], 3, seed=0)
 
@@ -279,7 +294,16 @@ def test_every_recipe_in_the_repository_reads() -> None:
         ("crop = 256", "crop = 32", "at least 64"),
         ("scale = [0.7, 1.4]", "scale = [1.0]", "scale must be two numbers"),
         ("scale = [0.7, 1.4]", "scale = [0.0, 1.0]", "scale must be two numbers"),
+        ("scale = [0.7, 1.4]", "scale = [0.5, inf]", "scale must be two numbers"),
+        ("scale = [0.7, 1.4]", "scale = [10.0, 1000.0]", "scale must lie between 1/16 and 16"),
         ("seed = 0", "seed = ", "not valid TOML"),
+        ("seed = 0", "seed = -1", "seed must be a number from 0 on"),
+        ("empty = 0.05", "empty = 5", "empty must lie between 0 and 1"),
+        ("cooldown = 0.5", "cooldown = 50", "cooldown must lie between 0 and 1"),
+        ("lr_backend = 5e-5", "lr_backend = -1.0", "lr_backend must be a number from 0 on"),
+        ("lr_backend = 5e-5", "lr_backend = nan", "lr_backend must be a number from 0 on"),
+        ("border = 0", "border = 11", "border leaves too little of a crop"),
+        ("density_scale = 10.0", "density_scale = 0.0", "density_scale must be a number above 0"),
         ("repeat = {}", "repeat = { part_A = 0 }", "numbers of times"),
         ("train_only = [", "train_only = [1, ", "train_only must be names in quotes"),
         ("repeat = {}", "repeat = 2", "repeat must be of type dict"),

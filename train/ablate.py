@@ -34,8 +34,8 @@ from .log import FILE, read_log
 from .recipe import Recipe, RecipeError, parse_values, read_recipe
 from .state import TrainingError, other_entries
 
-# Entries that are not varied: seeds have an option of their own.
-FIXED = ("name", "seed", "exclude")
+# Entries that are not varied: seeds have an option of their own, and all are measured on the same.
+FIXED = ("name", "seed", "exclude", "validation", "train_only")
 KEPT = "recipe.json"  # in each run's folder: what its figures are of
 
 

@@ -33,8 +33,10 @@ class Batch:
     Attributes:
         pixels: (B, 3, H, W) float32 RGB in 0 to 255.
         target: (B, 1, H / 8, W / 8) float32 heads per cell.
-        weight: (B, 1, H / 8, W / 8) 1 inside the region of interest, 0 outside; None: all inside.
-        heads: (B, n, 2) x, y in pixels of the crops, filled up with zeros.
+        weight: (B, 1, H / 8, W / 8) 1 in cells that are learnt from, 0 outside the region of
+            interest and in the recipe's ``border``; None: all are.
+        heads: (B, n, 2) x, y in pixels of the crops, without those in ``border``, filled up with
+            zeros.
         present: (B, n) bool, which rows of them are heads.
         drawn: (B,) bool, which crops are of drawn pictures without people.
     """
@@ -147,7 +149,9 @@ class Crops:
     def _quarter(self, picture: int, turn: int) -> Window:
         # Section 3.2 of the paper, data augmentation: a quarter of the picture's area each.
         height, width = (int(side) // 2 // STRIDE * STRIDE for side in self.sizes[picture])
-        patch, mirrored = divmod(turn % QUARTERS, 2)
+        round_, place = divmod(turn, QUARTERS)
+        order = np.random.default_rng((self.recipe.seed, 3, picture, round_)).permutation(QUARTERS)
+        patch, mirrored = divmod(int(order[place]), 2)
         down, across = (int(size) - own for size, own in zip(self.sizes[picture], (height, width)))
         if patch < 4:
             top, left = down * (patch // 2), across * (patch % 2)
@@ -183,10 +187,12 @@ class Crops:
         shrunk = any(window.height > shape[0] or window.width > shape[1] for window in windows)
         pixels = self._sample(table, starts, lines, shape, shrunk)  # (B, 3, H, W)
         target = self._target(windows, table, shape)  # (B, 1, h, w)
-        weight = None
+        weight = self._inner(table, shape) if self.recipe.border else None  # (B, 1, h, w)
         if self.mask is not None:
             near = self._nearest(table, starts, lines, self.mask[:, None])  # (B, 1, H, W)
-            weight = torch.nn.functional.avg_pool2d(near, STRIDE).round()  # (B, 1, h, w)
+            region = torch.nn.functional.avg_pool2d(near, STRIDE).round()  # (B, 1, h, w)
+            weight = region if weight is None else weight * region
+        if weight is not None:
             target = target * weight
         heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
         drawn = self._upload(np.array([w.picture >= self.photographs for w in windows]))  # (B,)
@@ -224,6 +230,19 @@ class Crops:
         assert isinstance(total, Tensor)
         return total.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
+    def _inner(self, table: Tensor, shape: tuple[int, int]) -> Tensor:
+        """0 in the cells next to a border of the crop where its picture goes on, else 1."""
+        lines = []
+        for axis in (0, 1):
+            size, first, length = (table[k + axis][:, None] for k in (0, 2, 4))  # (B, 1)
+            cells = torch.arange(shape[axis] // STRIDE, device=table.device)  # (n,)
+            begins = (first > 0) & (cells < self.recipe.border)  # (B, n)
+            ends = (first + length < size) & (cells >= len(cells) - self.recipe.border)
+            lines.append(~(begins | ends))
+        down, across = lines
+        across = torch.where(table[6].bool()[:, None], across.flip(-1), across)
+        return (down[:, :, None] & across[:, None]).float()[:, None]
+
     def _nearest(self, table: Tensor, starts: Tensor, lines: list[Tensor], of: Tensor) -> Tensor:
         y, x = (clamped(table, axis, lines[axis].round()) for axis in (0, 1))
         return of[rows_of(table, starts, y)[:, :, None] + x[:, None]].float().permute(0, 3, 1, 2)
@@ -246,7 +265,11 @@ class Crops:
 
     def _heads(self, windows: Sequence[Window], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The heads inside the windows, chosen on the host: which they are needs no device."""
-        inside = [_inside(self.points[window.picture], window, shape) for window in windows]
+        edge = self.recipe.border * STRIDE
+        inside = []
+        for window in windows:
+            limits = _limits(window, self.sizes[window.picture], shape, edge)
+            inside.append(_inside(self.points[window.picture], window, shape, limits))
         most = -(-max(1, *map(len, inside)) // HEADS_AT_ONCE) * HEADS_AT_ONCE
         heads = np.zeros((len(windows), most, 2), np.float32)
         for row, points in zip(heads, inside):
@@ -268,12 +291,24 @@ def _place(rng: np.random.Generator, size: int, side: int) -> float:
     return float(np.clip(rng.integers(-beyond, size - side + beyond + 1), 0, size - side))
 
 
+def _limits(
+    window: Window, size: NDArray[np.int64], shape: tuple[int, int], edge: int
+) -> NDArray[np.float64]:
+    """Least and most x and y, (2, 2), in pixels of the crop, of the heads that are learnt from."""
+    low = np.where([window.left > 0, window.top > 0], edge, 0)
+    ends = window.left + window.width < size[1], window.top + window.height < size[0]
+    return np.array([low, np.where(ends, np.array(shape[::-1]) - edge, shape[::-1])], float)
+
+
 def _inside(
-    points: NDArray[np.float64], window: Window, shape: tuple[int, int]
+    points: NDArray[np.float64],
+    window: Window,
+    shape: tuple[int, int],
+    limits: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     zoom = (shape[1] / window.width, shape[0] / window.height)
     points = (points - (window.left, window.top)) * zoom  # (n, 2) in pixels of the crop
-    points = points[((points >= 0) & (points < (shape[1], shape[0]))).all(axis=1)]
+    points = points[((points >= limits[0]) & (points < limits[1])).all(axis=1)]
     if window.mirrored:
         points = points * (-1, 1) + (shape[1], 0)
     return points

@@ -80,6 +80,13 @@ def fingerprint(examples: Sequence[Example]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
+def digest(example: Example) -> str:
+    """Eight letters and digits that a photograph is known by under any name: from its size and its
+    heads; without any, from its name."""
+    heads = np.round(example.heads, 1).tolist() or example.name
+    return hashlib.sha256(f"{example.pixels.shape} {heads}".encode()).hexdigest()[:8]
+
+
 def split(
     examples: Sequence[Example], validation: int, seed: int, train_only: Sequence[str] = ()
 ) -> tuple[list[Example], list[Example]]:
@@ -98,6 +105,11 @@ def split(
         ranked = sorted(able, key=lambda example: (example.count, example.name))
         if not 0 < validation < len(ranked):
             where = f" of {part}" if part else ""
+            if len(ranked) < 2:
+                raise DatasetError(
+                    f"There are too few images{where}: at least two are needed, one to "
+                    "train on and one to validate on, besides those in train_only."
+                )
             raise DatasetError(
                 f"{validation} validation images cannot be drawn from {len(ranked)}{where}: give "
                 "fewer by validation in the recipe, from 1."

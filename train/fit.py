@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,11 +23,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
+from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
 from csrnet_hub.model import STRIDE, ModelError
 
 from .crops import Crops
-from .data import Example, fingerprint, load_prepared, split
+from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
 from .recipe import Recipe, RecipeError, read_recipe
 from .state import (
@@ -46,6 +48,10 @@ from .validation import validate
 SAVE_EVERY = 100  # steps
 SAVE_SECONDS = 60.0  # at least between two checkpoints: a GPU makes 100 steps in a few
 LOG_EVERY = 20
+TOO_LARGE = (
+    "memory ran out: lower batch or crop in the recipe, or prepare fewer or smaller photographs, "
+    "all of which lie in memory, three bytes a pixel"
+)
 LEFT = ("last.pt", "best", "refit", FILE)  # in the folder of a run, begun or finished
 
 
@@ -96,6 +102,14 @@ def fit(
     else:
         state = start_from(recipe, init, device) if init else new_state(recipe, vgg, device)
         state.data = fingerprint(examples)
+        if seen := [one.name for one in held_out if digest(one) in state.photographs]:
+            state.origin["seen"] = len(seen)
+            warnings.warn(
+                f"{init} was trained on {len(seen)} of the {len(held_out)} validation images, such "
+                f"as {seen[0]}: errors on them, and the interval, come out too good",
+                stacklevel=2,
+            )
+    state.photographs |= {digest(example) for example in train}
     if judged:
         lend_figures(state, judged)
     elif "refit" in state.origin:
@@ -236,8 +250,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RecipeError, DatasetError, ModelError, TrainingError, ValueError, OSError) as error:
         print(f"fit: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:  # torch's own, on a CPU, has no type for it
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print(f"fit: {one_line(error)}\nfit: {TOO_LARGE}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print(f"fit: stopped; --resume goes on from the last checkpoint in {options.out}")
+        kept = f"--resume goes on from {last}" if last.exists() else "no checkpoint was kept yet"
+        print(f"fit: stopped; {kept}", file=sys.stderr)
         return 130
     if int(os.environ.get("RANK", "0")) == 0:
         print(_ending(recipe, best, options.out, options.refit))

@@ -64,9 +64,13 @@ def prepare(
     partial = out.with_name(out.name + ".partial")
     done: dict[str, Any] = {"images": 0, "heads": 0, "dropped": 0, "dropped_in": []}
     try:
+        file = h5py.File(partial, "w")
+    except BlockingIOError as error:  # it is locked, and not ours to remove
+        raise DatasetError(f"Another train.prepare writes {out}: wait, or name another.") from error
+    try:
         reading = read_ahead(functools.partial(_read, sigma), samples, READERS)
         # The readers end before the file does, not when their generator happens to be collected.
-        with h5py.File(partial, "w") as file, closing(reading):
+        with file, closing(reading):
             file.attrs["format"] = FORMAT
             bar = tqdm(reading, "prepare", len(samples), unit="image", disable=not progress)
             for one in bar:

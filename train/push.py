@@ -103,7 +103,12 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
         raise PushError(f"The model in {folder} does not count: its density map is not finite.")
     card = card_of(model.config())
     if (folder / CARD_NAME).is_file():
-        card = (folder / CARD_NAME).read_text(encoding="utf-8")
+        try:
+            card = (folder / CARD_NAME).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise PushError(
+                f"{folder / CARD_NAME} is not in UTF-8: save it anew as that."
+            ) from error
     files = {name: (folder / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
     return files | {CARD_NAME: _named(card, repo_id).encode()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from csrnet_hub.model import STRIDE
 
 CHOICES = {
     "variant": ("A", "B", "C", "D"),
@@ -21,6 +23,20 @@ CHOICES = {
     "backend_init": ("he", "paper"),
     "choose_by": ("mae", "nae", "last"),
 }
+
+
+SHARES = ("native", "grey", "light", "empty", "cooldown", "ema")
+FROM_ZERO = (
+    "seed",
+    "border",
+    "frozen_layers",
+    "backend_first",
+    "lr_frontend",
+    "lr_backend",
+    "weight_decay",
+    "warmup",
+)
+ZOOM = 16.0  # the most that a photograph is enlarged or shrunk: beyond, nothing is left of it
 
 
 class RecipeError(ValueError):
@@ -49,6 +65,7 @@ class Recipe:
     grey: float
     light: float
     empty: float
+    border: int
     loss: str
     optimiser: str
     backend_init: str
@@ -95,12 +112,15 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
     recipe = Recipe(**entries)
     if recipe.crop % 8 or recipe.crop < 64:
         raise RecipeError(f"The recipe {path}: crop must be a multiple of 8, at least 64.")
+    _check_numbers(path, recipe)
     if min(recipe.steps, recipe.batch, recipe.validate_every) < 1:
         raise RecipeError(f"The recipe {path}: steps, batch and validate_every count from 1.")
     for key, pair in (("scale", recipe.scale), ("sigma", recipe.sigma)):
         numbers = all(isinstance(value, (int, float)) for value in pair)
-        if len(pair) != 2 or not numbers or not 0 < pair[0] <= pair[1]:
+        if len(pair) != 2 or not numbers or not 0 < pair[0] <= pair[1] < math.inf:
             raise RecipeError(f"The recipe {path}: {key} must be two numbers, 0 < least <= most.")
+    if not 1 / ZOOM <= recipe.scale[0] <= recipe.scale[1] <= ZOOM:
+        raise RecipeError(f"The recipe {path}: scale must lie between 1/{ZOOM:g} and {ZOOM:g}.")
     for key in ("exclude", "train_only"):
         if not all(isinstance(name, str) for name in getattr(recipe, key)):
             raise RecipeError(f"The recipe {path}: {key} must be names in quotes, such as IMG_2.")
@@ -112,6 +132,19 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
     if recipe.crops == "quarters" and (recipe.batch != 1 or recipe.empty):
         raise RecipeError(f"The recipe {path}: quarters differ in size: batch 1 and empty 0.")
     return recipe
+
+
+def _check_numbers(path: Path, recipe: Recipe) -> None:
+    for key in SHARES:
+        if not 0 <= getattr(recipe, key) <= 1:
+            raise RecipeError(f"The recipe {path}: {key} must lie between 0 and 1.")
+    for key in FROM_ZERO:
+        if not 0 <= getattr(recipe, key) < math.inf:
+            raise RecipeError(f"The recipe {path}: {key} must be a number from 0 on.")
+    if not 0 < recipe.density_scale < math.inf:
+        raise RecipeError(f"The recipe {path}: density_scale must be a number above 0.")
+    if recipe.crops == "random" and 3 * recipe.border * STRIDE > recipe.crop:
+        raise RecipeError(f"The recipe {path}: border leaves too little of a crop.")
 
 
 def parse_values(text: str) -> tuple[str, list[Any]]:

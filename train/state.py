@@ -8,20 +8,22 @@ import os
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from csrnet_hub.card import CARD_NAME, is_unedited
 from csrnet_hub.devices import native_bfloat16
-from csrnet_hub.model import CSRNet, load_vgg16_frontend
+from csrnet_hub.model import CONFIG_NAME, WEIGHTS_NAME, CSRNet, load_vgg16_frontend
 
 from .loss import RECORD
 from .recipe import Recipe
 
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
-BEFORE = {"choose_by": "mae"}  # what runs did when recipes had no such entry
+EDITED_CARD = "README.edited.md"  # a card that was edited, beside the one that took its place
+BEFORE = {"choose_by": "mae", "border": 0}  # what runs did when recipes had no such entries
 
 
 class TrainingError(RuntimeError):
@@ -42,6 +44,7 @@ class State:
     loss: str  # all that the run was trained with, should the code have changed on the way
     step: int = 0
     best: float = math.inf
+    photographs: set[str] = field(default_factory=set)  # digests of all that were trained on
     data: str = ""  # fingerprint of the photographs, "" in checkpoints from before there was one
 
 
@@ -69,10 +72,13 @@ def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
         own, asked = getattr(model, entry), getattr(recipe, entry)
         if own != asked:
             raise TrainingError(f"{source} has {entry} {own}: set that in place of {asked}.")
-    record = model.training_record or {}
+    record = dict(model.training_record or {})
+    photographs = record.pop("photographs", "")
     model.training_record = model.metrics = model.interval = None  # they are not the new run's
     name = Path(source).resolve().name if Path(source).is_dir() else source
-    return begin(recipe, model, {"init": {"model": name, **record}}, device)
+    state = begin(recipe, model, {"init": {"model": name, **record}}, device)
+    state.photographs = set(str(photographs).split())
+    return state
 
 
 def same_recipe(recipe: Recipe, source: str) -> CSRNet:
@@ -160,6 +166,7 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
                 "step": state.step,
                 "best": state.best,
                 "data": state.data,
+                "photographs": " ".join(sorted(state.photographs)),
             },
             file,
         )
@@ -189,6 +196,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
     state.average.load_state_dict(saved["average"])
     state.optimiser.load_state_dict(saved["optimiser"])
     state.step, state.best, state.data = saved["step"], saved["best"], saved.get("data", "")
+    state.photographs = set(saved.get("photographs", "").split())
     if not loss.endswith(state.loss):
         state.loss = f"{loss} up to step {state.step}; then {state.loss}"
     else:
@@ -221,6 +229,7 @@ def save_model(state: State, recipe: Recipe, out: Path) -> None:
     """The averaged weights as a model folder in float16, with their training record."""
     model = copy.deepcopy(state.average).half()
     record = {**recipe.to_dict(), "step": state.step, "loss": state.loss, **state.origin}
+    record["photographs"] = " ".join(sorted(state.photographs))
     model.training_record = record
     write_folder(model, out)
 
@@ -234,9 +243,20 @@ def write_folder(model: CSRNet, out: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(partial)
     if out.exists():
+        _keep_own(out, partial)
         out.rename(old)
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_own(old: Path, new: Path) -> None:
+    """Take over what a user put into a model folder: files of theirs, and a card they edited."""
+    for path in old.iterdir():
+        if path.name not in (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME):
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, new / path.name)
+    card = old / CARD_NAME
+    if card.is_file() and not is_unedited(card.read_text(encoding="utf-8", errors="replace")):
+        shutil.copy2(card, new / EDITED_CARD)
 
 
 def put_back(out: Path) -> None:
