@@ -26,7 +26,8 @@ def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None)
     count of that size varies by. The squared errors alone (the paper's Euclidean loss, section 3.2)
     hear only the densest crops, and absolute errors settle on medians, too low for counts. Over the
     predicted count alone, twice as many heads would pull back less than half as many push, and a
-    network that is unsure would count too many.
+    network that is unsure would count too many. With half of it true, one that is unsure counts
+    somewhat too few: among crops that look alike, the fuller weigh less.
 
     For a drawn picture without people a share of the sum of absolute values is added: squares
     hardly feel the thousandth of a head a cell that makes a dozen people of a large empty picture.
