@@ -84,7 +84,7 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no port: give --port (or GRADIO_SERVER_PORT) a number from 1 to 65535"
+            f"{text!r} is no port: give a number from 1 to 65535 (--port or GRADIO_SERVER_PORT)"
         )
     return int(text)
 
