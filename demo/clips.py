@@ -16,6 +16,12 @@ from .shared import VisitorError
 
 MOST = 300  # frames that are counted
 ROUNDED = 1e-3  # seconds, by which the times in a file may be off
+# Without them FFmpeg would follow an uploaded playlist to files of the server, and draw any text.
+ONLY = {
+    "format_whitelist": "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,dv,mxf,"
+    "nut,rm,wtv,h264,hevc,ivf,yuv4mpegpipe,mp3,wav,aac,flac",
+    "protocol_whitelist": "file",
+}
 NO_READER = (
     "Clips cannot be read here: the server lacks the package PyAV. Whoever runs it can add it with "
     "pip install av."
@@ -56,7 +62,7 @@ def frames(
         raise VisitorError(EMPTY)
     given = due = 0
     try:
-        with av.open(str(path)) as clip:
+        with av.open(str(path), options=ONLY) as clip:
             if not clip.streams.video:
                 raise VisitorError(NO_PICTURES if clip.streams.audio else DAMAGED)
             stream = clip.streams.video[0]
@@ -93,7 +99,7 @@ def frames_expected(path: Path, rate: float) -> int:
     """
     av = reader()
     try:
-        with av.open(str(path)) as clip:
+        with av.open(str(path), options=ONLY) as clip:
             seconds = float((clip.duration or 0) / av.time_base)
     except (av.FFmpegError, ValueError):
         return 0

@@ -548,6 +548,47 @@ def test_what_is_no_clip_gets_a_sentence(content, offered, uploads):
     assert video.NO_CLIP in last_of(video.run(offered, None, 1, None))[0]
 
 
+@pytest.mark.parametrize("suffix", ["m3u8", "mp4", "ts", "txt"])
+@pytest.mark.parametrize("name", ["hls", "concat", "dash", "text"])
+def test_no_list_of_clips_leads_to_a_file_of_the_server(name, suffix, clip, offered, tmp_path):
+    pytest.importorskip("av")
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(clip)
+    lists = {
+        "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10.0,\n{}\n#EXT-X-ENDLIST\n",
+        "concat": "ffconcat version 1.0\nfile {}\n",
+        "dash": '<?xml version="1.0"?><MPD profiles="urn:mpeg:dash:profile:full:2011" '
+        'mediaPresentationDuration="PT2S"><Period><AdaptationSet contentType="video">'
+        '<Representation id="0"><BaseURL>{}</BaseURL></Representation></AdaptationSet></Period>'
+        "</MPD>",
+        "text": "\x1b[31mno clip, but {} is drawn in red\n" * 9,
+    }
+    sent = uploaded(f"evil.{suffix}", lists[name].replace("{}", str(secret)).encode())
+    assert clips.DAMAGED in last_of(video.run(offered, sent, 1, None))[0]
+    assert clips.frames_expected(Path(sent["path"]), 1) == 0
+
+
+@pytest.mark.parametrize(
+    "suffix", ["mp4", "mov", "webm", "mkv", "avi", "gif", "ts", "mpg", "flv", "wmv"]
+)
+def test_clips_of_each_common_kind_are_counted(suffix, offered, tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / f"clip.{suffix}"
+    others = {"webm": "libvpx", "gif": "gif", "mpg": "mpeg1video", "flv": "flv", "wmv": "wmv2"}
+    codec = others.get(suffix, "mpeg4")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = 96, 64
+        stream.pix_fmt = "rgb8" if suffix == "gif" else "yuv420p"
+        for i in range(50):
+            frame = av.VideoFrame.from_image(Image.new("RGB", (96, 64), (5 * i, 40, 40)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    for name in (path.name, "without an ending"):
+        sent = uploaded(name, path.read_bytes())
+        assert "the mean of 4 frames" in last_of(video.run(offered, sent, 2, None))[0]
+
+
 def test_a_damaged_clip_is_counted_up_to_the_damage_or_refused(clip, offered):
     pytest.importorskip("av")
     cut = uploaded("a.mp4", clip[: len(clip) // 2])
