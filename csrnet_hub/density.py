@@ -65,9 +65,12 @@ def adaptive_sigma(
     if len(points) < 2:
         return np.full(len(points), lonely)
     neighbours = min(k, len(points) - 1)
-    distance, _ = cKDTree(points).query(points, k=neighbours + 1)  # the first is the head itself
+    places, place, times = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+    # More copies of a place change nothing, and a tree of thousands is slow beyond all measure.
+    copies = np.repeat(places, np.minimum(times, neighbours + 1), axis=0)
+    distance, _ = cKDTree(copies).query(places, k=neighbours + 1)  # the first is the head itself
     widths: FloatArray = np.maximum(beta * distance[:, 1:].mean(axis=1), low)
-    return widths
+    return widths[place.ravel()]
 
 
 def density_map(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,22 @@ def test_kernel_widths_follow_the_paper() -> None:
     assert adaptive_sigma(heads[:2])[0] == pytest.approx(0.3 * 10)
     assert adaptive_sigma(heads[:1]) == pytest.approx([15.0])
     assert adaptive_sigma(heads[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 60])
+@pytest.mark.parametrize("places", [1, 2, 9, 1000])
+def test_kernel_widths_count_a_head_at_the_same_place_as_a_neighbour(n: int, places: int) -> None:
+    heads = random_heads(places)[np.random.default_rng(n).integers(0, places, n)]
+    apart = np.sort(np.hypot(*(heads[:, None] - heads).transpose(2, 0, 1)), axis=1)
+    widths = np.maximum(0.3 * apart[:, 1:4].mean(axis=1), 0.5)
+    assert np.allclose(adaptive_sigma(heads), widths, rtol=1e-12)
+
+
+def test_thousands_of_heads_at_one_place_are_as_quick_as_elsewhere() -> None:
+    heads = np.vstack([np.full((60_000, 2), 5.0), random_heads(10)])
+    began = time.process_time()
+    assert adaptive_sigma(heads)[0] == 0.5
+    assert time.process_time() - began < 2  # with all of them in the tree it was some ten seconds
 
 
 def test_a_window_is_that_part_of_the_whole_map() -> None:
