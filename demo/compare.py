@@ -221,6 +221,7 @@ def layout(models: Models) -> None:
         numbers,
         WAITING,
         cleared=(photo.clear, annotation.clear),
+        changed=(photo.upload, photo.clear, annotation.upload, annotation.clear),
     )
 
 

@@ -98,8 +98,8 @@ def layout(models: Models) -> None:
         number,
         WAITING,
         cleared=(photo.clear,),
+        changed=(photo.clear,),
     )
-    photo.clear(partial(nothing, WAITING), None, shown, **aside)
     gr.on(
         [looks[0].change, looks[1].change],
         redraw,

@@ -191,4 +191,5 @@ def layout(models: Models) -> None:
         WAITING,
         COUNTING,
         cleared=(clip.clear,),
+        changed=(clip.upload, clip.clear),
     )

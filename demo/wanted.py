@@ -41,6 +41,7 @@ def count_when(
     waiting: str,
     meanwhile: str = COUNTING,
     cleared: tuple[Callable[..., Any], ...] = (),
+    changed: tuple[Callable[..., Any], ...] = (),
 ) -> None:
     """Wire a count to events: first a sentence that it is under way, then `run` in the queue.
 
@@ -54,6 +55,8 @@ def count_when(
         waiting: the sentence in place of a count that was stopped.
         meanwhile: the sentence while it is under way.
         cleared: listeners of the events that stop it, such as `photo.clear`.
+        changed: listeners of the events after which `waiting` is shown, such as `photo.upload`; a
+            count that was asked for before is stopped.
     """
     latest = gr.State(Latest())
     number = gr.Number(visible=False)  # it is in the browser: each request carries its own
@@ -81,6 +84,15 @@ def count_when(
         counted.failure(partial(nothing, BUSY, "problem"), None, outputs, **aside)
     for listen in cleared:
         listen(_stop, latest, None, show_progress="hidden", **aside)
+    for listen in changed:
+        listen(
+            partial(_empty, nothing, waiting),
+            [latest, number],
+            outputs,
+            trigger_mode="multiple",
+            show_progress="hidden",
+            **aside,
+        )
 
 
 def while_wanted(
@@ -151,6 +163,16 @@ def _begin(nothing: Callable[..., list[Any]], meanwhile: str, latest: Latest) ->
 
 def _stop(latest: Latest) -> None:
     latest.number = CLEARED
+
+
+def _empty(
+    nothing: Callable[..., list[Any]], waiting: str, latest: Latest, number: int | None
+) -> list[Any]:
+    shown = nothing(waiting)
+    if latest.number and latest.number != number:  # the count was asked for after the change
+        return [gr.skip() for _ in shown]
+    latest.number = CLEARED
+    return shown
 
 
 def _instead(

@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 import app
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import read_annotation
-from demo import batch, photo, screenshots, shared, video
+from demo import batch, compare, photo, screenshots, shared, video
 from demo.parts import DRAW_ONE
 
 from .page import PlainCounter, dots, serve
@@ -423,7 +423,21 @@ def test_a_drawn_scene_is_compared_with_its_own_annotation(
     for name in ("truth", "predicted", "difference"):
         assert natural_size(visit.locator(f"#{name} img")) == [240, 160]
     expect(visit.locator("#error-table td")).to_have_count(16)
+    for clear in ("Remove Image", "Clear"):  # no number is left beside another photo, or none
+        visit.locator("#compare-photo, #annotation").get_by_label(clear).locator(
+            "visible=true"
+        ).click()
+        expect(errors).to_contain_text(compare.WAITING)
+        expect(visit.locator("#error-table td")).to_have_count(0)
+        press(visit, "Try a drawn scene")
+        expect(errors).to_contain_text("annotated 40 people")
+    visit.locator("#compare-photo").get_by_label("Remove Image").click()
     choose(visit, dots(tmp_path / "no.csv.png"), "#compare-photo")
+    expect(visit.locator("#compare-photo img")).to_be_visible()
+    press(visit, "Compare")
+    expect(errors).to_contain_text("annotated")
+    choose(visit, dots(tmp_path / "other.png"), "#compare-photo")
+    expect(errors).to_contain_text(compare.WAITING)
     rubbish = tmp_path / "rubbish.mat"
     rubbish.write_bytes(b"rubbish")
     visit.locator("#annotation").get_by_label("Clear").click()
@@ -548,6 +562,9 @@ def test_a_clip_gives_a_plot_a_csv_and_a_marked_clip(visit: Page, tmp_path: Path
     expect(visit.locator("#timeline img")).to_be_visible()
     expect(visit.locator("#marked video")).to_be_attached()
     assert len(saved(visit, "Counts (CSV)").read_text("utf-8-sig").splitlines()) == 4
+    visit.locator("#clip").get_by_label("Clear").click()
+    expect(visit.locator("#clip-summary")).to_contain_text(video.WAITING)
+    expect(visit.locator("#timeline img")).to_have_count(0)
 
 
 def test_each_model_has_its_card_and_counts_when_chosen(

@@ -72,6 +72,18 @@ def test_a_removed_photo_leaves_no_count_and_a_later_request_its_own_sentence():
     assert wanted._instead(nothing, "Choose one.", wanted.Latest(1), 1) is None
 
 
+def test_another_file_empties_the_tab_and_stops_the_count_before_and_not_the_one_after():
+    def changed(latest: wanted.Latest, number: int | None) -> list[Any]:
+        return wanted._empty(batch.nothing, "Choose one.", latest, number)
+
+    for latest, number in ((wanted.Latest(), None), (wanted.Latest(3), 3), (wanted.Latest(0), 3)):
+        assert "Choose one." in changed(latest, number)[0]
+        assert latest.is_past(3)
+    asked_since = wanted.Latest(4)
+    assert changed(asked_since, 3) == [gr.skip()] * 5
+    assert not asked_since.is_past(4)
+
+
 def test_no_request_is_dropped_while_an_earlier_one_is_answered(page):
     counts = [fn for fn in page.fns.values() if fn.concurrency_id == "counter"]
     counts = [fn for fn in counts if fn.api_visibility == "private"]
