@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,15 +17,21 @@ from PIL import Image
 
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import read_annotation, to_csv
+from csrnet_hub.datasets.tables import delimiter_of
+from csrnet_hub.datasets.text import read_json, read_text
 from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
 from csrnet_hub.regions import grid_counts
 from csrnet_hub.render import colour_top, density_image, display_pair
 
-from .models import Models
+from .canvas import MOST_POINTS
+from .counted import notices_html
+from .models import Models, notices
 from .pace import counting
+from .photo import DRAWN, DRAWN_NOTICE
 from .scenes import draw_scene
 from .shared import (
     SHOWN,
+    VisitorError,
     colour_bar,
     keep_file,
     message_html,
@@ -40,6 +50,8 @@ from .wanted import count_when
 
 WAITING = "Give a photo and its annotation: the heads, as .mat (ShanghaiTech), .csv or .json."
 NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
+EMPTY = "The annotation is empty (0 bytes). Save it again, and choose it again."
+SCENE = "drawn-scene.png"
 FIELDS = 4  # rows and columns of the error table
 BLUR = 2.0  # cells: errors between neighbouring cells are not worth a colour
 
@@ -53,40 +65,77 @@ class Comparison:
         heads: annotated heads inside the frame.
         outside: annotated points outside the frame, which are not counted.
         truth: their density map, of the shape of the result's.
+        notices: what is unusual about the photo, or about the annotation for this photo.
     """
 
     result: CountResult
     heads: int
     outside: int
     truth: NDArray[np.float64]
+    notices: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
         return self.result.count - self.heads
 
 
-def compare(result: CountResult, heads: NDArray[np.float32]) -> Comparison:
+def compare(
+    result: CountResult, heads: NDArray[np.float32], notices: Sequence[str] = ()
+) -> Comparison:
     """Put a prediction beside annotated heads (N, 2) x, y in pixels."""
     inside, outside = heads_in_frame(heads, result.height, result.width)
     sigma = np.clip(adaptive_sigma(inside), 2.0, 15.0)
     truth = density_map(inside, result.height, result.width, sigma, stride=8)
-    return Comparison(result, len(inside), outside, truth)
+    return Comparison(result, len(inside), outside, truth, tuple(notices))
+
+
+def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
+    """Sentences on an annotation that, by the name or the size in it, is one of another photo than
+    that of this `name` and `size` (width, height); the file was read before."""
+    named: list[Any] = []
+    sized: tuple[Any, Any] = size
+    if path.suffix.lower() == ".json" and isinstance(content := read_json(path), dict):
+        named, sized = [content.get("image")], (content.get("width"), content.get("height"))
+    elif path.suffix.lower() == ".csv":
+        text = read_text(path)
+        rows = [
+            row for row in csv.reader(io.StringIO(text), delimiter=delimiter_of(text)) if any(row)
+        ]
+        columns = [column.strip().lower() for column in rows[0]] if rows else []
+        if {"x", "y"} <= set(columns):
+            named = [row[columns.index("image")] for row in rows[1:] if "image" in columns]
+        elif len(columns) == 3:
+            named = [row[0] for row in rows]
+    found = []
+    names = {Path(one.strip().replace("\\", "/")).name for one in named if isinstance(one, str)}
+    if names and Path(name).stem not in {Path(one).stem for one in names}:
+        found.append(
+            f"The annotation is of {min(names)}, and this photo is called {name}: is it the "
+            "annotation of this photo?"
+        )
+    if sized != size and all(isinstance(side, int) for side in sized):
+        found.append(
+            f"The annotation is of a photo of {sized[0]} × {sized[1]} pixels, and this one has "
+            f"{size[0]} × {size[1]}: its heads are at other places here."
+        )
+    return found
 
 
 def numbers_html(comparison: Comparison) -> str:
-    """Both counts and the error, in large type and as a share of the heads."""
+    """Both counts and the error, in large type and as a share of the heads; notices."""
     error, heads = comparison.error, comparison.heads
-    left_out = (
-        f'<p class="notice" role="note">{comparison.outside:,} annotated points lie outside the '
-        "photo and are not counted: is it the annotation of this photo?</p>"
-        if comparison.outside
-        else ""
-    )
+    said = list(comparison.notices)
+    if comparison.outside:
+        said.insert(
+            0,
+            f"{comparison.outside:,} annotated points lie outside the photo and are not counted: "
+            "is it the annotation of this photo?",
+        )
     return number_html(
         f"{abs(error):,.1f} {'too many' if error > 0 else 'too few'}",
         f"the error is {abs(error) / heads:.1%} of the heads" if heads else "",
         f'<p class="range">predicted {people(comparison.result.count)}, '
-        f"annotated {people(heads)}</p>{left_out}",
+        f"annotated {people(heads)}</p>{notices_html(said)}",
     )
 
 
@@ -169,9 +218,16 @@ def run(
         with sentences_for_visitors():
             pixels = read_photo(upload, models.find(model).max_pixels)
             path = uploaded_path(annotation, NO_ANNOTATION)
-            heads = read_annotation(path, upload_name(upload))
+            if not path.stat().st_size:  # as a table it would say that nobody is there
+                raise VisitorError(EMPTY)
+            name = upload_name(upload)
+            heads = read_annotation(path, name)
+            if len(heads) > MOST_POINTS:
+                raise VisitorError(f"These are {len(heads):,} heads; {MOST_POINTS:,} are the most.")
             result = models.count(model, pixels, counting(progress))
-            return shown(pixels, compare(result, heads))
+            said = [DRAWN_NOTICE.format(len(heads))] if name in (SCENE, *DRAWN) else []
+            said += of_another(path, name, (result.width, result.height))
+            return shown(pixels, compare(result, heads, said + notices(result, pixels)))
     except gr.Error as error:
         return nothing(error.message, "problem")
 
@@ -179,8 +235,7 @@ def run(
 def draw_one() -> tuple[str, str]:
     """A scene that the page draws itself and the heads in it, as two files."""
     picture, heads = draw_scene(seed=int(np.random.default_rng().integers(1000)))
-    name = "drawn-scene.png"
-    return keep_file(name, png(picture)), keep_file("drawn-scene.csv", to_csv(heads, name))
+    return keep_file(SCENE, png(picture)), keep_file("drawn-scene.csv", to_csv(heads, SCENE))
 
 
 def layout(models: Models) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -124,9 +125,9 @@ def interval_html(result: CountResult) -> str:
     return f'<p class="range">{low:,} to {high:,}, {holds}</p>'
 
 
-def notices_html(counted: Counted) -> str:
+def notices_html(notices: Iterable[str]) -> str:
     """The notices, each a paragraph."""
-    return "".join(f'<p class="notice" role="note">{escape(text)}</p>' for text in counted.notices)
+    return "".join(f'<p class="notice" role="note">{escape(text)}</p>' for text in notices)
 
 
 def details_html(result: CountResult) -> str:

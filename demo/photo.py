@@ -176,7 +176,7 @@ def everything(counted: Counted, looks: tuple[Any, Any], grid: tuple[Any, Any]) 
     overlay = counted.overlay_file(*_looks(*looks))
     files = [overlay, counted.map_file(), counted.csv_file(), counted.json_file()]
     words = count_html(result, usual=not counted.notices)
-    words += notices_html(counted) + details_html(result)
+    words += notices_html(counted.notices) + details_html(result)
     table = grid_html(result, *grid)
     surface = with_photo(counted.photo, result.width, result.height)
     drawn = [counted.pair(), overlay, map_scale(result), table, surface]

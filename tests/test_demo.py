@@ -200,7 +200,7 @@ def test_the_examples_are_drawn_by_the_page_and_not_counted_before_somebody_asks
 
 
 def test_notices_are_shown_beside_the_count():
-    assert 'role="note"' in notices_html(counted(noise(40, 40)))
+    assert 'role="note"' in notices_html(counted(noise(40, 40)).notices)
 
 
 def test_the_page_shows_a_sentence_in_the_counts_place(offered):
@@ -361,6 +361,8 @@ def test_a_perfect_prediction_has_no_error_anywhere():
         (("a.txt", b"1,2"), ".mat, .csv, .json"),
         (("a.mat", b"rubbish"), "a.mat"),
         (("a.csv", b"x,y\n1,z\n"), "two numbers"),
+        (("a.csv", b""), "0 bytes"),
+        (("a.csv", b"5,5\n" * 50_001), "50,001 heads; 50,000 are the most"),
     ],
 )
 def test_a_bad_annotation_gets_a_sentence_without_a_path(annotation, words, offered, uploads):
@@ -369,6 +371,43 @@ def test_a_bad_annotation_gets_a_sentence_without_a_path(annotation, words, offe
     text = compare.run(offered, upload, file, None)[0]
     assert words in text
     assert str(uploads) not in text
+
+
+def test_a_comparison_has_the_notices_that_the_photo_alone_has(offered):
+    offered.find().max_pixels = None
+    table = uploaded("a.csv", b"x,y\n5,5\n")
+    for picture, name, word in (
+        (noise(40, 40), "a.png", "The picture is small (40 × 40 pixels)"),
+        (noise(300, 300), "drawn-scene.png", "This scene is drawn, with 1 people in it"),
+    ):
+        shown = compare.run(offered, uploaded(name, encoded(picture)), table, None)
+        assert f'role="note">{word}' in shown[0]
+    shown = compare.run(offered, uploaded("a.png", encoded(noise(300, 300))), table, None)
+    assert "note" not in shown[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [
+        ("a.csv", "image,x,y\n<b>.jpg,5,5\n", "The annotation is of &lt;b&gt;.jpg, and this photo"),
+        ("a.csv", "other.jpg;5,5;5\n", "The annotation is of other.jpg"),
+        ("a.csv", "x,y,image\n5,5,photos/mine.jpg\n", ""),
+        ("a.csv", "mine.jpg,5,5\nother.jpg,7,7\n", ""),
+        ("a.csv", "x,y\n5,5\n", ""),
+        ("a.csv", "\n", ""),
+        ("a.json", '{"image": "other.png", "heads": []}', "The annotation is of other.png"),
+        ("a.json", '{"width": 600, "height": 600, "heads": []}', "of 600 × 600 pixels, and this"),
+        ("a.json", '{"image": "mine.jpg", "width": 300, "height": 300, "heads": []}', ""),
+        ("a.json", '{"image": 7, "width": "wide", "heads": []}', ""),
+        ("a.json", "[[5, 5]]", ""),
+    ],
+)
+def test_an_annotation_of_another_photo_is_said_to_be_that(name, content, word, offered):
+    offered.find().max_pixels = None
+    photo_of = uploaded("mine.png", encoded(noise(300, 300)))
+    text = compare.run(offered, photo_of, uploaded(name, content.encode()), None)[0]
+    assert "annotated" in text
+    assert (word in text) if word else ("note" not in text)
 
 
 def test_the_drawn_scene_comes_with_the_heads_that_are_in_it():
