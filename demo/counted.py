@@ -27,6 +27,7 @@ from csrnet_hub.render import (
 from .models import notices
 from .shared import (
     SHOWN,
+    VisitorError,
     colour_bar,
     headline,
     jpeg,
@@ -147,8 +148,15 @@ def map_scale(result: CountResult) -> str:
 
 
 def grid_html(result: CountResult, rows: Any, columns: Any) -> str:
-    """A table of the counts in an even grid over the photo, with sums."""
-    down, across = (min(max(int(number or 1), 1), 12) for number in (rows, columns))
+    """A table of the counts in an even grid over the photo, with sums.
+
+    Raises:
+        VisitorError: rows or columns are no numbers (a program sent them).
+    """
+    try:
+        down, across = (min(max(int(number or 1), 1), 12) for number in (rows, columns))
+    except (TypeError, ValueError, OverflowError):
+        raise VisitorError("Rows and columns are whole numbers from 1 to 12.") from None
     fields = grid_counts(result.density, result.height, result.width, down, across)
     head = "".join(f"<th scope='col'>{j + 1}</th>" for j in range(across))
     most = max(float(fields.max()), 1e-9)

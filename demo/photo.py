@@ -252,4 +252,6 @@ def drawn_scenes(photo: gr.Image) -> Any:
 
 def _looks(opacity: Any, points: Any) -> tuple[float, bool]:
     number = opacity if isinstance(opacity, (int, float)) else 0.6
+    if number != number:  # NaN, from a program
+        raise VisitorError("The opacity is a number from 0 to 1.")
     return min(max(float(number), 0.0), 1.0), bool(points)

@@ -14,11 +14,12 @@ import gradio as gr
 from csrnet_hub.regions import count_inside
 
 from .canvas import read_points
-from .models import Models
+from .models import Models, notices
 from .shared import (
     BUSY,
     NotWantedError,
     VisitorError,
+    ends,
     keep_file,
     npy,
     read_photo,
@@ -64,14 +65,18 @@ def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
 
     Returns:
         A dictionary: count (the density map's sum, not rounded), width and height in pixels,
-        model, seconds, device, interval ([low, high] in heads, or null) and its level.
+        model, seconds, device, interval ([low, high] in heads, or null where none is known to
+        hold), its level, and notices: sentences on what makes the photo unlike those that the
+        interval was measured on.
     """
     with sentences_for_programs():
-        result = models.count(model, read_photo(image, models.find(model).max_pixels))
-        ends = result.interval
+        pixels = read_photo(image, models.find(model).max_pixels)
+        result = models.count(model, pixels)
+        said = notices(result, pixels)
+        low, high = ends(result, usual=not said)
         answer = {name: getattr(result, name) for name in ANSWER}
-        answer["interval"] = None if ends is None else list(ends)
-        return answer | {"level": result.level}
+        answer["interval"] = None if low is None else [low, high]
+        return answer | {"level": result.level, "notices": said}
 
 
 def density_map(models: Models, image: Any, model: Any = None) -> str:

@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError
 
 from .shared import CLEAN_EVERY, KEEP_FOR, NotWantedError, upload_folder
 
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
+NO_FILE = (
+    'This is no file. Send a picture as handle_file("crowd.jpg") of gradio_client, or upload it '
+    'and send {"path": what the upload gave, "meta": {"_type": "gradio.FileData"}}.'
+)
 FORGOTTEN = CLEAN_EVERY + KEEP_FOR  # seconds; the files are gone by then
 UNLIKE_GRADIO = (
     "This version of Gradio is unlike those that the page was made for: %s. Files are removed by "
@@ -108,6 +113,17 @@ class Page(gr.Blocks):
             _asking.reset(asking)
             visitor.running -= 1
             self._remove_if_gone(session, visitor)
+
+    async def preprocess_data(self, *args: Any, **kw: Any) -> Any:
+        """As Gradio's, with a sentence for a program that sent something else than a file.
+
+        Raises:
+            gr.Error: so it is.
+        """
+        try:
+            return await super().preprocess_data(*args, **kw)
+        except ValidationError:
+            raise gr.Error(NO_FILE, print_exception=False) from None
 
     def forget(self, request: gr.Request) -> None:
         """What `unload` calls when a visitor has closed the page or the connection is lost."""

@@ -177,6 +177,28 @@ def test_a_program_gets_the_sentence_and_no_path(
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.parametrize("sent", ["crowd.jpg", 7, [1], {"name": "crowd.jpg"}, {"path": [1]}])
+@pytest.mark.parametrize("name", ["/count", "/density_map"])
+def test_a_program_that_sends_no_file_is_told_how_to_send_one(
+    sent: Any, name: str, url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call = f"{url}gradio_api/call{name}"
+    event = httpx.post(call, json={"data": [sent, None]}, trust_env=False).json()["event_id"]
+    told = httpx.get(f"{call}/{event}", trust_env=False, timeout=30).text
+    assert "handle_file" in told
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_program_gets_no_interval_of_a_picture_of_which_the_page_shows_none(
+    client: Client, tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    answer = client.predict(handle_file(tmp_path / "black.png"), "second", api_name="/count")
+    assert answer["interval"] is None
+    assert "small" in answer["notices"][0]
+    assert "almost black" in answer["notices"][1]
+
+
 def test_a_program_that_sends_nothing_is_told_so(client: Client) -> None:
     with pytest.raises(AppError, match="no photo yet"):
         client.predict(None, api_name="/count")
@@ -212,12 +234,15 @@ def test_programs_get_named_endpoints_with_described_parameters(client: Client) 
 def test_a_program_may_name_the_model_and_is_told_of_a_wrong_name(
     client: Client, counter: CrowdCounter, tmp_path: Path
 ) -> None:
-    photo = handle_file(written(tmp_path))
+    large = scene(300, 300).point(lambda level: level // 2)
+    (tmp_path / "crowd.png").write_bytes(encoded(large))
+    photo = handle_file(tmp_path / "crowd.png")
     expected = PlainCounter("second", 2.0).count(tmp_path / "crowd.png").count
     answer = client.predict(photo, "second", api_name="/count")
     assert answer["count"] == pytest.approx(expected, rel=1e-6)
     assert answer["interval"] == pytest.approx([expected * 0.8, expected * 1.25])
     assert answer["level"] == 0.9
+    assert answer["notices"] == []
     assert answer["model"] == "second"
     with pytest.raises(AppError, match="no such model"):
         client.predict(photo, "third", api_name="/count")

@@ -240,6 +240,20 @@ def test_looks_that_a_program_sends_are_no_fault_of_the_server(offered):
         assert Path(photo.redraw(kept, opacity, None)[0]).is_file()
 
 
+@pytest.mark.parametrize("number", ["abc", [1], {"a": 1}, float("inf"), float("nan")])
+def test_numbers_that_are_none_get_a_sentence(number, offered):
+    kept = counted(noise())
+    with pytest.raises(gr.Error, match="whole numbers from 1 to 12"):
+        photo.redraw_grid(kept, number, 3)
+    with pytest.raises(gr.Error, match="opacity is a number from 0 to 1"):
+        photo.redraw(kept, float("nan"), False)
+    upload = uploaded("a.png", encoded(noise()))
+    for looks in ((float("nan"), 3), (0.5, number)):
+        shown = photo._show(offered, upload, None, looks[0], False, 3, looks[1])
+        assert "number" in shown[2]
+        assert shared.UNEXPECTED not in shown[2]
+
+
 # a part
 
 
@@ -395,6 +409,8 @@ def test_a_comparison_has_the_notices_that_the_photo_alone_has(offered):
         ("a.csv", "mine.jpg,5,5\nother.jpg,7,7\n", ""),
         ("a.csv", "x,y\n5,5\n", ""),
         ("a.csv", "\n", ""),
+        ("a.csv", "\ufeff", ""),
+        ("a.csv", "mine\u2028.jpg,5,5\n", "The annotation is of mine"),
         ("a.json", '{"image": "other.png", "heads": []}', "The annotation is of other.png"),
         ("a.json", '{"width": 600, "height": 600, "heads": []}', "of 600 × 600 pixels, and this"),
         ("a.json", '{"image": "mine.jpg", "width": 300, "height": 300, "heads": []}', ""),
