@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,14 @@ class Counted:
         result: its count and map.
         photo: a JPEG of it, at most 1280 pixels a side.
         notices: what makes it unlike the model's training pictures.
+        overlays: the files of its overlay that are still there.
     """
 
     name: str
     result: CountResult
     photo: bytes
     notices: tuple[str, ...] = ()
+    overlays: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -97,7 +100,13 @@ class Counted:
         return mark_points(drawn, density_peaks(density), self.size) if points else drawn
 
     def overlay_file(self, opacity: float, points: bool) -> str:
-        return keep_file(f"{self.stem}-overlay.png", png(self.overlay(opacity, points)))
+        """A file of the overlay. The one before it stays, as it may be loading; older ones go."""
+        path = keep_file(f"{self.stem}-overlay.png", png(self.overlay(opacity, points)))
+        self.overlays.append(path)
+        while len(self.overlays) > 2:
+            with suppress(OSError):
+                Path(self.overlays.pop(0)).unlink(missing_ok=True)
+        return path
 
     def map_file(self) -> str:
         return keep_file(f"{self.stem}-density.npy", npy(self.result.density))

@@ -226,6 +226,17 @@ def test_a_box_holds_no_broken_picture_and_keeps_one_that_was_counted(offered):
     assert "value" not in whole[0]
 
 
+def test_a_visitor_who_moves_the_opacity_about_has_no_more_overlays_than_are_in_use(
+    offered, uploads
+):
+    mine, others = (counted(noise(seed=i)) for i in range(2))
+    other = others.overlay_file(0.5, False)
+    files = [photo.redraw(mine, opacity / 10, False)[0] for opacity in range(8)]
+    # the one before may still be loading in the browser
+    assert [Path(file).is_file() for file in files] == [False] * 6 + [True] * 2
+    assert Path(other).is_file()
+
+
 def test_after_a_lost_connection_the_page_asks_for_the_photo_again():
     for call in (lambda: photo.redraw(None, 0.5, False), lambda: photo.redraw_grid(None, 3, 4)):
         with pytest.raises(gr.Error) as caught:
