@@ -15,13 +15,15 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from .shared import CLEAN_EVERY, KEEP_FOR, NotWantedError, upload_folder
+from .shared import CLEAN_EVERY, KEEP_FOR, MAX_WAITING, NotWantedError, upload_folder
 
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 NO_FILE = (
     'This is no file. Send a picture as handle_file("crowd.jpg") of gradio_client, or upload it '
     'and send {"path": what the upload gave, "meta": {"_type": "gradio.FileData"}}.'
 )
+MOST_OF_ONE = MAX_WAITING // 4  # calls of one page or program that may wait
+TOO_MANY = f"Of your calls {MOST_OF_ONE} are waiting: wait for their answers before you send more."
 FORGOTTEN = CLEAN_EVERY + KEEP_FOR  # seconds; the files are gone by then
 UNLIKE_GRADIO = (
     "This version of Gradio is unlike those that the page was made for: %s. Files are removed by "
@@ -88,6 +90,26 @@ class Page(gr.Blocks):
             return converted
 
         mcp.convert_strings_to_filedata = noted
+
+    def queue(self, *args: Any, **kw: Any) -> Any:
+        """As Gradio's, in which no one page or program takes all the places."""
+        page = super().queue(*args, **kw)
+        with at_best("whose calls wait"):
+            self._share(self._queue)
+        return page
+
+    def _share(self, queue: Any) -> None:
+        push = queue.push
+
+        async def shared(body: Any, *args: Any, **kw: Any) -> Any:
+            with at_best("whose calls wait"):
+                lines = queue.event_queue_per_concurrency_id.values()
+                waiting = [event.session_hash for line in lines for event in line.queue]
+                if waiting.count(body.session_hash) >= MOST_OF_ONE:
+                    return False, TOO_MANY, "queue_full"
+            return await push(body, *args, **kw)
+
+        queue.push = shared
 
     async def process_api(self, *args: Any, **kw: Any) -> Any:
         """As Gradio's, noting whose files come and go; the last call of one who left removes.

@@ -199,6 +199,35 @@ def test_a_program_gets_no_interval_of_a_picture_of_which_the_page_shows_none(
     assert "almost black" in answer["notices"][1]
 
 
+def test_one_program_cannot_fill_the_queue_for_everybody(uploads: Path) -> None:
+    go_on = threading.Event()
+
+    class SlowCounter(PlainCounter):
+        def count(self, image: Any, progress: Any = None) -> CountResult:
+            assert go_on.wait(60)
+            return super().count(image, progress)
+
+    page = app.build_app(SlowCounter("slow"))
+    api = f"{serve(page)}gradio_api/"
+    (path,) = httpx.post(
+        f"{api}upload", files={"files": ("a.png", encoded(scene()))}, trust_env=False
+    ).json()
+    (fn,) = (number for number, fn in page.fns.items() if fn.api_name == "count")
+    call = {"fn_index": fn, "data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, None]}
+
+    def join(session: str) -> httpx.Response:
+        sent = call | {"session_hash": session}
+        return httpx.post(f"{api}queue/join", json=sent, trust_env=False)
+
+    answers = [join("greedy") for _ in range(shared.MAX_WAITING + 2)]
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert 0 < len(answers) - len(refused) <= shared.MAX_WAITING // 4 + 1  # one is being counted
+    assert "wait for their answers" in refused[0].json()["detail"]
+    assert join("another").status_code == 200
+    go_on.set()
+    page.close()
+
+
 def test_a_program_that_sends_nothing_is_told_so(client: Client) -> None:
     with pytest.raises(AppError, match="no photo yet"):
         client.predict(None, api_name="/count")
