@@ -420,6 +420,7 @@ def test_a_drawn_scene_is_compared_with_its_own_annotation(
     expect(errors).to_contain_text("no photo yet")
     press(visit, "Try a drawn scene")
     expect(errors).to_contain_text("annotated 40 people")
+    expect(errors.locator(".notice")).to_contain_text(["drawn, with 40 people"])
     for name in ("truth", "predicted", "difference"):
         assert natural_size(visit.locator(f"#{name} img")) == [240, 160]
     expect(visit.locator("#error-table td")).to_have_count(16)
