@@ -69,7 +69,7 @@ def to_csv(heads: ArrayLike, image: str) -> bytes:
     # the shortest decimals that are the same float32 again; a photo of nobody has an empty row
     rows = [[image, str(x), str(y)] for x, y in _checked(heads, image)]
     writer.writerows(rows or [[image, "", ""]])
-    return stream.getvalue().encode("utf-8")
+    return stream.getvalue().encode("utf-8", "backslashreplace")  # a name may be no Unicode
 
 
 def to_json(heads: ArrayLike, image: str, width: int, height: int) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from csrnet_hub.annotations import read_annotation, to_csv, to_json, to_mat
 from csrnet_hub.datasets import DatasetError, guess_format, read_dataset, read_shanghaitech
@@ -164,3 +165,60 @@ def test_a_missing_annotation_says_so_without_its_folder(tmp_path):
         with pytest.raises(DatasetError, match="gone") as caught:
             read_annotation(tmp_path / name)
         assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["external", "virtual", "soft", "other file", "key"])
+def test_a_mat_file_never_leads_to_another_file(tmp_path: Path, kind: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    secret, path = tmp_path / "secret", tmp_path / "evil.mat"
+    secret.write_bytes(bytes(range(1, 9)))
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["heads"] = np.ones((2, 4))
+    with h5py.File(path, "w") as file:
+        group = file.create_group("group")
+        if kind == "key":
+            file["image_info"] = h5py.ExternalLink(str(other), "heads")
+        else:
+            file["image_info"] = np.array([[group.ref]], dtype=h5py.ref_dtype)
+        if kind == "external":
+            group.create_dataset("location", (2, 4), dtype="u1", external=[(str(secret), 0, 8)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((2, 4), "f8")
+            layout[:] = h5py.VirtualSource(str(other), "heads", (2, 4))
+            group.create_virtual_dataset("location", layout)
+        elif kind == "soft":
+            group["location"] = h5py.SoftLink("/elsewhere")
+            file["elsewhere"] = np.ones((2, 4))
+        else:
+            group["location"] = h5py.ExternalLink(str(other), "heads")
+    with pytest.raises(DatasetError, match=r"evil\.mat refers to another (file|place)") as caught:
+        read_annotation(path)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_small_mat_files_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.mat"
+    with h5py.File(path, "w") as file:
+        file["image_info"] = np.array([20_000_000, 2])
+        file["image_info"].attrs["MATLAB_empty"] = 1
+    with pytest.raises(DatasetError):
+        read_annotation(path)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("image_info", (2, 2**40), dtype="f8", chunks=(2, 1024))
+    with pytest.raises(DatasetError, match="too many"):
+        read_annotation(path)
+    with h5py.File(path, "w") as file:  # each level twice the one below: 2^64 ways down
+        level = file.create_group("0")
+        for i in range(1, 65):
+            above = file.create_group(str(i))
+            above["a"] = above["b"] = level
+            level = above
+        file["image_info"] = level
+    with pytest.raises(DatasetError):
+        read_annotation(path)
+    savemat(path, {"image_info": np.zeros((2**24 + 1, 1))}, do_compression=True)
+    assert path.stat().st_size < 300_000
+    with pytest.raises(DatasetError, match="unpacks to more than"):
+        read_annotation(path)
