@@ -169,6 +169,7 @@ def go_on(sent: Any, upload: Any, points: Any) -> list[Any]:
         if outside:
             gr.Warning(f"{outside} heads outside the photo were left out.")
         together = [*read_points(points).tolist(), *inside.tolist()]
+        read_points(together)  # their number, before they are on the surface
     return [gr.update(value=together), *grown(sent, together)]
 
 

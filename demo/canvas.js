@@ -9,6 +9,7 @@ const photo = new Image();
 const pointers = new Map();
 let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
 let last = []; // the value as it was when it was last drawn or sent
+let left = []; // the value as it was when another photo came
 let unsaved = false;
 let view = { zoom: 1, x: 0, y: 0 }, shown = null, pinch = null;
 
@@ -126,7 +127,7 @@ function finish() {
 }
 
 screen.addEventListener("pointerdown", (event) => {
-  if (!props.src) return;
+  if (!props.src || event.button) return; // the other buttons of a mouse mark nothing
   screen.setPointerCapture(event.pointerId);
   pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
   start = { x: event.offsetX, y: event.offsetY, moved: false };
@@ -237,10 +238,13 @@ function refresh() {
   if (shown !== props.src) {
     shown = props.src;
     past = [];
+    left = points(); // of the photo before: the new one's come a moment after it
     unsaved = false;
     view = { zoom: 1, x: 0, y: 0 };
     photo.src = props.src || "";
-  } else if (JSON.stringify(points()) !== JSON.stringify(last)) past.push(last); // heads from a file
+  } else if (JSON.stringify(points()) !== JSON.stringify(last)) { // heads from a file
+    if (!left.length || JSON.stringify(last) !== JSON.stringify(left)) past.push(last);
+  }
   last = points();
   draft = corner = null;
   layout();

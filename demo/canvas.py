@@ -68,7 +68,7 @@ def read_points(value: Any) -> NDArray[np.float64]:
     """
     try:
         points = np.asarray(value or [], dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         points = np.zeros(1)
     points = points.reshape(0, 2) if points.size == 0 else points
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():

@@ -543,6 +543,26 @@ def test_undo_takes_back_a_loaded_annotation_and_not_the_heads_before_it(
     assert download.value.suggested_filename == "GT_Fair & crowd (1).mat"
 
 
+def test_undo_never_brings_back_the_heads_of_another_photo(visit: Page, tmp_path: Path) -> None:
+    tab(visit, "Annotate")
+    number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
+    choose(visit, dots(tmp_path / "a.png"), "#annotate-photo")
+    for clicks in (1, 2, 3):
+        surface.click(position={"x": 40 * clicks, "y": 50})
+        expect(number).to_contain_text(f"{clicks} p")
+    for button in ("right", "middle"):  # they mark nothing
+        surface.click(position={"x": 50, "y": 60}, button=button)
+    choose(visit, dots(tmp_path / "b.png", people=30), "#annotate-photo")
+    expect(number).to_contain_text("0 people")
+    surface.click(position={"x": 50, "y": 50})
+    expect(number).to_contain_text("1 person")
+    for _ in range(3):
+        press(visit, "Undo")
+    expect(number).to_contain_text("0 people")
+    surface.click(position={"x": 60, "y": 60})
+    expect(number).to_contain_text("1 person")
+
+
 def test_a_clip_gives_a_plot_a_csv_and_a_marked_clip(visit: Page, tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     tab(visit, "Video")
