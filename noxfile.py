@@ -2,6 +2,7 @@
 
 import nox
 
+PYTEST = ["pytest>=8", "pytest-xdist>=3.6"]
 HUB_CLIENTS = ["0.34.*", "1.*", "2.*"]
 
 
@@ -9,26 +10,26 @@ HUB_CLIENTS = ["0.34.*", "1.*", "2.*"]
 @nox.parametrize("client", HUB_CLIENTS)
 def hub(session: nox.Session, client: str) -> None:
     """Push and load with each line of huggingface_hub that is supported."""
-    session.install("-e", ".", "pytest>=8", f"huggingface_hub=={client}")
+    session.install("-e", ".", *PYTEST, f"huggingface_hub=={client}")
     session.run("pytest", "tests/test_hub.py", "tests/test_push.py")
 
 
 @nox.session
 def export(session: nox.Session) -> None:
     """ONNX and OpenVINO, in int8 too, checked against torch."""
-    session.install("-e", ".[onnx,openvino,int8]", "pytest>=8", "h5py>=3.10")
+    session.install("-e", ".[onnx,openvino,int8]", *PYTEST, "h5py>=3.10")
     session.run("pytest", "tests/test_export.py", "tests/test_openvino.py")
 
 
 @nox.session
 def mcp(session: nox.Session) -> None:
     """The page's tools for programs that speak MCP, which wants an older pydantic."""
-    session.install("-e", ".[app,mcp]", "pytest>=8")
+    session.install("-e", ".[app,mcp]", *PYTEST)
     session.run("pytest", "tests/test_mcp.py")
 
 
 @nox.session
 def notebook(session: nox.Session) -> None:
     """The quickstart in a kernel of Jupyter."""
-    session.install("-e", ".", "pytest>=8", "nbclient>=0.10", "ipykernel>=6.29")
+    session.install("-e", ".", *PYTEST, "nbclient>=0.10", "ipykernel>=6.29")
     session.run("pytest", "tests/test_notebook.py")

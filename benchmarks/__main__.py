@@ -100,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if unknown := set(options.what) - set(ALL):
             raise ValueError(f"nothing here measures {', '.join(sorted(unknown))}; see --help")
+        if min(options.rounds, options.photos) < 1:
+            raise ValueError("--rounds and --photos count from 1")
+        options.out.mkdir(parents=True, exist_ok=True)  # before hours of measuring
         device = pick_device(options.device)
         plan = Plan(
             model=options.model,
@@ -114,12 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         found: dict[str, Any] = {"machine": machine(device), "results": {}}
         for name in options.what or ALL:
             found["results"][name] = ALL[name](plan)
-    except (ValueError, ModelError, DatasetError, RuntimeError) as error:
+    except (ValueError, ModelError, DatasetError, RuntimeError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     text = report(found)
     print(text)
-    options.out.mkdir(parents=True, exist_ok=True)
     stem = options.out / time.strftime("%Y%m%d-%H%M%S")
     for ending, content in ((".md", text), (".json", json.dumps(found, indent=1))):
         stem.with_suffix(ending).write_text(content, encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import resource
+import mmap
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +34,8 @@ def peak() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
+        import resource  # which Windows lacks
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS
 
 
@@ -43,7 +45,7 @@ def resident() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return peak()
-    return pages * resource.getpagesize()
+    return pages * mmap.PAGESIZE
 
 
 def count(model: str, device: str, dtype: str, width: int, height: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -158,15 +159,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="timed, in place of 100 (on a CPU 5)")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     options = parser.parse_args(argv)
-    device = pick_device(options.device)
-    quick = device.type == "cpu"
-    batch = options.batch or (2 if quick else 16)
-    steps = options.steps or (5 if quick else 100)
-    for loss in options.loss:
-        recipe = replace(read_recipe(RECIPE, batch=batch, crop=options.crop), loss=loss)
-        warmup, matrix = (1, 512) if quick else (20, 8192)
-        found = measure(recipe, device, steps, warmup, options.compile, matrix)
-        print(json.dumps(found), flush=True)
+    try:
+        device = pick_device(options.device)
+        quick = device.type == "cpu"
+        batch = (2 if quick else 16) if options.batch is None else options.batch
+        steps = (5 if quick else 100) if options.steps is None else options.steps
+        if steps < 1:
+            raise ValueError("--steps counts from 1")
+        for loss in options.loss:
+            recipe = replace(read_recipe(RECIPE, batch=batch, crop=options.crop), loss=loss)
+            warmup, matrix = (1, 512) if quick else (20, 8192)
+            found = measure(recipe, device, steps, warmup, options.compile, matrix)
+            print(json.dumps(found), flush=True)
+    except ValueError as error:  # no such device, or a recipe that cannot be
+        print(f"benchmarks.training: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -124,10 +124,15 @@ def _parser() -> argparse.ArgumentParser:
 def _data_check(options: argparse.Namespace) -> int:
     from .datasets.check import as_text, check, save_histograms
 
+    if plot := options.plot:  # before all is read
+        if plot.suffix.lower() != ".png" or plot.exists():
+            raise ValueError(f"--plot {plot}: give the name of a new file that ends in .png.")
+        if not plot.parent.is_dir():
+            raise ValueError(f"--plot {plot}: there is no folder {plot.parent}.")
     report = check(options.folder, options.format)
     print(json.dumps(report) if options.json else as_text(report))
-    if options.plot:
-        save_histograms(report, options.plot)
+    if plot:
+        save_histograms(report, plot)
     return 1 if report["findings"] else 0
 
 
@@ -173,12 +178,14 @@ def _count(options: argparse.Namespace) -> int:
             else:
                 line = row(path, result)
                 if options.save_maps:
-                    save_map(options.save_maps / _unused(path.stem, names), path, result)
+                    stem = _unused(options.save_maps, path.stem, names)
+                    save_map(options.save_maps / stem, path, result)
                 if not options.json:
                     tqdm.write(f"{path}: {result.count:.1f}{margin(result)}", file=sys.stdout)
             if options.json:
                 tqdm.write(json.dumps(line), file=sys.stdout)
-                sys.stdout.flush()
+                if sys.stdout is not None:
+                    sys.stdout.flush()
             if table:
                 table(line)
     return 1 if bad else 0
@@ -189,7 +196,9 @@ def _spare_photographs(options: argparse.Namespace, paths: Sequence[Path]) -> No
     if options.csv and options.csv.suffix.lower() in SUFFIXES:
         raise ValueError(f"--csv {options.csv} is a picture's name; give a table's, such as a.csv.")
     maps = options.save_maps
-    if maps and maps.resolve() in {path.resolve().parent for path in paths}:
+    # a photograph may be a link, whose folder and whose target's are both to be spared
+    holding = {own for path in paths for own in (path.resolve().parent, path.parent.resolve())}
+    if maps and maps.resolve() in holding:
         raise ValueError(f"--save-maps {maps} holds the photographs; give a folder for the maps.")
 
 
@@ -264,15 +273,24 @@ def save_map(stem: Path, photo: Path, result: CountResult) -> None:
     from .images import load_image
     from .render import density_figure
 
-    np.save(stem.with_name(stem.name + ".npy"), result.density)
     picture = density_figure(result.density, load_image(photo), title=f"{photo.name}")
-    picture.save(stem.with_name(stem.name + ".png"))
+    density, drawn = io.BytesIO(), io.BytesIO()
+    np.save(density, result.density)
+    picture.save(drawn, "PNG")
+    for ending, content in ((".npy", density), (".png", drawn)):
+        partial = stem.with_name(f"{stem.name}{ending}.partial")
+        partial.write_bytes(content.getvalue())
+        partial.replace(stem.with_name(stem.name + ending))  # a link of that name is not followed
 
 
-def _unused(stem: str, names: set[str]) -> str:
-    # a.jpg and b/a.png must not overwrite each other's maps
+def _unused(folder: Path, stem: str, names: set[str]) -> str:
+    # a.jpg and b/a.png must not overwrite each other's maps, nor a picture that is no map
+    def taken(name: str) -> bool:
+        files = [folder / (name + ending) for ending in (".png", ".npy")]
+        return name.casefold() in names or [file.exists() for file in files] == [True, False]
+
     name, number = stem, 2
-    while name.casefold() in names:  # nor A.jpg and a.png, where file names ignore case
+    while taken(name):  # nor A.jpg and a.png, where file names ignore case
         name, number = f"{stem}-{number}", number + 1
     names.add(name.casefold())
     return name

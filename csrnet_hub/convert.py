@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .model import CONFIG_NAME, WEIGHTS_NAME, CSRNet, ModelError, read_safetensors
@@ -46,7 +47,8 @@ def convert(
 
     Raises:
         ModelError: if the file cannot be read safely, does not hold a CSRNet, or is a model
-            folder's own, or the new folder already holds a model, a configuration or a card.
+            folder's own, or the new folder already holds a model, a configuration or a card, or
+            cannot be written.
     """
     folder = Path(new_folder)
     home = Path(old).parent
@@ -59,7 +61,10 @@ def convert(
     model = CSRNet(variant, density_scale=density_scale)
     model.load_strictly(read_state_dict(Path(old)))
     model.training_record = {"converted_from": Path(old).name}
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except (OSError, SafetensorError) as error:  # such as a full disk
+        raise ModelError(f"{folder} could not be written: {error}") from error
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

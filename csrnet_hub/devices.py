@@ -15,6 +15,8 @@ def pick_device(device: str | torch.device) -> torch.device:
             raise ValueError(
                 f"there is no device {device!r}; use auto, cpu, cuda or mps"
             ) from error
+        if picked.type not in ("cpu", "cuda", "mps"):  # others are known by name, and fail later
+            raise ValueError(f"there is no device {device!r}; use auto, cpu, cuda or mps")
         if picked.type == "cuda" and not torch.cuda.is_available():
             raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use auto")
         if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():

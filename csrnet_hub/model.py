@@ -234,6 +234,11 @@ def _find(source: str | Path, name: str, options: dict[str, Any]) -> Path:
         if not (folder / name).is_file():
             raise ModelError(f"The model folder {folder} has no {name}.")
         return folder / name
+    if folder.is_file():
+        raise ModelError(
+            f"{folder} is a file: give the model's folder, which csrnet convert makes of a "
+            "checkpoint, or an .xml file of csrnet export."
+        )
     local = isinstance(source, Path) or folder.is_absolute() or str(source).startswith(".")
     # Nor is a name without an owner one of the Hub's, which would be asked in vain.
     if local or str(source).count("/") != 1 or (os.sep != "/" and os.sep in str(source)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,24 +28,30 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
 
 def _nothing(pattern: str) -> str:
     path = Path(pattern)
-    deeper = (file for file in path.rglob("*") if _is_picture(file)) if path.is_dir() else iter(())
+    deeper = (file for file in path.rglob("*") if is_picture(file)) if path.is_dir() else iter(())
     if first := next(deeper, None):
-        example = path / "**" / f"*{first.suffix}"
-        return f"{pattern} holds no picture itself, but its folders do: give '{example}'."
+        example = Path(glob.escape(str(path))) / "**" / f"*{first.suffix}"
+        given = shlex.quote(str(example))
+        return f"{pattern} holds no picture itself, but its folders do: give {given}."
     return f"{pattern} holds no picture ({', '.join(sorted(SUFFIXES))})."
 
 
 def _matches(pattern: str) -> Iterator[Path]:
     path = Path(pattern)
-    if path.is_dir():
-        yield from sorted(file for file in path.iterdir() if _is_picture(file))
-    elif path.exists() or not glob.has_magic(pattern):
+    try:
+        folder, there = path.is_dir(), path.exists()
+    except OSError:  # in a folder that may not be read: reported and skipped like any bad file
+        folder, there = False, True
+    if folder:
+        yield from sorted(file for file in path.iterdir() if is_picture(file))
+    elif there or not glob.has_magic(pattern):
         yield path  # a file that is not there is reported and skipped like any bad one
     else:
         found = (Path(name) for name in sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
-        yield from (file for file in found if _is_picture(file))
+        yield from (file for file in found if is_picture(file))
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Whether a file that was not named itself, but lies in a folder, is one to count."""
     hidden = path.name.startswith(".")  # such as ._a.jpg, which macOS writes beside a.jpg
     return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()

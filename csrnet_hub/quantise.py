@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .extras import ExtraError
-from .images import SUFFIXES, ImageError, load_image
+from .images import ImageError, load_image
+from .named import is_picture
 from .openvino_engine import import_openvino
 
 CROPS = 64
@@ -91,7 +92,7 @@ def calibration_crops(source: Path) -> list[Crop]:
 
 
 def _from_folder(folder: Path) -> Iterator[NDArray[np.uint8]]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = sorted(file for file in folder.iterdir() if is_picture(file))
     for file in _evenly(files, folder):
         try:
             yield load_image(file)

@@ -101,7 +101,9 @@ class TorchEngine:
         # A copy, made without the GPU's memory: other threads go on with the model where it is.
         weights = {id(own): nn.Parameter(own.detach().cpu()) for own in self.model.parameters()}
         model = copy.deepcopy(self.model, weights)
-        return self._in_tiles(pixels, CPU_BAND, model, torch.device("cpu"), kind, progress)
+        cpu = torch.device("cpu")
+        kind = pick_dtype("auto", cpu)  # float16, the GPU's, would be emulated
+        return self._in_tiles(pixels, CPU_BAND, model, cpu, kind, progress)
 
     def _in_tiles(
         self,

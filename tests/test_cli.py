@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from csrnet_hub import CrowdCounter, CSRNet, __version__, torch_engine
 from csrnet_hub.cli import main
@@ -133,6 +135,61 @@ def test_maps_of_pictures_with_one_name_do_not_overwrite_each_other(
     assert shapes == {"b.npy": (12, 17), "B-2.npy": (2, 17)}
 
 
+def test_maps_never_replace_a_picture_that_is_none(
+    folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    links, maps = tmp_path / "links", tmp_path / "maps"
+    links.mkdir()
+    maps.mkdir()
+    try:
+        (links / "b.png").symlink_to(folder / "b.png")
+    except OSError:
+        pytest.skip("no links here")
+    before = (folder / "b.png").read_bytes()
+    count = ["count", "--model", str(model_folder), "--save-maps"]
+    assert main([*count, str(links), str(links)]) == 2
+    assert "holds the photographs" in capsys.readouterr().err
+    (maps / "b.png").write_bytes(b"somebody's")
+    (maps / "a.png").symlink_to(folder / "b.png")
+    (maps / "a.npy").write_bytes(b"an older map")
+    for _ in range(2):  # maps of an earlier run are replaced
+        assert main([*count, str(maps), *(str(folder / name) for name in ("a.JPG", "b.png"))]) == 0
+    assert (maps / "b.png").read_bytes() == b"somebody's"
+    assert (folder / "b.png").read_bytes() == before
+    written = {path.name for path in maps.iterdir()}
+    assert written == {"b.png", "b-2.png", "b-2.npy", "a.png", "a.npy"}
+
+
+def test_without_a_standard_output_pictures_are_counted_all_the_same(
+    photo: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    table = tmp_path / "t.csv"
+    given = ["count", str(photo), "--model", str(model_folder), "--json", "--csv", str(table)]
+    assert main(given) == 0
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_the_advice_for_a_folder_of_folders_can_be_followed(tmp_path: Path) -> None:
+    inner = tmp_path / "trip [2024]" / "day's"
+    inner.mkdir(parents=True)
+    (inner / "a.png").touch()
+    with pytest.raises(ValueError, match="its folders do: give") as caught:
+        find_images([str(inner.parent)])
+    advice = str(caught.value).partition(": give ")[2].removesuffix(".")
+    assert find_images(shlex.split(advice)) == [inner / "a.png"]
+
+
+def test_a_file_in_a_folder_that_may_not_be_read_is_skipped_like_a_bad_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    assert find_images([str(tmp_path / "a.png")]) == [tmp_path / "a.png"]
+
+
 def test_files_folders_and_globs_are_found_once_each(folder: Path) -> None:
     (folder / "album.jpg").mkdir()
     names = [path.name for path in find_images([str(folder / "*.png"), str(folder)])]
@@ -162,6 +219,21 @@ def test_a_missing_file_is_reported_like_a_bad_one(
     assert ["error" in row for row in rows] == [True, False]
 
 
+@pytest.mark.parametrize("device", ["xpu", "hpu", "meta", "vulkan", "xla"])
+def test_a_device_that_torch_knows_by_name_alone_is_a_sentence(
+    photo: Path, model_folder: Path, device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["count", str(photo), "--model", str(model_folder), "--device", device]) == 2
+    assert f"there is no device '{device}'" in capsys.readouterr().err
+
+
+def test_a_model_that_is_a_file_is_told_what_to_give(
+    photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["count", str(photo), "--model", str(photo)]) == 2
+    assert "is a file: give the model's folder" in capsys.readouterr().err
+
+
 def test_a_model_that_is_not_there_is_a_sentence(
     photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +258,23 @@ def legacy(model: CSRNet, path: Path) -> Path:
     else:
         torch.save(state, path)
     return path
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), SafetensorError("No space left")])
+def test_a_full_disk_is_a_sentence(
+    model: CSRNet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    def full(*args: object) -> None:
+        raise error
+
+    old = legacy(model, tmp_path / "a.pth")
+    monkeypatch.setattr(CSRNet, "save_pretrained", full)
+    assert main(["convert", str(old), str(tmp_path / "new")]) == 2
+    assert "could not be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["a.pth.tar", "a.pth", "a.npz", "old.pt"])

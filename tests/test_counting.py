@@ -175,15 +175,18 @@ def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(
 ) -> None:
     class Greedy(TorchEngine):
         tried: list = []  # noqa: RUF012
+        kinds: list = []  # noqa: RUF012
 
-        def _in_tiles(self, pixels, band, model, device, *rest):  # type: ignore[no-untyped-def]
+        def _in_tiles(self, pixels, band, model, device, kind, *rest):  # type: ignore[no-untyped-def]
             self.tried.append((device.type, band))
+            self.kinds.append(kind)
             if device.type != "cpu":
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return super()._in_tiles(pixels, band, model, device, *rest)
+            return super()._in_tiles(pixels, band, model, device, kind, *rest)
 
     counter = CrowdCounter(copy.deepcopy(thin_model), "cpu")
     engine = counter.engine = Greedy(counter.model, "cpu", "auto", "auto")
+    engine.kind = torch.float16  # a GPU's; a CPU would emulate it
     engine.device = torch.device("meta")  # stands for a GPU: no memory to be had at all
     weights = [own.data_ptr() for own in engine.model.parameters()]
     monkeypatch.setattr(CSRNet, "to", None)  # other threads may be using it
@@ -193,6 +196,8 @@ def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(
     bands = [640 * 1200 // 4**times for times in range(2)]
     assert Greedy.tried == [*(("meta", band) for band in bands), ("cpu", CPU_BAND)]
     assert bands[0] < GPU_BAND
+    natural = pick_dtype("auto", torch.device("cpu"))
+    assert Greedy.kinds == [torch.float16, torch.float16, natural]
     assert result.device == "cpu"
 
 

@@ -187,6 +187,18 @@ def test_json_is_one_object_and_the_histograms_go_where_they_are_asked_to(
         assert np.asarray(drawn.convert("L")).std() > 10
 
 
+def test_histograms_never_replace_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = write_part(tmp_path / "part_A", [3])
+    (tmp_path / "photo.png").write_bytes(b"mine")
+    for plot in ("photo.png", "heads.csv", "no/sizes.png"):
+        assert main(["data", "check", str(part), "--plot", str(tmp_path / plot)]) == 2
+        out, err = capsys.readouterr()
+        assert (out, "--plot" in err) == ("", True)
+    assert (tmp_path / "photo.png").read_bytes() == b"mine"
+
+
 def test_a_report_of_nothing_can_be_drawn(tmp_path: Path) -> None:
     report = {"images": 0, "format": "csv", "subject": "people", "sizes": [], "counts": []}
     save_histograms(report, tmp_path / "a.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.cli import main
-from csrnet_hub.export import ExportError, export
+from csrnet_hub.export import ExportError, _noise, export
 from csrnet_hub.extras import ExtraError
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -124,6 +126,30 @@ def test_without_the_extra_the_command_to_install_it_is_told(
     with pytest.raises(ExtraError, match=rf"{missing}.*pip install .*\[{extra}\]"):
         export(model, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("times", "kept"), [(1.0, True), (1.1, False), (0.75, False)])
+def test_a_wrong_scale_shows_even_where_hardly_anybody_is_seen(
+    model: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: float, kept: bool
+) -> None:
+    faint = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in faint.output_layer.parameters():
+            parameter.mul_(1e-3)
+    noise = _noise()
+    density = CrowdCounter(faint, "cpu", "float32").count(noise[0].transpose(1, 2, 0)).density
+    assert 1e-6 < np.abs(density).max() < 1e-2
+
+    def scaled(model: CSRNet, out: Path) -> Run:
+        out.write_bytes(b"a graph")
+        return lambda image: density[None, None] * times
+
+    monkeypatch.setattr("csrnet_hub.export._write_onnx", scaled)
+    if kept:
+        export(faint, tmp_path / "m.onnx")
+    else:
+        with pytest.raises(ExportError, match="where torch counts"):
+            export(faint, tmp_path / "m.onnx")
 
 
 def test_a_file_that_counts_otherwise_than_torch_is_not_kept(
