@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 TILE = 4  # outputs a side
 PATCH = 6  # inputs a side
@@ -169,6 +170,7 @@ class _Convolution(torch.autograd.Function):
         return _scatter(y, (x.shape[0], out, *x.shape[2:]), d)
 
     @staticmethod
+    @once_differentiable  # gradients of gradients would be wrong
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         patches, filters = ctx.saved_tensors
         (_, out, channels), d = filters.shape, ctx.dilation

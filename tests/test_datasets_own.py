@@ -259,3 +259,45 @@ def test_a_photograph_may_be_named_by_its_whole_path(tmp_path: Path) -> None:
     text(tmp_path / "table" / "heads.csv", f"image,x,y\n{path},1,2\n")
     (sample,) = read_dataset(tmp_path / "table")
     assert (sample.name, sample.path) == ("a", path)
+
+
+@pytest.mark.parametrize("kind", ["polygonlabels", "brushlabels"])
+def test_a_label_studio_shape_that_is_no_point_is_never_nobody(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.png").touch()
+    value = {"points": [[1, 2], [3, 4], [5, 6]]} if kind == "polygonlabels" else {"rle": [1, 2]}
+    shape = {"type": kind, "original_width": 9, "original_height": 9, "value": value}
+    choice = {"type": "choices", "value": {"choices": ["crowd"]}}
+    task = {"data": {"image": "a.png"}, "annotations": [{"result": [choice, shape]}]}
+    (tmp_path / "a.json").write_text(json.dumps([task]), encoding="utf-8")
+    with pytest.raises(DatasetError, match=f"a {kind}, which is no point"):
+        _ = read_dataset(tmp_path, "label-studio")[0].heads
+
+
+def test_a_picture_or_an_id_that_is_there_twice_loses_nobody_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    file = tmp_path / "heads.json"
+    file.write_text('{"a.png": [[1, 2], [3, 4]], "a.png": [[1, 2]]}', encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"'a\.png' is there twice"):
+        _ = read_dataset(tmp_path, "json")[0].heads
+    images = [{"id": 1, "file_name": name, "width": 9, "height": 9} for name in ("a.png", "b.png")]
+    boxes = [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}] * 8
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DatasetError, match="two images have the id 1"):
+        _ = read_dataset(tmp_path, "coco")[0].heads
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("csv", '"image,x,y\n' + "a.png,1,2\n" * 15_000),
+        ("json", '{"a.png": [[' + "1" * 5000 + ", 2]]}"),
+    ],
+)
+def test_what_no_reader_of_a_library_takes_is_a_sentence(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / f"heads.{name}").write_text(content, encoding="utf-8")
+    with pytest.raises(DatasetError, match="heads"):
+        _ = [sample.heads for sample in read_dataset(tmp_path, name)]

@@ -90,8 +90,13 @@ def _ucsd_heads(path: Path, frame: int) -> Heads:
     return _frame_heads(path, frames, frame)
 
 
-@lru_cache(maxsize=16)
 def _frames(path: Path, key: str) -> list[Any]:
+    file = actual(path)
+    return _frames_at(path, key, file.stat().st_mtime_ns if file.is_file() else 0)
+
+
+@lru_cache(maxsize=16)
+def _frames_at(path: Path, key: str, changed: int) -> list[Any]:
     content = load_mat(path, key)
     content = content.get("frame", content) if isinstance(content, dict) else content
     return content if isinstance(content, list) else [content]

@@ -62,7 +62,11 @@ def _nwpu_heads(path: Path) -> Heads:
     if "points" in content:
         return as_heads(content["points"], path)
     boxes = content["boxes"]  # left, top, right, bottom
-    if boxes and np.shape(boxes)[1:] != (4,):
-        raise DatasetError(f"{path}: boxes that are not four numbers each.")
-    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2)  # (N, corner, axis)
+    try:
+        corners = np.asarray(boxes, dtype=np.float64)
+        if len(corners) and corners.shape[1:] != (4,):
+            raise ValueError("another shape")
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: boxes that are not four numbers each.") from error
+    corners = corners.reshape(-1, 2, 2)  # (N, corner, axis)
     return as_heads(corners.mean(axis=1), path)

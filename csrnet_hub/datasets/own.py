@@ -7,6 +7,7 @@ gives its heads), so that a bad annotation of one photograph spoils no other.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
@@ -47,13 +48,13 @@ def file_entries(accept: Accept, parse: Parse, folder: Path, split: str) -> Iter
     paths = [_photo(file.parent, name) for file, name, _ in items]
     if not all(path.is_file() for path in paths):
         paths = _found_inside(folder if folder.is_dir() else folder.parent, paths)
-    stems = [path.stem for path in paths]
+    stems = Counter(path.stem for path in paths)
     seen: dict[Path, Path] = {}
     for (file, name, heads), path in zip(items, paths):
         if path in seen:
             raise DatasetError(f"{file} has {name} twice; a photograph is annotated once.")
         seen[path] = file
-        unique = path.stem if stems.count(path.stem) == 1 else _long_name(file.parent, path)
+        unique = path.stem if stems[path.stem] == 1 else _long_name(file.parent, path)
         yield Entry(unique, path, heads)
 
 

@@ -21,7 +21,11 @@ def parse_csv(path: Path) -> Listing:
     lines = read_text(path).splitlines()
     delimiter = delimiter_of(lines[0] if lines else "")
     reader = csv.DictReader(lines, delimiter=delimiter)
-    reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
+    try:
+        names = reader.fieldnames or []
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line 1: {error}.") from error
+    reader.fieldnames = [(name or "").strip().lower() for name in names]
     if missing := [name for name in COLUMNS if name not in reader.fieldnames]:
         raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs image, x and y.")
     rows: dict[str, list[tuple[int, str, str, bool]]] = {}

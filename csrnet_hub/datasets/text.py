@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,14 @@ def read_json(path: Path) -> Any:
         DatasetError: if it is missing or damaged.
     """
     try:
-        return json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(read_text(path), object_pairs_hook=_unrepeated)
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read as JSON: {error}.") from error
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):  # the last would take the place of the others without a word
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return content

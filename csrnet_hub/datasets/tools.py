@@ -55,9 +55,14 @@ def parse_coco(path: Path) -> Listing:
             found.setdefault(field(annotation, "image_id", str(path)), []).append(annotation)
     point = partial(_coco_point, categories)
     listing: Listing = []
+    ids: set[Any] = set()
     for number, image in enumerate(images, start=1):
         name = str(field(image, "file_name", f"{path}, image {number}"))
-        shapes = found.pop(field(image, "id", f"{path}, image {number}"), [])
+        own = field(image, "id", f"{path}, image {number}")
+        if own in ids:
+            raise DatasetError(f"{path}: two images have the id {own}; whose heads are whose?")
+        ids.add(own)
+        shapes = found.pop(own, [])
         listing.append((name, partial(_together, path, name, shapes, point)))
     if found:
         raise DatasetError(f"{path}: annotations of image {next(iter(found))}, which is not there.")
@@ -188,7 +193,8 @@ def _label_studio_heads(path: Path, name: str, shapes: Any) -> Heads:
 def _label_studio_point(shape: Any, where: str) -> list[Point]:
     kind = str(shape.get("type", ""))
     if not kind.startswith(("keypoint", "rectangle", "ellipse")):
-        if "value" in shape and {"x", "y"} <= set(shape["value"]):
+        value = set(shape["value"]) if isinstance(shape.get("value"), dict) else set()
+        if {"x", "y"} <= value or value & {"points", "rle", "vertices"}:
             raise DatasetError(f"{where}: a {kind}, which is no point; mark heads by points.")
         return []  # a choice or a text about the picture
     value = field(shape, "value", where)
