@@ -283,7 +283,11 @@ def test_without_a_region_the_page_asks_for_one(outline):
     assert parts.DRAW_ONE in parts.show_part(None, [])
 
 
-@pytest.mark.parametrize("value", ["x", [[1, 2], [3]], [1, 2], [[1, None]], {"a": 1}, [["a", "b"]]])
+@pytest.mark.parametrize(
+    "value",
+    ["x", [[1, 2], [3]], [1, 2], [[1, None]], {"a": 1}, [["a", "b"]], [[10**400, 1]]],
+    ids=["text", "uneven", "flat", "None", "dictionary", "letters", "huge"],
+)
 def test_what_is_no_list_of_points_gets_a_sentence(value):
     with pytest.raises(shared.VisitorError, match="points"):
         read_points(value)
