@@ -484,6 +484,15 @@ def test_going_on_with_an_annotation_keeps_the_heads_already_marked():
     assert "3 people" in words(number)
 
 
+def test_an_annotation_with_which_there_would_be_too_many_heads_is_refused():
+    table = b"x,y\n" + b"1,2\n" * 50_000
+    sheet, earlier = sheet_of("a.png"), uploaded("a.csv", table)
+    surface, *_ = annotate.go_on(sheet, earlier, [])
+    assert len(surface["value"]) == 50_000
+    with pytest.raises(gr.Error, match="50,001 points"):
+        annotate.go_on(sheet, earlier, [[50, 50]])
+
+
 @pytest.mark.parametrize(
     "name",
     ["Fair & crowd (1).jpg", "50% off #1 [a]; it's.jpg", "広場.jpg", "x" * 130 + ".jpg", "a.b.png"],
