@@ -1,5 +1,6 @@
 // A photo to mark: heads by clicks, or a region as a rectangle or a free-hand line.
 // `value` is a list of [x, y] in pixels of the photo; `src`, `width`, `height` describe the photo;
+// `opened` changes with each photo, whose `value` is empty and comes a moment after the rest;
 // `saved` changes each time the heads are saved.
 const screen = element.querySelector("canvas");
 const pen = screen.getContext("2d");
@@ -9,7 +10,6 @@ const photo = new Image();
 const pointers = new Map();
 let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
 let last = []; // the value as it was when it was last drawn or sent
-let left = []; // the value as it was when another photo came
 let unsaved = false;
 let view = { zoom: 1, x: 0, y: 0 }, shown = null, pinch = null;
 
@@ -235,16 +235,15 @@ tools.addEventListener("click", (event) => {
 
 function refresh() {
   element.querySelector(".canvas").hidden = !props.src;
-  if (shown !== props.src) {
-    shown = props.src;
+  const other = JSON.stringify(points()) !== JSON.stringify(last);
+  if (shown !== props.opened) {
+    shown = props.opened;
     past = [];
-    left = points(); // of the photo before: the new one's come a moment after it
     unsaved = false;
     view = { zoom: 1, x: 0, y: 0 };
     photo.src = props.src || "";
-  } else if (JSON.stringify(points()) !== JSON.stringify(last)) { // heads from a file
-    if (!left.length || JSON.stringify(last) !== JSON.stringify(left)) past.push(last);
-  }
+  } else if (other && points().length) past.push(last); // heads from a file
+  else if (other) past = []; // the heads of the photo before have left
   last = points();
   draft = corner = null;
   layout();
@@ -252,7 +251,7 @@ function refresh() {
 }
 photo.addEventListener("load", draw);
 new ResizeObserver(layout).observe(screen);
-watch(["value", "src", "width", "height"], refresh);
+watch(["value", "src", "width", "height", "opened"], refresh);
 watch(["saved"], () => { unsaved = false; });
 window.addEventListener("beforeunload", (event) => { // heads are hours of work
   if (unsaved && element.isConnected) event.preventDefault();

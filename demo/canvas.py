@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +44,20 @@ def canvas(tool: str, label: str, elem_id: str) -> gr.HTML:
         src="",
         width=1,
         height=1,
+        opened=0,
         saved=0,
     )
 
 
-def with_photo(
-    jpeg: bytes, width: int, height: int, points: list[list[float]] | None = None
-) -> Any:
+def with_photo(jpeg: bytes, width: int, height: int) -> Any:
     """An update that puts a photo of (width, height) pixels on the surface, shown as `jpeg`."""
     src = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-    return gr.update(value=points or [], src=src, width=width, height=height)
+    return gr.update(value=[], src=src, width=width, height=height, opened=time.time())
 
 
 def without_photo() -> Any:
     """An update that empties the surface."""
-    return gr.update(value=[], src="", width=1, height=1)
+    return gr.update(value=[], src="", width=1, height=1, opened=0)
 
 
 def read_points(value: Any) -> NDArray[np.float64]:
