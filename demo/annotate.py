@@ -61,7 +61,8 @@ upright photo.
 class Sheet:
     """The photo that is being annotated: its name and its size in pixels.
 
-    The browser keeps it and sends it along, so that hours of work hang on nothing kept here.
+    The browser keeps it and sends it along, and keeps the heads until they are saved: hours of work
+    hang neither on what is kept here nor on the connection.
     """
 
     name: str
@@ -155,7 +156,7 @@ def start(upload: Any) -> list[Any]:
     except gr.Error as error:
         return [None, without_photo(), *nothing(error.message, "problem")]
     kept = asdict(sheet)
-    return [kept, with_photo(photo, sheet.width, sheet.height), *grown(kept, [])]
+    return [kept, with_photo(photo, sheet.width, sheet.height, sheet.name), *grown(kept, [])]
 
 
 def go_on(sent: Any, upload: Any, points: Any) -> list[Any]:

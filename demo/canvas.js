@@ -1,17 +1,23 @@
 // A photo to mark: heads by clicks, or a region as a rectangle or a free-hand line.
 // `value` is a list of [x, y] in pixels of the photo; `src`, `width`, `height` describe the photo;
 // `opened` changes with each photo, whose `value` is empty and comes a moment after the rest;
-// `saved` changes each time the heads are saved.
+// `photo_name` is the photo's name, `saved` changes each time the heads are saved.
 const screen = element.querySelector("canvas");
 const pen = screen.getContext("2d");
 const tools = element.querySelector(".canvas-tools");
-const hint = element.querySelector(".canvas-hint");
+const note = element.querySelector(".canvas-hint b"), hint = element.querySelector(".canvas-hint span");
 const photo = new Image();
 const pointers = new Map();
 let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
 let last = []; // the value as it was when it was last drawn or sent
 let unsaved = false;
 let view = { zoom: 1, x: 0, y: 0 }, shown = null, pinch = null;
+
+// Heads that are not saved stay in the browser, under their photo's size and name.
+const KEPT = "csrnet-hub heads ", MOST_KEPT = 5; // photos
+let storage = null, unkept = null;
+try { storage = window.localStorage; } catch { /* this browser keeps nothing for the page */ }
+const entry = () => `${KEPT}${props.width}x${props.height} ${props.photo_name}`;
 
 const points = () => (Array.isArray(props.value) ? props.value : []);
 const heads = () => tool === "heads";
@@ -76,9 +82,52 @@ function draw() {
   }
 }
 
+function keep() {
+  if (!unkept) return;
+  const { key, list } = unkept;
+  unkept = null;
+  try {
+    if (!list.length) return storage.removeItem(key);
+    const text = `${Date.now()} ${JSON.stringify(list)}`;
+    const others = Object.keys(storage).filter((one) => one.startsWith(KEPT) && one !== key);
+    others.sort((a, b) => parseInt(storage[a]) - parseInt(storage[b])); // the oldest first
+    while (others.length >= MOST_KEPT) storage.removeItem(others.shift());
+    for (;;) {
+      try { return storage.setItem(key, text); }
+      catch { // it is full
+        if (!others.length) return;
+        storage.removeItem(others.shift());
+      }
+    }
+  } catch { /* marking goes on without it */ }
+}
+
+function kept() {
+  try {
+    const text = storage.getItem(entry());
+    const inside = ([x, y]) => x >= 0 && x < props.width && y >= 0 && y < props.height;
+    return JSON.parse(text.slice(text.indexOf(" "))).filter(inside);
+  } catch { return []; }
+}
+
+function begin() { // a photo without heads, but for those that were not saved
+  keep();
+  past = [];
+  const list = heads() && props.src ? kept() : [];
+  if (!list.length) return;
+  set(list);
+  note.textContent = list.length === 1
+    ? "1 head that was not saved is back; Undo removes it."
+    : `${list.length.toLocaleString("en")} heads that were not saved are back; Undo removes them.`;
+}
+
 function send(list) {
   props.value = last = list;
   unsaved = heads() && list.length > 0;
+  if (heads()) {
+    if (!unkept) setTimeout(keep, 300);
+    unkept = { key: entry(), list };
+  }
   trigger("input");
   draw();
 }
@@ -89,6 +138,7 @@ function set(list) {
 }
 
 function undo() {
+  note.textContent = "";
   if (past.length) send(past.pop());
 }
 
@@ -222,7 +272,8 @@ function reflect() {
   }
   hint.textContent = heads()
     ? "Click each head. Ctrl and the wheel, or two fingers, zoom; drag to move the zoomed photo. " +
-      "Keys: arrows (with Shift finely), Enter, Backspace, + and -."
+      "Keys: arrows (with Shift finely), Enter, Backspace, + and -." + (storage ? " Heads that are " +
+      "not saved stay in this browser: choose the same photo again and they are back." : "")
     : "Draw around a part of the photo. Keys: arrows (with Shift finely), Enter at two corners.";
 }
 tools.addEventListener("click", (event) => {
@@ -235,24 +286,36 @@ tools.addEventListener("click", (event) => {
 
 function refresh() {
   element.querySelector(".canvas").hidden = !props.src;
-  const other = JSON.stringify(points()) !== JSON.stringify(last);
-  if (shown !== props.opened) {
+  const other = JSON.stringify(points()) !== JSON.stringify(last), another = shown !== props.opened;
+  if (another) {
     shown = props.opened;
     past = [];
     unsaved = false;
+    note.textContent = "";
     view = { zoom: 1, x: 0, y: 0 };
     photo.src = props.src || "";
   } else if (other && points().length) past.push(last); // heads from a file
-  else if (other) past = []; // the heads of the photo before have left
   last = points();
   draft = corner = null;
   layout();
   if (props.src) pan(0, 0);
+  if ((another || other) && !last.length) begin();
 }
 photo.addEventListener("load", draw);
 new ResizeObserver(layout).observe(screen);
-watch(["value", "src", "width", "height", "opened"], refresh);
-watch(["saved"], () => { unsaved = false; });
+let due = false; // an update changes several of them, one after another
+watch(["value", "src", "width", "height", "photo_name", "opened"], () => {
+  if (due) return;
+  due = true;
+  queueMicrotask(() => { due = false; refresh(); });
+});
+watch(["saved"], () => {
+  unsaved = false;
+  note.textContent = "";
+  unkept = { key: entry(), list: [] };
+  keep();
+});
+window.addEventListener("pagehide", keep);
 window.addEventListener("beforeunload", (event) => { // heads are hours of work
   if (unsaved && element.isConnected) event.preventDefault();
 });

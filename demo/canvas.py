@@ -30,7 +30,7 @@ TEMPLATE = (
         f'<button type="button" data-do="{name}">{text}</button>' for name, text in BUTTONS.items()
     )
     + '</div><canvas tabindex="0" role="application" data-tool="TOOL" aria-label="LABEL"></canvas>'
-    '<p class="canvas-hint"></p></div>'
+    '<p class="canvas-hint"><b role="status"></b> <span></span></p></div>'
 )
 
 
@@ -44,15 +44,21 @@ def canvas(tool: str, label: str, elem_id: str) -> gr.HTML:
         src="",
         width=1,
         height=1,
+        photo_name="",
         opened=0,
         saved=0,
     )
 
 
-def with_photo(jpeg: bytes, width: int, height: int) -> Any:
-    """An update that puts a photo of (width, height) pixels on the surface, shown as `jpeg`."""
+def with_photo(jpeg: bytes, width: int, height: int, name: str = "") -> Any:
+    """An update that puts a photo of (width, height) pixels on the surface, shown as `jpeg`.
+
+    Args:
+        name: the photo's, under which the browser keeps heads that are not saved.
+    """
     src = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-    return gr.update(value=[], src=src, width=width, height=height, opened=time.time())
+    about: dict[str, Any] = {"photo_name": name, "opened": time.time()}
+    return gr.update(value=[], src=src, width=width, height=height, **about)
 
 
 def without_photo() -> Any:

@@ -563,6 +563,81 @@ def test_undo_never_brings_back_the_heads_of_another_photo(visit: Page, tmp_path
     expect(number).to_contain_text("1 person")
 
 
+def test_heads_that_are_not_saved_are_back_with_their_photo(visit: Page, tmp_path: Path) -> None:
+    visit.on("dialog", lambda dialog: dialog.accept())
+    number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
+    note, box = visit.locator("#heads .canvas-hint b"), visit.locator("#annotate-photo")
+    mine, other = dots(tmp_path / "mine.png", 40), dots(tmp_path / "other.png", 41)
+    tab(visit, "Annotate")
+    choose(visit, mine, "#annotate-photo")
+    expect(number).to_contain_text("0 people")
+    expect(note).to_be_empty()
+    surface.click(position={"x": 50, "y": 50})
+    surface.click(position={"x": 90, "y": 50})
+    expect(number).to_contain_text("2 people")
+    ways: tuple[Callable[[], Any], ...] = (
+        lambda: choose(visit, other, "#annotate-photo"),
+        lambda: box.get_by_label("Remove Image").click(),
+        visit.reload,
+        lambda: choose(visit, mine, "#annotate-photo"),
+    )
+    for leave in ways:
+        surface.click(position={"x": 70, "y": 70})
+        expect(number).to_contain_text("3 people")
+        leave()  # at once: the last click is kept too
+        if leave is not ways[-1]:
+            tab(visit, "Annotate")
+            expect(number).to_contain_text(re.compile("0 people|Choose a photo"))
+            choose(visit, mine, "#annotate-photo")
+        expect(note).to_have_text("3 heads that were not saved are back; Undo removes them.")
+        expect(number).to_contain_text("3 people")
+        visit.get_by_role("button", name="Erase").locator("visible=true").click()
+        surface.click(position={"x": 70, "y": 70})
+        expect(number).to_contain_text("2 people")
+        visit.get_by_role("button", name="Erase").locator("visible=true").click()
+    for _ in range(2):
+        press(visit, "Undo")
+    expect(note).to_be_empty()
+    expect(number).to_contain_text("0 people")
+    choose(visit, mine, "#annotate-photo")  # Undo took them out of the browser too
+    expect(number).to_contain_text("0 people")
+    expect(note).to_be_empty()
+    surface.click(position={"x": 50, "y": 50})
+    expect(number).to_contain_text("1 person")
+    press(visit, "Save the heads")
+    expect(visit.get_by_text("ShanghaiTech .mat", exact=True)).to_be_visible()
+    visit.wait_for_function("Object.keys(localStorage).every(key => !/csrnet-hub/.test(key))")
+
+
+def test_a_browser_keeps_the_heads_of_few_photos_and_marks_without_room(
+    visit: Page, tmp_path: Path
+) -> None:
+    tab(visit, "Annotate")
+    number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
+    visit.evaluate(
+        """() => {
+            for (const i of [3, 1, 2, 5, 4, 6]) {
+                localStorage["csrnet-hub heads 9x9 " + i] = i + " [[1,1]]";
+            }
+        }"""
+    )
+    keys = "Object.keys(localStorage).filter(key => key.startsWith('csrnet-hub')).sort().join()"
+    choose(visit, dots(tmp_path / "a.png"), "#annotate-photo")
+    expect(number).to_contain_text("0 people")
+    surface.click(position={"x": 50, "y": 50})
+    kept = ",".join(
+        f"csrnet-hub heads {x}" for x in ("160x112 a.png", *(f"9x9 {i}" for i in "3456"))
+    )
+    visit.wait_for_function(f"{keys} === '{kept}'")
+    visit.evaluate(  # full for all that the page would keep
+        """() => { Storage.prototype.setItem = () => { throw new DOMException("full"); }; }"""
+    )
+    surface.click(position={"x": 90, "y": 50})
+    visit.wait_for_function(f"{keys} === 'csrnet-hub heads 160x112 a.png'")
+    surface.click(position={"x": 120, "y": 50})
+    expect(number).to_contain_text("3 people")
+
+
 def test_a_clip_gives_a_plot_a_csv_and_a_marked_clip(visit: Page, tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     tab(visit, "Video")
