@@ -21,6 +21,7 @@ from .models import Models
 from .shared import (
     EXPIRED,
     SHOWN,
+    Latest,
     VisitorError,
     colour_bar,
     jpeg,
@@ -55,6 +56,8 @@ beside it, under the names that the buttons give (`NAME.jpg`, `GT_NAME.mat`); th
 `python -m train.prepare` reads them. CSV and JSON hold the same heads, x and y in pixels of the
 upright photo.
 """
+
+MAPS = Latest()
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tupl
     return Sheet(upload_name(upload), width, height), jpeg(small)
 
 
-def grown(sent: Any, points: Any) -> list[Any]:
+def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]:
     """The number of heads, their density map so far and its colour bar; files are out of date."""
     try:
         with sentences_for_visitors():
@@ -116,7 +119,7 @@ def grown(sent: Any, points: Any) -> list[Any]:
             picture = density_image(density, sheet.shown, photo_size=size)
             sums = f"the density map sums to {density.sum():,.2f}"
             number = number_html(people(len(heads)), sums)
-            file = keep_file("density.png", png(picture))
+            file = MAPS.keep(request, "density.png", png(picture))
             return [
                 number,
                 gr.update(value=file, visible=True),
@@ -148,7 +151,7 @@ def save(sent: Any, points: Any) -> list[Any]:
     return [gr.skip(), gr.update(saved=time.time()), gr.update(visible=True), *files]
 
 
-def start(upload: Any) -> list[Any]:
+def start(upload: Any, request: gr.Request | None = None) -> list[Any]:
     """A new photo on the surface, without heads."""
     try:
         with sentences_for_visitors():
@@ -156,10 +159,14 @@ def start(upload: Any) -> list[Any]:
     except gr.Error as error:
         return [None, without_photo(), *nothing(error.message, "problem")]
     kept = asdict(sheet)
-    return [kept, with_photo(photo, sheet.width, sheet.height, sheet.name), *grown(kept, [])]
+    return [
+        kept,
+        with_photo(photo, sheet.width, sheet.height, sheet.name),
+        *grown(kept, [], request),
+    ]
 
 
-def go_on(sent: Any, upload: Any, points: Any) -> list[Any]:
+def go_on(sent: Any, upload: Any, points: Any, request: gr.Request | None = None) -> list[Any]:
     """The heads of an annotation, beside those already marked, on the surface."""
     with sentences_for_visitors():
         sheet = Sheet.sent(sent)
@@ -171,7 +178,7 @@ def go_on(sent: Any, upload: Any, points: Any) -> list[Any]:
             gr.Warning(f"{outside} heads outside the photo were left out.")
         together = [*read_points(points).tolist(), *inside.tolist()]
         read_points(together)  # their number, before they are on the surface
-    return [gr.update(value=together), *grown(sent, together)]
+    return [gr.update(value=together), *grown(sent, together, request)]
 
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:

@@ -10,8 +10,9 @@ import os
 import re
 import secrets
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,30 @@ def keep_file(name: str, content: bytes) -> str:
     safe = file_name(name)
     (folder / safe).write_bytes(content)
     return str(folder / safe)
+
+
+class Latest:
+    """Files that replace one another. A visitor's last two stay: one may still be loading."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, list[str]] = {}  # by session, those used last at the end
+        self._lock = threading.Lock()
+
+    def keep(self, request: gr.Request | None, name: str, content: bytes) -> str:
+        """As `keep_file`, and removes what this wrote for the same visitor before the last time."""
+        path = keep_file(name, content)
+        session = request and request.session_hash
+        if not session:
+            return path
+        with self._lock:
+            written = [*self._files.pop(session, []), path]
+            self._files[session] = written[-2:]
+            while len(self._files) > MAX_SESSIONS:  # what is forgotten goes when its visitor leaves
+                del self._files[next(iter(self._files))]
+        for old in written[:-2]:
+            with suppress(OSError):
+                Path(old).unlink(missing_ok=True)
+        return path
 
 
 def file_name(name: str) -> str:

@@ -455,7 +455,9 @@ def _small_scene(seed: int) -> tuple[Image.Image, np.ndarray]:
     return draw_scene(40, (240, 160), seed)
 
 
-def test_clicked_heads_are_saved_where_they_were_clicked(visit: Page, tmp_path: Path) -> None:
+def test_clicked_heads_are_saved_where_they_were_clicked(
+    visit: Page, uploads: Path, tmp_path: Path
+) -> None:
     tab(visit, "Annotate")
     choose(visit, dots(tmp_path / "IMG_5.png", size=(160, 112)), "#annotate-photo")
     surface = visit.locator("#heads canvas")
@@ -481,6 +483,10 @@ def test_clicked_heads_are_saved_where_they_were_clicked(visit: Page, tmp_path: 
     file = saved(visit, "ShanghaiTech .mat").rename(tmp_path / "GT_IMG_5.mat")
     heads = read_annotation(file)
     assert heads == pytest.approx(np.array([[40, 28], [80, 56], [80, 56]]), abs=0.6)
+    assert natural_size(visit.locator("#grown img")) == [160, 112]
+    wait_for_files(
+        visit, uploads, lambda files: [file.name for file in files].count("density.png") <= 2
+    )
 
 
 def test_the_keyboard_reaches_every_part_of_a_zoomed_photo(visit: Page, tmp_path: Path) -> None:

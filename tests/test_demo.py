@@ -467,6 +467,14 @@ def test_marked_heads_grow_a_map_that_sums_to_their_number():
         assert "heads in 8 × 8 pixels" in scale
 
 
+def test_a_visitor_who_clicks_on_has_no_more_maps_than_are_in_use():
+    mine, other = (gr.Request(session_hash=name) for name in ("mine", "other"))
+    sheet = sheet_of("me.png")
+    maps = [annotate.grown(sheet, [[5, 5]], who)[1]["value"] for who in (other, *[mine] * 5)]
+    # the one before may still be loading in the browser
+    assert [Path(file).is_file() for file in maps] == [True] + [False] * 3 + [True] * 2
+
+
 @pytest.mark.parametrize("index", [1, 2, 3])
 def test_saved_heads_are_read_back_to_the_same_points(index):
     sheet = sheet_of("IMG_1.png")
