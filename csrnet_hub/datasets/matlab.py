@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.io import loadmat
+from scipy.io.matlab import matfile_version
 
 from .files import actual
+from .hdf5 import CELLS, MOST, from_hdf5
 from .sample import DatasetError
 
+_MATRIX, _COMPRESSED, _INTEGERS = 14, 15, (5, 6)  # types of elements in MATLAB's MAT-file format
+_NESTED = (1, 2, 3)  # classes of arrays: cells, structs, objects
 _HDF5 = (b"MATLAB 7.3", b"\x89HDF")
 
 
@@ -27,7 +35,9 @@ def load_mat(path: Path, key: str) -> Any:
     try:
         with path.open("rb") as stream:
             hdf5 = stream.read(16).startswith(_HDF5)
-        content = _from_hdf5(path, key) if hdf5 else loadmat(path, variable_names=[key])
+        if not hdf5:
+            _check_size(path)
+        content = from_hdf5(path, key) if hdf5 else loadmat(path, variable_names=[key])
     except DatasetError:
         raise
     except Exception as error:  # scipy and h5py raise many kinds on damaged files
@@ -48,21 +58,41 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _from_hdf5(path: Path, key: str) -> dict[str, Any]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise DatasetError(f"{path} is of MATLAB 7.3: pip install h5py to read it.") from error
+def _check_size(path: Path) -> None:
+    """Refuse a file of MATLAB 5 to 7 that holds, or says that it holds, more than a picture needs;
+    one of MATLAB 4 holds no more than its bytes."""
+    with path.open("rb") as stream:
+        if matfile_version(stream)[0] != 1:
+            return
+        stream.seek(126)
+        order = "<" if stream.read(2) == b"IM" else ">"
+        left = 8 * MOST
+        while len(tag := stream.read(8)) == 8:
+            kind, length = struct.unpack(f"{order}II", tag)
+            content = stream.read(length)
+            if kind == _COMPRESSED:
+                content = zlib.decompressobj().decompress(content, left + 1)
+            else:
+                content = tag + content
+            left -= len(content)
+            if left < 0:
+                raise DatasetError(f"{path} unpacks to more than {8 * MOST:,} bytes.")
+            _check_arrays(path, np.frombuffer(content, f"{order}u4", len(content) // 4))
 
-    def convert(item: Any) -> Any:
-        if isinstance(item, h5py.Group):
-            return {name: convert(item[name]) for name in item}
-        values = item[()]
-        if item.attrs.get("MATLAB_empty"):
-            return np.zeros(tuple(int(n) for n in values))  # an empty array holds its shape
-        if values.dtype == object or h5py.check_ref_dtype(item.dtype):
-            return [convert(item.file[reference]) for reference in values.ravel()]
-        return values.T  # MATLAB stores columns first
 
-    with h5py.File(path, "r") as file:
-        return {key: convert(file[key])} if key in file else {}
+def _check_arrays(path: Path, words: NDArray[np.uint32]) -> None:
+    """Refuse too many or too large arrays. Wherever they are nested, each is the words: 14, length,
+    2 of a tag, flags, 1 more, then a tag and the sides; all lie at multiples of 4 bytes."""
+    starts = np.flatnonzero(words == _MATRIX)
+    if len(starts) > CELLS:
+        raise DatasetError(f"{path} has more than {CELLS:,} arrays and cells.")
+    for start in starts[starts < len(words) - 8]:  # an empty cell may be the tag alone
+        kind = int(words[start + 4]) & 255
+        tag = int(words[start + 6])
+        if tag & 0xFFFF not in _INTEGERS:
+            continue  # no array, but a value of 14
+        first = start + (7 if tag >> 16 else 8)  # few bytes stand in the tag itself
+        sides = (tag >> 16 or int(words[start + 7])) // 4
+        number = math.prod(int(side) for side in words[first : first + min(sides, 32)])
+        if number > (CELLS if kind in _NESTED else MOST):
+            raise DatasetError(f"{path} holds {number:,} values in one array: too many.")
