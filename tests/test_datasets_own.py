@@ -259,3 +259,22 @@ def test_a_photograph_may_be_named_by_its_whole_path(tmp_path: Path) -> None:
     text(tmp_path / "table" / "heads.csv", f"image,x,y\n{path},1,2\n")
     (sample,) = read_dataset(tmp_path / "table")
     assert (sample.name, sample.path) == ("a", path)
+
+
+@pytest.mark.parametrize("kind", ["polygonlabels", "brushlabels", "vector", "unheard-of", None])
+def test_a_shape_of_label_studio_that_is_no_point_is_named(tmp_path: Path, kind: str) -> None:
+    photo(tmp_path / "a.jpg")
+    shapes = [{"type": kind, "value": {"points": [[1, 1], [5, 1], [5, 5]]}}]
+    tasks = [{"data": {"image": "a.jpg"}, "annotations": [{"result": shapes}]}]
+    text(tmp_path / "project.json", json.dumps(tasks))
+    with pytest.raises(DatasetError, match="which is no point"):
+        read_dataset(tmp_path)
+
+
+def test_what_label_studio_says_beside_shapes_is_no_head(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    shapes = [{"type": "textarea", "value": {"text": ["dense"], "x": 1, "y": 1}}]
+    shapes += [{"type": "rating", "value": {"rating": 3}}, {"type": "relation", "from_id": "1"}]
+    tasks = [{"data": {"image": "a.jpg"}, "annotations": [{"result": shapes}]}]
+    text(tmp_path / "project.json", json.dumps(tasks))
+    assert len(read_dataset(tmp_path)[0].heads) == 0

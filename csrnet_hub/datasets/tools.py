@@ -17,6 +17,11 @@ from .sample import DatasetError, Heads, as_heads
 from .text import read_json, read_text
 
 Point = tuple[float, float]
+# what Label Studio says of a picture, or of what is in it, beside shapes
+NO_SHAPES = {
+    "choices", "chatmessage", "datetime", "number", "pairwise", "ranker", "rating", "reactcode",
+    "relation", "taxonomy", "textarea",
+}  # fmt: skip
 HEADS, PEOPLE = ("head", "heads"), ("person", "people", "pedestrian")
 
 
@@ -188,9 +193,11 @@ def _label_studio_heads(path: Path, name: str, shapes: Any) -> Heads:
 def _label_studio_point(shape: Any, where: str) -> list[Point]:
     kind = str(shape.get("type", ""))
     if not kind.startswith(("keypoint", "rectangle", "ellipse")):
-        if "value" in shape and {"x", "y"} <= set(shape["value"]):
-            raise DatasetError(f"{where}: a {kind}, which is no point; mark heads by points.")
-        return []  # a choice or a text about the picture
+        if kind in NO_SHAPES:
+            return []
+        raise DatasetError(
+            f"{where}: a {kind or 'shape'}, which is no point; mark heads by points."
+        )
     value = field(shape, "value", where)
     sides = [float(field(shape, f"original_{side}", where)) / 100 for side in ("width", "height")]
     x, y = (float(field(value, axis, where)) * side for axis, side in zip("xy", sides))
