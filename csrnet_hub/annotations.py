@@ -16,7 +16,7 @@ from scipy.io import savemat
 from .datasets import DatasetError
 from .datasets.shanghaitech import read_heads as read_mat
 from .datasets.tables import delimiter_of, with_point
-from .datasets.text import read_text
+from .datasets.text import read_text, without_repeats
 
 Heads = NDArray[np.float32]
 SUFFIXES = (".mat", ".csv", ".json")
@@ -139,7 +139,9 @@ def _stem(name: str) -> str:
 
 def _from_json(text: str) -> Any:
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=without_repeats)
+    except DatasetError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DatasetError("this is not JSON.") from error
     points = content.get("heads") if isinstance(content, dict) else content

@@ -150,6 +150,7 @@ def test_json_is_a_list_of_heads_or_has_one(content, tmp_path):
         ("a.csv", b"\xff\xfe\x00", "no text"),
         ("a.json", "{", "not JSON"),
         ("a.json", "[" * 100_000, "not JSON"),
+        ("a.json", '{"heads": [[1, 2]], "heads": []}', "'heads' is there twice"),
         ("a.json", '{"points": []}', "heads"),
         ("a.json", "[[1, 2], [3]]", "two numbers"),
         ("a.json", "[1, 2]", "two numbers"),

@@ -278,3 +278,24 @@ def test_what_label_studio_says_beside_shapes_is_no_head(tmp_path: Path) -> None
     tasks = [{"data": {"image": "a.jpg"}, "annotations": [{"result": shapes}]}]
     text(tmp_path / "project.json", json.dumps(tasks))
     assert len(read_dataset(tmp_path)[0].heads) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "trouble"),
+    [
+        ('{"a.jpg": [[1, 2]], "b.jpg": [], "a.jpg": [[3, 4]]}', "'a.jpg' is there twice"),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}],'
+            ' "annotations": []}',
+            "two images have the id 1",
+        ),
+    ],
+)
+def test_what_is_listed_twice_is_named_and_neither_is_taken(
+    tmp_path: Path, content: str, trouble: str
+) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / name)
+    text(tmp_path / "heads.json", content)
+    with pytest.raises(DatasetError, match=rf"heads\.json: {trouble}"):
+        read_dataset(tmp_path)

@@ -53,9 +53,22 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        DatasetError: if it is missing or damaged.
+        DatasetError: if it is missing or damaged, or an object has a key twice.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=without_repeats)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
         raise DatasetError(f"{path} cannot be read as JSON: {error}.") from error
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file as a dictionary; of a key that is there twice one would be lost."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in content if keys.count(key) > 1)
+        raise DatasetError(f"{twice[:80]!r} is there twice.")
+    return content

@@ -60,9 +60,14 @@ def parse_coco(path: Path) -> Listing:
             found.setdefault(field(annotation, "image_id", str(path)), []).append(annotation)
     point = partial(_coco_point, categories)
     listing: Listing = []
+    known = set()
     for number, image in enumerate(images, start=1):
         name = str(field(image, "file_name", f"{path}, image {number}"))
-        shapes = found.pop(field(image, "id", f"{path}, image {number}"), [])
+        identity = field(image, "id", f"{path}, image {number}")
+        if identity in known:
+            raise DatasetError(f"{path}: two images have the id {identity}.")
+        known.add(identity)
+        shapes = found.pop(identity, [])
         listing.append((name, partial(_together, path, name, shapes, point)))
     if found:
         raise DatasetError(f"{path}: annotations of image {next(iter(found))}, which is not there.")
