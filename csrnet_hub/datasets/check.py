@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..density import heads_in_frame
 from ..images import SUFFIXES, ImageError, load_image
-from .files import listed
+from .files import is_there, listed
 from .pairs import Thumbnail, same_pictures, thumbnail
 from .registry import find_format, find_splits, read_dataset
 from .sample import DatasetError, Sample
@@ -165,7 +165,7 @@ def _pairs(rows: list[Row], exact_only: bool) -> Iterator[dict[str, Any]]:
 
 def _not_annotated(folder: Path, samples: list[Sample]) -> list[str]:
     home = folder if folder.is_dir() else folder.parent
-    known = {sample.path.resolve() for sample in samples}
+    known = {sample.path.resolve() for sample in samples if is_there(sample.path)}
     files = (path for path in listed(home, "*", deep=True) if path.suffix.lower() in SUFFIXES)
     return [_short(path, home) for path in files if path.resolve() not in known]
 

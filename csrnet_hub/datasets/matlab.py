@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 from scipy.io.matlab import matfile_version
 
-from .files import actual
+from .files import actual, is_there
 from .hdf5 import CELLS, MOST, from_hdf5
 from .sample import DatasetError
 
@@ -30,7 +30,7 @@ def load_mat(path: Path, key: str) -> Any:
         DatasetError: naming the file and what is wrong with it.
     """
     path = actual(path)
-    if not path.is_file():
+    if not is_there(path):
         raise DatasetError(f"The annotation {path} is missing.")
     try:
         with path.open("rb") as stream:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .files import actual
+from .files import actual, is_there
 from .sample import DatasetError, Heads, as_heads
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # byte-order marks
@@ -36,7 +37,7 @@ def read_text(path: Path) -> str:
         DatasetError: if it is missing or no such text.
     """
     path = actual(path)
-    if not path.is_file():
+    if not is_there(path):
         raise DatasetError(f"The annotation {path} is missing.")
     try:
         content = path.read_bytes()
@@ -68,7 +69,6 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of a JSON file as a dictionary; of a key that is there twice one would be lost."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in content if keys.count(key) > 1)
-        raise DatasetError(f"{twice[:80]!r} is there twice.")
+        (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise DatasetError(f"{key[:80]!r} is there twice.")
     return content

@@ -31,7 +31,7 @@ def _together(
     where = f"{path}, {name}"
     try:
         return as_heads([found for shape in shapes for found in point(shape, where)], where)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{where}: a shape that cannot be read ({error}).") from error
