@@ -299,3 +299,13 @@ def test_what_is_listed_twice_is_named_and_neither_is_taken(
     text(tmp_path / "heads.json", content)
     with pytest.raises(DatasetError, match=rf"heads\.json: {trouble}"):
         read_dataset(tmp_path)
+
+
+def test_a_photograph_that_is_listed_twice_spoils_no_other(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / name)
+    text(tmp_path / "heads.csv", "image,x,y\na.jpg,1,1\nA.jpg,2,2\nb.jpg,3,3\n")
+    report = check(tmp_path, progress=False)
+    assert (report["images"], report["heads"]) == (1, 1)
+    (trouble,) = report["unreadable"]
+    assert "A.jpg twice" in trouble["trouble"]

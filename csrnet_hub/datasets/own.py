@@ -7,6 +7,7 @@ gives its heads), so that a bad annotation of one photograph spoils no other.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
@@ -47,13 +48,15 @@ def file_entries(accept: Accept, parse: Parse, folder: Path, split: str) -> Iter
     paths = [_photo(file.parent, name) for file, name, _ in items]
     if not all(map(is_there, paths)):
         paths = _found_inside(folder if folder.is_dir() else folder.parent, paths)
-    stems = [path.stem for path in paths]
-    seen: dict[Path, Path] = {}
-    for (file, name, heads), path in zip(items, paths):
-        if path in seen:
-            raise DatasetError(f"{file} has {name} twice; a photograph is annotated once.")
-        seen[path] = file
-        unique = path.stem if stems.count(path.stem) == 1 else _long_name(file.parent, path)
+    stems, seen = Counter(path.stem for path in paths), Counter(paths)
+    last = {path: (file, name) for (file, name, _), path in zip(items, paths)}
+    for (file, _, heads), path in zip(items, paths):
+        if seen[path] > 1:  # which of its annotations is right nobody knows
+            again, name = last[path]
+            heads = fails(
+                DatasetError(f"{again} has {name} twice; a photograph is annotated once.")
+            )
+        unique = path.stem if stems[path.stem] == 1 else _long_name(file.parent, path)
         yield Entry(unique, path, heads)
 
 
