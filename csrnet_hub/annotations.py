@@ -28,8 +28,8 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
 
     - ``.mat``: as in ShanghaiTech (``image_info``).
     - ``.csv``: columns ``x,y``, or ``image,x,y`` for many photos; a first row of names is optional
-      and may then put the columns in any order. Semicolons or tabs between them, and then decimal
-      commas, will do.
+      and may then put the columns in any order; it alone says that nobody is there. Semicolons or
+      tabs between them, and then decimal commas, will do.
     - ``.json``: ``[[x, y], ...]``, or ``{"heads": [[x, y], ...]}``.
 
     Args:
@@ -69,7 +69,7 @@ def to_csv(heads: ArrayLike, image: str) -> bytes:
     # the shortest decimals that are the same float32 again; a photo of nobody has an empty row
     rows = [[image, str(x), str(y)] for x, y in _checked(heads, image)]
     writer.writerows(rows or [[image, "", ""]])
-    return stream.getvalue().encode("utf-8")
+    return stream.getvalue().encode("utf-8", "backslashreplace")  # a name may be no Unicode
 
 
 def to_json(heads: ArrayLike, image: str, width: int, height: int) -> bytes:
@@ -103,7 +103,7 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
     except csv.Error as error:
         raise DatasetError(f"this is not a table: {error}.") from error
     if not rows:
-        return []
+        raise DatasetError("the file is empty; of nobody it has at least the names x,y.")
     names = [name.strip().lower() for name in rows[0]]
     if "x" in names and "y" in names:
         rows = rows[1:]

@@ -112,7 +112,6 @@ def test_a_mat_has_what_the_readers_of_shanghaitech_look_for(tmp_path):
         ("image;X;Y\na.jpg;1,5;2\n", [[1.5, 2]]),
         ("1,5\t2\n3\t4\n", [[1.5, 2], [3, 4]]),
         ("x,y\n", []),
-        ("", []),
     ],
 )
 def test_tables_with_and_without_names_are_read(text, heads, tmp_path):
@@ -142,6 +141,8 @@ def test_json_is_a_list_of_heads_or_has_one(content, tmp_path):
     ("name", "content", "words"),
     [
         ("a.txt", "1,2", r"\.mat, \.csv, \.json"),
+        ("a.csv", "", "is empty"),
+        ("a.csv", "\ufeff\n", "is empty"),
         ("a.csv", "x,y\n1,b\n", "two numbers"),
         ("a.csv", "x,y\n1,2\n3\n", "row 2 has 1 columns"),
         ("a.csv", "1,2,3,4\n", "columns"),
@@ -341,3 +342,10 @@ def test_a_mask_of_a_large_picture_and_many_cells_are_read(tmp_path: Path) -> No
     path = tmp_path / "c.mat"
     path.write_bytes(to_mat(np.ones((200_000, 2))))
     assert len(read_annotation(path)) == 200_000
+
+
+def test_a_photo_whose_name_is_no_unicode_is_saved(tmp_path: Path) -> None:
+    name = "a\ud800.jpg"
+    table = written(tmp_path / "a.csv", to_csv([[1, 2]], name))
+    assert read_annotation(table).tolist() == [[1, 2]]
+    assert json.loads(to_json([[1, 2]], name, 9, 9))["image"] == name
