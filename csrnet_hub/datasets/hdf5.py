@@ -13,7 +13,7 @@ import numpy as np
 from .sample import DatasetError
 
 MOST = 2**24  # values of a file: a mask of 16 megapixels
-CELLS = 2**17  # arrays, cells and structs of a file: those of Mall's 2,000 frames are some 6,000
+CELLS = 2**16  # arrays, cells and structs of a file: those of Mall's 2,000 frames are some 6,000
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of HDF5's filters
 
 

@@ -1,4 +1,4 @@
-"""The same picture more than once: found by small thumbnails, whatever its size, crop or compression."""
+"""The same picture again: found by small thumbnails, whatever its size, crop or compression."""
 
 from __future__ import annotations
 
