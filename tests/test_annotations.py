@@ -293,6 +293,7 @@ def test_a_small_hdf5_file_that_would_fill_the_memory_is_refused(
         ("nested text", "holds 268,435,456 values"),
         ("cells", "has more than 65,536 arrays"),
         ("missing cells", "holds 200,000 values"),
+        ("fields", "holds 1,200,000,000 values"),
         ("bytes", "unpacks to more than 524,288 bytes"),
     ],
 )
@@ -309,7 +310,7 @@ def test_a_small_file_of_matlab_5_that_would_fill_the_memory_is_refused(
         header = element(6, flags) + element(5, sides) + element(1, b"image_info")
         return element(14, header + content)
 
-    text = array(4, 2**28, element(16, b""))
+    text, fields = array(4, 2**28, element(16, b"")), bytes(30_000)
     if kind == "bytes":
         monkeypatch.setattr("csrnet_hub.datasets.matlab.MOST", 2**16)
     content = {
@@ -317,6 +318,7 @@ def test_a_small_file_of_matlab_5_that_would_fill_the_memory_is_refused(
         "nested text": array(1, 1, text),
         "cells": array(1, 1, element(14, b"") * 200_000),
         "missing cells": array(1, 200_000, b""),
+        "fields": array(2, 40_000, element(5, struct.pack(f"{order}i", 1)) + element(1, fields)),
         "bytes": array(6, 2**16, element(9, bytes(8 * 2**16))),
     }[kind]
     path = tmp_path / "a.mat"

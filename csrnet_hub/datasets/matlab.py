@@ -18,7 +18,7 @@ from .hdf5 import CELLS, MOST, from_hdf5
 from .sample import DatasetError
 
 _MATRIX, _COMPRESSED, _INTEGERS = 14, 15, (5, 6)  # types of elements in MATLAB's MAT-file format
-_NESTED = (1, 2, 3)  # classes of arrays: cells, structs, objects
+_CELLS, _STRUCTS = 1, (2, 3)  # classes of arrays; the latter's are structs and objects
 _HDF5 = (b"MATLAB 7.3", b"\x89HDF")
 
 
@@ -88,11 +88,30 @@ def _check_arrays(path: Path, words: NDArray[np.uint32]) -> None:
         raise DatasetError(f"{path} has more than {CELLS:,} arrays and cells.")
     for start in starts[starts < len(words) - 8]:  # an empty cell may be the tag alone
         kind = int(words[start + 4]) & 255
-        tag = int(words[start + 6])
-        if tag & 0xFFFF not in _INTEGERS:
+        if int(words[start + 6]) & 0xFFFF not in _INTEGERS:
             continue  # no array, but a value of 14
-        first = start + (7 if tag >> 16 else 8)  # few bytes stand in the tag itself
-        sides = (tag >> 16 or int(words[start + 7])) // 4
-        number = math.prod(int(side) for side in words[first : first + min(sides, 32)])
-        if number > (CELLS if kind in _NESTED else MOST):
+        first, length, end = _element(words, start + 6)
+        number = math.prod(int(side) for side in words[first : first + min(length // 4, 32)])
+        if kind in _STRUCTS:
+            _, _, end = _element(words, end)  # the array's name
+            if kind == _STRUCTS[1]:
+                _, _, end = _element(words, end)  # that of its class
+            first, _, end = _element(words, end)
+            _, length, _ = _element(words, end)  # the names of the fields, each as long
+            number = (
+                max(1, number) * max(1, length // max(1, int(words[first])))
+                if first < len(words)
+                else 1
+            )
+        if number > (CELLS if kind in (_CELLS, *_STRUCTS) else MOST):
             raise DatasetError(f"{path} holds {number:,} values in one array: too many.")
+
+
+def _element(words: NDArray[np.uint32], start: int) -> tuple[int, int, int]:
+    """Where the content of an element starts, its length in bytes, and where the next one is."""
+    if start + 1 >= len(words):
+        return start, 0, start
+    tag, length = int(words[start]), int(words[start + 1])
+    if tag >> 16:  # few bytes stand in the tag itself
+        return start + 1, tag >> 16, start + 2
+    return start + 2, length, start + 2 + 2 * -(-length // 8)
