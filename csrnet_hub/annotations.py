@@ -16,7 +16,7 @@ from scipy.io import savemat
 from .datasets import DatasetError
 from .datasets.shanghaitech import read_heads as read_mat
 from .datasets.tables import delimiter_of, with_point
-from .datasets.text import read_text
+from .datasets.text import read_text, without_repeats
 
 Heads = NDArray[np.float32]
 SUFFIXES = (".mat", ".csv", ".json")
@@ -28,8 +28,8 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
 
     - ``.mat``: as in ShanghaiTech (``image_info``).
     - ``.csv``: columns ``x,y``, or ``image,x,y`` for many photos; a first row of names is optional
-      and may then put the columns in any order. Semicolons or tabs between them, and then decimal
-      commas, will do.
+      and may then put the columns in any order; it alone says that nobody is there. Semicolons or
+      tabs between them, and then decimal commas, will do.
     - ``.json``: ``[[x, y], ...]``, or ``{"heads": [[x, y], ...]}``.
 
     Args:
@@ -103,7 +103,7 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
     except csv.Error as error:
         raise DatasetError(f"this is not a table: {error}.") from error
     if not rows:
-        return []
+        raise DatasetError("the file is empty; of nobody it has at least the names x,y.")
     names = [name.strip().lower() for name in rows[0]]
     if "x" in names and "y" in names:
         rows = rows[1:]
@@ -139,7 +139,9 @@ def _stem(name: str) -> str:
 
 def _from_json(text: str) -> Any:
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=without_repeats)
+    except DatasetError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DatasetError("this is not JSON.") from error
     points = content.get("heads") if isinstance(content, dict) else content

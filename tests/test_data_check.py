@@ -59,7 +59,7 @@ def test_duplicates_heads_outside_grey_and_empty_images_are_found(part: Path) ->
     assert report["outside"] == [{"image": "train/IMG_2", "heads": 3}]
     assert report["greyscale"] == ["train/IMG_3"]
     assert report["empty"] == ["train/IMG_4"]
-    assert report["pairs"] == []
+    assert report["same"] == []
     assert report["findings"] == 2
 
 
@@ -108,16 +108,42 @@ def test_the_same_picture_is_found_within_and_across_splits(tmp_path: Path, chan
     save(np.asarray(changed), part / "test_data" / "images" / "IMG_2.jpg")
     for seed, name in ((1, "train_data/images/IMG_2"), (2, "test_data/images/IMG_1")):
         save(picture(seed), part / f"{name}.jpg")
-    pairs = check(part, progress=False)["pairs"]
-    found = {tuple(pair["images"]): pair["across_splits"] for pair in pairs}
-    assert found == {
-        ("train/IMG_1", "train/IMG_3"): False,
-        ("train/IMG_1", "test/IMG_2"): True,
-        ("train/IMG_3", "test/IMG_2"): True,
-    }
-    equal = {tuple(pair["images"]) for pair in pairs if pair["equal"]}
-    assert ("train/IMG_3", "test/IMG_2") in equal
-    assert (len(equal) == 3) == (change == "none")
+    report = check(part, progress=False)
+    (same,) = report["same"]
+    assert same["images"] == ["train/IMG_1", "train/IMG_3", "test/IMG_2"]
+    assert same["heads"] == [1, 3, 2]
+    assert same["across_splits"]
+    assert same["equal"] == (change == "none")
+    assert (same["likeness"] == 1) == (change == "none")
+    assert "train/IMG_1, train/IMG_3 and test/IMG_2 (" in as_text(report)
+
+
+def test_one_picture_many_times_is_one_group_of_which_a_few_are_shown(tmp_path: Path) -> None:
+    part = write_part(tmp_path / "p", [1] * 30)
+    for number in range(1, 31):
+        pixels = picture(1 if number < 26 else number // 28 + 2)
+        save(pixels, part / "train_data" / "images" / f"IMG_{number}.jpg")
+    report = check(part, progress=False)
+    assert [(len(group["images"]), group["equal"]) for group in report["same"]] == [
+        (25, True),
+        (2, True),
+        (3, True),
+    ]
+    assert "train/IMG_20 and 5 more (equal; 1, 1" in as_text(report)
+
+
+def test_many_alike_are_grouped_without_comparing_each_two(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(0)
+    base = rng.integers(9, 240, (64, 64))
+    alike = [(base + rng.integers(0, 9, (64, 64))).astype(np.uint8) for _ in range(60)]
+    others = [rng.integers(0, 255, (64, 64)).astype(np.uint8) for _ in range(3)]
+    transforms = []
+    real = np.fft.irfft2
+    monkeypatch.setattr(np.fft, "irfft2", lambda spectrum: transforms.append(1) or real(spectrum))
+    ((group, score),) = same_pictures([*others[:2], *alike, others[2]])
+    assert group == list(range(2, 62))
+    assert 0.5 <= score <= 1
+    assert len(transforms) < 120
 
 
 def test_different_pictures_are_no_pair() -> None:
@@ -149,7 +175,7 @@ def test_neighbouring_frames_of_a_fixed_camera_are_no_findings(tmp_path: Path) -
         pixels[50:60, 20 * number : 20 * number + 10] = 255
         Image.fromarray(pixels).save(frames / f"{number}.jpg")
         savemat(tmp_path / "train" / "ground_truth" / f"{number}.mat", {"loc": [[1.0, 2.0]]})
-    assert check(tmp_path, "beijing-brt", progress=False)["pairs"] == []
+    assert check(tmp_path, "beijing-brt", progress=False)["same"] == []
 
 
 def test_pictures_that_no_annotation_lists_are_named(tmp_path: Path) -> None:
@@ -250,7 +276,7 @@ def test_what_is_known_of_part_a_is_found_and_nothing_false() -> None:
     assert report["unreadable"] == report["outside"] == report["empty"] == []
     # 118 and 283 are two crops of one photograph of a crowd, which is seen when they are laid
     # over each other
-    assert [pair["images"] for pair in report["pairs"]] == [
+    assert [group["images"] for group in report["same"]] == [
         ["train/IMG_118", "train/IMG_283"],
         ["train/IMG_167", "train/IMG_169"],
     ]

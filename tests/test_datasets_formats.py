@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -521,3 +522,12 @@ def test_a_split_that_is_not_there_is_a_sentence(tmp_path: Path, name: str) -> N
     WRITERS[name](tmp_path)
     with pytest.raises(DatasetError):
         read_dataset(tmp_path, name, "holdout")
+
+
+def test_an_annotation_that_was_changed_is_read_anew(tmp_path: Path) -> None:
+    mall(tmp_path)
+    assert len(read_dataset(tmp_path)[0].heads) == 2
+    mall(tmp_path, np.ones((5, 2)))
+    later = (tmp_path / "mall_gt.mat").stat().st_mtime_ns + 10**9
+    os.utime(tmp_path / "mall_gt.mat", ns=(later, later))
+    assert len(read_dataset(tmp_path)[0].heads) == 5

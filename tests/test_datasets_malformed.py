@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from csrnet_hub.datasets import FORMATS, DatasetError, Sample, read_dataset
+from csrnet_hub.datasets.check import check
 from tests.test_datasets_formats import (
     NOBODY,
     SIZE,
@@ -300,3 +301,64 @@ def test_a_bad_row_spoils_no_other_photograph(tmp_path: Path) -> None:
     bad: list[DatasetError] = []
     assert [sample.name for sample in read_dataset(tmp_path, bad=bad)] == ["b"]
     assert "line 2" in str(bad[0])
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        {"boxes": [[1, 2], [3]]},
+        {"boxes": [["a", "b", "c", "d"]]},
+        {"boxes": [[1, 2, 3, 10**400]]},
+        {"boxes": 5},
+        {"boxes": None},
+        {"points": [[1.5, 10**400]]},
+    ],
+)
+def test_boxes_and_points_that_are_none_are_named(tmp_path: Path, label: dict) -> None:
+    nwpu(tmp_path)
+    text(tmp_path / "jsons" / "0001.json", json.dumps(label))
+    with pytest.raises(DatasetError, match=r"0001\.json"):
+        read_dataset(tmp_path, "nwpu")
+
+
+def test_numbers_that_no_float_holds_are_named(tmp_path: Path) -> None:
+    WRITERS["coco"](tmp_path)
+    path = tmp_path / TEXT["coco"]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for annotation in content["annotations"]:
+        annotation |= {"bbox": [10**400, 0, 10, 10], "keypoints": []}
+    text(path, json.dumps(content))
+    with pytest.raises(DatasetError, match=path.name):
+        read_dataset(tmp_path, "coco")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("heads.csv", '"image,x,y\n' + "a.jpg,1,2\n" * 15_000),  # a quote that never ends
+        ("heads.json", '{"a.jpg": [[' + "1" * 5000 + ", 2]]}"),
+    ],
+)
+def test_a_field_or_number_without_end_is_named(tmp_path: Path, name: str, content: str) -> None:
+    own_photos(tmp_path)
+    text(tmp_path / name, content)
+    with pytest.raises(DatasetError, match=name):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["z" * 300 + ".png", "z\0.png", "z" * 300 + "/a.png"])
+def test_a_name_that_no_file_can_have_spoils_no_other(tmp_path: Path, name: str) -> None:
+    own_photos(tmp_path)
+    text(tmp_path / "heads.json", json.dumps({"a.jpg": [[1, 2]], name: [[3, 4]]}))
+    samples = read_dataset(tmp_path)
+    assert [len(sample.heads) for sample in samples] == [1, 1]
+    report = check(tmp_path, progress=False)
+    assert (report["images"], len(report["unreadable"])) == (1, 1)
+
+
+def test_a_list_of_names_too_long_for_files_is_named(tmp_path: Path) -> None:
+    nwpu(tmp_path)
+    text(tmp_path / "train.txt", "z" * 300 + " 0 0\n0001 1 4\n")
+    bad: list[DatasetError] = []
+    assert [sample.name for sample in read_dataset(tmp_path, "nwpu", bad=bad)] == ["0001"]
+    assert "is missing" in str(bad[0])

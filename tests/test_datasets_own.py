@@ -261,43 +261,51 @@ def test_a_photograph_may_be_named_by_its_whole_path(tmp_path: Path) -> None:
     assert (sample.name, sample.path) == ("a", path)
 
 
-@pytest.mark.parametrize("kind", ["polygonlabels", "brushlabels"])
-def test_a_label_studio_shape_that_is_no_point_is_never_nobody(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "a.png").touch()
-    value = {"points": [[1, 2], [3, 4], [5, 6]]} if kind == "polygonlabels" else {"rle": [1, 2]}
-    shape = {"type": kind, "original_width": 9, "original_height": 9, "value": value}
-    choice = {"type": "choices", "value": {"choices": ["crowd"]}}
-    task = {"data": {"image": "a.png"}, "annotations": [{"result": [choice, shape]}]}
-    (tmp_path / "a.json").write_text(json.dumps([task]), encoding="utf-8")
-    with pytest.raises(DatasetError, match=f"a {kind}, which is no point"):
-        _ = read_dataset(tmp_path, "label-studio")[0].heads
+@pytest.mark.parametrize("kind", ["polygonlabels", "brushlabels", "vector", "unheard-of", None])
+def test_a_shape_of_label_studio_that_is_no_point_is_named(tmp_path: Path, kind: str) -> None:
+    photo(tmp_path / "a.jpg")
+    shapes = [{"type": kind, "value": {"points": [[1, 1], [5, 1], [5, 5]]}}]
+    tasks = [{"data": {"image": "a.jpg"}, "annotations": [{"result": shapes}]}]
+    text(tmp_path / "project.json", json.dumps(tasks))
+    with pytest.raises(DatasetError, match="which is no point"):
+        read_dataset(tmp_path)
 
 
-def test_a_picture_or_an_id_that_is_there_twice_loses_nobody_in_silence(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    file = tmp_path / "heads.json"
-    file.write_text('{"a.png": [[1, 2], [3, 4]], "a.png": [[1, 2]]}', encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"'a\.png' is there twice"):
-        _ = read_dataset(tmp_path, "json")[0].heads
-    images = [{"id": 1, "file_name": name, "width": 9, "height": 9} for name in ("a.png", "b.png")]
-    boxes = [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}] * 8
-    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
-    file.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(DatasetError, match="two images have the id 1"):
-        _ = read_dataset(tmp_path, "coco")[0].heads
+def test_what_label_studio_says_beside_shapes_is_no_head(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    shapes = [{"type": "textarea", "value": {"text": ["dense"], "x": 1, "y": 1}}]
+    shapes += [{"type": "rating", "value": {"rating": 3}}, {"type": "relation", "from_id": "1"}]
+    tasks = [{"data": {"image": "a.jpg"}, "annotations": [{"result": shapes}]}]
+    text(tmp_path / "project.json", json.dumps(tasks))
+    assert len(read_dataset(tmp_path)[0].heads) == 0
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("content", "trouble"),
     [
-        ("csv", '"image,x,y\n' + "a.png,1,2\n" * 15_000),
-        ("json", '{"a.png": [[' + "1" * 5000 + ", 2]]}"),
+        ('{"a.jpg": [[1, 2]], "b.jpg": [], "a.jpg": [[3, 4]]}', "'a.jpg' is there twice"),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}],'
+            ' "annotations": []}',
+            "two images have the id 1",
+        ),
     ],
 )
-def test_what_no_reader_of_a_library_takes_is_a_sentence(
-    tmp_path: Path, name: str, content: str
+def test_what_is_listed_twice_is_named_and_neither_is_taken(
+    tmp_path: Path, content: str, trouble: str
 ) -> None:
-    (tmp_path / "a.png").touch()
-    (tmp_path / f"heads.{name}").write_text(content, encoding="utf-8")
-    with pytest.raises(DatasetError, match="heads"):
-        _ = [sample.heads for sample in read_dataset(tmp_path, name)]
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / name)
+    text(tmp_path / "heads.json", content)
+    with pytest.raises(DatasetError, match=rf"heads\.json: {trouble}"):
+        read_dataset(tmp_path)
+
+
+def test_a_photograph_that_is_listed_twice_spoils_no_other(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / name)
+    text(tmp_path / "heads.csv", "image,x,y\na.jpg,1,1\nA.jpg,2,2\nb.jpg,3,3\n")
+    report = check(tmp_path, progress=False)
+    assert (report["images"], report["heads"]) == (1, 1)
+    (trouble,) = report["unreadable"]
+    assert "A.jpg twice" in trouble["trouble"]

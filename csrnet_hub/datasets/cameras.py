@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import actual, listed, photos
+from .files import actual, is_there, listed, photos
 from .matlab import load_mat
 from .sample import DatasetError, Entry, Heads, Mask, as_heads, as_mask, polygon
 from .text import read_text, rows_of_numbers
@@ -91,12 +91,12 @@ def _ucsd_heads(path: Path, frame: int) -> Heads:
 
 
 def _frames(path: Path, key: str) -> list[Any]:
-    file = actual(path)
-    return _frames_at(path, key, file.stat().st_mtime_ns if file.is_file() else 0)
+    path = actual(path)
+    return _frames_of(path, key, path.stat().st_mtime_ns if is_there(path) else 0)
 
 
 @lru_cache(maxsize=16)
-def _frames_at(path: Path, key: str, changed: int) -> list[Any]:
+def _frames_of(path: Path, key: str, modified: int) -> list[Any]:
     content = load_mat(path, key)
     content = content.get("frame", content) if isinstance(content, dict) else content
     return content if isinstance(content, list) else [content]

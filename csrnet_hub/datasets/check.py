@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from tqdm import tqdm
 
 from ..density import heads_in_frame
 from ..images import SUFFIXES, ImageError, load_image
-from .files import listed
+from .files import is_there, listed
 from .pairs import Thumbnail, same_pictures, thumbnail
 from .registry import find_format, find_splits, read_dataset
 from .sample import DatasetError, Sample
 
-FINDINGS = ("unreadable", "duplicates", "outside", "pairs")
+FINDINGS = ("unreadable", "duplicates", "outside", "same")
 BINS = 30  # of the histograms
 SHOWN = 20  # lines of each kind in the text; the JSON has all
 
@@ -49,9 +48,10 @@ def check(folder: Path, format: str | None = None, progress: bool = True) -> dic
         each; and lists of names or records: ``unreadable`` (file, trouble), ``duplicates`` (points
         at exactly the place of another), ``outside`` (heads outside the frame), ``empty``
         (nobody annotated), ``greyscale`` (files of one channel), ``colourless`` (files of three
-        equal ones), ``pairs`` (the same picture twice), ``not_annotated`` (photographs that no
-        annotation lists, for one's own formats). ``findings`` is the number of entries under
-        unreadable, duplicates, outside and pairs.
+        equal ones), ``same`` (two or more images of the same picture: their heads, whether all are
+        equal in every pixel, else the lowest likeness by which one belongs to them),
+        ``not_annotated`` (photographs that no annotation lists, for one's own formats).
+        ``findings`` is the number of entries under unreadable, duplicates, outside and same.
 
     Raises:
         DatasetError: if the folder as a whole cannot be read.
@@ -85,7 +85,7 @@ def check(folder: Path, format: str | None = None, progress: bool = True) -> dic
         "empty": [_label(row) for row in rows if not row.heads],
         "greyscale": [_label(row) for row in rows if row.file_mode in ("1", "L", "LA", "I;16")],
         "colourless": [_label(row) for row in rows if row.colourless],
-        "pairs": list(_pairs(rows, exact_only=kind.video)),
+        "same": list(_same(rows, exact_only=kind.video)),
         "not_annotated": _not_annotated(folder, samples) if kind.suffix else [],
         "sizes": [[row.width, row.height] for row in rows],
         "counts": [row.heads for row in rows],
@@ -143,29 +143,30 @@ def _summary(rows: list[Row]) -> dict[str, Any]:
     }
 
 
-def _pairs(rows: list[Row], exact_only: bool) -> Iterator[dict[str, Any]]:
+def _same(rows: list[Row], exact_only: bool) -> Iterator[dict[str, Any]]:
     # Neighbouring frames of a video do look alike; there only equal pixels are suspicious.
     equal: dict[bytes, list[int]] = {}
     for index, row in enumerate(rows):
         equal.setdefault(row.digest, []).append(index)
-    found = {pair: 1.0 for same in equal.values() for pair in combinations(same, 2)}
-    exact = set(found)
-    if not exact_only:
-        for i, j, score in same_pictures([row.thumbnail for row in rows]):
-            found.setdefault((i, j), score)
-    for (i, j), score in sorted(found.items()):
+    groups = list(equal.values())
+    alike = [] if exact_only else same_pictures([rows[first].thumbnail for first, *_ in groups])
+    found = [(sorted(i for n in joined for i in groups[n]), score) for joined, score in alike]
+    joined_already = {index for group, _ in found for index in group}
+    found += [(g, 1.0) for g in groups if len(g) > 1 and g[0] not in joined_already]
+    for group, score in sorted(found):
+        same = [rows[index] for index in group]
         yield {
-            "images": [_label(rows[i]), _label(rows[j])],
-            "equal": (i, j) in exact,
+            "images": [_label(row) for row in same],
+            "equal": len({row.digest for row in same}) == 1,
             "likeness": score,
-            "heads": [rows[i].heads, rows[j].heads],
-            "across_splits": rows[i].sample.split != rows[j].sample.split,
+            "heads": [row.heads for row in same],
+            "across_splits": len({row.sample.split for row in same}) > 1,
         }
 
 
 def _not_annotated(folder: Path, samples: list[Sample]) -> list[str]:
     home = folder if folder.is_dir() else folder.parent
-    known = {sample.path.resolve() for sample in samples}
+    known = {sample.path.resolve() for sample in samples if is_there(sample.path)}
     files = (path for path in listed(home, "*", deep=True) if path.suffix.lower() in SUFFIXES)
     return [_short(path, home) for path in files if path.resolve() not in known]
 
@@ -185,7 +186,7 @@ def as_text(report: dict[str, Any]) -> str:
         )
     points = sum(entry["points"] for entry in report["duplicates"])
     outside = sum(entry["heads"] for entry in report["outside"])
-    pairs = [_pair_line(pair) for pair in report["pairs"]]
+    same = [_same_line(group) for group in report["same"]]
     unreadable = [": ".join(filter(None, entry.values())) for entry in report["unreadable"]]
     lines += _section(len(unreadable), "cannot be read", unreadable)
     lines += _section(
@@ -198,7 +199,7 @@ def as_text(report: dict[str, Any]) -> str:
         f"heads lie outside the frame, in {len(report['outside'])} images",
         [f"{entry['image']}: {entry['heads']}" for entry in report["outside"]],
     )
-    lines += _section(len(pairs), "pairs show the same picture", pairs)
+    lines += _section(len(same), "groups of images show the same picture", same)
     lines += _section(len(report["empty"]), "images have nobody annotated", report["empty"])
     lines += _section(len(report["greyscale"]), "greyscale files", report["greyscale"])
     lines += _section(
@@ -216,10 +217,14 @@ def _range(ends: list[int]) -> str:
     return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
-def _pair_line(pair: dict[str, Any]) -> str:
-    what = "equal" if pair["equal"] else f"likeness {pair['likeness']:.2f}"
-    where = ", in different splits" if pair["across_splits"] else ""
-    return f"{' and '.join(pair['images'])} ({what}{where}; {pair['heads']} heads)"
+def _same_line(group: dict[str, Any]) -> str:
+    what = "equal" if group["equal"] else f"likeness {group['likeness']:.2f}"
+    where = ", in different splits" if group["across_splits"] else ""
+    images, heads, left = group["images"], group["heads"], len(group["images"]) - SHOWN
+    if left > 0:
+        images, heads = [*images[:SHOWN], f"{left} more"], [*heads[:SHOWN], "..."]
+    counts = ", ".join(map(str, heads))
+    return f"{', '.join(images[:-1])} and {images[-1]} ({what}{where}; {counts} heads)"
 
 
 def _section(number: int, title: str, entries: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import actual, photos
+from .files import actual, is_there, photos
 from .sample import DatasetError, Entry, Heads, as_heads
 from .text import read_json, read_text, rows_of_numbers
 from .ucf import points
@@ -50,9 +50,9 @@ def nwpu_entries(folder: Path, split: str) -> Iterator[Entry]:
         label = actual(folder / "jsons" / f"{name}.json")
         other = actual(folder / "mats" / f"{name}.mat")
         read = partial(_nwpu_heads, label)
-        if not label.is_file() and other.is_file():
+        if not is_there(label) and is_there(other):
             read = partial(points, other)
-        yield Entry(name, next((file for file in files if file.is_file()), files[0]), read)
+        yield Entry(name, next((file for file in files if is_there(file)), files[0]), read)
 
 
 def _nwpu_heads(path: Path) -> Heads:
@@ -64,9 +64,9 @@ def _nwpu_heads(path: Path) -> Heads:
     boxes = content["boxes"]  # left, top, right, bottom
     try:
         corners = np.asarray(boxes, dtype=np.float64)
-        if len(corners) and corners.shape[1:] != (4,):
-            raise ValueError("another shape")
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: boxes that are not four numbers each.") from error
+    except (TypeError, ValueError, OverflowError):
+        corners = np.zeros(1)
+    if corners.shape[1:] != (4,) and corners.shape != (0,):
+        raise DatasetError(f"{path}: boxes that are not four numbers each.")
     corners = corners.reshape(-1, 2, 2)  # (N, corner, axis)
     return as_heads(corners.mean(axis=1), path)

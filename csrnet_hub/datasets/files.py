@@ -18,12 +18,24 @@ from .sample import DatasetError
 def actual(path: Path) -> Path:
     """The path, or if there is nothing, what is there under the same names but for case and Unicode
     form; the path itself if there is nothing of the kind either."""
-    if path.exists() or path == path.parent:
+    if _exists(path) or path == path.parent:
         return path
     folder = actual(path.parent)
-    if not folder.is_dir():
+    if not _exists(folder) or not folder.is_dir():
         return path
     return _names(folder, folder.stat().st_mtime_ns).get(_plain(path.name), path)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path is of a file, of a name too long for the system too, which none can have."""
+    return _exists(path) and path.is_file()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 @lru_cache(maxsize=64)

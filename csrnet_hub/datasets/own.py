@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..images import SUFFIXES
-from .files import actual, listed
+from .files import actual, is_there, listed
 from .sample import DatasetError, Entry, Heads
 from .text import read_json
 
@@ -46,14 +46,16 @@ def file_entries(accept: Accept, parse: Parse, folder: Path, split: str) -> Iter
         except DatasetError as error:  # this file's trouble, not that of the others
             items.append((file, file.name, fails(error)))
     paths = [_photo(file.parent, name) for file, name, _ in items]
-    if not all(path.is_file() for path in paths):
+    if not all(map(is_there, paths)):
         paths = _found_inside(folder if folder.is_dir() else folder.parent, paths)
-    stems = Counter(path.stem for path in paths)
-    seen: dict[Path, Path] = {}
-    for (file, name, heads), path in zip(items, paths):
-        if path in seen:
-            raise DatasetError(f"{file} has {name} twice; a photograph is annotated once.")
-        seen[path] = file
+    stems, seen = Counter(path.stem for path in paths), Counter(paths)
+    last = {path: (file, name) for (file, name, _), path in zip(items, paths)}
+    for (file, _, heads), path in zip(items, paths):
+        if seen[path] > 1:  # which of its annotations is right nobody knows
+            again, name = last[path]
+            heads = fails(
+                DatasetError(f"{again} has {name} twice; a photograph is annotated once.")
+            )
         unique = path.stem if stems[path.stem] == 1 else _long_name(file.parent, path)
         yield Entry(unique, path, heads)
 
@@ -61,7 +63,7 @@ def file_entries(accept: Accept, parse: Parse, folder: Path, split: str) -> Iter
 def _parsed(parse: Parse, file: Path) -> Listing:
     try:
         return parse(file)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{file} is not laid out as its format is ({error}).") from error
@@ -113,7 +115,7 @@ def _photo(base: Path, written: str) -> Path:
     homes = [base, base / "images", base.parent, base.parent / "images"]
     for candidate in (Path(written), name, Path(name.name)):
         for home in homes:
-            if (found := actual(home / candidate)).is_file():
+            if is_there(found := actual(home / candidate)):
                 return found
     return base / name
 
@@ -125,7 +127,7 @@ def _found_inside(root: Path, paths: list[Path]) -> list[Path]:
     for path in listed(root, "*", deep=True):
         if path.suffix.lower() in SUFFIXES:
             held.setdefault(path.name.lower(), []).append(path)
-    same = {path: held.get(path.name.lower(), []) for path in paths if not path.is_file()}
+    same = {path: held.get(path.name.lower(), []) for path in paths if not is_there(path)}
     return [same[path][0] if len(same.get(path, [])) == 1 else path for path in paths]
 
 
@@ -141,7 +143,7 @@ def json_kind(kind: str, file: Path) -> bool:
 @lru_cache(maxsize=4096)
 def _kind(file: Path, modified: int) -> str:
     # What cannot be told is taken for LabelMe's where a photograph has its name, to be named.
-    unknown = "labelme" if any(file.with_suffix(end).is_file() for end in SUFFIXES) else "json"
+    unknown = "labelme" if any(is_there(file.with_suffix(end)) for end in SUFFIXES) else "json"
     try:
         content = read_json(file)
     except DatasetError:
@@ -172,7 +174,7 @@ def uploaded_name(address: str, base: Path) -> str:
     name = PureWindowsPath(path).name
     stripped = re.sub(r"^[0-9a-f]{8}-", "", name)  # what an upload is prefixed with
     for candidate in (path.lstrip("/\\"), name, stripped):
-        if _photo(base, candidate).is_file():
+        if is_there(_photo(base, candidate)):
             return candidate
     return stripped
 

@@ -1,4 +1,4 @@
-"""The same picture twice: found by small thumbnails, whatever its size, crop or compression."""
+"""The same picture again: found by small thumbnails, whatever its size, crop or compression."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
     return np.asarray(small)
 
 
-def same_pictures(thumbnails: list[Thumbnail]) -> list[tuple[int, int, float]]:
-    """Pairs (i, j, score) of thumbnails of the same picture or of one scene at one moment.
+def same_pictures(thumbnails: list[Thumbnail]) -> list[tuple[list[int], float]]:
+    """Groups of two or more thumbnails of the same picture or of one scene at one moment, each
+    with the lowest score by which one was found to belong to it; in the order of their firsts.
 
     Two that correlate are compared by phase correlation (Kuglin and Hines, 1975): its peak, the
     score, is 1 for equal pictures, stays high under a shift, a crop of a few percent, scaling and
@@ -44,16 +45,24 @@ def same_pictures(thumbnails: list[Thumbnail]) -> list[tuple[int, int, float]]:
             phases[index] = _phase(whole[index])
         return phases[index]
 
-    pairs = []
+    groups = [[index] for index in range(len(whole))]  # of each thumbnail, shared by its members
+    scores: dict[int, float] = {}  # of a group, by its first
     for start in range(0, len(coarse), _ROWS):
         alike = coarse[start : start + _ROWS] @ coarse.T  # (rows, n)
         for row, j in np.argwhere(alike >= ALIKE):
-            i = start + int(row)
-            if i < j:
-                peak = float(np.fft.irfft2(phase(i) * phase(int(j)).conj()).max())
+            one, other = groups[start + int(row)], groups[int(j)]
+            if start + row < j and one is not other:  # else nothing is left to find
+                peak = float(np.fft.irfft2(phase(start + int(row)) * phase(int(j)).conj()).max())
                 if peak >= SAME:
-                    pairs.append((i, int(j), round(min(peak, 1.0), 3)))
-    return pairs
+                    lowest = min(peak, scores.get(one[0], 1.0), scores.get(other[0], 1.0))
+                    if len(one) < len(other):
+                        one, other = other, one
+                    one += other
+                    for index in other:
+                        groups[index] = one
+                    scores[one[0]] = lowest
+    found = {id(group): group for group in groups if len(group) > 1}.values()
+    return sorted((sorted(group), round(scores[group[0]], 3)) for group in found)
 
 
 def _phase(picture: NDArray[np.float32]) -> NDArray[np.complex64]:

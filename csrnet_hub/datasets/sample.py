@@ -71,7 +71,7 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
     """
     try:
         array = np.asarray(points)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DatasetError(f"{where}: heads that are not all pairs of x and y.") from error
     if array.size == 0:
         return np.zeros((0, 2), dtype=np.float32)

@@ -21,15 +21,13 @@ def parse_csv(path: Path) -> Listing:
     lines = read_text(path).splitlines()
     delimiter = delimiter_of(lines[0] if lines else "")
     reader = csv.DictReader(lines, delimiter=delimiter)
-    try:
-        names = reader.fieldnames or []
-    except csv.Error as error:
-        raise DatasetError(f"{path}, line 1: {error}.") from error
-    reader.fieldnames = [(name or "").strip().lower() for name in names]
-    if missing := [name for name in COLUMNS if name not in reader.fieldnames]:
-        raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs image, x and y.")
     rows: dict[str, list[tuple[int, str, str, bool]]] = {}
     try:
+        reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
+        if missing := [name for name in COLUMNS if name not in reader.fieldnames]:
+            raise DatasetError(
+                f"{path} has no column {', '.join(missing)}; it needs image, x and y."
+            )
         for row in reader:
             image, x, y = ((row[name] or "").strip() for name in COLUMNS)
             x, y = with_point(x, delimiter), with_point(y, delimiter)

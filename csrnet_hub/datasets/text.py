@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .files import actual
+from .files import actual, is_there
 from .sample import DatasetError, Heads, as_heads
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # byte-order marks
@@ -37,7 +37,7 @@ def read_text(path: Path) -> str:
         DatasetError: if it is missing or no such text.
     """
     path = actual(path)
-    if not path.is_file():
+    if not is_there(path):
         raise DatasetError(f"The annotation {path} is missing.")
     try:
         content = path.read_bytes()
@@ -54,17 +54,21 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        DatasetError: if it is missing or damaged.
+        DatasetError: if it is missing or damaged, or an object has a key twice.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path), object_pairs_hook=_unrepeated)
-    except (ValueError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=without_repeats)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
         raise DatasetError(f"{path} cannot be read as JSON: {error}.") from error
 
 
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file as a dictionary; of a key that is there twice one would be lost."""
     content = dict(pairs)
-    if len(content) < len(pairs):  # the last would take the place of the others without a word
-        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise ValueError(f"{twice!r} is there twice")
+    if len(content) < len(pairs):
+        (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise DatasetError(f"{key[:80]!r} is there twice.")
     return content

@@ -17,6 +17,11 @@ from .sample import DatasetError, Heads, as_heads
 from .text import read_json, read_text
 
 Point = tuple[float, float]
+# what Label Studio says of a picture, or of what is in it, beside shapes
+NO_SHAPES = {
+    "choices", "chatmessage", "datetime", "number", "pairwise", "ranker", "rating", "reactcode",
+    "relation", "taxonomy", "textarea",
+}  # fmt: skip
 HEADS, PEOPLE = ("head", "heads"), ("person", "people", "pedestrian")
 
 
@@ -26,7 +31,7 @@ def _together(
     where = f"{path}, {name}"
     try:
         return as_heads([found for shape in shapes for found in point(shape, where)], where)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{where}: a shape that cannot be read ({error}).") from error
@@ -55,14 +60,14 @@ def parse_coco(path: Path) -> Listing:
             found.setdefault(field(annotation, "image_id", str(path)), []).append(annotation)
     point = partial(_coco_point, categories)
     listing: Listing = []
-    ids: set[Any] = set()
+    known = set()
     for number, image in enumerate(images, start=1):
         name = str(field(image, "file_name", f"{path}, image {number}"))
-        own = field(image, "id", f"{path}, image {number}")
-        if own in ids:
-            raise DatasetError(f"{path}: two images have the id {own}; whose heads are whose?")
-        ids.add(own)
-        shapes = found.pop(own, [])
+        identity = field(image, "id", f"{path}, image {number}")
+        if identity in known:
+            raise DatasetError(f"{path}: two images have the id {identity}.")
+        known.add(identity)
+        shapes = found.pop(identity, [])
         listing.append((name, partial(_together, path, name, shapes, point)))
     if found:
         raise DatasetError(f"{path}: annotations of image {next(iter(found))}, which is not there.")
@@ -193,10 +198,11 @@ def _label_studio_heads(path: Path, name: str, shapes: Any) -> Heads:
 def _label_studio_point(shape: Any, where: str) -> list[Point]:
     kind = str(shape.get("type", ""))
     if not kind.startswith(("keypoint", "rectangle", "ellipse")):
-        value = set(shape["value"]) if isinstance(shape.get("value"), dict) else set()
-        if {"x", "y"} <= value or value & {"points", "rle", "vertices"}:
-            raise DatasetError(f"{where}: a {kind}, which is no point; mark heads by points.")
-        return []  # a choice or a text about the picture
+        if kind in NO_SHAPES:
+            return []
+        raise DatasetError(
+            f"{where}: a {kind or 'shape'}, which is no point; mark heads by points."
+        )
     value = field(shape, "value", where)
     sides = [float(field(shape, f"original_{side}", where)) / 100 for side in ("width", "height")]
     x, y = (float(field(value, axis, where)) * side for axis, side in zip("xy", sides))

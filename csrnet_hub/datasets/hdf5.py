@@ -1,0 +1,109 @@
+"""What MATLAB 7.3 writes: HDF5, of which nothing outside the file itself is ever opened."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .sample import DatasetError
+
+MOST = 2**24  # values of a file: a mask of 16 megapixels
+CELLS = 2**16  # arrays, cells and structs of a file: those of Mall's 2,000 frames are some 6,000
+DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of HDF5's filters
+
+
+def from_hdf5(path: Path, key: str) -> dict[str, Any]:
+    """The entry of a file as dictionaries, lists and arrays; nothing if there is no such entry.
+
+    Raises:
+        DatasetError: if h5py is missing, or the file leads elsewhere or holds too much.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise DatasetError(f"{path} is of MATLAB 7.3: pip install h5py to read it.") from error
+    done: dict[int, tuple[Any, int]] = {}  # by place in the file: what is there, in how many values
+    steps = held = 0
+
+    def member(group: Any, name: str) -> tuple[Any, int]:
+        # asked of the link alone: what it leads to may be any file that this process may read
+        if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            raise DatasetError(f"{path} refers to another place than its own data.")
+        return convert(group[name])
+
+    def convert(item: Any) -> tuple[Any, int]:
+        nonlocal steps
+        steps += 1
+        if steps > CELLS:
+            raise DatasetError(f"{path} has more than {CELLS:,} arrays and cells.")
+        place = h5py.h5o.get_info(item.id).addr
+        if place not in done:
+            done[place] = read_group(item) if isinstance(item, h5py.Group) else read_array(item)
+        if done[place][1] > MOST:  # few cells that hold one another are many when written out
+            raise DatasetError(f"{path} holds more than {MOST:,} values.")
+        return done[place]
+
+    def read_group(group: Any) -> tuple[Any, int]:
+        members = {name: member(group, name) for name in group}
+        values = {name: value for name, (value, _) in members.items()}
+        return values, sum(size for _, size in members.values()) + 1
+
+    def read_array(item: Any) -> tuple[Any, int]:
+        nonlocal held
+        if item.external or item.is_virtual:
+            raise DatasetError(f"{path} refers to another file.")
+        references = h5py.check_ref_dtype(item.dtype) is h5py.Reference
+        if item.dtype.hasobject and not references:
+            raise DatasetError(f"{path} holds values of a kind that MATLAB does not write.")
+        size = item.size or 0
+        held += size * item.dtype.itemsize
+        if held > 8 * MOST or (references and size > CELLS):
+            raise DatasetError(f"{path} holds {size:,} values in one array: too many.")
+        _check_chunks(path, item)
+        values = item[()]
+        if _is_empty(item):  # an empty array holds its shape
+            if 0 not in values:
+                raise DatasetError(f"{path} has an empty array of a shape that is not empty.")
+            return np.zeros(tuple(int(n) for n in values)), 1
+        if references:  # which lead to objects of the same file
+            cells = [convert(item.file[reference]) for reference in values.ravel()]
+            return [value for value, _ in cells], sum(number for _, number in cells) + 1
+        return values.T, size + 1  # MATLAB stores columns first
+
+    with h5py.File(path, "r") as file:
+        return {key: member(file, key)[0]} if file.id.links.exists(key.encode()) else {}
+
+
+def _is_empty(item: Any) -> bool:
+    if "MATLAB_empty" not in item.attrs:
+        return False
+    stored = item.attrs.get_id("MATLAB_empty")
+    return stored.shape == () and stored.dtype.kind in "biu" and bool(item.attrs["MATLAB_empty"])
+
+
+def _check_chunks(path: Path, item: Any) -> None:
+    """Refuse an array whose parts take more memory than their size, since HDF5 unpacks each whole
+    whatever comes out."""
+    if item.chunks is None:
+        return
+    limit = math.prod(item.chunks) * item.dtype.itemsize + 4  # and a checksum
+    number = math.prod(-(-side // part) for side, part in zip(item.shape, item.chunks))
+    if limit > 8 * MOST or number > CELLS:
+        raise DatasetError(f"{path} holds an array in parts too large or too many.")
+    plan = item.id.get_create_plist()
+    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+    if set(filters) - {DEFLATE, SHUFFLE, FLETCHER32} or filters.count(DEFLATE) > 1:
+        raise DatasetError(f"{path} is packed in another way than MATLAB does.")
+    if DEFLATE not in filters:
+        return
+    starts = (range(0, side, part) for side, part in zip(item.shape, item.chunks))
+    for place in product(*starts):
+        if item.id.get_chunk_info_by_coord(place).size:
+            _, packed = item.id.read_direct_chunk(place)
+            if len(zlib.decompressobj().decompress(packed, limit + 1)) > limit:
+                raise DatasetError(f"{path} unpacks to more than the size of its arrays.")
