@@ -2,7 +2,8 @@
 
 from .counting import CountResult, CrowdCounter
 from .images import ImageError, load_image
-from .model import CSRNet, ModelError
+from .model import CSRNet
+from .model_files import ModelError
 
 __version__ = "0.1.0"
 

@@ -21,7 +21,8 @@ from . import __version__
 from .counting import ENGINES, CountResult, CrowdCounter
 from .devices import DTYPES
 from .images import SUFFIXES, ImageError
-from .model import DILATIONS, CSRNet, ModelError
+from .model import DILATIONS, CSRNet
+from .model_files import ModelError
 from .named import find_images
 from .resources import DEFAULT_MODEL, resource
 

@@ -12,7 +12,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .model import CONFIG_NAME, WEIGHTS_NAME, CSRNet, ModelError, read_safetensors
+from .model import CSRNet
+from .model_files import CONFIG_NAME, WEIGHTS_NAME, ModelError, read_safetensors
 
 # Training scripts put an epoch's error beside the weights as a numpy number: harmless, so allowed.
 _NUMBERS: list[Any] = [

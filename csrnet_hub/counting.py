@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .ahead import read_ahead
 from .images import DEFAULT_MAX_PIXELS, ImageError, ImageSource, load_image
 from .model import STRIDE, CSRNet
+from .model_files import is_folder
 from .openvino_engine import OpenVINOEngine, read_openvino
 from .tiles import Progress
 from .torch_engine import TorchEngine
@@ -126,7 +127,7 @@ class CrowdCounter:
 
         Or with that of a file FILE.xml, which ``csrnet export`` wrote: it runs on OpenVINO.
         """
-        local = Path(source).is_dir()
+        local = is_folder(source)
         model: CSRNet
         if Path(source).suffix == ".xml" and not local:
             model, engine, local = read_openvino(Path(source)), "openvino", True

@@ -39,8 +39,10 @@ class PredictionInterval:
         numbers = (self.level, self.quantile, self.images, self.power)
         if not all(isinstance(number, (int, float)) for number in numbers):
             raise ValueError("an interval needs numbers: level, quantile, images, power")
-        if not (0 < self.level < 1 and 0 <= self.quantile < math.inf and self.images >= 1):
-            raise ValueError("an interval needs 0 < level < 1, quantile >= 0 and images >= 1")
+        if not (0 < self.level < 1 and 0 <= self.quantile <= 1e6 and self.images >= 1):
+            raise ValueError(
+                "an interval needs 0 < level < 1, a quantile from 0 to 1e6 and images >= 1"
+            )
         if not 0 <= self.power <= 2:
             raise ValueError("an interval needs a power between 0 and 2")
 

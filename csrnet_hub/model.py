@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import winograd
-from .hub import explain
 from .intervals import PredictionInterval
+from .model_files import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    ModelError,
+    find_file,
+    is_folder,
+    read_config,
+    read_safetensors,
+)
 
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 STRIDE = 8  # three poolings: one cell of the density map is 8 x 8 pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -36,10 +41,6 @@ DILATIONS: dict[str, tuple[int, ...]] = {
     "C": (2, 2, 2, 4, 4, 4),
     "D": (4, 4, 4, 4, 4, 4),
 }
-
-
-class ModelError(RuntimeError):
-    """A model folder, Hub repository or weights file that cannot be used; says what is wrong."""
 
 
 class Conv3x3(nn.Conv2d):
@@ -102,13 +103,19 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         if variant not in DILATIONS:
             raise ModelError(f"There is no variant {variant!r}; choose one of A, B, C, D.")
         self.variant = variant
-        self.mean = tuple(float(value) for value in mean)
-        self.std = tuple(float(value) for value in std)
-        self.density_scale = float(density_scale)
+        try:
+            self.mean = tuple(float(value) for value in mean)
+            self.std = tuple(float(value) for value in std)
+            self.density_scale = float(density_scale)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ModelError(f"mean, std or density_scale is no number: {error}.") from error
         positive = (*self.std, self.density_scale)
         finite = all(math.isfinite(number) for number in (*self.mean, *positive))
         if not (len(self.mean) == len(self.std) == 3 and finite and min(positive) > 0):
             raise ModelError("mean and std need three numbers each; std and density_scale above 0.")
+        for name, value in (("training_record", training_record), ("metrics", metrics)):
+            if not isinstance(value, (dict, type(None))):
+                raise ModelError(f"{name} must hold names with values, not {value!r:.80}.")
         self.training_record = training_record
         self.metrics = metrics
         try:
@@ -184,12 +191,12 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             "token": token,
         }
         source = pretrained_model_name_or_path
-        config_file = _find(source, CONFIG_NAME, options)
-        if Path(source).is_dir():
-            return cls._from_files(config_file, _find(source, WEIGHTS_NAME, options))
+        config_file = find_file(source, CONFIG_NAME, options)
+        if is_folder(source):
+            return cls._from_files(config_file, find_file(source, WEIGHTS_NAME, options))
         # Weights of the same commit, whatever is pushed meanwhile: the cache's folder has its name.
         options["revision"] = config_file.parent.name
-        weights_file = _find(source, WEIGHTS_NAME, options)
+        weights_file = find_file(source, WEIGHTS_NAME, options)
         try:
             return cls._from_files(config_file, weights_file)
         except ModelError as error:
@@ -200,15 +207,23 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def _from_files(cls, config_file: Path, weights_file: Path) -> CSRNet:
+        config = read_config(config_file)
         try:
-            model = cls(**_read_config(config_file))
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"{CONFIG_NAME} has an entry of the wrong kind: {error}.") from error
+            with torch.device("cpu"):  # whatever the program's default is, as for the type
+                model = cls(**config).float()
+        except (TypeError, ValueError, ModelError) as error:
+            reason = str(error).rstrip(".")
+            raise ModelError(f"{CONFIG_NAME} has an entry of no use: {reason}.") from error
         model.load_strictly(read_safetensors(weights_file))
         return model.eval()
 
     def load_strictly(self, state: Mapping[str, Tensor]) -> None:
-        """Copy a state dict in; ModelError names each missing, extra or wrongly shaped tensor."""
+        """Copy a state dict in, of any floating type that all of torch's operations know.
+
+        Raises:
+            ModelError: naming tensors that are missing, extra, wrongly shaped, of another type, or
+                hold values that are not finite in the model's own.
+        """
         own = self.state_dict()
         trouble = [f"{key} is missing" for key in own if key not in state]
         trouble += [f"{key} does not belong to CSRNet" for key in state if key not in own]
@@ -217,10 +232,12 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             for key in own
             if key in state and state[key].shape != own[key].shape
         ]
+        kinds = {key: _kind(state[key]) for key in own if key in state}
+        trouble += [f"{key} holds {kind} values" for key, kind in kinds.items() if kind]
         trouble += [
             f"{key} holds values that are not finite"
-            for key in own
-            if key in state and not torch.isfinite(state[key]).all()
+            for key, kind in kinds.items()
+            if not kind and not torch.isfinite(state[key].to(own[key].dtype)).all()
         ]
         if trouble:
             more = f", and {len(trouble) - 4} more" if len(trouble) > 4 else ""
@@ -228,46 +245,11 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         self.load_state_dict(dict(state))
 
 
-def _find(source: str | Path, name: str, options: dict[str, Any]) -> Path:
-    folder = Path(source)
-    if folder.is_dir():
-        if not (folder / name).is_file():
-            raise ModelError(f"The model folder {folder} has no {name}.")
-        return folder / name
-    if folder.is_file():
-        raise ModelError(
-            f"{folder} is a file: give the model's folder, which csrnet convert makes of a "
-            "checkpoint, or an .xml file of csrnet export."
-        )
-    local = isinstance(source, Path) or folder.is_absolute() or str(source).startswith(".")
-    # Nor is a name without an owner one of the Hub's, which would be asked in vain.
-    if local or str(source).count("/") != 1 or (os.sep != "/" and os.sep in str(source)):
-        raise ModelError(f"There is no model folder {folder}; a model of the Hub is org/name.")
-    try:
-        return Path(hf_hub_download(str(source), name, **options))
-    except Exception as error:  # the client lets many kinds of its transport's errors through
-        raise ModelError(explain(error, str(source), name, options["revision"])) from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path.name} is not valid JSON: {error}.") from error
-    known = {"variant", "mean", "std", "density_scale", "training_record", "metrics", "interval"}
-    if not isinstance(config, dict) or "variant" not in config:
-        raise ModelError(f"{path.name} is not a CSRNet configuration: it names no variant.")
-    if unknown := sorted(set(config) - known):
-        raise ModelError(f"{path.name} has unknown entries: {', '.join(unknown)}.")
-    return config
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, or ModelError if it is damaged."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path.name} cannot be read as safetensors: {error}.") from error
+def _kind(tensor: Tensor) -> str:
+    """What a tensor holds, if it is anything but plain floating-point numbers."""
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    return "" if tensor.dtype in FLOATS else str(tensor.dtype).removeprefix("torch.")
 
 
 def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> None:

@@ -17,7 +17,8 @@ from torch import nn
 
 from .devices import native_bfloat16
 from .extras import ExtraError
-from .model import STRIDE, CSRNet, ModelError
+from .model import STRIDE, CSRNet
+from .model_files import ModelError
 from .photograph import Photograph
 from .tiles import Progress, Window, halo, windows
 

@@ -132,7 +132,8 @@ class TorchEngine:
         for (top, bottom, left, right), (y0, x0, x1), cuts in work:
             parts = []
             bands = self._bands(pixels[:, x0 * STRIDE : x1 * STRIDE], cuts, x1 - x0, device)
-            with torch.inference_mode():
+            # a program's own autocast would undo `kind`, and hand out what numpy does not know
+            with torch.inference_mode(), torch.autocast(device.type, enabled=False):
                 for part in density_bands(model, bands, kind):
                     parts.append(part)
                     done += 1
@@ -167,8 +168,8 @@ class TorchEngine:
 def to_input(pixels: NDArray[np.uint8], model: CSRNet, device: torch.device) -> Tensor:
     """(H, W, 3) uint8 RGB to the network's normalised input (1, 3, H, W), float32."""
     x = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None]
-    mean = torch.tensor(model.mean, device=device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(model.std, device=device).view(1, 3, 1, 1) * 255
+    mean = torch.tensor(model.mean, dtype=torch.float32, device=device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(model.std, dtype=torch.float32, device=device).view(1, 3, 1, 1) * 255
     return (x.float() - mean) / std
 
 

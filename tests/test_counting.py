@@ -49,6 +49,13 @@ def test_input_is_normalised_with_the_models_mean_and_std() -> None:
     assert x[0, :, 0, 0].tolist() == pytest.approx([5.0, 3.0, 2.8])
 
 
+def test_a_programs_autocast_changes_no_count(counter: CrowdCounter) -> None:
+    picture = noise(40, 56)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = counter.count(picture)
+    assert np.array_equal(found.density, counter.count(picture).density)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (7, 9), (8, 8), (9, 17), (90, 130)])
 def test_any_size_from_one_pixel_counts(counter: CrowdCounter, size: tuple[int, int]) -> None:
     result = counter.count(noise(*size))

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from csrnet_hub import CSRNet, ModelError
+from csrnet_hub import CrowdCounter, CSRNet, ModelError
 from csrnet_hub.model import DILATIONS, load_vgg16_frontend, receptive_field
 
 
@@ -146,6 +147,49 @@ def test_weights_that_are_not_finite_are_an_error(model_folder: Path, tmp_path: 
         CSRNet.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("kind", ["complex64", "bool", "int8", "float8_e4m3fn"])
+def test_weights_that_are_no_plain_decimals_are_an_error(
+    model_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    odd = torch.zeros(64).to(getattr(torch, kind))
+    change_weights(folder, lambda state: state.update({"backend.10.bias": odd}))
+    with pytest.raises(ModelError, match=rf"backend\.10\.bias holds {kind} values"):
+        CSRNet.from_pretrained(folder)
+
+
+def test_weights_that_float32_does_not_hold_are_an_error(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    large = torch.full((64,), 1e300, dtype=torch.float64)
+    change_weights(folder, lambda state: state.update({"backend.10.bias": large}))
+    with pytest.raises(ModelError, match="not finite"):
+        CSRNet.from_pretrained(folder)
+
+
+def test_sparse_weights_are_an_error() -> None:
+    state = CSRNet().state_dict() | {"backend.10.bias": torch.zeros(64).to_sparse()}
+    with pytest.raises(ModelError, match=r"backend\.10\.bias holds sparse_coo values"):
+        CSRNet().load_strictly(state)
+
+
+def test_the_programs_defaults_of_torch_change_no_model_that_is_loaded(model_folder: Path) -> None:
+    picture = np.full((24, 40, 3), 90, np.uint8)
+    expected = CrowdCounter.from_pretrained(model_folder, "cpu", "float32").count(picture).count
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            model = CSRNet.from_pretrained(model_folder)
+            found = CrowdCounter(model, "cpu", "float32").count(picture).count
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {(value.dtype, value.device.type) for value in model.state_dict().values()} == {
+        (torch.float32, "cpu")
+    }
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_an_error_that_names_it(
     model_folder: Path, tmp_path: Path, name: str
@@ -175,6 +219,12 @@ def test_pickled_weights_are_never_a_substitute(model_folder: Path, tmp_path: Pa
         '{"variant": "B", "mean": null}',
         '{"variant": "B", "mean": ["a", "b", "c"]}',
         '{"variant": "B", "density_scale": {}}',
+        '{"variant": "B", "density_scale": 1' + "0" * 400 + "}",
+        '{"variant": "E"}',
+        '{"variant": "B", "metrics": [1]}',
+        '{"variant": "B", "training_record": "long"}',
+        '{"variant": "B", "interval": {"level": 0.9, "quantile": 1' + "0" * 400 + ', "images": 9}}',
+        '{"variant": "B", "metrics": ' + '{"a":' * 100_000 + "1" + "}" * 100_001,
     ],
 )
 def test_a_damaged_config_is_an_error(model_folder: Path, tmp_path: Path, content: str) -> None:
@@ -190,6 +240,14 @@ def test_damaged_weights_are_an_error(model_folder: Path, tmp_path: Path) -> Non
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
         CSRNet.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("source", ["x" * 5000, "o/" + "x" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have_is_a_sentence(source: str) -> None:
+    for load in (CSRNet.from_pretrained, CrowdCounter.from_pretrained):
+        with pytest.raises(ModelError) as caught:
+            load(source)
+        assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("source", ["no/such/folder", "./nothing", "org/name", "bad id!"])

@@ -18,7 +18,7 @@ from csrnet_hub import CountResult, CrowdCounter, CSRNet
 from csrnet_hub.cli import main
 from csrnet_hub.export import ExportError, export
 from csrnet_hub.extras import ExtraError
-from csrnet_hub.model import ModelError
+from csrnet_hub.model_files import ModelError
 from csrnet_hub.quantise import CalibrationError, calibration_crops
 
 from .thin import narrow

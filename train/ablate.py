@@ -26,7 +26,7 @@ import torch
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
 from csrnet_hub.hub import one_line
-from csrnet_hub.model import ModelError
+from csrnet_hub.model_files import ModelError
 
 from .data import Example, fingerprint, load_prepared
 from .fit import fit

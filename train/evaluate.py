@@ -28,7 +28,7 @@ from csrnet_hub.metrics import (
     mae_interval,
     map_likeness,
 )
-from csrnet_hub.model import ModelError
+from csrnet_hub.model_files import ModelError
 
 from .report import WORST, Worst, write_report
 

@@ -25,7 +25,8 @@ from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
 from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
-from csrnet_hub.model import STRIDE, ModelError
+from csrnet_hub.model import STRIDE
+from csrnet_hub.model_files import ModelError
 
 from .crops import Crops
 from .data import Example, digest, fingerprint, load_prepared, split

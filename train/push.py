@@ -24,7 +24,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
 from csrnet_hub.card import CARD_NAME, PLACEHOLDER, SEAL, card_of, is_unedited, sealed, unsealed
 from csrnet_hub.hub import LOG_IN, http_status, one_line
-from csrnet_hub.model import CONFIG_NAME, WEIGHTS_NAME
+from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
 
 MAIN = "main"
 

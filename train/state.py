@@ -16,7 +16,8 @@ import torch
 
 from csrnet_hub.card import CARD_NAME, is_unedited
 from csrnet_hub.devices import native_bfloat16
-from csrnet_hub.model import CONFIG_NAME, WEIGHTS_NAME, CSRNet, load_vgg16_frontend
+from csrnet_hub.model import CSRNet, load_vgg16_frontend
+from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
 
 from .loss import RECORD
 from .recipe import Recipe

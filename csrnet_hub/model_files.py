@@ -1,0 +1,91 @@
+"""The files of a model: found in a folder or on the Hub, and read or refused with a sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .hub import explain
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+LONGEST = 1000  # characters of a name: more are a mistake, and no sentence to show
+
+
+class ModelError(RuntimeError):
+    """A model folder, Hub repository or weights file that cannot be used; says what is wrong."""
+
+
+def is_folder(source: str | Path) -> bool:
+    """Whether there is a folder of this name; a name too long for the system has none."""
+    try:
+        return Path(source).is_dir()
+    except OSError:
+        return False
+
+
+def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
+    """A file of a model's folder, or of a Hub repository, which is fetched with `options`.
+
+    Raises:
+        ModelError: if there is no such folder, file or repository, or the Hub does not give it.
+    """
+    folder = Path(source)
+    if len(str(source)) > LONGEST:
+        raise ModelError(f"There is no model of a name of {len(str(source)):,} characters.")
+    if is_folder(folder):
+        if not (folder / name).is_file():
+            raise ModelError(f"The model folder {folder} has no {name}.")
+        return folder / name
+    if folder.is_file():
+        raise ModelError(
+            f"{folder} is a file: give the model's folder, which csrnet convert makes of a "
+            "checkpoint, or an .xml file of csrnet export."
+        )
+    local = isinstance(source, Path) or folder.is_absolute() or str(source).startswith(".")
+    # Nor is a name without an owner one of the Hub's, which would be asked in vain.
+    if local or str(source).count("/") != 1 or (os.sep != "/" and os.sep in str(source)):
+        raise ModelError(f"There is no model folder {folder}; a model of the Hub is org/name.")
+    try:
+        return Path(hf_hub_download(str(source), name, **options))
+    except Exception as error:  # the client lets many kinds of its transport's errors through
+        raise ModelError(explain(error, str(source), name, options["revision"])) from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The entries of a config.json, the constructor's arguments.
+
+    Raises:
+        ModelError: if it cannot be read, is not JSON or not a CSRNet's.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path.name} is not valid JSON: {error}.") from error
+    known = {"variant", "mean", "std", "density_scale", "training_record", "metrics", "interval"}
+    if not isinstance(config, dict) or "variant" not in config:
+        raise ModelError(f"{path.name} is not a CSRNet configuration: it names no variant.")
+    if unknown := sorted(set(config) - known):
+        raise ModelError(f"{path.name} has unknown entries: {', '.join(unknown)}.")
+    return config
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file by their names.
+
+    Raises:
+        ModelError: if it is damaged, or of a kind that this torch does not know.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, LookupError, AttributeError) as error:
+        raise ModelError(f"{path.name} cannot be read as safetensors: {error}.") from error
