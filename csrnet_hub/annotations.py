@@ -103,7 +103,7 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
     except csv.Error as error:
         raise DatasetError(f"this is not a table: {error}.") from error
     if not rows:
-        raise DatasetError("the file is empty; of nobody it has at least the names x,y.")
+        raise DatasetError("the file is empty. Of a photo of nobody it holds the line x,y.")
     names = [name.strip().lower() for name in rows[0]]
     if "x" in names and "y" in names:
         rows = rows[1:]

@@ -11,12 +11,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from csrnet_hub.annotations import read_annotation, to_csv, to_json, to_mat
+from csrnet_hub.annotations import to_csv, to_json, to_mat
 from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
 from csrnet_hub.images import DEFAULT_MAX_PIXELS
 from csrnet_hub.render import colour_top, density_image, display_pair
 
-from .canvas import canvas, read_points, with_photo, without_photo
+from .canvas import canvas, read_heads, read_points, with_photo, without_photo
 from .models import Models
 from .shared import (
     EXPIRED,
@@ -36,12 +36,10 @@ from .shared import (
     result_output,
     sentences_for_visitors,
     upload_name,
-    uploaded_path,
 )
 
 WAITING = "Choose a photo, then click each head in it."
 NOTHING_TO_SAVE = "There is no photo yet, so there are no heads to save. Choose a photo first."
-NO_ANNOTATION = "There is no annotation in this upload. Choose a .mat, .csv or .json file."
 LABEL = (
     "The photo. Click each head; with the keyboard the arrow keys move, Enter marks a head, "
     "Backspace takes the last one back, plus and minus zoom."
@@ -172,7 +170,7 @@ def go_on(sent: Any, upload: Any, points: Any, request: gr.Request | None = None
         sheet = Sheet.sent(sent)
         if sheet is None:
             raise VisitorError("Choose the photo first, then the annotation to go on with.")
-        heads = read_annotation(uploaded_path(upload, NO_ANNOTATION), sheet.name)
+        _, heads = read_heads(upload, sheet.name)
         inside, outside = heads_in_frame(heads, sheet.height, sheet.width)
         if outside:
             gr.Warning(f"{outside} heads outside the photo were left out.")

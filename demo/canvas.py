@@ -11,10 +11,15 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from .shared import VisitorError
+from csrnet_hub.annotations import read_annotation
+
+from .shared import VisitorError, uploaded_path
 
 SCRIPT = (Path(__file__).parent / "canvas.js").read_text(encoding="utf-8")
 MOST_POINTS = 50_000
+LARGEST = 8 * 2**20  # bytes of an annotation; of MOST_POINTS heads it has 6 MB at most
+NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
+EMPTY = "The annotation is empty (0 bytes). Save it again, and choose it again."
 BUTTONS = {
     "rectangle": "Rectangle",
     "free": "Free-hand",
@@ -64,6 +69,23 @@ def with_photo(jpeg: bytes, width: int, height: int, name: str = "") -> Any:
 def without_photo() -> Any:
     """An update that empties the surface."""
     return gr.update(value=[], src="", width=1, height=1, opened=0)
+
+
+def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]:
+    """The file of an uploaded annotation and the heads (N, 2) in it of a photo of this name."""
+    path = uploaded_path(upload, NO_ANNOTATION)
+    size = path.stat().st_size
+    if not size:  # as a table it would say that nobody is there
+        raise VisitorError(EMPTY)
+    if size > LARGEST:  # a table of millions of rows would keep others waiting
+        raise VisitorError(
+            f"The annotation has {size / 2**20:.1f} MB; {LARGEST // 2**20} MB are the most. "
+            "Choose one of this photo alone."
+        )
+    heads = read_annotation(path, photo_name)
+    if len(heads) > MOST_POINTS:
+        raise VisitorError(f"These are {len(heads):,} heads; {MOST_POINTS:,} are the most.")
+    return path, heads
 
 
 def read_points(value: Any) -> NDArray[np.float64]:

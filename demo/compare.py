@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from csrnet_hub import CountResult
-from csrnet_hub.annotations import read_annotation, to_csv
+from csrnet_hub.annotations import to_csv
 from csrnet_hub.datasets.tables import delimiter_of
 from csrnet_hub.datasets.text import read_json, read_text
 from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
 from csrnet_hub.regions import grid_counts
 from csrnet_hub.render import colour_top, density_image, display_pair
 
-from .canvas import MOST_POINTS
+from .canvas import read_heads
 from .counted import notices_html
 from .models import Models, notices
 from .pace import counting
@@ -31,7 +31,6 @@ from .photo import DRAWN, DRAWN_NOTICE
 from .scenes import draw_scene
 from .shared import (
     SHOWN,
-    VisitorError,
     colour_bar,
     keep_file,
     message_html,
@@ -44,13 +43,10 @@ from .shared import (
     result_output,
     sentences_for_visitors,
     upload_name,
-    uploaded_path,
 )
 from .wanted import count_when
 
 WAITING = "Give a photo and its annotation: the heads, as .mat (ShanghaiTech), .csv or .json."
-NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
-EMPTY = "The annotation is empty (0 bytes). Save it again, and choose it again."
 SCENE = "drawn-scene.png"
 FIELDS = 4  # rows and columns of the error table
 BLUR = 2.0  # cells: errors between neighbouring cells are not worth a colour
@@ -217,13 +213,8 @@ def run(
     try:
         with sentences_for_visitors():
             pixels = read_photo(upload, models.find(model).max_pixels)
-            path = uploaded_path(annotation, NO_ANNOTATION)
-            if not path.stat().st_size:  # as a table it would say that nobody is there
-                raise VisitorError(EMPTY)
             name = upload_name(upload)
-            heads = read_annotation(path, name)
-            if len(heads) > MOST_POINTS:
-                raise VisitorError(f"These are {len(heads):,} heads; {MOST_POINTS:,} are the most.")
+            path, heads = read_heads(annotation, name)
             result = models.count(model, pixels, counting(progress))
             said = [DRAWN_NOTICE.format(len(heads))] if name in (SCENE, *DRAWN) else []
             said += of_another(path, name, (result.width, result.height))

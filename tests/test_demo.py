@@ -387,10 +387,13 @@ def test_a_perfect_prediction_has_no_error_anywhere():
     ("annotation", "words"),
     [
         (None, "no annotation yet"),
+        (("a.csv", b"x,y\n" + b"1,2\n" * 2**21), "8.0 MB; 8 MB are the most"),
         (("a.txt", b"1,2"), ".mat, .csv, .json"),
         (("a.mat", b"rubbish"), "a.mat"),
         (("a.csv", b"x,y\n1,z\n"), "two numbers"),
         (("a.csv", b""), "0 bytes"),
+        (("a.csv", b"\n"), "the file is empty"),
+        (("a.csv", b"\xef\xbb\xbf"), "the file is empty"),
         (("a.csv", b"5,5\n" * 50_001), "50,001 heads; 50,000 are the most"),
     ],
 )
@@ -423,8 +426,6 @@ def test_a_comparison_has_the_notices_that_the_photo_alone_has(offered):
         ("a.csv", "x,y,image\n5,5,photos/mine.jpg\n", ""),
         ("a.csv", "mine.jpg,5,5\nother.jpg,7,7\n", ""),
         ("a.csv", "x,y\n5,5\n", ""),
-        ("a.csv", "\n", ""),
-        ("a.csv", "\ufeff", ""),
         ("a.csv", "mine\u2028.jpg,5,5\n", "The annotation is of mine"),
         ("a.json", '{"image": "other.png", "heads": []}', "The annotation is of other.png"),
         ("a.json", '{"width": 600, "height": 600, "heads": []}', "of 600 × 600 pixels, and this"),
@@ -499,6 +500,10 @@ def test_an_annotation_with_which_there_would_be_too_many_heads_is_refused():
     assert len(surface["value"]) == 50_000
     with pytest.raises(gr.Error, match="50,001 points"):
         annotate.go_on(sheet, earlier, [[50, 50]])
+    with pytest.raises(gr.Error, match="50,001 heads"):
+        annotate.go_on(sheet, uploaded("b.csv", table + b"1,2\n"), [])
+    with pytest.raises(gr.Error, match="0 bytes"):
+        annotate.go_on(sheet, uploaded("c.csv", b""), [])
 
 
 @pytest.mark.parametrize(
