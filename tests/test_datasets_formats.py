@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from csrnet_hub.annotations import to_mat
 from csrnet_hub.datasets import (
     FORMATS,
     DatasetError,
@@ -358,6 +359,28 @@ def test_endings_in_capitals_are_read_alike(tmp_path: Path, name: str) -> None:
     assert all(sample.path.is_file() for sample in samples)
     for sample in samples:
         assert len(sample.counted(SIZE[1], SIZE[0])) <= 2  # finds its mask
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_folders_in_capitals_are_read_alike(tmp_path: Path, name: str) -> None:
+    split = WRITERS[name](tmp_path)
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    for path in sorted(folders, key=lambda path: -len(path.parts)):  # the inner ones first
+        path.rename(path.with_name(path.name.upper()))
+    samples = read_dataset(tmp_path, split=split)
+    assert [len(sample.heads) for sample in samples] == [2, 0]
+    assert all(sample.path.is_file() for sample in samples)
+
+
+def test_photographs_of_ones_own_laid_out_as_shanghaitech_need_no_split(tmp_path: Path) -> None:
+    for kind in ("images", "ground-truth"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+    photo(tmp_path / "set" / "images" / "crowd.jpg")
+    (tmp_path / "set" / "ground-truth" / "GT_crowd.mat").write_bytes(to_mat(TWO))
+    assert find_splits(tmp_path / "set") == ["all"]
+    (sample,) = read_dataset(tmp_path / "set")
+    np.testing.assert_allclose(sample.heads, TWO, rtol=1e-6)
+    assert paper_sigma(tmp_path / "set") is None
 
 
 def test_a_part_from_another_system_is_read(tmp_path: Path) -> None:

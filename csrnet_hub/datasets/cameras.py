@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import actual, is_there, listed, photos
+from .files import actual, is_folder, is_there, listed, photos
 from .matlab import load_mat
 from .sample import DatasetError, Entry, Heads, Mask, as_heads, as_mask, polygon
 from .text import read_text, rows_of_numbers
@@ -25,7 +25,7 @@ MALL_TRAIN = 800  # the first of the 2000 frames (Chen et al., BMVC 2012)
 
 def worldexpo_splits(folder: Path) -> list[str]:
     """WorldExpo'10 (Zhang et al., CVPR 2015): train_frame with train_label, test_* alike."""
-    return [name for name in TRAIN_TEST if (folder / f"{name}_label").is_dir()]
+    return [name for name in TRAIN_TEST if is_folder(folder / f"{name}_label")]
 
 
 def worldexpo_entries(folder: Path, split: str) -> Iterator[Entry]:
@@ -33,7 +33,7 @@ def worldexpo_entries(folder: Path, split: str) -> Iterator[Entry]:
     roi.mat with the vertices of the region of interest. The group is the scene."""
     labels = folder / f"{split}_label"
     frames = folder / f"{split}_frame"
-    if not labels.is_dir() or not frames.is_dir():
+    if not is_folder(labels) or not is_folder(frames):
         raise DatasetError(f"{folder} has no folders {frames.name} and {labels.name}.")
     found = {path.stem: path for path in listed(labels, "*.mat", deep=True)}
     for path in listed(frames, "*.jpg", deep=True):
@@ -141,7 +141,7 @@ def _mall_heads(path: Path, index: int) -> Heads:
 
 def brt_splits(folder: Path) -> list[str]:
     """Beijing-BRT (Ding et al., 2018): frame/NAME.jpg and ground_truth/NAME.mat with loc."""
-    return [name for name in TRAIN_TEST if (folder / name / "frame").is_dir()]
+    return [name for name in TRAIN_TEST if is_folder(folder / name / "frame")]
 
 
 def brt_entries(folder: Path, split: str) -> Iterator[Entry]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import actual, is_there, photos
+from .files import actual, is_folder, is_there, photos
 from .sample import DatasetError, Entry, Heads, as_heads
 from .text import read_json, read_text, rows_of_numbers
 from .ucf import points
@@ -18,7 +18,7 @@ SPLITS = ("train", "val", "test")
 
 def jhu_splits(folder: Path) -> list[str]:
     """Those of train, val and test that have folders images and gt."""
-    return [s for s in SPLITS if all((folder / s / sub).is_dir() for sub in ("images", "gt"))]
+    return [s for s in SPLITS if all(is_folder(folder / s / sub) for sub in ("images", "gt"))]
 
 
 def jhu_entries(folder: Path, split: str) -> Iterator[Entry]:
@@ -31,7 +31,7 @@ def jhu_entries(folder: Path, split: str) -> Iterator[Entry]:
 
 def nwpu_splits(folder: Path) -> list[str]:
     """Those of train and val that have a list; the annotation of test was never published."""
-    if not any((folder / sub).is_dir() for sub in ("jsons", "mats")):
+    if not any(is_folder(folder / sub) for sub in ("jsons", "mats")):
         return []
     return [split for split in SPLITS[:2] if actual(folder / f"{split}.txt").is_file()]
 
@@ -41,7 +41,8 @@ def nwpu_entries(folder: Path, split: str) -> Iterator[Entry]:
     and boxes, or mats/0001.mat with annPoints; train.txt starts each line with a number."""
     if split not in nwpu_splits(folder):
         raise DatasetError(f"{folder} has no annotated split {split!r}; choose train or val.")
-    homes = [folder / "images", *sorted(folder.glob("images_part*"))]
+    parts = (path for path in folder.iterdir() if path.name.lower().startswith("images_part"))
+    homes = [folder / "images", *sorted(parts)]
     for line in read_text(folder / f"{split}.txt").splitlines():
         if not line.strip():
             continue

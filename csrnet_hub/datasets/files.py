@@ -31,6 +31,12 @@ def is_there(path: Path) -> bool:
     return _exists(path) and path.is_file()
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is of a folder, whatever the case of its names."""
+    path = actual(path)
+    return _exists(path) and path.is_dir()
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
@@ -50,6 +56,7 @@ def _plain(name: str) -> str:
 def listed(folder: Path, pattern: str, deep: bool = False) -> list[Path]:
     """The files of a folder, or with ``deep`` of those inside it too, whose names match a pattern
     such as ``*.jpg`` in either case, sorted; hidden ones left out, such as macOS's ``._a.jpg``."""
+    folder = actual(folder)
     if not folder.is_dir():
         return []
     paths = folder.rglob("*") if deep else folder.iterdir()
@@ -70,7 +77,7 @@ def photos(folder: Path) -> list[Path]:
     Raises:
         DatasetError: if there is no such folder or no picture in it.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DatasetError(f"{folder} is not a folder.")
     found = [path for path in listed(folder, "*") if path.suffix.lower() in SUFFIXES]
     if not found:

@@ -1,4 +1,7 @@
-"""ShanghaiTech parts A and B (Zhang et al., CVPR 2016): images/IMG_n.jpg and GT_IMG_n.mat."""
+"""ShanghaiTech parts A and B (Zhang et al., CVPR 2016): images/IMG_n.jpg and GT_IMG_n.mat.
+
+One's own photographs in such folders, which the page saves annotations for, need not be split.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from .files import actual, photos
+from .files import is_folder, photos
 from .matlab import load_mat
 from .sample import DatasetError, Entry, Heads, Sample, as_heads
 
@@ -15,22 +18,30 @@ ANNOTATIONS = ("ground-truth", "ground_truth")  # copies of the data set differ
 
 
 def splits(part: Path) -> list[str]:
-    """The splits that the folder of a part holds; none if it is no such folder."""
-    return [name for name in SPLITS if actual(part / SPLITS[name] / "images").is_dir()]
+    """The splits that the folder of a part holds, ``all`` if it holds the images itself; none if it
+    is no such folder."""
+    found = [name for name in SPLITS if is_folder(part / SPLITS[name] / "images")]
+    if not found and is_folder(part / "images") and _annotations(part):
+        return ["all"]
+    return found
+
+
+def _annotations(folder: Path) -> Path | None:
+    return next((folder / name for name in ANNOTATIONS if is_folder(folder / name)), None)
 
 
 def entries(part: Path, split: str) -> Iterator[Entry]:
     """The photographs of one split, in the order of their numbers."""
-    if split not in SPLITS:
+    if split not in (*SPLITS, "all"):
         raise DatasetError(f"There is no split {split!r}; choose train or test.")
-    folder = actual(part / SPLITS[split])
-    if not actual(folder / "images").is_dir():
+    folder = part if split == "all" else part / SPLITS[split]
+    if not is_folder(folder / "images"):
         raise DatasetError(f"{folder / 'images'} is not a folder: give the folder of a part.")
-    found = [name for name in ANNOTATIONS if actual(folder / name).is_dir()]
-    if not found:
+    annotations = _annotations(folder)
+    if annotations is None:
         raise DatasetError(f"{folder} has neither a folder {' nor '.join(ANNOTATIONS)}.")
-    for path in photos(actual(folder / "images")):
-        annotation = folder / found[0] / f"GT_{path.stem}.mat"
+    for path in photos(folder / "images"):
+        annotation = annotations / f"GT_{path.stem}.mat"
         yield Entry(path.stem, path, partial(read_heads, annotation))
 
 
@@ -39,7 +50,7 @@ def read_shanghaitech(part: str | Path, split: str) -> list[Sample]:
 
     Args:
         part: folder ``part_A`` or ``part_B``, holding ``train_data`` and ``test_data``.
-        split: ``"train"`` or ``"test"``.
+        split: ``"train"``, ``"test"``, or ``"all"`` of a folder that holds the images itself.
 
     Raises:
         DatasetError: if a folder or an annotation is missing or cannot be read.
