@@ -108,19 +108,20 @@ def main(argv: list[str] | None = None) -> None:
         "--model",
         action="append",
         metavar="MODEL",
-        help="folder or Hub id; give it again for a choice of models "
+        help="folder, Hub id or FILE.xml of csrnet export; give it again for a choice of models "
         "(default: CSRNET_MODEL, with commas between several, else the weights in this repository)",
     )
     parser.add_argument(
         "--host",
         default=env("GRADIO_SERVER_NAME") or "127.0.0.1",
-        help="default: 127.0.0.1, this machine alone; 0.0.0.0 is for others on its network too",
+        help="default: GRADIO_SERVER_NAME, else 127.0.0.1, this machine alone; 0.0.0.0 is for "
+        "others on its network too",
     )
     parser.add_argument(
         "--port",
         type=_port,
         default=env("GRADIO_SERVER_PORT") or None,
-        help="default: the first free one from 7860 on",
+        help="default: GRADIO_SERVER_PORT, else the first free one from 7860 on",
     )
     parser.add_argument("--share", action="store_true", help="also open a public address at Gradio")
     parser.add_argument("--mcp", action="store_true", help="offer the endpoints as MCP tools too")

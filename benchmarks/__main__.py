@@ -142,15 +142,23 @@ def _parser() -> argparse.ArgumentParser:
         "what", nargs="*", metavar="WHAT", help=f"of {', '.join(ALL)}; all, if none"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--model", default=str(resource(DEFAULT_MODEL)))
-    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT")
+    parser.add_argument(
+        "--model",
+        default=str(resource(DEFAULT_MODEL)),
+        help="folder or Hub id (or the shipped one)",
+    )
+    parser.add_argument(
+        "--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT", help="pictures"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of pictures up to a megapixel")
     parser.add_argument(
-        "--data", type=Path, help="a file of train.prepare, for its validation split"
+        "--data", type=Path, help="a file of train.prepare of part A, for its validation split"
     )
     parser.add_argument("--int8", type=Path, help="a file of csrnet export --int8")
     parser.add_argument("--photos", type=int, default=1000, help="that one process counts in a row")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/benchmarks"), help="folder (or runs/benchmarks)"
+    )
     return parser
 
 

@@ -153,7 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m benchmarks.training``; prints a JSON object a measurement."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--loss", nargs="+", choices=CHOICES["loss"], default=["pyramid"])
+    parser.add_argument(
+        "--loss", nargs="+", choices=CHOICES["loss"], default=["pyramid"], help="(or pyramid)"
+    )
     parser.add_argument("--batch", type=int, help="crops, in place of 16 (on a CPU 2)")
     parser.add_argument("--crop", type=int, default=256, help="pixels a side")
     parser.add_argument("--steps", type=int, help="timed, in place of 100 (on a CPU 5)")

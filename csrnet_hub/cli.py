@@ -94,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="turn a legacy checkpoint into a model folder")
     convert.add_argument("old", type=Path, help=".pth.tar, .pth, .npz or .safetensors state dict")
     convert.add_argument("new_folder", type=Path, help="folder that from_pretrained will read")
-    convert.add_argument("--variant", default="B", choices=list(DILATIONS))
+    convert.add_argument(
+        "--variant", default="B", choices=list(DILATIONS), help="of the paper, if not B"
+    )
     convert.add_argument(
         "--density-scale", type=float, default=1.0, help="output per head and cell, if not 1"
     )

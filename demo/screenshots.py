@@ -53,7 +53,9 @@ def main(argv: list[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(prog="python -m demo.screenshots", description=__doc__)
     parser.add_argument("--model", default=str(app.EMBEDDED_MODEL), help="folder or Hub id")
-    parser.add_argument("--out", type=Path, default=Path(app.__file__).parent / "docs")
+    parser.add_argument(
+        "--out", type=Path, default=Path(app.__file__).parent / "docs", help="folder"
+    )
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     page = app.build_app(CrowdCounter.from_pretrained(args.model))

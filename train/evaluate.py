@@ -202,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
-    parser.add_argument("model", help="model folder or Hub id")
+    parser.add_argument("model", help="model folder, Hub id or FILE.xml of csrnet export")
     parser.add_argument("data", type=Path, help="folder, such as ShanghaiTech/part_A (or a file)")
     parser.add_argument(
         "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)"
