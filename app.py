@@ -28,6 +28,7 @@ if os.environ.get("SPACES_ZERO_GPU"):
 import gradio as gr
 
 from csrnet_hub import CrowdCounter, ModelError
+from csrnet_hub.images import hide_pillow_warnings
 from demo import about, annotate, batch, compare, models, photo, programs, video
 from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS, MAX_WAITING
 from demo.style import CSS, HEAD, THEME
@@ -130,6 +131,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.exit(1, "app.py: --mcp needs a package more: pip install 'gradio[mcp]'\n")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file is told the address at once
+    hide_pillow_warnings()
     named = [name.strip() for name in env("CSRNET_MODEL", "").split(",") if name.strip()]
     try:
         sources = args.model or named or [str(EMBEDDED_MODEL)]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from . import __version__
 from .counting import ENGINES, CountResult, CrowdCounter
 from .devices import DTYPES
-from .images import SUFFIXES, ImageError
+from .images import SUFFIXES, ImageError, hide_pillow_warnings
 from .model import DILATIONS, CSRNet
 from .model_files import ModelError
 from .named import find_images
@@ -43,6 +43,7 @@ COLUMNS = [
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``csrnet``; returns the exit code."""
     options = _parser().parse_args(argv)
+    hide_pillow_warnings()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may not be printable

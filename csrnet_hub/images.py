@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -22,6 +22,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from .imagefiles import ImageError as ImageError
+from .imagefiles import check_exif, check_file, check_opened
 
 ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
@@ -42,9 +45,7 @@ SUFFIXES = {
 }
 
 _BLOCK = 512  # pixels; converting block by block keeps every temporary copy under a few MB
-_LOCK = threading.Lock()  # warning filters and Pillow's limit belong to the whole process
-_quiet = contextlib.ExitStack()  # what hides Pillow's warnings while anything is decoded
-_decoding = 0  # how many pictures are, in all threads
+_LOCK = threading.Lock()  # Pillow's limit belongs to the whole process
 
 _READERS: tuple[tuple[int, bytes | tuple[bytes, ...], type[ImageFile]], ...] = (
     (0, b"\xff\xd8\xff", JpegImageFile),  # also MPO, which phones write: its main picture
@@ -63,10 +64,6 @@ _UNREADABLE = (
 )
 
 
-class ImageError(ValueError):
-    """A picture cannot be used; the message says what is wrong and what to do, for a visitor."""
-
-
 def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> np.ndarray:
     """Return the picture as (H, W, 3) uint8 RGB, C-contiguous and writable, upright.
 
@@ -82,8 +79,13 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
     257 and rounded. 32-bit integer pictures (PIL mode I) are read as 16-bit, decimal ones (mode F)
     as [0, 1]; values outside are an error, for nothing in such a file says what white is.
 
-    `max_pixels` bounds H * W and is checked before anything is decoded; None means no limit.
-    Beside the result, memory holds Pillow's decoded picture (4 bytes a pixel) and one small block.
+    `max_pixels` bounds H * W and is checked before anything is decoded; None means no limit. WebP
+    and run-length BMP files have a lower one of their own (`imagefiles.LIMITS`) unless it is None.
+    At its highest, memory holds so many bytes a pixel, the result's 3 among them:
+
+    - 7 for JPEG, PNG, TIFF and BMP (colour), 4 for grey ones and GIF; 8 for HEIC;
+    - 10 for progressive JPEG with all its colour (12 if CMYK), 12 for 16-bit TIFF and for AVIF;
+    - 16 for WebP, moving or still.
 
     Raises ImageError for everything that cannot be read so; its message never holds a path.
     """
@@ -101,6 +103,15 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
         f"A picture cannot be of type {type(source).__name__}. "
         "Give a file path, bytes, a PIL image or a NumPy array."
     )
+
+
+def hide_pillow_warnings() -> None:
+    """Keep what Pillow says of odd metadata and large pictures from the log, in the whole process.
+
+    For the entry point of a program whose users can do nothing about it. Importing this package
+    hides nothing: warnings belong to the program that it is part of.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\b")
 
 
 def _from_path(path: Path, max_pixels: int | None) -> np.ndarray:
@@ -128,7 +139,8 @@ def _from_stream(stream: IO[bytes], max_pixels: int | None) -> np.ndarray:
     reader = _reader_of(head)
     if reader is None:
         raise ImageError(_why_not_a_picture(head))
-    return _decode(partial(_open, reader, stream), f"{reader.format} file", max_pixels)
+    opened = partial(_open, reader, stream, max_pixels)
+    return _decode(opened, f"{reader.format} file", max_pixels)
 
 
 def _reader_of(head: bytes) -> type[ImageFile] | None:
@@ -151,7 +163,8 @@ def _reader_of(head: bytes) -> type[ImageFile] | None:
     return None
 
 
-def _open(reader: type[ImageFile], stream: IO[bytes]) -> Image.Image:
+def _open(reader: type[ImageFile], stream: IO[bytes], max_pixels: int | None) -> Image.Image:
+    check_file(reader.format, stream)
     stream.seek(0)
     # The format's class, not Image.open: it reads the header alone, without Pillow's pixel limit.
     image = reader(stream)
@@ -159,6 +172,9 @@ def _open(reader: type[ImageFile], stream: IO[bytes]) -> Image.Image:
     # NewSubfileType 1 is a thumbnail, 50706 a DNG version: counting either would mislead.
     if tags.get(254) == 1 or 50706 in tags:
         raise ImageError("This is a camera raw file. Save the picture as JPEG or PNG.")
+    _check_size(*image.size, max_pixels)
+    if max_pixels is not None:
+        check_opened(image)
     return image
 
 
@@ -188,17 +204,16 @@ def _check_size(width: int, height: int, max_pixels: int | None) -> None:
 def _decode(opened: Callable[[], Image.Image], name: str, max_pixels: int | None) -> np.ndarray:
     """Run the decoder; whatever Pillow raises (half a dozen types) becomes an ImageError."""
     try:
-        with _without_warnings():
-            with contextlib.suppress(Image.DecompressionBombError):
+        with contextlib.suppress(Image.DecompressionBombError):
+            return _from_pil(opened(), max_pixels)
+        # Inside TIFF and GIF Pillow's limit has no other switch than this global: set it to
+        # ours under the lock, only for a picture that ran into it, and put it back.
+        with _LOCK:
+            pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+            try:
                 return _from_pil(opened(), max_pixels)
-            # Inside TIFF and GIF Pillow's limit has no other switch than this global: set it to
-            # ours under the lock, only for a picture that ran into it, and put it back.
-            with _LOCK:
-                pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
-                try:
-                    return _from_pil(opened(), max_pixels)
-                finally:
-                    Image.MAX_IMAGE_PIXELS = pillow_limit
+            finally:
+                Image.MAX_IMAGE_PIXELS = pillow_limit
     except ImageError:
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
@@ -210,39 +225,27 @@ def _decode(opened: Callable[[], Image.Image], name: str, max_pixels: int | None
         ) from error
 
 
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Hide Pillow's: a visitor can do nothing about odd metadata, and the pixel limit is ours.
-
-    The first of the threads that decode hides them, the last one puts the filters back.
-    """
-    global _decoding
-    with _LOCK:
-        if not _decoding:
-            _quiet.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-        _decoding += 1
-    try:
-        yield
-    finally:
-        with _LOCK:
-            _decoding -= 1
-            if not _decoding:
-                _quiet.close()
-
-
 def _from_pil(image: Image.Image, max_pixels: int | None) -> np.ndarray:
     _check_size(*image.size, max_pixels)
     image.load()
-    orientation = None
-    with contextlib.suppress(Exception):  # broken metadata says nothing against the pixels
-        orientation = image.getexif().get(0x0112)  # after load: a PNG may carry it at its end
+    orientation = _orientation(image)  # after load: a PNG may carry it at its end
 
     def block(top: int, left: int) -> np.ndarray:
         right, bottom = min(left + _BLOCK, image.width), min(top + _BLOCK, image.height)
         return _pil_to_array(image.crop((left, top, right, bottom)))
 
     return _assemble(image.height, image.width, block, orientation)
+
+
+def _orientation(image: Image.Image) -> Any:
+    with contextlib.suppress(Exception):  # broken metadata says nothing against the pixels
+        exif = image.info.get("exif")
+        if exif is None and "Raw profile type exif" in image.info:  # a PNG's text
+            lines = image.info["Raw profile type exif"].split("\n")
+            exif = bytes.fromhex("".join(lines[3:]))
+        check_exif(exif or b"")
+        return image.getexif().get(0x0112)
+    return None
 
 
 def _pil_to_array(image: Image.Image) -> np.ndarray:

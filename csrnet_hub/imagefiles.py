@@ -1,0 +1,227 @@
+"""What a picture file may ask of its decoder: a small file must not take minutes or gigabytes.
+
+The checks follow what Pillow reads, before it does. Each bound is far beyond what files of cameras
+and programs hold.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from typing import IO, Any
+
+from PIL import Image
+
+MOST_PIECES = 100_000  # segments, chunks, blocks, strips: Pillow takes some 10 us for each
+COMMENT_COSTS = 100  # pieces: Pillow copies all of a GIF's comment again for each of its blocks
+MOST_EXIF_SEGMENTS = 100  # of 64 kB: Pillow joins them one by one
+LEAST_SCANS = 20  # that a JPEG of any size may have; encoders make 1 to about 15
+SCANNED_PIXELS = 4_000_000_000  # pixels times scans: some ten seconds
+LIMITS = {"WEBP": 100_000_000, "RLE": 10_000_000}  # pixels, of what takes more than others do
+LARGEST_TILE = 4096 * 4096  # pixels of a TIFF tile, unless the picture is that large
+
+_CHUNK = 16_384  # bytes read at a time
+_MOST_JUNK = 16_384  # bytes between the segments of a JPEG: Pillow skips them one by one
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # neither padding nor within coded pixels
+_WITHOUT_LENGTH = {0xC8, 0xD8, *range(0xF0, 0xFE)}  # on these libjpeg fails and Pillow goes on
+_UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+
+
+class ImageError(ValueError):
+    """A picture cannot be used; the message says what is wrong and what to do, for a visitor."""
+
+
+def check_file(form: str | None, stream: IO[bytes]) -> None:
+    """Look through a file of Pillow's format `form` before Pillow opens it.
+
+    Raises:
+        ImageError: it would take far more time or memory than its pixels do.
+        ValueError: it is damaged.
+    """
+    checks = {"JPEG": _check_jpeg, "PNG": _check_png, "GIF": _check_gif, "TIFF": check_tags}
+    if form in checks:
+        stream.seek(0)
+        checks[form](stream)
+
+
+def check_opened(image: Image.Image) -> None:
+    """Check what an opened and not yet decoded file says of itself; raises ImageError."""
+    pixels = image.width * image.height
+    kind = "RLE" if image.format == "BMP" and image.info.get("compression") in (1, 2) else None
+    limit = LIMITS.get(kind or image.format or "")
+    if limit is not None and pixels > limit:
+        raise ImageError(
+            f"The picture has {image.width:,} x {image.height:,} = {pixels:,} pixels, more than "
+            f"the {limit:,} allowed in a {image.format} file of this kind. Make it smaller, or "
+            "save it as JPEG or PNG."
+        )
+    tags: Any = getattr(image, "tag_v2", {})
+    width, height = tags.get(322, 0), tags.get(323, 0)
+    numbers = isinstance(width, int) and isinstance(height, int)
+    if numbers and width * height > max(LARGEST_TILE, 2 * pixels):
+        raise ImageError(
+            f"The TIFF file has tiles of {width:,} x {height:,} pixels, far larger than the "
+            "picture. Save it anew as JPEG or PNG."
+        )
+
+
+def check_tags(stream: IO[bytes]) -> None:
+    """Check the first directory of a TIFF file, or of EXIF data, which is one.
+
+    Pillow reads all values of a directory, and thousands may lie in the same place.
+
+    Raises:
+        ImageError: together they are larger than the file, or one has too many numbers.
+        ValueError: there is no directory.
+    """
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    head = stream.read(16)
+    if len(head) < 16:
+        raise ValueError("no directory")
+    order = "<" if head.startswith(b"II") else ">"
+    big = head[2] == 43
+    entry, inline, start = ("HHQ8s", 8, "Q") if big else ("HHL4s", 4, "L")
+    (offset,) = struct.unpack_from(order + start, head, inline)
+    stream.seek(min(offset, length))
+    (count,) = _unpack(order + ("Q" if big else "H"), stream)
+    held = 0
+    for _ in range(count):
+        _, kind, number, value = _unpack(order + entry, stream)
+        unit = _UNITS.get(kind, 0)
+        if unit * number <= inline:
+            continue
+        if unit > 1 and number > MOST_PIECES:
+            raise _too_many_pieces()
+        (offset,) = struct.unpack(order + start, value)
+        if offset + unit * number > length:  # here Pillow stops reading
+            return
+        held += unit * number
+        if held > 2 * length:  # a few values may share their place
+            raise ImageError(
+                "The parts of the file's metadata overlap. Save the picture anew as JPEG or PNG."
+            )
+
+
+def _unpack(form: str, stream: IO[bytes]) -> tuple[Any, ...]:
+    try:
+        return struct.unpack(form, stream.read(struct.calcsize(form)))
+    except struct.error as error:
+        raise ValueError("the directory is cut off") from error
+
+
+def _too_many_pieces() -> ImageError:
+    return ImageError(
+        "The file consists of too many pieces to be read. Save the picture anew as JPEG or PNG."
+    )
+
+
+def _check_jpeg(stream: IO[bytes]) -> None:
+    scans = pixels = 0
+    exif: list[bytes] = []
+    for pieces, (marker, data) in enumerate(_segments(stream), 1):
+        if marker == 0xDA:
+            scans += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (
+            0xC4,
+            0xCC,
+        ):  # the frame: bits, height, width
+            height, width = struct.unpack_from(">xHH", data.ljust(5, b"\0"))
+            pixels = height * width
+        elif marker == 0xE1 and data.startswith(b"Exif\0\0"):
+            exif.append(data[6:])
+        if pieces > MOST_PIECES or len(exif) > MOST_EXIF_SEGMENTS:
+            raise _too_many_pieces()
+    if scans > LEAST_SCANS and scans * pixels > SCANNED_PIXELS:
+        raise ImageError(
+            f"The JPEG file builds its picture up in {scans:,} steps, too many to be read. "
+            "Save it anew as JPEG or PNG."
+        )
+    check_exif(b"".join(exif))
+
+
+def check_exif(exif: bytes) -> None:
+    """`check_tags` for EXIF data; what has no directory is fine, for nothing is read from it.
+
+    Raises:
+        ImageError: as `check_tags`.
+    """
+    while exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    try:
+        check_tags(io.BytesIO(exif))
+    except ImageError:
+        raise
+    except ValueError:
+        pass
+
+
+def _segments(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The markers of a JPEG up to its picture's end, and what each one's segment holds."""
+    place, junk, scanned = 2, 0, False
+    while True:
+        stream.seek(place)
+        chunk = stream.read(_CHUNK)
+        found = _MARKER.search(chunk)
+        skipped = found.start() if found else len(chunk)
+        junk += 0 if scanned else skipped
+        if junk >= _MOST_JUNK:
+            raise ValueError("no marker found")
+        if found is None:
+            if len(chunk) < _CHUNK:
+                return
+            place += _CHUNK - 1  # the last byte may begin a marker
+            continue
+        marker = chunk[found.end() - 1]
+        if marker in _WITHOUT_LENGTH or (marker == 0xD9 and not scanned):
+            raise ValueError("a marker out of place")
+        if marker == 0xD9:
+            return
+        stream.seek(place + found.end())
+        length = max(2, int.from_bytes(stream.read(2), "big"))
+        yield marker, stream.read(length - 2)
+        place += found.end() + length
+        scanned = scanned or marker == 0xDA
+
+
+def _check_png(stream: IO[bytes]) -> None:
+    place = 8
+    for _ in range(MOST_PIECES):
+        stream.seek(place)
+        head = stream.read(8)
+        if len(head) < 8 or head[4:] == b"IEND":
+            return
+        place += 12 + int.from_bytes(head[:4], "big")
+    raise _too_many_pieces()
+
+
+def _check_gif(stream: IO[bytes]) -> None:
+    """Follow the blocks before the first frame just as Pillow does, oddities included."""
+    head = stream.read(13).ljust(13, b"\0")
+    if head[10] & 128:  # a palette
+        stream.seek(13 + (6 << (head[10] & 7)))
+    pieces = 0
+
+    def block(cost: int = 1) -> bytes:
+        nonlocal pieces
+        pieces += cost
+        if pieces > MOST_PIECES:
+            raise _too_many_pieces()
+        return stream.read((stream.read(1) or b"\0")[0])
+
+    while (sign := stream.read(1)) not in (b"", b";", b","):
+        pieces += 1
+        if sign != b"!":
+            continue
+        label = stream.read(1)
+        data = block()
+        if label == b"\xfe":
+            while data:
+                data = block(COMMENT_COSTS)
+            continue
+        if label == b"\xff" and data.startswith(b"NETSCAPE2.0"):
+            block()
+        while block():
+            pass
