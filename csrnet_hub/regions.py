@@ -7,11 +7,14 @@ to the whole count.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 CELL = 8  # pixels a side: the network's stride
+FARTHEST = 1e9  # pixels that a corner may be from the picture's first: nothing overflows
 
 
 def count_inside(density: ArrayLike, outline: ArrayLike, height: int, width: int) -> float:
@@ -39,25 +42,24 @@ def outline_share(outline: ArrayLike, height: int, width: int) -> FloatArray:
         (ceil(height / 8), ceil(width / 8)) shares from 0 to 1 of a cell's pixels in the picture.
 
     Raises:
-        ValueError: the outline is not (N, 2) or not finite, or the picture has no pixels.
+        ValueError: the outline is not (N, 2) or not finite, a coordinate is beyond a billion pixels
+            (`FARTHEST`), or the picture has no pixels.
     """
     corners = np.asarray(outline, dtype=np.float64)
     corners = corners.reshape(0, 2) if corners.size == 0 else corners
     if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all():
         raise ValueError(f"an outline is an (N, 2) array of finite x, y, not {corners.shape}")
+    if corners.size and np.abs(corners).max() > FARTHEST:
+        raise ValueError(f"the corners of an outline lie within {FARTHEST:,.0f} pixels")
     if height < 1 or width < 1:
         raise ValueError(f"a picture has at least one pixel, not {width} x {height}")
     rows, columns = -(-height // CELL), -(-width // CELL)
-    row, column, turn = _crossings(corners, height, width)
     shares = np.zeros((rows, columns))
-    starts = np.searchsorted(row, np.arange(rows + 1) * CELL)
-    for i in np.flatnonzero(np.diff(starts)):
-        part = slice(starts[i], starts[i + 1])
-        winding = np.zeros((CELL, columns * CELL + 1), np.int32)
-        np.add.at(winding, (row[part] - i * CELL, column[part]), turn[part])
-        inside = winding.cumsum(axis=1)[:, :width] != 0  # (8, width)
+    for i, edges in _bands(_edges(corners, height), rows):
+        winding = _turns(edges, np.arange(i * CELL, min(i * CELL + CELL, height)), width)
+        inside = np.cumsum(winding, axis=1, out=winding)[:, :width] != 0  # (up to 8, width)
         per_column = np.add.reduceat(inside.sum(axis=0), np.arange(0, width, CELL))  # (w,)
-        shares[i] = per_column / _pixels(width) / min(CELL, height - i * CELL)
+        shares[i] = per_column / _pixels(width) / len(winding)
     return shares
 
 
@@ -82,24 +84,42 @@ def grid_counts(density: ArrayLike, height: int, width: int, rows: int, columns:
     return fields
 
 
-def _crossings(
-    corners: FloatArray, height: int, width: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Where the outline crosses the lines through pixel centres: row, first column after, turn."""
-    found = [(np.zeros(0, np.int64),) * 3]
-    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0)):
-        (left, top), (right, bottom) = sorted(((x0, y0), (x1, y1)), key=lambda point: point[1])
-        first, last = (int(np.clip(np.ceil(y - 0.5), 0, height)) for y in (top, bottom))
-        if first >= last:  # it passes no pixel centre's height
-            continue
-        row = np.arange(first, last)
-        # from the same end whatever the direction: neighbours round alike along a shared border
-        x = left + (row + 0.5 - top) * ((right - left) / (bottom - top))
-        column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-        found.append((row, column, np.full(len(row), 1 if y1 > y0 else -1)))
-    row, column, turn = (np.concatenate(parts) for parts in zip(*found))
-    order = np.argsort(row, kind="stable")
-    return row[order], column[order], turn[order]
+def _edges(corners: FloatArray, height: int) -> FloatArray:
+    """(E, 7): left, top, right, bottom, first row, row after the last, turn; sorted by first row.
+
+    Of each edge of the outline from its upper end to its lower one, where it passes a pixel
+    centre's height. So it is the same whatever its direction, and neighbours round alike.
+    """
+    after = np.roll(corners, -1, axis=0)
+    down = (corners[:, 1] < after[:, 1])[:, None]
+    ends = np.hstack([np.where(down, corners, after), np.where(down, after, corners)])
+    rows = np.clip(np.ceil(ends[:, [1, 3]] - 0.5), 0, height)
+    edges = np.hstack([ends, rows, np.where(down, 1.0, -1.0)])
+    edges = edges[rows[:, 0] < rows[:, 1]]
+    return edges[np.argsort(edges[:, 4], kind="stable")]
+
+
+def _bands(edges: FloatArray, rows: int) -> Iterator[tuple[int, FloatArray]]:
+    """Each row of cells that edges pass, and those edges."""
+    starts = np.searchsorted(edges[:, 4], np.arange(rows + 1) * CELL)
+    open_ = edges[:0]
+    for i in range(rows):
+        open_ = np.concatenate([open_[open_[:, 5] > i * CELL], edges[starts[i] : starts[i + 1]]])
+        if len(open_):
+            yield i, open_
+
+
+def _turns(edges: FloatArray, rows: NDArray[np.int64], width: int) -> FloatArray:
+    """(rows, width + 1): by how much the winding number changes at each pixel of some rows."""
+    left, top, right, bottom, first, last, turn = edges.T[:, None]  # (1, E) each
+    row = rows[:, None]
+    x = left + (row + 0.5 - top) * ((right - left) / (bottom - top))
+    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+    passed = (first <= row) & (row < last)  # (rows, E)
+    place = ((row - rows[0]) * (width + 1) + column)[passed]
+    weights = np.broadcast_to(turn, passed.shape)[passed]
+    turns = np.bincount(place, weights, len(rows) * (width + 1)).astype(np.float64, copy=False)
+    return turns.reshape(len(rows), width + 1)
 
 
 def _overlap(side: int, parts: int) -> FloatArray:

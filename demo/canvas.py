@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csrnet_hub.annotations import read_annotation
+from csrnet_hub.regions import FARTHEST
 
 from .shared import VisitorError, uploaded_path
 
 SCRIPT = (Path(__file__).parent / "canvas.js").read_text(encoding="utf-8")
 MOST_POINTS = 50_000
+MOST_CORNERS = 10_000  # of an outline: a few seconds; one drawn by hand has about a thousand
 LARGEST = 8 * 2**20  # bytes of an annotation; of MOST_POINTS heads it has 6 MB at most
 NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
 EMPTY = "The annotation is empty (0 bytes). Save it again, and choose it again."
@@ -88,7 +90,19 @@ def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]
     return path, heads
 
 
-def read_points(value: Any) -> NDArray[np.float64]:
+def read_outline(value: Any) -> NDArray[np.float64]:
+    """What the surface sent as the corners of a region, (N, 2) x, y in photo pixels.
+
+    Raises:
+        VisitorError: as for `read_points`, or a corner is absurdly far from the photo.
+    """
+    corners = read_points(value, MOST_CORNERS)
+    if corners.size and np.abs(corners).max() > FARTHEST:
+        raise VisitorError("A point is far outside the photo. Give x and y in its pixels.")
+    return corners
+
+
+def read_points(value: Any, most: int = MOST_POINTS) -> NDArray[np.float64]:
     """What the surface sent, (N, 2) x, y in photo pixels.
 
     Raises:
@@ -101,6 +115,6 @@ def read_points(value: Any) -> NDArray[np.float64]:
     points = points.reshape(0, 2) if points.size == 0 else points
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise VisitorError("The points must be a list of [x, y] in pixels of the photo.")
-    if len(points) > MOST_POINTS:
-        raise VisitorError(f"These are {len(points):,} points; {MOST_POINTS:,} are the most.")
+    if len(points) > most:
+        raise VisitorError(f"These are {len(points):,} points; {most:,} are the most.")
     return points

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
 
+from csrnet_hub import CountResult
 from csrnet_hub.regions import count_inside
 
-from .canvas import canvas, read_points
+from .canvas import canvas, read_outline
 from .counted import Counted
 from .shared import (
     EXPIRED,
@@ -20,6 +23,7 @@ from .shared import (
     sentences_for_visitors,
 )
 
+MOST_CROSSED = 100_000_000  # corners times rows of the photo: a few seconds
 DRAW_ONE = "The count inside appears here once a region is drawn."
 LABEL = (
     "The photo. Draw a region with the pointer, or a rectangle with the keyboard: "
@@ -27,19 +31,33 @@ LABEL = (
 )
 
 
+def count_region(result: CountResult, corners: NDArray[np.float64]) -> float:
+    """`count_inside`, if it takes seconds.
+
+    Raises:
+        VisitorError: there are too many corners for a photo of that height.
+    """
+    if len(corners) * result.height > MOST_CROSSED:
+        raise VisitorError(
+            f"{len(corners):,} points are too many for a photo of {result.height:,} rows. "
+            "Draw the region with fewer."
+        )
+    return count_inside(result.density, corners, result.height, result.width)
+
+
 def part_html(counted: Counted | None, outline: Any) -> str:
     """The count inside an outline, the one outside, and the region's share of the photo.
 
     Raises:
-        VisitorError: the outline is none, or the photo is no longer kept.
+        VisitorError: the outline is none or too fine, or the photo is no longer kept.
     """
-    corners = read_points(outline)
+    corners = read_outline(outline)
     if counted is None and len(corners):  # the connection was lost for a while
         raise VisitorError(EXPIRED)
     if counted is None or len(corners) < 3:
         return message_html(DRAW_ONE, "waiting")
     result = counted.result
-    inside = count_inside(result.density, corners, result.height, result.width)
+    inside = count_region(result, corners)
     return number_html(
         headline(inside),
         f"{inside:,.2f} inside + {result.count - inside:,.2f} outside = "

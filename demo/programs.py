@@ -11,10 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from csrnet_hub.regions import count_inside
-
-from .canvas import read_points
+from .canvas import read_outline
 from .models import Models, notices
+from .parts import count_region
 from .shared import (
     BUSY,
     NotWantedError,
@@ -100,18 +99,18 @@ def count_part(models: Models, image: Any, outline: Any, model: Any = None) -> d
 
     Args:
         image: a JPEG, PNG, WebP, GIF, TIFF or BMP file.
-        outline: the corners [[x, y], ...] in pixels of the upright photo, three or more.
+        outline: the corners [[x, y], ...] in pixels of the upright photo, three to 10,000.
         model: name of one of the page's models; the first if it is left out.
 
     Returns:
         A dictionary: inside, outside and count (their sum), in heads.
     """
     with sentences_for_programs():
-        corners = read_points(outline)
+        corners = read_outline(outline)
         if len(corners) < 3:
             raise VisitorError("An outline has three corners or more, [[x, y], ...] in pixels.")
         result = models.count(model, read_photo(image, models.find(model).max_pixels))
-        inside = count_inside(result.density, corners, result.height, result.width)
+        inside = count_region(result, corners)
         return {"inside": inside, "outside": result.count - inside, "count": result.count}
 
 

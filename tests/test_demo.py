@@ -299,6 +299,20 @@ def test_there_is_a_limit_to_points():
         read_points([[0, 0]] * 50_001)
 
 
+def test_a_region_has_fewer_corners_than_there_may_be_heads_and_none_far_away():
+    kept = counted(noise())
+    assert "inside" in parts.show_part(kept, [[0, 0], [60, 0], [60, 80]] * 3333)
+    assert "10,001 points; 10,000 are the most" in parts.show_part(kept, [[0, 0]] * 10_001)
+    assert "far outside" in parts.show_part(kept, [[0, 0], [1e308, 3], [5, -1e308]])
+
+
+def test_a_region_of_a_very_tall_photo_has_fewer_corners(monkeypatch):
+    kept = counted(noise())
+    monkeypatch.setattr(parts, "MOST_CROSSED", 4 * kept.result.height)
+    assert "inside" in parts.show_part(kept, [[0, 0], [60, 0], [60, 80], [0, 80]])
+    assert "too many" in parts.show_part(kept, [[0, 0], [60, 0], [60, 80], [0, 80], [3, 3]])
+
+
 # many photos
 
 

@@ -79,6 +79,34 @@ def test_what_is_no_outline_is_refused(density, outline):
         count_inside(density, outline, HEIGHT, WIDTH)
 
 
+@pytest.mark.filterwarnings("error")
+def test_corners_far_from_the_picture_are_read_to_a_billion_pixels_and_no_further(density):
+    assert (outline_share(box(-1e9, -1e9, 1e9, 1e9), HEIGHT, WIDTH) == 1).all()
+    corner = [[-1e9, -1e9], [1e9, 22.5], [-1e9, 22.5]]  # the diagonal passes far above
+    assert outline_share(corner, HEIGHT, WIDTH)[0, 0] in (0, 1)
+    for far in (1.1e9, 1e308, -1e308):
+        with pytest.raises(ValueError, match="outline lie within 1,000,000,000 pixels"):
+            count_inside(density, [[0, 0], [far, 20], [3, -far]], HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("scale", [3, 30, 300])
+def test_a_long_free_hand_line_encloses_the_pixels_of_nonzero_winding(scale):
+    rng = np.random.default_rng(scale)
+    corners = rng.normal((WIDTH / 2, HEIGHT / 2), scale, (200, 2))
+    x, y = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+    winding = np.zeros((HEIGHT, WIDTH), int)
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0)):
+        left_of = (x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)
+        winding += ((y0 <= y) & (y < y1) & (left_of > 0)).astype(int)
+        winding -= ((y1 <= y) & (y < y0) & (left_of < 0)).astype(int)
+    inside = np.pad(winding != 0, ((0, 48 - HEIGHT), (0, 64 - WIDTH))).astype(float)
+    held = np.outer(
+        np.minimum(8, HEIGHT - np.arange(6) * 8), np.minimum(8, WIDTH - np.arange(8) * 8)
+    )
+    expected = inside.reshape(6, 8, 8, 8).sum((1, 3)) / held
+    np.testing.assert_allclose(outline_share(corners, HEIGHT, WIDTH), expected, atol=1e-12)
+
+
 def test_a_map_of_another_picture_is_refused(density):
     with pytest.raises(ValueError, match="cells"):
         count_inside(density, box(0, 0, 9, 9), 48, 65)
