@@ -1,7 +1,7 @@
-"""What a picture file may ask of its decoder: a small file must not take minutes or gigabytes.
+"""What is no picture, and what a picture file may ask of its decoder.
 
-The checks follow what Pillow reads, before it does. Each bound is far beyond what files of cameras
-and programs hold.
+A small file must not take minutes or gigabytes. The checks follow what Pillow reads, before it
+does; each bound is far beyond what files of cameras and programs hold.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from PIL import Image
 MOST_PIECES = 100_000  # segments, chunks, blocks, strips: Pillow takes some 10 us for each
 COMMENT_COSTS = 100  # pieces: Pillow copies all of a GIF's comment again for each of its blocks
 MOST_EXIF_SEGMENTS = 100  # of 64 kB: Pillow joins them one by one
+MOST_AVIF_TAGS = 10  # beginnings of EXIF data in an AVIF file: it has one
 LEAST_SCANS = 20  # that a JPEG of any size may have; encoders make 1 to about 15
 SCANNED_PIXELS = 4_000_000_000  # pixels times scans: some ten seconds
 LIMITS = {"WEBP": 100_000_000, "RLE": 10_000_000}  # pixels, of what takes more than others do
@@ -25,12 +26,33 @@ LARGEST_TILE = 4096 * 4096  # pixels of a TIFF tile, unless the picture is that 
 _CHUNK = 16_384  # bytes read at a time
 _MOST_JUNK = 16_384  # bytes between the segments of a JPEG: Pillow skips them one by one
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # neither padding nor within coded pixels
+_TAGS = re.compile(rb"II\*\0|MM\0\*")
 _WITHOUT_LENGTH = {0xC8, 0xD8, *range(0xF0, 0xFE)}  # on these libjpeg fails and Pillow goes on
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_UNREADABLE = (
+    (4, b"ftypavi", "an AVIF picture"),
+    (4, (b"ftyphe", b"ftypmif1", b"ftypmsf1"), "a HEIC picture"),
+    (4, b"ftyp", "a video"),
+    (0, b"%PDF", "a PDF document"),
+)
 
 
 class ImageError(ValueError):
     """A picture cannot be used; the message says what is wrong and what to do, for a visitor."""
+
+
+def why_not_a_picture(head: bytes) -> str:
+    """The sentence for a file that begins with the bytes `head` and is of no readable format."""
+    if not head:
+        return "The file is empty (0 bytes). Save or upload the picture again."
+    names = [name for start, signature, name in _UNREADABLE if head.startswith(signature, start)]
+    if b"<svg" in head.lower():
+        names = ["an SVG drawing"]
+    if names:
+        return f"This is {names[0]}, which cannot be read here. Save the picture as JPEG or PNG."
+    if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
+        return "This is a text file, not a picture. Choose a JPEG or PNG photo."
+    return "This is not a picture that can be read. Use JPEG, PNG, WebP, GIF, TIFF or BMP."
 
 
 def check_file(form: str | None, stream: IO[bytes]) -> None:
@@ -40,7 +62,13 @@ def check_file(form: str | None, stream: IO[bytes]) -> None:
         ImageError: it would take far more time or memory than its pixels do.
         ValueError: it is damaged.
     """
-    checks = {"JPEG": _check_jpeg, "PNG": _check_png, "GIF": _check_gif, "TIFF": check_tags}
+    checks = {
+        "JPEG": _check_jpeg,
+        "PNG": _check_png,
+        "GIF": _check_gif,
+        "TIFF": check_tags,
+        "AVIF": _check_avif,
+    }
     if form in checks:
         stream.seek(0)
         checks[form](stream)
@@ -87,6 +115,8 @@ def check_tags(stream: IO[bytes]) -> None:
     (offset,) = struct.unpack_from(order + start, head, inline)
     stream.seek(min(offset, length))
     (count,) = _unpack(order + ("Q" if big else "H"), stream)
+    if count > MOST_PIECES:
+        raise _too_many_pieces()
     held = 0
     for _ in range(count):
         _, kind, number, value = _unpack(order + entry, stream)
@@ -184,6 +214,15 @@ def _segments(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         yield marker, stream.read(length - 2)
         place += found.end() + length
         scanned = scanned or marker == 0xDA
+
+
+def _check_avif(stream: IO[bytes]) -> None:
+    data = stream.read()
+    # wherever the EXIF data lie: Pillow reads them on opening
+    for number, found in enumerate(_TAGS.finditer(data)):
+        if number == MOST_AVIF_TAGS:
+            raise _too_many_pieces()
+        check_exif(data[found.start() :])
 
 
 def _check_png(stream: IO[bytes]) -> None:

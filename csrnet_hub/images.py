@@ -24,7 +24,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from .imagefiles import ImageError as ImageError
-from .imagefiles import check_exif, check_file, check_opened
+from .imagefiles import check_exif, check_file, check_opened, why_not_a_picture
 
 ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
@@ -56,12 +56,6 @@ _READERS: tuple[tuple[int, bytes | tuple[bytes, ...], type[ImageFile]], ...] = (
     (0, b"BM", BmpImageFile),
 )
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # brands of phones' files
-_UNREADABLE = (
-    (4, b"ftypavi", "an AVIF picture"),
-    (4, (b"ftyphe", b"ftypmif1", b"ftypmsf1"), "a HEIC picture"),
-    (4, b"ftyp", "a video"),
-    (0, b"%PDF", "a PDF document"),
-)
 
 
 def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> np.ndarray:
@@ -138,7 +132,7 @@ def _from_stream(stream: IO[bytes], max_pixels: int | None) -> np.ndarray:
     head = stream.read(512)
     reader = _reader_of(head)
     if reader is None:
-        raise ImageError(_why_not_a_picture(head))
+        raise ImageError(why_not_a_picture(head))
     opened = partial(_open, reader, stream, max_pixels)
     return _decode(opened, f"{reader.format} file", max_pixels)
 
@@ -176,19 +170,6 @@ def _open(reader: type[ImageFile], stream: IO[bytes], max_pixels: int | None) ->
     if max_pixels is not None:
         check_opened(image)
     return image
-
-
-def _why_not_a_picture(head: bytes) -> str:
-    if not head:
-        return "The file is empty (0 bytes). Save or upload the picture again."
-    names = [name for start, signature, name in _UNREADABLE if head.startswith(signature, start)]
-    if b"<svg" in head.lower():
-        names = ["an SVG drawing"]
-    if names:
-        return f"This is {names[0]}, which cannot be read here. Save the picture as JPEG or PNG."
-    if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
-        return "This is a text file, not a picture. Choose a JPEG or PNG photo."
-    return "This is not a picture that can be read. Use JPEG, PNG, WebP, GIF, TIFF or BMP."
 
 
 def _check_size(width: int, height: int, max_pixels: int | None) -> None:

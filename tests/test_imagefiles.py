@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from csrnet_hub import imagefiles
 from csrnet_hub.images import ImageError, load_image
@@ -147,6 +147,7 @@ def test_a_big_tiff_is_checked_as_well() -> None:
     entries = b"".join(struct.pack("<HHQQ", 20_000 + n, 1, 900, 16) for n in range(99))
     directory = struct.pack("<Q", 99) + entries
     refused(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16) + directory, "overlap")
+    refused(struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, 100_001), PIECES)
 
 
 def test_metadata_whose_values_lie_on_one_another_is_not_read() -> None:
@@ -161,6 +162,16 @@ def test_metadata_whose_values_lie_on_one_another_is_not_read() -> None:
     halves = segment(0xE1, exif[:300]) + segment(0xE1, b"Exif\0\0" + exif[300:])
     refused(photo[:2] + halves + photo[2:], "overlap")
     refused(photo[:2] + segment(0xE1, fine) * 101 + photo[2:], PIECES)
+
+
+def test_an_avif_whose_metadata_lie_on_one_another_is_refused() -> None:
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    fine = tiff({274: (3, 1, 6)}, bytes(250))
+    assert load_image(encoded("AVIF", exif=fine)).shape == (20, 24, 3)
+    data = encoded("AVIF", exif=tiff(OVERLAPPING, bytes(250)))
+    refused(data, "overlap")
+    refused(encoded("AVIF", exif=fine) + b"II*\0" * 10, PIECES)
 
 
 def test_metadata_in_a_pngs_text_is_not_read_either() -> None:
