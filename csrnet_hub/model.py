@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +17,15 @@ from . import winograd
 from .intervals import PredictionInterval
 from .model_files import (
     CONFIG_NAME,
+    SMALLEST,
     WEIGHTS_NAME,
     ModelError,
     find_file,
     is_folder,
+    number,
     read_config,
     read_safetensors,
+    three_numbers,
 )
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -103,16 +105,10 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         if variant not in DILATIONS:
             raise ModelError(f"There is no variant {variant!r}; choose one of A, B, C, D.")
         self.variant = variant
-        try:
-            self.mean = tuple(float(value) for value in mean)
-            self.std = tuple(float(value) for value in std)
-            self.density_scale = float(density_scale)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ModelError(f"mean, std or density_scale is no number: {error}.") from error
-        positive = (*self.std, self.density_scale)
-        finite = all(math.isfinite(number) for number in (*self.mean, *positive))
-        if not (len(self.mean) == len(self.std) == 3 and finite and min(positive) > 0):
-            raise ModelError("mean and std need three numbers each; std and density_scale above 0.")
+        self.mean, self.std = three_numbers(mean, "mean"), three_numbers(std, "std")
+        self.density_scale = number(density_scale, "density_scale")
+        if min(*self.std, self.density_scale) < SMALLEST:
+            raise ModelError(f"std and density_scale must be at least {SMALLEST:g}.")
         for name, value in (("training_record", training_record), ("metrics", metrics)):
             if not isinstance(value, (dict, type(None))):
                 raise ModelError(f"{name} must hold names with values, not {value!r:.80}.")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .datasets.text import without_repeats
 from .hub import explain
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+SMALLEST, LARGEST = 1e-6, 1e6  # of what pictures and maps are divided by: no float32 overflows
 LONGEST = 1000  # characters of a name: more are a mistake, and no sentence to show
 
 
@@ -66,7 +69,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ModelError: if it cannot be read, is not JSON or not a CSRNet's.
     """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_repeats)
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -77,6 +80,26 @@ def read_config(path: Path) -> dict[str, Any]:
     if unknown := sorted(set(config) - known):
         raise ModelError(f"{path.name} has unknown entries: {', '.join(unknown)}.")
     return config
+
+
+def number(value: Any, name: str) -> float:
+    """A number as a float; ModelError if it is none, or so large that counts would overflow."""
+    if isinstance(value, (str, bool)) or not isinstance(value, SupportsFloat):
+        raise ModelError(f"{name} must be a number, not {value!r:.80}.")
+    large: Any = value  # an int may be too large for a float
+    if not -LARGEST <= large <= LARGEST:
+        raise ModelError(f"{name} must be within {LARGEST:g}, not {value!r:.80}.")
+    return float(value)
+
+
+def three_numbers(values: Any, name: str) -> tuple[float, ...]:
+    """Of red, green and blue; ModelError if they are not three."""
+    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+        raise ModelError(f"{name} must be three numbers, not {values!r:.80}.")
+    found = tuple(number(value, name) for value in values)
+    if len(found) != 3:
+        raise ModelError(f"{name} must be three numbers, not {len(found)}.")
+    return found
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csrnet_hub.annotations import read_annotation
+from csrnet_hub.datasets.matlab import is_hdf5
 from csrnet_hub.regions import FARTHEST
 
 from .shared import VisitorError, uploaded_path
@@ -21,6 +22,10 @@ MOST_POINTS = 50_000
 MOST_CORNERS = 10_000  # of an outline: a few seconds; one drawn by hand has about a thousand
 LARGEST = 8 * 2**20  # bytes of an annotation; of MOST_POINTS heads it has 6 MB at most
 NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
+MATLAB_7_3 = (
+    "This .mat file is one of MATLAB 7.3 (HDF5), which is not read here. In MATLAB save it with "
+    "-v7, or choose a table, x,y."
+)
 EMPTY = "The annotation is empty (0 bytes). Save it again, and choose it again."
 BUTTONS = {
     "rectangle": "Rectangle",
@@ -84,6 +89,8 @@ def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]
             f"The annotation has {size / 2**20:.1f} MB; {LARGEST // 2**20} MB are the most. "
             "Choose one of this photo alone."
         )
+    if is_hdf5(path):  # a format too rich for files of strangers
+        raise VisitorError(MATLAB_7_3)
     heads = read_annotation(path, photo_name)
     if len(heads) > MOST_POINTS:
         raise VisitorError(f"These are {len(heads):,} heads; {MOST_POINTS:,} are the most.")

@@ -202,7 +202,7 @@ def test_a_mat_file_of_matlab_7_3_is_read(tmp_path: Path) -> None:
     assert read_annotation(path).tolist() == [[1, 1]] * 4
 
 
-@pytest.mark.parametrize("kind", ["external", "virtual", "soft", "link", "key", "names"])
+@pytest.mark.parametrize("kind", ["external", "virtual", "soft", "link", "key", "names", "path"])
 def test_a_mat_file_never_leads_to_another_file(tmp_path: Path, kind: str) -> None:
     h5py = pytest.importorskip("h5py")
     secret, other = tmp_path / "secret", tmp_path / "other.h5"
@@ -221,6 +221,9 @@ def test_a_mat_file_never_leads_to_another_file(tmp_path: Path, kind: str) -> No
         elif kind == "soft":
             group["location"] = h5py.SoftLink("/elsewhere")
             group.file["elsewhere"] = np.ones((2, 4))
+        elif kind == "path":
+            group.file["elsewhere"] = h5py.ExternalLink(str(other), "info")
+            group["_elsewhere_location"] = np.ones((2, 4))
         elif kind == "link":
             group["location"] = h5py.ExternalLink(str(other), "heads")
         else:
@@ -232,6 +235,8 @@ def test_a_mat_file_never_leads_to_another_file(tmp_path: Path, kind: str) -> No
                 group.file["image_info"] = np.array(["/elsewhere"], dtype=h5py.string_dtype())
 
     path = heads_of(tmp_path / "evil.mat", fill)
+    if kind == "path":  # a name that leads through a link of another group
+        path.write_bytes(path.read_bytes().replace(b"_elsewhere_location", b"/elsewhere/location"))
     with pytest.raises(DatasetError, match=r"^evil\.mat (refers to another|holds values of)"):
         read_annotation(path)
 
@@ -251,6 +256,23 @@ def grown(group: Any, kind: str) -> None:
         part = {"maxshape": (2, None), "chunks": (2, 4), "compression": "gzip"}
         group.create_dataset("location", (2, 4), dtype="f8", **part)
         group["location"].id.write_direct_chunk((0, 0), zlib.compress(bytes(2**20)))
+    elif kind == "short chunk":  # what is missing would come out of the memory
+        part = {"chunks": (2, 4), "compression": "gzip"}
+        group.create_dataset("location", (2, 4), dtype="f8", **part)
+        group["location"].id.write_direct_chunk((0, 0), zlib.compress(bytes(8)))
+    elif kind == "masked chunk":
+        part = {"chunks": (2, 4), "compression": "gzip"}
+        group.create_dataset("location", (2, 4), dtype="f8", **part)
+        group["location"].id.write_direct_chunk((0, 0), zlib.compress(bytes(64)), filter_mask=1)
+    elif kind == "short shuffled":
+        group.create_dataset("location", (2, 4), dtype="f8", chunks=(2, 4), shuffle=True)
+        group["location"].id.write_direct_chunk((0, 0), bytes(8))
+    elif kind == "chunks":
+        group.create_dataset("location", (2, 9999), dtype="u1", chunks=(1, 1), compression="gzip")
+    elif kind == "large chunks":
+        group.create_dataset(
+            "location", (99, 2), dtype="u1", chunks=(1, 2**22), maxshape=(99, None)
+        )
     elif kind == "groups":  # each level twice the one below: 2^64 ways down
         level = group.file.create_group("level0")
         for number in range(1, 65):
@@ -269,7 +291,11 @@ def grown(group: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["empty", "declared", "several", "chunk", "groups", "cells", "circle"]
+    "kind",
+    [
+        *("empty", "declared", "several", "chunk", "groups", "cells", "circle"),
+        *("short chunk", "masked chunk", "short shuffled", "chunks", "large chunks"),
+    ],
 )
 def test_a_small_hdf5_file_that_would_fill_the_memory_is_refused(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -281,52 +307,126 @@ def test_a_small_hdf5_file_that_would_fill_the_memory_is_refused(
         read_annotation(path)
 
 
+class Mat5:
+    """Writes elements of a .mat file of MATLAB 5, honest or not."""
+
+    def __init__(self, order: str = "<") -> None:
+        self.order = order
+
+    def element(self, number: int, content: bytes, length: int | None = None) -> bytes:
+        length = len(content) if length is None else length
+        return struct.pack(f"{self.order}II", number, length) + content + bytes(-len(content) % 8)
+
+    def ints(self, *numbers: int) -> bytes:
+        return struct.pack(f"{self.order}{len(numbers)}i", *numbers)
+
+    def array(
+        self, kind: int, content: bytes, sides: tuple[int, ...] = (1, 1), length: int | None = None
+    ) -> bytes:
+        header = self.element(6, self.ints(kind, 0)) + self.element(5, self.ints(*sides))
+        return self.element(14, header + self.element(1, b"image_info") + content, length)
+
+    def struct(self, names: bytes, width: int, *fields: bytes, number: int = 1) -> bytes:
+        head = self.element(5, self.ints(width)) + self.element(1, names)
+        return self.array(2, head + b"".join(fields), (1, number))
+
+
+def nested(write: Mat5, depth: int) -> bytes:
+    content = write.array(6, write.element(9, bytes(8)))
+    for _ in range(depth):
+        content = write.array(1, content)
+    return content
+
+
+HOSTILE: dict[str, tuple[Callable[[Mat5], bytes], str]] = {
+    "text": (lambda m: m.array(4, m.element(16, b""), (1, 2**28)), "holds more than"),
+    "short text": (lambda m: m.array(4, m.element(16, b"a"), (1, 2**20)), "cannot be read"),
+    "texts": (
+        lambda m: m.array(1, m.array(4, m.element(16, b""), (1, 2**23)) * 60, (60, 1)),
+        "cannot be read|holds more",
+    ),
+    "numbers": (lambda m: m.array(6, m.element(9, bytes(8)), (2, 1)), "cannot be read"),
+    "too few cells": (lambda m: m.array(1, b"", (1, 200_000)), "has more than 65,536 arrays"),
+    "too many cells": (lambda m: m.array(1, m.element(14, b"") * 99_999), "cannot be read"),
+    "negative": (lambda m: m.array(1, b"", (-1, 1)), "cannot be read"),
+    "deep": (lambda m: nested(m, 17), "in more than 16 others"),
+    "fields": (lambda m: m.struct(bytes(300), 1), "more than 256 fields"),
+    "structs": (
+        lambda m: m.struct(b"a\0", 2, number=2**17),
+        "has more than 65,536 arrays",
+    ),
+    "names without length": (lambda m: m.struct(b"abc\0", 0), "cannot be read"),
+    "names of odd length": (lambda m: m.struct(b"abc\0", 3), "cannot be read"),
+    "sparse": (
+        lambda m: m.array(
+            5,
+            m.element(5, m.ints(-5, 2**30, 0, 0))
+            + m.element(5, m.ints(0, 1, -9, 2**30, 4))
+            + m.element(9, bytes(32)),
+            (4, 4),
+        ),
+        "of a kind that is not read",
+    ),
+    "function": (lambda m: m.array(16, m.array(4, b"", (1, 2**28))), "of a kind that is not read"),
+    "lying length": (
+        lambda m: m.array(4, m.element(16, b""), (1, 2**20), length=16),
+        "cannot be read",
+    ),
+    "bytes": (lambda m: m.array(6, m.element(9, bytes(8 * 2**16)), (2**16, 1)), "more than"),
+}
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("end", [b"IM", b"XI"])  # scipy takes what it does not know for big-endian
-@pytest.mark.parametrize(
-    ("kind", "trouble"),
-    [
-        ("text", "holds 268,435,456 values"),
-        ("nested text", "holds 268,435,456 values"),
-        ("cells", "has more than 65,536 arrays"),
-        ("missing cells", "holds 200,000 values"),
-        ("fields", "holds 1,200,000,000 values"),
-        ("bytes", "unpacks to more than 524,288 bytes"),
-    ],
-)
-def test_a_small_file_of_matlab_5_that_would_fill_the_memory_is_refused(
-    tmp_path: Path, kind: str, trouble: str, end: bytes, packed: bool, monkeypatch
-) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_file_of_matlab_5_that_lies_or_holds_too_much_is_refused(
+    tmp_path: Path, kind: str, end: bytes, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, trouble = HOSTILE[kind]
+    if kind in ("bytes", "texts"):
+        monkeypatch.setattr("csrnet_hub.datasets.matlab5.MOST", 2**15)
     order = "<" if end == b"IM" else ">"
-
-    def element(number: int, content: bytes) -> bytes:
-        return struct.pack(f"{order}II", number, len(content)) + content + bytes(-len(content) % 8)
-
-    def array(number: int, width: int, content: bytes) -> bytes:
-        flags, sides = struct.pack(f"{order}II", number, 0), struct.pack(f"{order}2i", 1, width)
-        header = element(6, flags) + element(5, sides) + element(1, b"image_info")
-        return element(14, header + content)
-
-    text, fields = array(4, 2**28, element(16, b"")), bytes(30_000)
-    if kind == "bytes":
-        monkeypatch.setattr("csrnet_hub.datasets.matlab.MOST", 2**16)
-    content = {
-        "text": text,
-        "nested text": array(1, 1, text),
-        "cells": array(1, 1, element(14, b"") * 200_000),
-        "missing cells": array(1, 200_000, b""),
-        "fields": array(2, 40_000, element(5, struct.pack(f"{order}i", 1)) + element(1, fields)),
-        "bytes": array(6, 2**16, element(9, bytes(8 * 2**16))),
-    }[kind]
+    content = write(Mat5(order))
     path = tmp_path / "a.mat"
-    version = b"\x00\x01" if end == b"IM" else b"\x01\x01"
-    path.write_bytes(
-        b"MATLAB 5.0 MAT-file".ljust(124)
-        + version
-        + end
-        + (element(15, zlib.compress(content)) if packed else content)
-    )
-    with pytest.raises(DatasetError, match=rf"a\.mat {trouble}"):
+    path.write_bytes(mat5_head(end) + (packed_element(order, content) if packed else content))
+    with pytest.raises(DatasetError, match=rf"a\.mat .*({trouble})"):
+        read_annotation(path)
+
+
+def mat5_head(end: bytes = b"IM") -> bytes:
+    return b"MATLAB 5.0 MAT-file".ljust(124) + (b"\0\1" if end == b"IM" else b"\1\1") + end
+
+
+def packed_element(order: str, content: bytes) -> bytes:
+    packed = zlib.compress(content)
+    return struct.pack(f"{order}II", 15, len(packed)) + packed
+
+
+def test_a_small_honest_file_of_matlab_5_is_read(tmp_path: Path) -> None:
+    write = Mat5()
+    heads = write.array(6, write.element(9, np.array([[1.5, 2, 3, 4]]).tobytes()), (2, 2))
+    info = write.array(1, write.struct(b"location", 8, heads))
+    other = write.array(5, b"what is not asked for may be of any kind").replace(b"_info", b"_more")
+    path = tmp_path / "a.mat"
+    for content in (info, other + info, packed_element("<", info)):
+        path.write_bytes(mat5_head() + content)
+        assert read_annotation(path).tolist() == [[1.5, 3], [2, 4]]
+
+
+@pytest.mark.parametrize("number", [-22, 0, 2**30])
+def test_a_file_of_matlab_4_is_refused_since_its_sizes_could_be_any(
+    tmp_path: Path, number: int
+) -> None:
+    path = tmp_path / "a.mat"
+    path.write_bytes(struct.pack("<5i", 50, number, 1, 0, 11) + b"image_info\0" + bytes(100))
+    with pytest.raises(DatasetError, match="save it with -v7"):
+        read_annotation(path)
+
+
+def test_a_file_of_too_many_variables_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    savemat(path, {f"v{i}": 1 for i in range(1001)})
+    with pytest.raises(DatasetError, match="more than 1,000 variables"):
         read_annotation(path)
 
 

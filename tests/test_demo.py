@@ -404,6 +404,8 @@ def test_a_perfect_prediction_has_no_error_anywhere():
         (("a.csv", b"x,y\n" + b"1,2\n" * 2**21), "8.0 MB; 8 MB are the most"),
         (("a.txt", b"1,2"), ".mat, .csv, .json"),
         (("a.mat", b"rubbish"), "a.mat"),
+        (("a.mat", b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF"), "save it with -v7"),
+        (("a.mat", b"\x89HDF\r\n\x1a\n"), "save it with -v7"),
         (("a.csv", b"x,y\n1,z\n"), "two numbers"),
         (("a.csv", b""), "0 bytes"),
         (("a.csv", b"\n"), "the file is empty"),

@@ -14,6 +14,7 @@ from .sample import DatasetError
 
 MOST = 2**24  # values of a file: a mask of 16 megapixels
 CELLS = 2**16  # arrays, cells and structs of a file: those of Mall's 2,000 frames are some 6,000
+CHUNKS = 4096  # of an array: each is looked for among all
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of HDF5's filters
 
 
@@ -27,12 +28,12 @@ def from_hdf5(path: Path, key: str) -> dict[str, Any]:
         import h5py
     except ImportError as error:
         raise DatasetError(f"{path} is of MATLAB 7.3: pip install h5py to read it.") from error
-    done: dict[int, tuple[Any, int]] = {}  # by place in the file: what is there, in how many values
+    done: dict[Any, tuple[Any, int]] = {}  # by place: what is there, in how many values
     steps = held = 0
 
     def member(group: Any, name: str) -> tuple[Any, int]:
         # asked of the link alone: what it leads to may be any file that this process may read
-        if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        if "/" in name or group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
             raise DatasetError(f"{path} refers to another place than its own data.")
         return convert(group[name])
 
@@ -41,15 +42,25 @@ def from_hdf5(path: Path, key: str) -> dict[str, Any]:
         steps += 1
         if steps > CELLS:
             raise DatasetError(f"{path} has more than {CELLS:,} arrays and cells.")
-        place = h5py.h5o.get_info(item.id).addr
+        about = h5py.h5o.get_info(item.id)
+        place = about.fileno, about.addr
         if place not in done:
             done[place] = read_group(item) if isinstance(item, h5py.Group) else read_array(item)
-        if done[place][1] > MOST:  # few cells that hold one another are many when written out
+        if (
+            done[place][1] > MOST + CELLS
+        ):  # few cells that hold one another are many when written out
             raise DatasetError(f"{path} holds more than {MOST:,} values.")
         return done[place]
 
     def read_group(group: Any) -> tuple[Any, int]:
-        members = {name: member(group, name) for name in group}
+        names: list[str] = []  # of which a damaged group may give any number
+
+        def enough(name: bytes) -> bool | None:
+            names.append(name.decode())
+            return len(names) > CELLS or None
+
+        group.id.links.iterate(enough)
+        members = {name: member(group, name) for name in names}
         values = {name: value for name, (value, _) in members.items()}
         return values, sum(size for _, size in members.values()) + 1
 
@@ -64,7 +75,7 @@ def from_hdf5(path: Path, key: str) -> dict[str, Any]:
         held += size * item.dtype.itemsize
         if held > 8 * MOST or (references and size > CELLS):
             raise DatasetError(f"{path} holds {size:,} values in one array: too many.")
-        _check_chunks(path, item)
+        held += _check_chunks(path, item)
         values = item[()]
         if _is_empty(item):  # an empty array holds its shape
             if 0 not in values:
@@ -86,24 +97,33 @@ def _is_empty(item: Any) -> bool:
     return stored.shape == () and stored.dtype.kind in "biu" and bool(item.attrs["MATLAB_empty"])
 
 
-def _check_chunks(path: Path, item: Any) -> None:
-    """Refuse an array whose parts take more memory than their size, since HDF5 unpacks each whole
-    whatever comes out."""
+def _check_chunks(path: Path, item: Any) -> int:
+    """The bytes of an array's parts when unpacked, each of which has to be exactly as long as it
+    says: HDF5 gives out of its memory what is missing, and takes memory for what is too much."""
     if item.chunks is None:
-        return
-    limit = math.prod(item.chunks) * item.dtype.itemsize + 4  # and a checksum
+        return 0
+    long = math.prod(item.chunks) * int(item.dtype.itemsize)
     number = math.prod(-(-side // part) for side, part in zip(item.shape, item.chunks))
-    if limit > 8 * MOST or number > CELLS:
+    if number > CHUNKS or long * number > 8 * MOST:
         raise DatasetError(f"{path} holds an array in parts too large or too many.")
     plan = item.id.get_create_plist()
     filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
-    if set(filters) - {DEFLATE, SHUFFLE, FLETCHER32} or filters.count(DEFLATE) > 1:
+    if set(filters) - {DEFLATE, SHUFFLE, FLETCHER32} or len(set(filters)) < len(filters):
         raise DatasetError(f"{path} is packed in another way than MATLAB does.")
-    if DEFLATE not in filters:
-        return
     starts = (range(0, side, part) for side, part in zip(item.shape, item.chunks))
     for place in product(*starts):
         if item.id.get_chunk_info_by_coord(place).size:
-            _, packed = item.id.read_direct_chunk(place)
-            if len(zlib.decompressobj().decompress(packed, limit + 1)) > limit:
-                raise DatasetError(f"{path} unpacks to more than the size of its arrays.")
+            mask, packed = item.id.read_direct_chunk(place)
+            if mask or _unpacked(packed, filters, long) != long:
+                raise DatasetError(f"{path} unpacks to another size than that of its arrays.")
+    return int(long * number)
+
+
+def _unpacked(packed: bytes, filters: list[int], limit: int) -> int:
+    """The bytes of a chunk without its checksum, in whichever place of the filters that stands."""
+    checksum = 4 if FLETCHER32 in filters else 0
+    if DEFLATE not in filters:
+        return len(packed) - checksum
+    if checksum and filters.index(FLETCHER32) > filters.index(DEFLATE):
+        checksum = 0  # it follows what is packed
+    return len(zlib.decompressobj().decompress(packed, limit + checksum + 1)) - checksum

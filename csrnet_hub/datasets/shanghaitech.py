@@ -70,6 +70,6 @@ def read_heads(path: Path) -> Heads:
     info = load_mat(path, "image_info")
     try:
         points = info[0]["location"]
-    except (IndexError, KeyError, TypeError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path}: image_info is not laid out as in ShanghaiTech.") from error
     return as_heads(points, path)
