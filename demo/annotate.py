@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import asdict, dataclass
 from html import escape
@@ -54,20 +55,24 @@ names that the buttons give (`NAME.jpg`, `GT_NAME.mat`); `python -m train.prepar
 them. CSV and JSON hold the same heads, x and y in pixels of the upright photo.
 """
 
+# for the surface, which keeps the heads until then
+DOWNLOADED = "() => { window.dispatchEvent(new Event('heads-downloaded')); }"
+
 MAPS = Latest()
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The photo that is being annotated: its name and its size in pixels.
+    """The photo that is being annotated: its name, its size and a digest of its pixels.
 
-    The browser keeps it and sends it along, and keeps the heads until they are saved: hours of work
-    hang neither on what is kept here nor on the connection.
+    The browser keeps it and sends it along, and keeps the heads until they are downloaded: hours of
+    work hang neither on what is kept here nor on the connection.
     """
 
     name: str
     width: int
     height: int
+    digest: str
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -85,7 +90,8 @@ class Sheet:
         if value is None:
             return None
         try:
-            sheet = cls(str(value["name"]), int(value["width"]), int(value["height"]))
+            size = int(value["width"]), int(value["height"])
+            sheet = cls(str(value["name"]), *size, str(value["digest"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise VisitorError(EXPIRED) from None
         if min(sheet.width, sheet.height) < 1 or sheet.width * sheet.height > DEFAULT_MAX_PIXELS:
@@ -99,7 +105,9 @@ def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tupl
     height, width = pixels.shape[:2]
     empty = np.zeros((-(-height // 8), -(-width // 8)), np.float32)
     small, _ = display_pair(pixels, empty, SHOWN)
-    return Sheet(upload_name(upload), width, height), jpeg(small)
+    # every pasted picture has one name: what is kept for a photo is kept under its pixels
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()[:16]
+    return Sheet(upload_name(upload), width, height, digest), jpeg(small)
 
 
 def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]:
@@ -128,7 +136,7 @@ def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any
 
 
 def save(sent: Any, points: Any) -> list[Any]:
-    """CSV, JSON and .mat of the heads as files to download; the surface hears that they are."""
+    """CSV, JSON and .mat of the heads to download; the surface hears which heads they hold."""
     with sentences_for_visitors():
         sheet = Sheet.sent(sent)
         if sheet is None:
@@ -145,7 +153,8 @@ def save(sent: Any, points: Any) -> list[Any]:
         if kept != stem:
             new_name = escape(kept + Path(sheet.name).suffix, quote=False)
             gr.Warning(RENAME.format(new_name), duration=None)
-    return [gr.skip(), gr.update(saved=time.time()), gr.update(visible=True), *files]
+    held = {"digest": sheet.digest, "heads": points or []}
+    return [gr.skip(), gr.update(saved=held), gr.update(visible=True), *files]
 
 
 def start(upload: Any, request: gr.Request | None = None) -> list[Any]:
@@ -158,13 +167,13 @@ def start(upload: Any, request: gr.Request | None = None) -> list[Any]:
     kept = asdict(sheet)
     return [
         kept,
-        with_photo(photo, sheet.width, sheet.height, sheet.name),
+        with_photo(photo, sheet.width, sheet.height, sheet.digest),
         *grown(kept, [], request),
     ]
 
 
-def go_on(sent: Any, upload: Any, points: Any, request: gr.Request | None = None) -> list[Any]:
-    """The heads of an annotation, beside those already marked, on the surface."""
+def go_on(sent: Any, upload: Any, points: Any) -> Any:
+    """The heads of an annotation for the surface, which adds them to those marked by then."""
     with sentences_for_visitors():
         sheet = Sheet.sent(sent)
         if sheet is None:
@@ -173,9 +182,19 @@ def go_on(sent: Any, upload: Any, points: Any, request: gr.Request | None = None
         inside, outside = heads_in_frame(heads, sheet.height, sheet.width)
         if outside:
             gr.Warning(f"{outside} heads outside the photo were left out.")
-        together = [*read_points(points).tolist(), *inside.tolist()]
-        read_points(together)  # their number, before they are on the surface
-    return [gr.update(value=together), *grown(sent, together, request)]
+        marked = read_points(points).tolist()
+        new = not_among(marked, inside.tolist())
+        read_points([*marked, *new])  # their number, before they are on the surface
+        if twice := len(inside) - len(new):
+            were = "1 head of the file was" if twice == 1 else f"{twice:,} heads of the file were"
+            gr.Info(f"{were} on the photo already and left out.")
+    return gr.update(added={"at": time.time(), "digest": sheet.digest, "heads": new})
+
+
+def not_among(marked: list[list[float]], heads: list[list[float]]) -> list[list[float]]:
+    """The heads that are not marked yet, to the hundredth of a pixel that the surface works in."""
+    there = {(round(x, 2), round(y, 2)) for x, y in marked}
+    return [[x, y] for x, y in heads if (round(x, 2), round(y, 2)) not in there]
 
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:
@@ -235,6 +254,8 @@ def layout(models: Models) -> None:
     whole = [sheet, surface, *beside]
     photo.upload(start, photo, whole, preprocess=False, **in_turn)
     photo.clear(lambda: [None, without_photo(), *nothing(WAITING)], None, whole, **in_turn)
-    earlier.upload(go_on, [sheet, earlier, surface], [surface, *beside], preprocess=False, **aside)
+    earlier.upload(go_on, [sheet, earlier, surface], surface, preprocess=False, **aside)
     surface.input(grown, [sheet, surface], beside, trigger_mode="always_last", **aside)
     button.click(save, [sheet, surface], [number, surface, downloads, *files], **aside)
+    for file in files:
+        file.click(None, js=DOWNLOADED)

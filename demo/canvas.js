@@ -1,7 +1,8 @@
 // A photo to mark: heads by clicks, or a region as a rectangle or a free-hand line.
 // `value` is a list of [x, y] in pixels of the photo; `src`, `width`, `height` describe the photo;
 // `opened` changes with each photo, whose `value` is empty and comes a moment after the rest;
-// `photo_name` is the photo's name, `saved` changes each time the heads are saved.
+// `digest` is of the photo's pixels; `saved` has the heads that stand ready for download, and
+// `added` those of a file, each with the digest of its photo.
 const screen = element.querySelector("canvas");
 const pen = screen.getContext("2d");
 const tools = element.querySelector(".canvas-tools");
@@ -10,14 +11,14 @@ const photo = new Image();
 const pointers = new Map();
 let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
 let last = []; // the value as it was when it was last drawn or sent
-let unsaved = false;
 let view = { zoom: 1, x: 0, y: 0 }, shown = null, pinch = null;
 
-// Heads that are not saved stay in the browser, under their photo's size and name.
+// Heads stay in the browser until they are downloaded, under their photo's size and digest.
 const KEPT = "csrnet-hub heads ", MOST_KEPT = 5; // photos
-let storage = null, unkept = null;
+let storage = null;
+let unsaved = null; // { key, list, kept }: the heads of this photo, whether storage has them
 try { storage = window.localStorage; } catch { /* this browser keeps nothing for the page */ }
-const entry = () => `${KEPT}${props.width}x${props.height} ${props.photo_name}`;
+const entry = () => `${KEPT}${props.width}x${props.height} ${props.digest}`;
 
 const points = () => (Array.isArray(props.value) ? props.value : []);
 const heads = () => tool === "heads";
@@ -83,9 +84,9 @@ function draw() {
 }
 
 function keep() {
-  if (!unkept) return;
-  const { key, list } = unkept;
-  unkept = null;
+  if (!unsaved || unsaved.kept) return;
+  const { key, list } = unsaved;
+  unsaved.kept = true;
   try {
     if (!list.length) return storage.removeItem(key);
     const text = `${Date.now()} ${JSON.stringify(list)}`;
@@ -102,6 +103,11 @@ function keep() {
   } catch { /* marking goes on without it */ }
 }
 
+function leave() { // another tab may have written others there
+  if (unsaved?.list.length) unsaved.kept = false;
+  keep();
+}
+
 function kept() {
   try {
     const text = storage.getItem(entry());
@@ -110,23 +116,22 @@ function kept() {
   } catch { return []; }
 }
 
-function begin() { // a photo without heads, but for those that were not saved
-  keep();
+function begin() { // a photo without heads, but for those that the browser has kept
   past = [];
   const list = heads() && props.src ? kept() : [];
   if (!list.length) return;
   set(list);
   note.textContent = list.length === 1
-    ? "1 head that was not saved is back; Undo removes it."
-    : `${list.length.toLocaleString("en")} heads that were not saved are back; Undo removes them.`;
+    ? "1 head is back; Undo removes it."
+    : `${list.length.toLocaleString("en")} heads are back; Undo removes them.`;
 }
 
 function send(list) {
   props.value = last = list;
-  unsaved = heads() && list.length > 0;
+  note.textContent = "";
   if (heads()) {
-    if (!unkept) setTimeout(keep, 300);
-    unkept = { key: entry(), list };
+    if (!unsaved || unsaved.kept) setTimeout(keep, 300);
+    unsaved = { key: entry(), list, kept: false };
   }
   trigger("input");
   draw();
@@ -138,7 +143,6 @@ function set(list) {
 }
 
 function undo() {
-  note.textContent = "";
   if (past.length) send(past.pop());
 }
 
@@ -272,8 +276,8 @@ function reflect() {
   }
   hint.textContent = heads()
     ? "Click each head. Ctrl and the wheel, or two fingers, zoom; drag to move the zoomed photo. " +
-      "Keys: arrows (with Shift finely), Enter, Backspace, + and -." + (storage ? " Heads that are " +
-      "not saved stay in this browser: choose the same photo again and they are back." : "")
+      "Keys: arrows (with Shift finely), Enter, Backspace, + and -." + (storage ? " Heads stay in " +
+      "this browser until you download them: choose the same photo again and they are back." : "")
     : "Draw around a part of the photo. Keys: arrows (with Shift finely), Enter at two corners.";
 }
 tools.addEventListener("click", (event) => {
@@ -290,11 +294,12 @@ function refresh() {
   if (another) {
     shown = props.opened;
     past = [];
-    unsaved = false;
+    leave();
+    unsaved = null;
     note.textContent = "";
     view = { zoom: 1, x: 0, y: 0 };
     photo.src = props.src || "";
-  } else if (other && points().length) past.push(last); // heads from a file
+  }
   last = points();
   draft = corner = null;
   layout();
@@ -304,20 +309,24 @@ function refresh() {
 photo.addEventListener("load", draw);
 new ResizeObserver(layout).observe(screen);
 let due = false; // an update changes several of them, one after another
-watch(["value", "src", "width", "height", "photo_name", "opened"], () => {
+watch(["value", "src", "width", "height", "digest", "opened"], () => {
   if (due) return;
   due = true;
   queueMicrotask(() => { due = false; refresh(); });
 });
-watch(["saved"], () => {
-  unsaved = false;
-  note.textContent = "";
-  unkept = { key: entry(), list: [] };
+watch(["added"], () => {
+  const { digest, heads } = props.added;
+  if (digest === props.digest && heads.length) set([...points(), ...heads]);
+});
+window.addEventListener("heads-downloaded", () => { // unless others are marked by now
+  const { digest, heads } = props.saved;
+  if (!unsaved || digest !== props.digest || JSON.stringify(heads) !== JSON.stringify(points())) return;
+  unsaved = { key: entry(), list: [], kept: false };
   keep();
 });
-window.addEventListener("pagehide", keep);
+window.addEventListener("pagehide", leave);
 window.addEventListener("beforeunload", (event) => { // heads are hours of work
-  if (unsaved && element.isConnected) event.preventDefault();
+  if (unsaved?.list.length && element.isConnected) event.preventDefault();
 });
 reflect();
 refresh();

@@ -56,26 +56,27 @@ def canvas(tool: str, label: str, elem_id: str) -> gr.HTML:
         src="",
         width=1,
         height=1,
-        photo_name="",
+        digest="",
         opened=0,
-        saved=0,
+        saved={},
+        added={},
     )
 
 
-def with_photo(jpeg: bytes, width: int, height: int, name: str = "") -> Any:
+def with_photo(jpeg: bytes, width: int, height: int, digest: str = "") -> Any:
     """An update that puts a photo of (width, height) pixels on the surface, shown as `jpeg`.
 
     Args:
-        name: the photo's, under which the browser keeps heads that are not saved.
+        digest: of its pixels, under which the browser keeps heads that are not saved.
     """
     src = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-    about: dict[str, Any] = {"photo_name": name, "opened": time.time()}
+    about: dict[str, Any] = {"digest": digest, "opened": time.time()}
     return gr.update(value=[], src=src, width=width, height=height, **about)
 
 
 def without_photo() -> Any:
     """An update that empties the surface."""
-    return gr.update(value=[], src="", width=1, height=1, opened=0)
+    return gr.update(value=[], src="", width=1, height=1, digest="", opened=0)
 
 
 def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]:

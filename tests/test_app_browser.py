@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 import app
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import read_annotation
-from demo import batch, compare, photo, screenshots, shared, video
+from demo import annotate, batch, compare, photo, screenshots, shared, video
 from demo.parts import DRAW_ONE
 
 from .page import PlainCounter, dots, serve
@@ -513,32 +513,93 @@ def test_heads_that_are_not_saved_are_not_lost_without_a_question(
 ) -> None:
     asked: list[str] = []
     visit.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
-    for save in (True, False):
+    for done in ("marked", "saved", "downloaded", "nothing"):
         tab(visit, "Annotate")
         choose(visit, dots(tmp_path / "IMG_7.png"), "#annotate-photo")
-        visit.locator("#heads canvas").click(position={"x": 50, "y": 50})
-        expect(visit.locator("#heads-number")).to_contain_text("1 person")
-        if save:
+        if done == "marked":
+            visit.locator("#heads canvas").click(position={"x": 50, "y": 50})
+        people = "0 people" if done == "nothing" else "1 person"
+        expect(visit.locator("#heads-number")).to_contain_text(people)
+        if done in ("saved", "downloaded"):
             press(visit, "Save the heads")
             expect(visit.get_by_text("ShanghaiTech .mat", exact=True)).to_be_visible()
-            visit.wait_for_timeout(500)
-            expect(visit.locator("#heads-number")).to_contain_text("1 person")
+        if done == "downloaded":
+            saved(visit, "JSON")
         visit.reload()
-        assert asked == ([] if save else ["beforeunload"])
+        assert asked == (["beforeunload"] if done in ("marked", "saved") else [])
+        asked.clear()
+
+
+def waits(go_on: threading.Event, call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, which answers once `go_on` is set."""
+
+    def late(*args: Any, **options: Any) -> Any:
+        assert go_on.wait(PATIENCE / 1000)
+        return call(*args, **options)
+
+    return late
+
+
+def test_a_head_marked_while_the_others_are_saved_is_kept_and_the_others_too(
+    visit: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(annotate, "to_mat", waits(go_on, annotate.to_mat))
+    visit.on("dialog", lambda dialog: dialog.accept())
+    number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
+    for again in (False, True):
+        tab(visit, "Annotate")
+        choose(visit, dots(tmp_path / "mine.png"), "#annotate-photo")
+        expect(number).to_contain_text("3 people" if again else "0 people")
+        if not again:
+            for clicks in (1, 2):
+                surface.click(position={"x": 50 * clicks, "y": 50})
+                expect(number).to_contain_text(f"{clicks} p")
+            press(visit, "Save the heads")
+            surface.click(position={"x": 70, "y": 90})
+            expect(number).to_contain_text("3 people")
+            go_on.set()
+            saved(visit, "CSV")
+            visit.reload()
+
+
+def test_of_two_tabs_of_one_photo_the_one_left_last_is_kept(visit: Page, tmp_path: Path) -> None:
+    mine = dots(tmp_path / "mine.png")
+    second = visit.context.new_page()
+    open_page(second, visit.url)
+    for page, people in ((visit, 2), (second, 1)):
+        page.on("dialog", lambda dialog: dialog.accept())
+        tab(page, "Annotate")
+        choose(page, mine, "#annotate-photo")
+        expect(page.locator("#heads-number")).to_contain_text(re.compile("people|person"))
+        press(page, "Clear")
+        for clicks in range(people):
+            page.locator("#heads canvas").click(position={"x": 50 + 40 * clicks, "y": 50})
+        expect(page.locator("#heads-number")).to_contain_text(shared.people(people))
+    second.wait_for_timeout(500)
+    visit.reload()
+    tab(visit, "Annotate")
+    choose(visit, mine, "#annotate-photo")
+    expect(visit.locator("#heads-number")).to_contain_text("2 people")
 
 
 def test_undo_takes_back_a_loaded_annotation_and_not_the_heads_before_it(
-    visit: Page, tmp_path: Path
+    visit: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(annotate, "read_heads", waits(go_on, annotate.read_heads))
     tab(visit, "Annotate")
     choose(visit, dots(tmp_path / "Fair & crowd (1).png"), "#annotate-photo")
     number = visit.locator("#heads-number")
-    for clicks in (1, 2):
-        visit.locator("#heads canvas").click(position={"x": 50 * clicks, "y": 50})
-        expect(number).to_contain_text(f"{clicks} p")
     earlier = tmp_path / "earlier.csv"
     earlier.write_text("x,y\n10,10\n20,20\n30,30\n")
-    choose(visit, earlier, "#earlier")
+    for clicks in (1, 2):  # the second while the annotation is being read
+        visit.locator("#heads canvas").click(position={"x": 50 * clicks, "y": 50})
+        expect(number).to_contain_text(f"{clicks} p")
+        if clicks == 1:
+            choose(visit, earlier, "#earlier")
+            expect(visit.locator("#earlier .file-name")).to_be_visible()
+    go_on.set()
     expect(number).to_contain_text("5 people")
     for left in ("2 people", "1 person"):
         press(visit, "Undo")
@@ -573,7 +634,9 @@ def test_heads_that_are_not_saved_are_back_with_their_photo(visit: Page, tmp_pat
     visit.on("dialog", lambda dialog: dialog.accept())
     number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
     note, box = visit.locator("#heads .canvas-hint b"), visit.locator("#annotate-photo")
-    mine, other = dots(tmp_path / "mine.png", 40), dots(tmp_path / "other.png", 41)
+    (tmp_path / "next").mkdir()
+    mine = dots(tmp_path / "clipboard.png", 40)
+    other = dots(tmp_path / "next" / "clipboard.png", 41)  # of one name and one size
     tab(visit, "Annotate")
     choose(visit, mine, "#annotate-photo")
     expect(number).to_contain_text("0 people")
@@ -594,12 +657,14 @@ def test_heads_that_are_not_saved_are_back_with_their_photo(visit: Page, tmp_pat
         if leave is not ways[-1]:
             tab(visit, "Annotate")
             expect(number).to_contain_text(re.compile("0 people|Choose a photo"))
+            expect(note).to_be_empty()
             choose(visit, mine, "#annotate-photo")
-        expect(note).to_have_text("3 heads that were not saved are back; Undo removes them.")
+        expect(note).to_have_text("3 heads are back; Undo removes them.")
         expect(number).to_contain_text("3 people")
         visit.get_by_role("button", name="Erase").locator("visible=true").click()
         surface.click(position={"x": 70, "y": 70})
         expect(number).to_contain_text("2 people")
+        expect(note).to_be_empty()
         visit.get_by_role("button", name="Erase").locator("visible=true").click()
     for _ in range(2):
         press(visit, "Undo")
@@ -611,7 +676,7 @@ def test_heads_that_are_not_saved_are_back_with_their_photo(visit: Page, tmp_pat
     surface.click(position={"x": 50, "y": 50})
     expect(number).to_contain_text("1 person")
     press(visit, "Save the heads")
-    expect(visit.get_by_text("ShanghaiTech .mat", exact=True)).to_be_visible()
+    saved(visit, "ShanghaiTech .mat")
     visit.wait_for_function("Object.keys(localStorage).every(key => !/csrnet-hub/.test(key))")
 
 
@@ -622,24 +687,24 @@ def test_a_browser_keeps_the_heads_of_few_photos_and_marks_without_room(
     number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
     visit.evaluate(
         """() => {
-            for (const i of [3, 1, 2, 5, 4, 6]) {
+            for (let i = 17; i > 10; i--) {
                 localStorage["csrnet-hub heads 9x9 " + i] = i + " [[1,1]]";
             }
         }"""
     )
     keys = "Object.keys(localStorage).filter(key => key.startsWith('csrnet-hub')).sort().join()"
+    keys += ".replace(/160x112 [0-9a-f]{16}/, 'of a.png')"  # its pixels' digest, not its name
     choose(visit, dots(tmp_path / "a.png"), "#annotate-photo")
     expect(number).to_contain_text("0 people")
     surface.click(position={"x": 50, "y": 50})
-    kept = ",".join(
-        f"csrnet-hub heads {x}" for x in ("160x112 a.png", *(f"9x9 {i}" for i in "3456"))
-    )
+    newest = [f"csrnet-hub heads 9x9 {i}" for i in range(14, 18)]
+    kept = ",".join(["csrnet-hub heads of a.png", *newest])
     visit.wait_for_function(f"{keys} === '{kept}'")
     visit.evaluate(  # full for all that the page would keep
         """() => { Storage.prototype.setItem = () => { throw new DOMException("full"); }; }"""
     )
     surface.click(position={"x": 90, "y": 50})
-    visit.wait_for_function(f"{keys} === 'csrnet-hub heads 160x112 a.png'")
+    visit.wait_for_function(f"{keys} === 'csrnet-hub heads of a.png'")
     surface.click(position={"x": 120, "y": 50})
     expect(number).to_contain_text("3 people")
 

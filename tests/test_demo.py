@@ -504,16 +504,38 @@ def test_saved_heads_are_read_back_to_the_same_points(index):
 def test_going_on_with_an_annotation_keeps_the_heads_already_marked():
     sheet = sheet_of("a.png")
     earlier = uploaded("a.csv", b"x,y\n1,2\n3,4\n")
-    surface, number, *_ = annotate.go_on(sheet, earlier, [[50, 50]])
-    assert surface["value"] == [[50, 50], [1, 2], [3, 4]]
-    assert "3 people" in words(number)
+    surface = annotate.go_on(sheet, earlier, [[50, 50]])
+    assert "value" not in surface  # heads marked in the meantime stay
+    assert surface["added"]["heads"] == [[1, 2], [3, 4]]
+    assert surface["added"]["digest"] == sheet["digest"]
+
+
+def test_heads_that_are_marked_already_are_not_added_again(monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(gr, "Info", lambda text: said.append(text))
+    sheet, marked = sheet_of("a.png"), [[50.37, 60.01], [7, 8], [9.99, 3]]
+    csv_file, *_ = annotate.save(sheet, marked)[3:]
+    content = Path(csv_file).read_bytes() + b"a.png,1,2\n"
+    for heads, words_said in ((marked, "3 heads of the file were"), (marked[:1], "1 head of the")):
+        surface = annotate.go_on(sheet, uploaded("a.csv", content), heads)
+        assert len(surface["added"]["heads"]) == 4 - len(heads)
+        assert words_said in said.pop()
+
+
+def test_two_photos_of_one_name_and_size_are_told_apart():
+    first, again, other = (
+        annotate.open_photo(uploaded("image.png", encoded(noise(seed=seed))))[0]
+        for seed in (0, 0, 1)
+    )
+    assert first.digest == again.digest
+    assert first.digest != other.digest
 
 
 def test_an_annotation_with_which_there_would_be_too_many_heads_is_refused():
     table = b"x,y\n" + b"1,2\n" * 50_000
     sheet, earlier = sheet_of("a.png"), uploaded("a.csv", table)
-    surface, *_ = annotate.go_on(sheet, earlier, [])
-    assert len(surface["value"]) == 50_000
+    surface = annotate.go_on(sheet, earlier, [])
+    assert len(surface["added"]["heads"]) == 50_000
     with pytest.raises(gr.Error, match="50,001 points"):
         annotate.go_on(sheet, earlier, [[50, 50]])
     with pytest.raises(gr.Error, match="50,001 heads"):
@@ -563,7 +585,10 @@ def test_heads_hang_on_nothing_that_the_server_keeps(offered):
 @pytest.mark.parametrize(
     "sent",
     [{}, [1], "x", 7, {"name": "a", "width": "b", "height": 1}, {"width": 9, "height": 9}]
-    + [{"name": "a", "width": w, "height": h} for w, h in ((0, 9), (-4, -4), (10**6, 10**6))],
+    + [
+        {"name": "a", "width": w, "height": h, "digest": ""}
+        for w, h in ((0, 9), (-4, -4), (10**6, 10**6))
+    ],
 )
 def test_a_sheet_that_no_page_sent_gets_a_sentence(sent):
     assert shared.EXPIRED in annotate.grown(sent, [])[0]
