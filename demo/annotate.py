@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from dataclasses import asdict, dataclass
 from html import escape
@@ -21,6 +22,7 @@ from .canvas import canvas, read_heads, read_points, with_photo, without_photo
 from .models import Models
 from .shared import (
     EXPIRED,
+    MAX_SESSIONS,
     SHOWN,
     Latest,
     VisitorError,
@@ -63,7 +65,7 @@ MAPS = Latest()
 
 @dataclass(frozen=True)
 class Sheet:
-    """The photo that is being annotated: its name, its size and a digest of its pixels.
+    """The photo that is being annotated: its name, size, pixels' digest and when it was opened.
 
     The browser keeps it and sends it along, and keeps the heads until they are downloaded: hours of
     work hang neither on what is kept here nor on the connection.
@@ -73,6 +75,7 @@ class Sheet:
     width: int
     height: int
     digest: str
+    opened: float
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -91,12 +94,39 @@ class Sheet:
             return None
         try:
             size = int(value["width"]), int(value["height"])
-            sheet = cls(str(value["name"]), *size, str(value["digest"]))
+            sheet = cls(str(value["name"]), *size, str(value["digest"]), float(value["opened"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise VisitorError(EXPIRED) from None
         if min(sheet.width, sheet.height) < 1 or sheet.width * sheet.height > DEFAULT_MAX_PIXELS:
             raise VisitorError(EXPIRED)
         return sheet
+
+
+class Opened:
+    """The photo that each visitor opened last: an answer for another one comes too late."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}  # by session, the newest at the end
+        self._lock = threading.Lock()
+
+    def note(self, request: gr.Request | None, sheet: Sheet | None) -> None:
+        """This is on the surface from now on; None: no photo."""
+        session = request and request.session_hash
+        if not session:
+            return
+        with self._lock:
+            self._last.pop(session, None)
+            self._last[session] = sheet.opened if sheet else 0.0
+            while len(self._last) > MAX_SESSIONS:  # a visitor who is forgotten gets every answer
+                del self._last[next(iter(self._last))]
+
+    def another(self, request: gr.Request | None, sheet: Sheet) -> bool:
+        """Whether this visitor has opened another photo, or none, since."""
+        session = request and request.session_hash
+        return bool(session) and self._last.get(str(session), sheet.opened) != sheet.opened
+
+
+OPENED = Opened()
 
 
 def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tuple[Sheet, bytes]:
@@ -107,7 +137,7 @@ def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tupl
     small, _ = display_pair(pixels, empty, SHOWN)
     # every pasted picture has one name: what is kept for a photo is kept under its pixels
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()[:16]
-    return Sheet(upload_name(upload), width, height, digest), jpeg(small)
+    return Sheet(upload_name(upload), width, height, digest, time.time()), jpeg(small)
 
 
 def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]:
@@ -125,6 +155,8 @@ def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any
             sums = f"the density map sums to {density.sum():,.2f}"
             number = number_html(people(len(heads)), sums)
             file = MAPS.keep(request, "density.png", png(picture))
+            if OPENED.another(request, sheet):
+                return [gr.skip()] * 4
             return [
                 number,
                 gr.update(value=file, visible=True),
@@ -135,7 +167,7 @@ def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any
         return nothing(error.message, "problem")
 
 
-def save(sent: Any, points: Any) -> list[Any]:
+def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]:
     """CSV, JSON and .mat of the heads to download; the surface hears which heads they hold."""
     with sentences_for_visitors():
         sheet = Sheet.sent(sent)
@@ -149,6 +181,8 @@ def save(sent: Any, points: Any) -> list[Any]:
             keep_file(f"{stem}.json", to_json(heads, sheet.name, sheet.width, sheet.height)),
             keep_file(f"GT_{stem}.mat", to_mat(heads)),
         ]
+        if OPENED.another(request, sheet):
+            return [gr.skip()] * 6
         kept = Path(files[-1]).stem.removeprefix("GT_")
         if kept != stem:
             new_name = escape(kept + Path(sheet.name).suffix, quote=False)
@@ -163,13 +197,21 @@ def start(upload: Any, request: gr.Request | None = None) -> list[Any]:
         with sentences_for_visitors():
             sheet, photo = open_photo(upload)
     except gr.Error as error:
+        OPENED.note(request, None)
         return [None, without_photo(), *nothing(error.message, "problem")]
+    OPENED.note(request, sheet)
     kept = asdict(sheet)
     return [
         kept,
         with_photo(photo, sheet.width, sheet.height, sheet.digest),
         *grown(kept, [], request),
     ]
+
+
+def clear(request: gr.Request | None = None) -> list[Any]:
+    """The photo is gone."""
+    OPENED.note(request, None)
+    return [None, without_photo(), *nothing(WAITING)]
 
 
 def go_on(sent: Any, upload: Any, points: Any) -> Any:
@@ -253,7 +295,7 @@ def layout(models: Models) -> None:
     in_turn["trigger_mode"] = "multiple"
     whole = [sheet, surface, *beside]
     photo.upload(start, photo, whole, preprocess=False, **in_turn)
-    photo.clear(lambda: [None, without_photo(), *nothing(WAITING)], None, whole, **in_turn)
+    photo.clear(clear, None, whole, **in_turn)
     earlier.upload(go_on, [sheet, earlier, surface], surface, preprocess=False, **aside)
     surface.input(grown, [sheet, surface], beside, trigger_mode="always_last", **aside)
     button.click(save, [sheet, surface], [number, surface, downloads, *files], **aside)

@@ -563,6 +563,52 @@ def test_a_head_marked_while_the_others_are_saved_is_kept_and_the_others_too(
             visit.reload()
 
 
+def test_what_comes_late_for_a_photo_that_is_gone_is_left_out(
+    visit: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    mapped = annotate.density_map
+
+    def late_map(heads: Any, *rest: Any, **options: Any) -> Any:
+        call = waits(go_on, mapped) if len(heads) else mapped
+        return call(heads, *rest, **options)
+
+    monkeypatch.setattr(annotate, "density_map", late_map)
+    for name in ("to_mat", "read_heads"):
+        monkeypatch.setattr(annotate, name, waits(go_on, getattr(annotate, name)))
+    number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
+    box, earlier = visit.locator("#annotate-photo"), tmp_path / "earlier.csv"
+    earlier.write_text("x,y\n10,10\n20,20\n30,30\n")
+    mine, other = dots(tmp_path / "mine.png"), dots(tmp_path / "other.png", size=(112, 112))
+    tab(visit, "Annotate")
+    choose(visit, mine, "#annotate-photo")
+    expect(number).to_contain_text("0 people")
+    surface.click(position={"x": 50, "y": 50})
+    press(visit, "Save the heads")
+    choose(visit, earlier, "#earlier")
+    visit.wait_for_timeout(500)  # all three are on their way
+    choose(visit, other, "#annotate-photo")
+    expect(surface).to_have_attribute("style", re.compile("aspect-ratio: 1 "))
+    go_on.set()
+    visit.wait_for_timeout(1000)
+    expect(number).to_contain_text("0 people")
+    expect(visit.get_by_text("ShanghaiTech .mat", exact=True)).to_be_hidden()
+    surface.click(position={"x": 50, "y": 50})
+    expect(number).to_contain_text("1 person")
+    go_on.clear()
+    surface.click(position={"x": 90, "y": 50})
+    visit.wait_for_timeout(300)
+    box.get_by_label("Remove Image").click()
+    expect(number).to_contain_text(annotate.WAITING)
+    go_on.set()
+    visit.wait_for_timeout(1000)
+    expect(number).to_contain_text(annotate.WAITING)
+    expect(visit.locator("#grown")).to_have_count(0)
+    choose(visit, mine, "#annotate-photo")
+    expect(visit.locator("#heads .canvas-hint b")).to_have_text("1 head is back; Undo removes it.")
+    expect(number).to_contain_text("1 person")
+
+
 def test_of_two_tabs_of_one_photo_the_one_left_last_is_kept(visit: Page, tmp_path: Path) -> None:
     mine = dots(tmp_path / "mine.png")
     second = visit.context.new_page()

@@ -586,7 +586,7 @@ def test_heads_hang_on_nothing_that_the_server_keeps(offered):
     "sent",
     [{}, [1], "x", 7, {"name": "a", "width": "b", "height": 1}, {"width": 9, "height": 9}]
     + [
-        {"name": "a", "width": w, "height": h, "digest": ""}
+        {"name": "a", "width": w, "height": h, "digest": "", "opened": 1}
         for w, h in ((0, 9), (-4, -4), (10**6, 10**6))
     ],
 )
