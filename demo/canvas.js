@@ -14,7 +14,7 @@ let last = []; // the value as it was when it was last drawn or sent
 let view = { zoom: 1, x: 0, y: 0 }, shown = null, pinch = null;
 
 // Heads stay in the browser until they are downloaded, under their photo's size and digest.
-const KEPT = "csrnet-hub heads ", MOST_KEPT = 5; // photos
+const KEPT = "csrnet-hub heads ", MOST_KEPT = 20; // photos
 let storage = null;
 let unsaved = null; // { key, list, kept }: the heads of this photo, whether storage has them
 try { storage = window.localStorage; } catch { /* this browser keeps nothing for the page */ }
@@ -277,7 +277,8 @@ function reflect() {
   hint.textContent = heads()
     ? "Click each head. Ctrl and the wheel, or two fingers, zoom; drag to move the zoomed photo. " +
       "Keys: arrows (with Shift finely), Enter, Backspace, + and -." + (storage ? " Heads stay in " +
-      "this browser until you download them: choose the same photo again and they are back." : "")
+      `this browser until you download them, for the last ${MOST_KEPT} photos: choose the same ` +
+      "photo again and they are back." : "")
     : "Draw around a part of the photo. Keys: arrows (with Shift finely), Enter at two corners.";
 }
 tools.addEventListener("click", (event) => {

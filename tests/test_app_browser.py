@@ -733,7 +733,7 @@ def test_a_browser_keeps_the_heads_of_few_photos_and_marks_without_room(
     number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
     visit.evaluate(
         """() => {
-            for (let i = 17; i > 10; i--) {
+            for (let i = 32; i > 10; i--) {
                 localStorage["csrnet-hub heads 9x9 " + i] = i + " [[1,1]]";
             }
         }"""
@@ -743,7 +743,8 @@ def test_a_browser_keeps_the_heads_of_few_photos_and_marks_without_room(
     choose(visit, dots(tmp_path / "a.png"), "#annotate-photo")
     expect(number).to_contain_text("0 people")
     surface.click(position={"x": 50, "y": 50})
-    newest = [f"csrnet-hub heads 9x9 {i}" for i in range(14, 18)]
+    expect(visit.locator("#heads .canvas-hint")).to_contain_text("the last 20 photos")
+    newest = [f"csrnet-hub heads 9x9 {i}" for i in range(14, 33)]
     kept = ",".join(["csrnet-hub heads of a.png", *newest])
     visit.wait_for_function(f"{keys} === '{kept}'")
     visit.evaluate(  # full for all that the page would keep
