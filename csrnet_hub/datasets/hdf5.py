@@ -46,9 +46,8 @@ def from_hdf5(path: Path, key: str) -> dict[str, Any]:
         place = about.fileno, about.addr
         if place not in done:
             done[place] = read_group(item) if isinstance(item, h5py.Group) else read_array(item)
-        if (
-            done[place][1] > MOST + CELLS
-        ):  # few cells that hold one another are many when written out
+        # few cells that hold one another are many when written out
+        if done[place][1] > MOST + CELLS:
             raise DatasetError(f"{path} holds more than {MOST:,} values.")
         return done[place]
 

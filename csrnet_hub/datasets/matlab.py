@@ -1,4 +1,4 @@
-""".mat files of every version as plain dictionaries, lists and arrays."""
+""".mat files of MATLAB 5 to 7.3 as plain dictionaries, lists and arrays."""
 
 from __future__ import annotations
 
