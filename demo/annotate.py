@@ -154,9 +154,9 @@ def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any
             picture = density_image(density, sheet.shown, photo_size=size)
             sums = f"the density map sums to {density.sum():,.2f}"
             number = number_html(people(len(heads)), sums)
-            file = MAPS.keep(request, "density.png", png(picture))
             if OPENED.another(request, sheet):
                 return [gr.skip()] * 4
+            file = MAPS.keep(request, "density.png", png(picture))
             return [
                 number,
                 gr.update(value=file, visible=True),
@@ -176,13 +176,14 @@ def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]
             return [problem, gr.skip(), gr.update(visible=False), *[None] * 3]
         heads = read_points(points).astype(np.float32)
         stem = Path(sheet.name).stem or "photo"
-        files = [
-            keep_file(f"{stem}.csv", to_csv(heads, sheet.name)),
-            keep_file(f"{stem}.json", to_json(heads, sheet.name, sheet.width, sheet.height)),
-            keep_file(f"GT_{stem}.mat", to_mat(heads)),
-        ]
-        if OPENED.another(request, sheet):
+        contents = {
+            f"{stem}.csv": to_csv(heads, sheet.name),
+            f"{stem}.json": to_json(heads, sheet.name, sheet.width, sheet.height),
+            f"GT_{stem}.mat": to_mat(heads),
+        }
+        if OPENED.another(request, sheet):  # files that no page hears of would lie there for long
             return [gr.skip()] * 6
+        files = [keep_file(name, content) for name, content in contents.items()]
         kept = Path(files[-1]).stem.removeprefix("GT_")
         if kept != stem:
             new_name = escape(kept + Path(sheet.name).suffix, quote=False)

@@ -564,7 +564,7 @@ def test_a_head_marked_while_the_others_are_saved_is_kept_and_the_others_too(
 
 
 def test_what_comes_late_for_a_photo_that_is_gone_is_left_out(
-    visit: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    visit: Page, uploads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
     mapped = annotate.density_map
@@ -593,6 +593,7 @@ def test_what_comes_late_for_a_photo_that_is_gone_is_left_out(
     visit.wait_for_timeout(1000)
     expect(number).to_contain_text("0 people")
     expect(visit.get_by_text("ShanghaiTech .mat", exact=True)).to_be_hidden()
+    assert not list(uploads.rglob("GT_mine.mat"))
     surface.click(position={"x": 50, "y": 50})
     expect(number).to_contain_text("1 person")
     go_on.clear()
