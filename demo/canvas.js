@@ -117,6 +117,7 @@ function kept() {
 }
 
 function begin() { // a photo without heads, but for those that the browser has kept
+  keep(); // a click that was quicker than the empty value
   past = [];
   const list = heads() && props.src ? kept() : [];
   if (!list.length) return;

@@ -610,6 +610,23 @@ def test_what_comes_late_for_a_photo_that_is_gone_is_left_out(
     expect(number).to_contain_text("1 person")
 
 
+def test_a_head_marked_at_the_moment_the_photo_appears_is_kept(visit: Page, tmp_path: Path) -> None:
+    tab(visit, "Annotate")
+    visit.evaluate(
+        """() => {
+            const surface = document.querySelector("#heads .canvas");
+            new MutationObserver((_, observer) => {
+                if (surface.hidden) return;
+                observer.disconnect();
+                const enter = new KeyboardEvent("keydown", { key: "Enter" });
+                surface.querySelector("canvas").dispatchEvent(enter);
+            }).observe(surface, { attributes: true });
+        }"""
+    )
+    choose(visit, dots(tmp_path / "a.png"), "#annotate-photo")
+    expect(visit.locator("#heads-number")).to_contain_text("1 person")
+
+
 def test_of_two_tabs_of_one_photo_the_one_left_last_is_kept(visit: Page, tmp_path: Path) -> None:
     mine = dots(tmp_path / "mine.png")
     second = visit.context.new_page()
