@@ -662,7 +662,7 @@ def test_undo_takes_back_a_loaded_annotation_and_not_the_heads_before_it(
         expect(number).to_contain_text(f"{clicks} p")
         if clicks == 1:
             choose(visit, earlier, "#earlier")
-            expect(visit.locator("#earlier .file-name")).to_be_visible()
+            expect(visit.locator("#earlier").get_by_role("link")).to_be_visible()
     go_on.set()
     expect(number).to_contain_text("5 people")
     for left in ("2 people", "1 person"):
