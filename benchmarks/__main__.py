@@ -20,7 +20,7 @@ import torch
 
 from csrnet_hub import ModelError
 from csrnet_hub.datasets import DatasetError
-from csrnet_hub.devices import native_bfloat16, pick_device
+from csrnet_hub.devices import fast_bfloat16, pick_device
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
 from .comparisons import ALL, Plan, Row
@@ -47,7 +47,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
-        "bfloat16": native_bfloat16(device),
+        "bfloat16": fast_bfloat16(device),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.system(),

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.density import adaptive_sigma, density_map
-from csrnet_hub.devices import native_bfloat16, pick_dtype
+from csrnet_hub.devices import fast_bfloat16, pick_dtype
 from csrnet_hub.metrics import counting_errors
 from train.data import load_prepared, split
 from train.recipe import read_recipe
@@ -95,7 +95,7 @@ def counters(plan: Plan) -> dict[str, CrowdCounter]:
     """The product in each way that it has on this machine."""
     model, device = CSRNet.from_pretrained(plan.model), plan.device
     found = {"float32": CrowdCounter(model, device, "float32")}
-    if native_bfloat16(device):
+    if fast_bfloat16(device):
         found["bfloat16"] = CrowdCounter(model, device, "bfloat16")
     if device.type == "cuda":
         found["float16"] = CrowdCounter(model, device, "float16")

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from csrnet_hub.devices import native_bfloat16, pick_device
+from csrnet_hub.devices import fast_bfloat16, pick_device
 from csrnet_hub.model import CSRNet
 from train.crops import Crops
 from train.data import Example
@@ -136,8 +136,8 @@ def flops_per_crop(recipe: Recipe) -> int:
 
 def matrix_rate(device: torch.device, side: int) -> tuple[float, str]:
     """The best rate of products of square matrices, in operations a second, and the precision:
-    bfloat16 where the device has it, and training uses it, else float32."""
-    kind = torch.bfloat16 if native_bfloat16(device) else torch.float32
+    bfloat16 where the device is quicker in it, and training uses it, else float32."""
+    kind = torch.bfloat16 if fast_bfloat16(device) else torch.float32
     one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
     seconds = min(timed(lambda: one @ other, device, 20, 5))
     return 2 * side**3 / seconds, str(kind).removeprefix("torch.")

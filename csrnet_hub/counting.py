@@ -76,7 +76,7 @@ class CrowdCounter:
         model: the network; it is moved to the device and put in eval mode.
         device: ``"auto"`` (CUDA, else Apple's MPS, else the CPU) or a torch device.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: float16 on a GPU
-            that is quick in it, bfloat16 where a CPU computes in it natively, else float32.
+            that is quick in it, bfloat16 on a CPU that is quicker in it, else float32.
         tile: ``"auto"``: a large picture goes through in bands of rows, none computed twice; or
             the side in pixels of square tiles with a halo; or ``None`` for the whole picture at
             once. Counts do not depend on it.

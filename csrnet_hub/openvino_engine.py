@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .devices import native_bfloat16
+from .devices import fast_bfloat16
 from .extras import ExtraError
 from .model import STRIDE, CSRNet
 from .model_files import ModelError
@@ -240,7 +240,7 @@ def _precision_hint(dtype: str, int8: bool) -> str:
     if int8 and dtype != "auto":
         raise ValueError(f"the model is in int8, so dtype must be auto, not {dtype!r}")
     if dtype == "auto":
-        native = native_bfloat16(torch.device("cpu")) and not int8
+        native = fast_bfloat16(torch.device("cpu")) and not int8
         return HINTS["bfloat16" if native else "float32"]
     if dtype not in HINTS:
         names = ", ".join(HINTS)

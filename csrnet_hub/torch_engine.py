@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .bands import density_bands
-from .devices import native_bfloat16, pick_device, pick_dtype
+from .devices import fast_bfloat16, pick_device, pick_dtype
 from .memory import keep_memory, trim_memory
 from .model import STRIDE, CSRNet
 from .tiles import Progress, halo, plan_tiles
@@ -48,9 +48,9 @@ class TorchEngine:
         self.kind = pick_dtype(dtype, self.device)
         self.dtype = str(self.kind).removeprefix("torch.")
         half = self.kind is not torch.float32
-        if half and self.device.type == "cpu" and not native_bfloat16(self.device):
+        if half and self.device.type == "cpu" and not fast_bfloat16(self.device):
             warnings.warn(
-                f"this CPU does not compute in {self.dtype} itself: float32 is many times faster",
+                f"this CPU is slower in {self.dtype} than in float32: take that, or auto",
                 stacklevel=3,
             )
         self.tile = tile

@@ -410,8 +410,8 @@ def test_the_weights_of_a_model_folder_are_not_converted(
 def test_a_precision_that_the_processor_lacks_is_warned_of(
     model: CSRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch_engine, "native_bfloat16", lambda device: False)
-    with pytest.warns(UserWarning, match="does not compute in bfloat16 itself"):
+    monkeypatch.setattr(torch_engine, "fast_bfloat16", lambda device: False)
+    with pytest.warns(UserWarning, match="slower in bfloat16 than in float32"):
         CrowdCounter(model, "cpu", "bfloat16")
 
 

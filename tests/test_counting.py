@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from csrnet_hub import CrowdCounter, CSRNet, ImageError
+from csrnet_hub import CrowdCounter, CSRNet, ImageError, devices
 from csrnet_hub.bands import density_bands
 from csrnet_hub.devices import pick_dtype
 from csrnet_hub.tiles import Progress, plan_tiles, windows
@@ -277,6 +277,29 @@ def test_the_precision_of_a_gpu_is_the_one_that_keeps_the_count(
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, own=capability: own)
         assert pick_dtype("auto", gpu) is kind
         assert pick_dtype("bfloat16", gpu) is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("native", "gain", "kind"),
+    [(True, 2.0, torch.bfloat16), (True, 0.5, torch.float32), (False, 2.0, torch.float32)],
+)
+def test_a_cpu_counts_in_bfloat16_only_where_that_is_quicker(
+    native: bool, gain: float, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(devices, "_gain_of_bfloat16", lambda: gain)
+    assert pick_dtype("auto", torch.device("cpu")) is kind
+    assert pick_dtype("bfloat16", torch.device("cpu")) is torch.bfloat16
+
+
+def test_measuring_a_cpu_leaves_the_random_numbers_of_a_program_alone() -> None:
+    devices._gain_of_bfloat16.cache_clear()
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    assert devices._gain_of_bfloat16() > 0
+    assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def exact(patch: pytest.MonkeyPatch) -> None:
     """Train in float32, so that two ways to one result agree."""
     from train import step
 
-    patch.setattr(step, "native_bfloat16", lambda device: False)
+    patch.setattr(step, "fast_bfloat16", lambda device: False)
 
 
 if __name__ == "__main__":

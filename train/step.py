@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from csrnet_hub.devices import native_bfloat16
+from csrnet_hub.devices import fast_bfloat16
 
 from .crops import Crops
 from .loss import LOSSES, of_empty
@@ -29,8 +29,8 @@ def rate(recipe: Recipe, step: int, start: int = 0) -> float:
 
 
 def precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where the device has it natively."""
-    native = native_bfloat16(device)
+    """Autocast to bfloat16 where the device is quicker in it."""
+    native = fast_bfloat16(device)
     return torch.autocast(device.type, torch.bfloat16) if native else nullcontext()
 
 
