@@ -23,7 +23,7 @@ from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import fast_bfloat16, pick_device
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
-from .comparisons import ALL, Plan, Row
+from .comparisons import ALL, Plan, Row, validation_images
 
 SIZES = ("640x480", "1024x768", "4000x3000", "10000x10000")
 FORMS = {
@@ -109,24 +109,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             device=device,
             sizes=[_size(text) for text in options.sizes],
             rounds=options.rounds,
-            data=options.data,
+            held_out=validation_images(options.data) if options.data else (),
             int8=options.int8,
             photos=options.photos,
             say=lambda text: print(text, file=sys.stderr, flush=True),
         )
         found: dict[str, Any] = {"machine": machine(device), "results": {}}
+        stem = options.out / time.strftime("%Y%m%d-%H%M%S")
         for name in options.what or ALL:
             found["results"][name] = ALL[name](plan)
+            _keep(found, stem)
     except (ValueError, ModelError, DatasetError, RuntimeError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    text = report(found)
-    print(text)
-    stem = options.out / time.strftime("%Y%m%d-%H%M%S")
-    for ending, content in ((".md", text), (".json", json.dumps(found, indent=1))):
-        stem.with_suffix(ending).write_text(content, encoding="utf-8")
+    print(report(found))
     print(f"also in {stem}.md and .json", file=sys.stderr)
     return 0
+
+
+def _keep(found: dict[str, Any], stem: Path) -> None:
+    # after each group: what another then fails at does not take its hours along
+    for ending, content in ((".md", report(found)), (".json", json.dumps(found, indent=1))):
+        stem.with_suffix(ending).write_text(content, encoding="utf-8")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.datasets import DatasetError
 from csrnet_hub.density import adaptive_sigma, density_map
 from csrnet_hub.devices import fast_bfloat16, pick_dtype
 from csrnet_hub.metrics import counting_errors
-from train.data import load_prepared, split
+from train.data import Example, load_prepared, split
 from train.recipe import read_recipe
 
 from .child import photo
@@ -32,6 +33,7 @@ from .reference import BYTES_A_PIXEL, ReferenceCounter, direct_density, referenc
 from .training import matrix_rate, timed
 
 LARGE = 2**24  # pixels
+IMAGES = 30  # whose counts are compared
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
 Ways = Mapping[str, Callable[[], Any]]
@@ -46,8 +48,7 @@ class Plan:
         device: of the network.
         sizes: of the drawn photographs, width and height in pixels.
         rounds: how often all ways take their turn, at up to a megapixel.
-        data: a file of train.prepare, for the counts of real photographs; None: not measured.
-        images: of its validation images, that many.
+        held_out: photographs whose counts are compared; none: not measured.
         int8: a file of `csrnet export --int8`; None: not measured.
         photos: that one process counts in a row.
     """
@@ -56,8 +57,7 @@ class Plan:
     device: torch.device
     sizes: Sequence[tuple[int, int]]
     rounds: int = 5
-    data: Path | None = None
-    images: int = 30
+    held_out: Sequence[Example] = ()
     int8: Path | None = None
     photos: int = 1000
     say: Callable[[str], None] = print
@@ -181,14 +181,26 @@ def forward_flops(batch: int, height: int, width: int) -> int:
     return int(counter.get_total_flops())
 
 
+def validation_images(data: Path) -> list[Example]:
+    """Thirty of the validation images in a file that train.prepare made of part A.
+
+    Raises:
+        DatasetError: if the file cannot be read, or is of other photographs.
+    """
+    recipe = read_recipe(ROOT / "train" / "recipes" / "partA_cpu.toml")
+    try:
+        examples = load_prepared(data, recipe.exclude)
+    except DatasetError as error:
+        raise DatasetError(f"--data is for a file of part A alone. {error}") from error
+    return split(examples, recipe.validation, recipe.seed, recipe.train_only)[1][:IMAGES]
+
+
 def counts(plan: Plan) -> list[Row]:
     """Counts of validation photographs in each way, against those in float32."""
-    if plan.data is None:
+    held_out = plan.held_out
+    if not held_out:
         plan.say("counts: not measured without --data")
         return []
-    recipe = read_recipe(ROOT / "train" / "recipes" / "partA_cpu.toml")
-    examples = load_prepared(plan.data, recipe.exclude)
-    held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)[1][: plan.images]
     heads = [example.count for example in held_out]
     rows: list[Row] = []
     exact: NDArray[np.float64] | None = None

@@ -17,8 +17,11 @@ from benchmarks import __main__ as command
 from benchmarks import child, comparisons
 from benchmarks.reference import ReferenceCounter, direct_density, reference_density
 from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.datasets import read_shanghaitech
 from csrnet_hub.density import density_map
+from tests.test_datasets import write_part
 from tests.thin import narrow
+from train import prepare
 
 CPU = torch.device("cpu")
 
@@ -174,6 +177,41 @@ def test_the_command_writes_a_table_and_the_figures(
     assert set(found["results"]) == {"counting", "ground-truth"}
     assert found["results"]["ground-truth"][1]["most_apart"] < 1e-6
     assert written.with_suffix(".md").read_text(encoding="utf-8") in shown
+
+
+def test_what_was_measured_outlives_a_measurement_that_fails(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(plan: comparisons.Plan) -> list[comparisons.Row]:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setitem(comparisons.ALL, "counting", lambda plan: [{"size": "64x48"}])
+    monkeypatch.setitem(comparisons.ALL, "memory", fails)
+    arguments = ["counting", "memory", "--model", str(folder), "--out", str(tmp_path / "out")]
+    assert command.main(arguments) == 1
+    assert "out of memory" in capsys.readouterr().err
+    (kept,) = (tmp_path / "out").glob("*.json")
+    assert json.loads(kept.read_text())["results"] == {"counting": [{"size": "64x48"}]}
+    assert "64x48" in kept.with_suffix(".md").read_text()
+
+
+def test_photographs_that_cannot_be_counted_are_said_before_anything_is_measured(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    others = read_shanghaitech(write_part(tmp_path / "part_B", [3, 4]), "train")
+    prepare.prepare(others, tmp_path / "part_B.h5", progress=False)
+    monkeypatch.setitem(comparisons.ALL, "counting", None)
+    arguments = ["counting", "--model", str(folder), "--out", str(tmp_path / "out")]
+    assert command.main([*arguments, "--data", str(tmp_path / "part_B.h5")]) == 1
+    said = capsys.readouterr().err
+    assert "--data is for a file of part A alone" in said
+    assert "has no image IMG_121" in said
 
 
 @pytest.mark.parametrize(
