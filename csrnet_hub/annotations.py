@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.io import savemat
 
+from . import jsonkeys
 from .datasets import DatasetError
 from .datasets.shanghaitech import read_heads as read_mat
 from .datasets.tables import delimiter_of, with_point
-from .datasets.text import read_text, without_repeats
+from .datasets.text import read_text
 
 Heads = NDArray[np.float32]
 SUFFIXES = (".mat", ".csv", ".json")
@@ -140,9 +141,9 @@ def _stem(name: str) -> str:
 
 def _from_json(text: str) -> Any:
     try:
-        content = json.loads(text, object_pairs_hook=without_repeats)
-    except DatasetError:
-        raise
+        content = jsonkeys.loads(text)
+    except jsonkeys.RepeatedKeyError as error:
+        raise DatasetError(str(error)) from error
     except (ValueError, RecursionError) as error:
         raise DatasetError("this is not JSON.") from error
     points = content.get("heads") if isinstance(content, dict) else content

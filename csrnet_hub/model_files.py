@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .datasets.text import without_repeats
+from . import jsonkeys
 from .hub import explain
 
 CONFIG_NAME = "config.json"
@@ -69,7 +68,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ModelError: if it cannot be read, is not JSON or not a CSRNet's.
     """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_repeats)
+        config = jsonkeys.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

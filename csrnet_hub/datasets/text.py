@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from .. import jsonkeys
 from .files import actual, is_there
 from .sample import DatasetError, Heads, as_heads
 
@@ -58,17 +57,8 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text, object_pairs_hook=without_repeats)
-    except DatasetError as error:
+        return jsonkeys.loads(text)
+    except jsonkeys.RepeatedKeyError as error:
         raise DatasetError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
         raise DatasetError(f"{path} cannot be read as JSON: {error}.") from error
-
-
-def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a JSON file as a dictionary; of a key that is there twice one would be lost."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise DatasetError(f"{key[:80]!r} is there twice.")
-    return content
