@@ -185,14 +185,18 @@ def _count(options: argparse.Namespace) -> int:
                     stem = _unused(options.save_maps, path.stem, names)
                     save_map(options.save_maps / stem, path, result)
                 if not options.json:
-                    tqdm.write(f"{path}: {result.count:.1f}{margin(result)}", file=sys.stdout)
+                    _say(f"{path}: {result.count:.1f}{margin(result)}")
             if options.json:
-                tqdm.write(json.dumps(line), file=sys.stdout)
-                if sys.stdout is not None:
-                    sys.stdout.flush()
+                _say(json.dumps(line))
             if table:
                 table(line)
     return 1 if bad else 0
+
+
+def _say(line: str) -> None:
+    if sys.stdout is not None:  # as in a program without a console
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
 
 
 def _spare_photographs(options: argparse.Namespace, paths: Sequence[Path]) -> None:

@@ -204,13 +204,13 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
     @classmethod
     def _from_files(cls, config_file: Path, weights_file: Path) -> CSRNet:
         config = read_config(config_file)
-        try:
-            with torch.device("cpu"):  # whatever the program's default is, as for the type
+        with torch.device("cpu"):  # whatever the program's default is, as for the type
+            try:
                 model = cls(**config).float()
-        except (TypeError, ValueError, ModelError) as error:
-            reason = str(error).rstrip(".")
-            raise ModelError(f"{CONFIG_NAME} has an entry of no use: {reason}.") from error
-        model.load_strictly(read_safetensors(weights_file))
+            except (TypeError, ValueError, ModelError) as error:
+                reason = str(error).rstrip(".")
+                raise ModelError(f"{CONFIG_NAME} has an entry of no use: {reason}.") from error
+            model.load_strictly(read_safetensors(weights_file))
         return model.eval()
 
     def load_strictly(self, state: Mapping[str, Tensor]) -> None:

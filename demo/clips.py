@@ -17,6 +17,7 @@ from .shared import VisitorError
 MOST = 300  # frames that are counted
 ROUNDED = 1e-3  # seconds, by which the times in a file may be off
 # Without them FFmpeg would follow an uploaded playlist to files of the server, and draw any text.
+# Given to the streams too, as `options`, they crash Python at FLV and MPG before PyAV 18.
 ONLY = {
     "format_whitelist": "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,dv,mxf,"
     "nut,rm,wtv,h264,hevc,ivf,yuv4mpegpipe,mp3,wav,aac,flac",
@@ -62,7 +63,7 @@ def frames(
         raise VisitorError(EMPTY)
     given = due = 0
     try:
-        with av.open(str(path), options=ONLY) as clip:
+        with av.open(str(path), container_options=ONLY) as clip:
             if not clip.streams.video:
                 raise VisitorError(NO_PICTURES if clip.streams.audio else DAMAGED)
             stream = clip.streams.video[0]
@@ -99,7 +100,7 @@ def frames_expected(path: Path, rate: float) -> int:
     """
     av = reader()
     try:
-        with av.open(str(path), options=ONLY) as clip:
+        with av.open(str(path), container_options=ONLY) as clip:
             seconds = float((clip.duration or 0) / av.time_base)
     except (av.FFmpegError, ValueError):
         return 0
@@ -108,7 +109,7 @@ def frames_expected(path: Path, rate: float) -> int:
 
 def _upright(frame: Any) -> NDArray[np.uint8]:
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    turns = round(getattr(frame, "rotation", 0) / 90)  # as a phone held the camera
+    turns = round(frame.rotation / 90)  # as a phone held the camera
     return np.ascontiguousarray(np.rot90(pixels, turns))
 
 

@@ -177,7 +177,11 @@ def test_alpha_is_put_over_white_to_the_exact_pixel() -> None:
 
 def test_grey_with_alpha_is_put_over_white() -> None:
     grey_alpha = Image.merge("LA", [Image.new("L", (3, 2), 40), Image.new("L", (3, 2), 51)])
-    for source in (grey_alpha, encoded(grey_alpha), grey_alpha.convert("RGBA").convert("PA")):
+    palette = grey_alpha.convert("RGBA").convert("PA")
+    sources = [grey_alpha, encoded(grey_alpha)]
+    if palette.convert("RGBA").getpixel((0, 0)) == (40, 40, 40, 51):  # wrong before Pillow 12
+        sources.append(palette)
+    for source in sources:
         assert (load_image(source) == 212).all()  # 40 / 5 + 255 * 4 / 5
 
 
@@ -510,7 +514,7 @@ def test_a_phones_heic_picture_is_read_upright(orientation: int) -> None:
 
 
 def test_an_avif_picture_is_read_where_pillow_can() -> None:
-    if not features.check("avif"):
+    if "avif" not in features.modules or not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     smooth = np.linspace(0, 255, 64 * 96 * 3).reshape(64, 96, 3).astype(np.uint8)
     data = encoded(Image.fromarray(smooth), "AVIF", quality=95)
@@ -602,6 +606,7 @@ def test_the_file_is_closed_whether_it_loads_or_not(
     path.write_bytes(data if whole else data[: len(data) // 2])
     monkeypatch.setattr(io, "open", noting_open)
     monkeypatch.setattr(builtins, "open", noting_open)
+    monkeypatch.setattr(Path, "open", noting_open)  # Python 3.10's has another io.open
     if whole:
         load_image(path)
     else:

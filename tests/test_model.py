@@ -153,7 +153,10 @@ def test_weights_that_are_no_plain_decimals_are_an_error(
 ) -> None:
     folder = copy_folder(model_folder, tmp_path)
     odd = torch.zeros(64).to(getattr(torch, kind))
-    change_weights(folder, lambda state: state.update({"backend.10.bias": odd}))
+    try:
+        change_weights(folder, lambda state: state.update({"backend.10.bias": odd}))
+    except KeyError:
+        pytest.skip(f"this safetensors writes no {kind}")
     with pytest.raises(ModelError, match=rf"backend\.10\.bias holds {kind} values"):
         CSRNet.from_pretrained(folder)
 
