@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import platform
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 import torch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PROBE = 256  # side of the matrices that are multiplied, many times for 20 ms
-ROUNDS, BUDGET = (5, 40), 0.1  # at least and at most, and seconds that they may take
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -35,33 +35,29 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device is quicker in bfloat16 than in float32: asked of a GPU, measured on a CPU.
+    """Whether a device of this kind is quicker in bfloat16 than in float32.
 
-    Without its instructions it is emulated, many times slower. Having them is not enough: with
-    AVX512-BF16 an AMD EPYC took half the time of float32, an Intel Xeon without AMX twice as long.
+    A CPU has to have AMX, or AVX512-BF16 and not be Intel's: with the latter alone an AMD EPYC took
+    half the time of float32, an Intel Xeon twice as long. Without either it is emulated, many times
+    slower. It is not timed: that would hang on what else runs, and with it the counts.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    native = device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
-    return native and _gain_of_bfloat16() > 1
+    if device.type != "cpu":
+        return False
+    amx, avx512 = (
+        getattr(torch.cpu, probe, bool)()
+        for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    )
+    return bool(amx or (avx512 and not _of_intel()))
 
 
 @cache
-def _gain_of_bfloat16() -> float:
-    """How many times as fast this CPU multiplies matrices in bfloat16 as in float32."""
-    kinds = (torch.float32, torch.bfloat16)
-    # no random numbers: a program's own would be other ones afterwards
-    factors = [torch.full((PROBE, PROBE), 0.5, dtype=kind) for kind in kinds]
-    seconds: list[list[float]] = [[], []]
-    least, most = ROUNDS
-    while len(seconds[0]) < least or (len(seconds[0]) < most and sum(map(sum, seconds)) < BUDGET):
-        for factor, own in zip(factors, seconds):
-            start = time.perf_counter()
-            factor @ factor
-            own.append(time.perf_counter() - start)
-    single, half = map(min, seconds)  # the least: other work beside it can only add
-    return single / half
+def _of_intel() -> bool:
+    about = platform.processor()  # on Windows it names the maker, on Linux that file does
+    with suppress(OSError), Path("/proc/cpuinfo").open() as file:
+        about += file.read(4096)
+    return "GenuineIntel" in about
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:

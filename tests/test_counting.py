@@ -7,6 +7,7 @@ import pickle
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,26 +281,28 @@ def test_the_precision_of_a_gpu_is_the_one_that_keeps_the_count(
 
 
 @pytest.mark.parametrize(
-    ("native", "gain", "kind"),
-    [(True, 2.0, torch.bfloat16), (True, 0.5, torch.float32), (False, 2.0, torch.float32)],
+    ("amx", "avx512", "intel", "kind"),
+    [
+        (True, True, True, torch.bfloat16),
+        (False, True, False, torch.bfloat16),
+        (False, True, True, torch.float32),
+        (False, False, False, torch.float32),
+    ],
 )
 def test_a_cpu_counts_in_bfloat16_only_where_that_is_quicker(
-    native: bool, gain: float, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    amx: bool, avx512: bool, intel: bool, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr(devices, "_gain_of_bfloat16", lambda: gain)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(devices, "_of_intel", lambda: intel)
     assert pick_dtype("auto", torch.device("cpu")) is kind
     assert pick_dtype("bfloat16", torch.device("cpu")) is torch.bfloat16
 
 
-def test_measuring_a_cpu_leaves_the_random_numbers_of_a_program_alone() -> None:
-    devices._gain_of_bfloat16.cache_clear()
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    assert devices._gain_of_bfloat16() > 0
-    assert torch.equal(torch.rand(3), expected)
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="Linux tells who made the CPU")
+def test_the_maker_of_a_cpu_is_known() -> None:
+    devices._of_intel.cache_clear()
+    assert devices._of_intel() == ("GenuineIntel" in Path("/proc/cpuinfo").read_text())
 
 
 @pytest.mark.parametrize(
