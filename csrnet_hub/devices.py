@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -54,9 +53,11 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 @cache
 def _of_intel() -> bool:
-    about = platform.processor()  # on Windows it names the maker, on Linux that file does
-    with suppress(OSError), Path("/proc/cpuinfo").open() as file:
-        about += file.read(4096)
+    try:
+        with Path("/proc/cpuinfo").open() as file:
+            about = file.read(4096)
+    except OSError:  # not Linux; on Windows this names the maker
+        about = platform.processor()
     return "GenuineIntel" in about
 
 
