@@ -52,7 +52,7 @@ def count(model: str, device: str, dtype: str, width: int, height: int) -> dict[
     """One picture, counted once: seconds, and the memory at its peak."""
     from csrnet_hub import CrowdCounter
 
-    return _once(CrowdCounter.from_pretrained(model, device, dtype).count, width, height)
+    return _once(CrowdCounter.from_pretrained(model, device, dtype, scale=1.0).count, width, height)
 
 
 def reference(model: str, device: str, width: int, height: int) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def endure(model: str, device: str, photos: int) -> dict[str, Any]:
     """The memory held after 10, 100, ... photographs of sizes that never settle."""
     from csrnet_hub import CrowdCounter
 
-    counter = CrowdCounter.from_pretrained(model, device)
+    counter = CrowdCounter.from_pretrained(model, device, scale=1.0)
     rng = np.random.default_rng(0)
     held = {}
     for number in range(1, photos + 1):

@@ -62,6 +62,8 @@ def card_of(config: Mapping[str, Any]) -> str:
         placeholder=PLACEHOLDER,
         variant=config["variant"],
         density_scale=config.get("density_scale", 1.0),
+        min_side=config.get("min_side", 0),
+        working_pixels=config.get("working_pixels", 0),
         record=record,
         trained=record.keys() >= RECIPE,
         starts=starts,

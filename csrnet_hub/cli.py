@@ -36,6 +36,7 @@ COLUMNS = [
     "model",
     "seconds",
     "device",
+    "scale",
     "error",
 ]
 
@@ -84,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     count.add_argument(
         "--engine", default="torch", choices=list(ENGINES), help="what the network runs on"
+    )
+    count.add_argument(
+        "--scale",
+        default="auto",
+        type=scale,
+        metavar="TIMES",
+        help="count at so many times the photo's width and height, up to 2; 1: as it is; auto: as "
+        "the model was trained",
     )
     count.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     count.add_argument("--csv", type=Path, metavar="FILE", help="write a table")
@@ -165,7 +174,7 @@ def _count(options: argparse.Namespace) -> int:
     paths = find_images(options.paths)
     _spare_photographs(options, paths)
     counter = CrowdCounter.from_pretrained(
-        source, options.device, options.dtype, engine=options.engine
+        source, options.device, options.dtype, engine=options.engine, scale=options.scale
     )
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
@@ -252,6 +261,11 @@ def _open_csv(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
     return write
 
 
+def scale(text: str) -> float | str:
+    """What ``--scale`` is given."""
+    return text if text == "auto" else float(text)
+
+
 def margin(result: CountResult) -> str:
     """The prediction interval in words, or nothing where the model has none."""
     if result.interval is None or result.level is None:
@@ -269,6 +283,7 @@ def row(path: Path, result: CountResult) -> dict[str, Any]:
         "height": result.height,
         "model": result.model,
         "seconds": round(result.seconds, 4),
+        "scale": round(result.scale, 4),
         "device": result.device,
         "interval": [round(end, 3) for end in result.interval] if result.interval else None,
     }

@@ -17,6 +17,7 @@ from .images import DEFAULT_MAX_PIXELS, ImageError, ImageSource, load_image
 from .model import STRIDE, CSRNet
 from .model_files import is_folder
 from .openvino_engine import OpenVINOEngine, read_openvino
+from .scale import ENLARGED, first_scale, in_cells_of, next_scale, resized
 from .tiles import Progress
 from .torch_engine import TorchEngine
 
@@ -51,6 +52,7 @@ class CountResult:
         interval: lower and upper end, in heads, of what the number of people lies in with the
             probability ``level``; None for a model without calibration.
         level: of the interval.
+        scale: what the picture's sides were multiplied by to be counted.
     """
 
     count: float
@@ -64,6 +66,7 @@ class CountResult:
     tiles: int
     interval: tuple[float, float] | None = None
     level: float | None = None
+    scale: float = 1.0
 
 
 ENGINES: dict[str, Callable[..., Engine]] = {"torch": TorchEngine, "openvino": OpenVINOEngine}
@@ -83,11 +86,13 @@ class CrowdCounter:
         engine: ``"torch"``, or ``"openvino"``: a little faster on a CPU that is quick in bfloat16,
             slower in float32. It takes some seconds to start and needs the extra of that name;
             there large pictures go through in tiles.
+        scale: what a picture's sides are multiplied by to be counted, up to 2; or ``"auto"``: as
+            the model's ``min_side`` and ``working_pixels`` ask. Without these, as it is.
         name: of the model, for display.
         max_pixels: larger pictures raise ImageError; ``None`` for no limit.
 
     Raises:
-        ValueError: for a device, dtype, tile or engine that cannot be.
+        ValueError: for a device, dtype, tile, engine or scale that cannot be.
         ExtraError: if the engine's extra is not installed.
     """
 
@@ -99,6 +104,7 @@ class CrowdCounter:
         tile: int | str | None = "auto",
         *,
         engine: str = "torch",
+        scale: float | str = "auto",
         name: str = "CSRNet",
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
     ) -> None:
@@ -107,6 +113,9 @@ class CrowdCounter:
             raise ValueError(f"tile must be 'auto', None or at least {STRIDE} pixels, not {tile!r}")
         if engine not in ENGINES:
             raise ValueError(f"engine must be {' or '.join(ENGINES)}, not {engine!r}")
+        if scale != "auto" and not (isinstance(scale, (int, float)) and 0 < scale <= ENLARGED):
+            raise ValueError(f"scale must be 'auto' or from 0 to {ENLARGED:g}, not {scale!r}")
+        self.scale = scale
         self.name = name
         self.max_pixels = max_pixels
         self.model = model
@@ -121,6 +130,7 @@ class CrowdCounter:
         tile: int | str | None = "auto",
         *,
         engine: str = "torch",
+        scale: float | str = "auto",
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
         **options: Any,
     ) -> CrowdCounter:
@@ -135,13 +145,16 @@ class CrowdCounter:
         else:
             model = CSRNet.from_pretrained(source, **options)
         name = Path(source).resolve().name if local else str(source)
-        return cls(model, device, dtype, tile, engine=engine, name=name, max_pixels=max_pixels)
+        return cls(
+            model, device, dtype, tile, engine=engine, scale=scale, name=name, max_pixels=max_pixels
+        )
 
     def count(self, image: ImageSource, progress: Progress | None = None) -> CountResult:
         """Count the people in a picture: a path, bytes, a PIL image or an array.
 
         Args:
-            progress: called with (tiles done, tiles in all) after each tile.
+            progress: called with (tiles done, tiles in all) after each tile; from the first tile on
+                again, where a large picture is counted shrunk and then larger.
 
         Raises:
             ImageError: if the picture cannot be used, with a sentence for the person who gave it.
@@ -180,7 +193,7 @@ class CrowdCounter:
     ) -> CountResult:
         start = time.perf_counter() - seconds
         height, width = pixels.shape[:2]
-        density, device, tiles = self.engine.density(pixels, progress)
+        density, device, tiles, scale = self._density(pixels, progress)
         count = float(density.sum(dtype=np.float64))
         margin = self.model.interval
         return CountResult(
@@ -195,4 +208,21 @@ class CrowdCounter:
             tiles=tiles,
             interval=margin.around(count) if margin else None,
             level=margin.level if margin else None,
+            scale=scale,
         )
+
+    def _density(
+        self, pixels: NDArray[np.uint8], progress: Progress | None
+    ) -> tuple[NDArray[np.float32], str, int, float]:
+        """Map in heads per cell, type of device, number of pieces, and scale."""
+        height, width = pixels.shape[:2]
+        chosen = self.scale == "auto"
+        scale = first_scale(self.model, height, width) if chosen else float(self.scale)
+        while True:
+            copy = resized(pixels, scale)
+            density, device, tiles = self.engine.density(copy, progress)
+            larger = next_scale(density, scale) if chosen else scale
+            if larger == scale:
+                break
+            scale = larger
+        return in_cells_of(density, copy.shape[:2], (height, width)), device, tiles, scale

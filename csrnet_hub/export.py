@@ -138,7 +138,7 @@ def _trace(model: CSRNet, out: Path) -> None:
 def _metadata(model: CSRNet) -> dict[str, str]:
     """For people: the graph needs none of it."""
     return {
-        "input": "image: (B, 3, H, W) float32 RGB, 0 to 255; normalised inside",
+        "input": "image: (B, 3, H, W) float32 RGB, 0 to 255; normalised inside, not resized",
         "output": "density: (B, 1, ceil(H/8), ceil(W/8)) float32 heads per cell; sum: the count",
         "config": json.dumps(model.config()),
     }
@@ -152,7 +152,7 @@ def _noise() -> Crop:
 def _compare(
     model: CSRNet, run: Callable[[Pixels], Pixels], pictures: Sequence[Crop], int8: bool
 ) -> tuple[float, float]:
-    counter = CrowdCounter(model, "cpu", "float32", None)
+    counter = CrowdCounter(model, "cpu", "float32", None, scale=1.0)
     theirs = ours = 0.0
     alike = True
     for picture in pictures:

@@ -26,6 +26,7 @@ from .model_files import (
     read_config,
     read_safetensors,
     three_numbers,
+    whole_number,
 )
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -83,12 +84,16 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         variant: back end of table 3: A (dilation 1), B (2), C (2 and 4), D (4).
         mean, std: of RGB in [0, 1]; a picture is normalised with them before ``forward``.
         density_scale: ``forward`` gives heads per cell times this factor.
+        min_side: pixels; a picture with a shorter side is counted enlarged (0: as it is), since
+            training enlarged such pictures too.
+        working_pixels: a picture of more is counted shrunk, unless its crowd is dense (0: as it
+            is); a megapixel, or the largest training picture's.
         training_record: how the weights came to be; travels in config.json.
         metrics: error figures by data set; travels in config.json.
         interval: entries of a :class:`PredictionInterval`; travels in config.json.
 
     Raises:
-        ModelError: for an unknown variant, or a mean, std or scale that is not usable.
+        ModelError: for an unknown variant, or a mean, std, scale or size that is not usable.
     """
 
     def __init__(
@@ -97,6 +102,8 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         density_scale: float = 1.0,
+        min_side: int = 0,
+        working_pixels: int = 0,
         training_record: dict[str, Any] | None = None,
         metrics: dict[str, Any] | None = None,
         interval: dict[str, Any] | None = None,
@@ -109,6 +116,8 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         self.density_scale = number(density_scale, "density_scale")
         if min(*self.std, self.density_scale) < SMALLEST:
             raise ModelError(f"std and density_scale must be at least {SMALLEST:g}.")
+        self.min_side = whole_number(min_side, "min_side")
+        self.working_pixels = whole_number(working_pixels, "working_pixels")
         for name, value in (("training_record", training_record), ("metrics", metrics)):
             if not isinstance(value, (dict, type(None))):
                 raise ModelError(f"{name} must hold names with values, not {value!r:.80}.")
@@ -143,6 +152,8 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             "mean": list(self.mean),
             "std": list(self.std),
             "density_scale": self.density_scale,
+            "min_side": self.min_side,
+            "working_pixels": self.working_pixels,
             "training_record": self.training_record,
             "metrics": self.metrics,
             "interval": asdict(self.interval) if self.interval else None,

@@ -18,6 +18,18 @@ from .hub import explain
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 SMALLEST, LARGEST = 1e-6, 1e6  # of what pictures and maps are divided by: no float32 overflows
+ENTRIES = {
+    "variant",
+    "mean",
+    "std",
+    "density_scale",
+    "min_side",
+    "working_pixels",
+    "training_record",
+    "metrics",
+    "interval",
+}
+BILLION = 10**9  # pixels: more than any picture has
 LONGEST = 1000  # characters of a name: more are a mistake, and no sentence to show
 
 
@@ -73,10 +85,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path.name} is not valid JSON: {error}.") from error
-    known = {"variant", "mean", "std", "density_scale", "training_record", "metrics", "interval"}
     if not isinstance(config, dict) or "variant" not in config:
         raise ModelError(f"{path.name} is not a CSRNet configuration: it names no variant.")
-    if unknown := sorted(set(config) - known):
+    if unknown := sorted(set(config) - ENTRIES):
         raise ModelError(f"{path.name} has unknown entries: {', '.join(unknown)}.")
     return config
 
@@ -89,6 +100,13 @@ def number(value: Any, name: str) -> float:
     if not -LARGEST <= large <= LARGEST:
         raise ModelError(f"{name} must be within {LARGEST:g}, not {value!r:.80}.")
     return float(value)
+
+
+def whole_number(value: Any, name: str) -> int:
+    """A whole number from 0 to a billion; ModelError if it is none."""
+    if type(value) is not int or not 0 <= value <= BILLION:
+        raise ModelError(f"{name} must be a whole number from 0 on, not {value!r:.80}.")
+    return value
 
 
 def three_numbers(values: Any, name: str) -> tuple[float, ...]:

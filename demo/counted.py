@@ -142,9 +142,13 @@ def notices_html(notices: Iterable[str]) -> str:
 
 def details_html(result: CountResult) -> str:
     """Time, size, model and device."""
+    size = f"{result.width:,} × {result.height:,} pixels"
+    if result.scale != 1:
+        width, height = (max(1, round(s * result.scale)) for s in (result.width, result.height))
+        size += f", counted at {width:,} × {height:,}"
     facts = (
         f"{result.seconds:.1f} s",
-        f"{result.width:,} × {result.height:,} pixels",
+        size,
         f"model {escape(result.model)}",
         f"on {escape(result.device)}",
     )

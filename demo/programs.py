@@ -42,7 +42,7 @@ not fetched. `/count` gives the count with its interval, `/density_map` the map 
 """
 # In the browser, which knows by what address the page is reached.
 FILL_IN = f"() => {json.dumps(SNIPPET)}.replace('{ADDRESS}', location.origin + location.pathname)"
-ANSWER = ("count", "width", "height", "model", "seconds", "device")
+ANSWER = ("count", "width", "height", "model", "seconds", "device", "scale")
 
 
 @contextmanager
@@ -64,7 +64,8 @@ def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
 
     Returns:
         A dictionary: count (the density map's sum, not rounded), width and height in pixels,
-        model, seconds, device, interval ([low, high] in heads, or null where none is known to
+        model, seconds, device, scale (what the photo's sides were multiplied by to be counted),
+        interval ([low, high] in heads, or null where none is known to
         hold), its level, and notices: sentences on what makes the photo unlike those that the
         interval was measured on.
     """

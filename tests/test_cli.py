@@ -46,6 +46,32 @@ def test_json_has_one_object_a_line_and_the_librarys_count(
     assert (row["width"], row["height"], row["model"]) == (130, 90, "small-model")
 
 
+def test_a_photo_is_counted_at_the_scale_that_is_asked_for(
+    photo: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = {}
+    for scale in ("auto", "1", "0.5"):
+        command = ["count", str(photo), "--model", str(model_folder), "--json", "--scale", scale]
+        assert main(command) == 0
+        row = json.loads(capsys.readouterr().out)
+        counts[scale] = row["count"]
+        assert row["scale"] == (0.5 if scale == "0.5" else 1)
+    assert counts["auto"] == counts["1"] != counts["0.5"]
+
+
+@pytest.mark.parametrize("scale", ["3", "0", "nan", "half"])
+def test_a_scale_that_cannot_be_is_a_sentence(
+    photo: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], scale: str
+) -> None:
+    try:
+        code = main(["count", str(photo), "--model", str(model_folder), "--scale", scale])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "scale must be" in last or "invalid scale value: 'half'" in last
+
+
 def test_a_bad_file_is_reported_skipped_and_the_exit_code_is_one(
     folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,8 +14,9 @@ import torch
 
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.cli import main
-from csrnet_hub.export import ExportError, _noise, export
+from csrnet_hub.export import ExportError, _compare, _noise, export
 from csrnet_hub.extras import ExtraError
+from csrnet_hub.photograph import Photograph
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -150,6 +151,20 @@ def test_a_wrong_scale_shows_even_where_hardly_anybody_is_seen(
     else:
         with pytest.raises(ExportError, match="where torch counts"):
             export(faint, tmp_path / "m.onnx")
+
+
+def test_a_file_is_compared_with_torch_at_one_size(thin_model: CSRNet) -> None:
+    """Though torch enlarges small pictures, and the file does not."""
+    model = copy.deepcopy(thin_model)
+    model.min_side = 200
+    graph = Photograph(model).eval()
+
+    def run(image: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return graph(torch.from_numpy(image)).numpy()
+
+    theirs, ours = _compare(model, run, [_noise()], int8=False)
+    assert theirs == pytest.approx(ours, rel=1e-4)
 
 
 def test_a_file_that_counts_otherwise_than_torch_is_not_kept(

@@ -27,7 +27,7 @@ from tests.conftest import lively
 from tests.test_datasets import write_part
 from tests.thin import exact, narrow
 from train import fit, prepare, state
-from train.data import load_prepared, split
+from train.data import Example, load_prepared, split
 from train.log import Log, draw_curves, read_log
 from train.loss import euclidean_loss, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
@@ -213,6 +213,7 @@ def test_a_run_trains_and_its_model_says_how(
     assert model.metrics["validation"]["mae"] == best
     assert model.metrics["validation"]["images"] == 2
     assert model.interval is None  # two pictures are too few
+    assert (model.min_side, model.working_pixels) == (recipe.crop, 2**20)
     start = CSRNet()
     load_vgg16_frontend(start, vgg)
     start = start.half().float()
@@ -230,6 +231,16 @@ def test_a_run_trains_and_its_model_says_how(
     assert "counts" not in model.metrics["validation"]  # nor in the card, nor in config.json
     assert log[0]["crops_per_second"] > 0
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_counts_photographs_as_large_as_those_that_it_was_trained_on(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    pixels = np.zeros((1040, 1040, 3), np.uint8)
+    heads = np.full((3, 2), 500.0)
+    large = [Example(str(k), pixels, heads, np.full(3, 4.0), 3) for k in range(3)]
+    fit.fit(replace(recipe, steps=1, validation=1), large, tmp_path, str(vgg), CPU)
+    assert CSRNet.from_pretrained(tmp_path / "best").working_pixels == 1040**2
 
 
 def test_a_joint_run_says_how_it_does_on_each_part(

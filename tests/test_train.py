@@ -45,6 +45,42 @@ def test_a_prepared_file_holds_pictures_heads_and_kernel_widths(prepared: Path) 
         assert not example.fixed  # geometry-adaptive
 
 
+def test_a_large_photograph_is_shrunk_with_its_heads_kernels_and_mask(
+    part: Path, tmp_path: Path
+) -> None:
+    samples = [
+        replace(one, mask=lambda h, w: np.broadcast_to(np.arange(w) >= w // 2, (h, w)))
+        for one in read_shanghaitech(part, "train")[5:]
+    ]
+    files = [tmp_path / f"{n}.h5" for n in range(3)]
+    prepare.prepare(samples, files[0], progress=False, max_pixels=0)
+    done = prepare.prepare(samples, files[1], progress=False, max_pixels=72 * 96 // 4)
+    prepare.prepare(samples, files[2], 4.0, progress=False, max_pixels=72 * 96 // 4)
+    assert done["shrunk"] == len(samples)
+    for large, small, fixed in zip(*map(load_prepared, files)):
+        assert large.pixels.shape == (72, 96, 3)
+        assert small.pixels.shape == (36, 48, 3)
+        assert small.count == large.count > 0
+        np.testing.assert_allclose(small.heads, large.heads / 2, rtol=1e-6)
+        wide = small.sigma > 1  # not widened to the least width
+        assert wide.any()
+        np.testing.assert_allclose(small.sigma[wide], large.sigma[wide] / 2, rtol=1e-5)
+        assert set(fixed.sigma) == {2.0}
+        assert small.mask is not None
+        assert small.mask.shape == (36, 48)
+        assert not small.mask[:, :24].any()
+        assert small.mask[:, 24:].all()
+
+
+@pytest.mark.parametrize("pixels", ["-1", "1e6", "many"])
+def test_a_limit_that_is_no_number_is_a_sentence(
+    part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pixels: str
+) -> None:
+    with pytest.raises(SystemExit):
+        prepare.main([str(part), str(tmp_path / "o.h5"), f"--max-pixels={pixels}"])
+    assert "--max-pixels: must be a whole number of pixels" in capsys.readouterr().err
+
+
 def test_excluded_images_are_not_there_and_a_misspelt_one_is_an_error(prepared: Path) -> None:
     assert "IMG_2" not in {example.name for example in load_prepared(prepared, ["IMG_2"])}
     with pytest.raises(DatasetError, match="IMG_02 to exclude: edit exclude in the recipe"):

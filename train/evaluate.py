@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from csrnet_hub.cli import scale
 from csrnet_hub.counting import CrowdCounter
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.density import density_map, heads_in_frame
@@ -166,7 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         split = options.split or pick_split(options.data, "test", options.format)
         samples = _only(read_dataset(options.data, options.format, split, bad), options.only)
         sigma = paper_sigma(options.data, options.format)
-        counter = CrowdCounter.from_pretrained(options.model, options.device, options.dtype)
+        counter = CrowdCounter.from_pretrained(
+            options.model, options.device, options.dtype, scale=options.scale
+        )
         likeness = Likeness(sigma) if options.likeness else None
         rows = evaluate(counter, samples, likeness, bad, worst)
         if not rows:
@@ -180,7 +183,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         for trouble in bad or ():
             print(f"evaluate: left out: {trouble}", file=sys.stderr)
-    result = {"model": counter.name, "data": options.data.name, "split": split}
+    result = {
+        "model": counter.name,
+        "data": options.data.name,
+        "split": split,
+        "scale": counter.scale,
+    }
     result |= summary(rows, samples)
     if bad:
         result["skipped"] = [str(error) for error in bad]
@@ -208,6 +216,9 @@ def _parser() -> argparse.ArgumentParser:
         "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)"
     )
     parser.add_argument("--split", help="test if not given, or all where nothing is split")
+    parser.add_argument(
+        "--scale", default="auto", type=scale, metavar="TIMES", help="as of csrnet count"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the errors")
     parser.add_argument("--csv", type=Path, metavar="PER_IMAGE", help="write a row an image")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a page, .html or .md")

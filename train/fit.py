@@ -31,6 +31,7 @@ from csrnet_hub.model_files import ModelError
 from .crops import Crops
 from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
+from .prepare import MAX_PIXELS
 from .recipe import Recipe, RecipeError, read_recipe
 from .state import (
     State,
@@ -111,6 +112,10 @@ def fit(
                 stacklevel=2,
             )
     state.photographs |= {digest(example) for example in train}
+    # the sizes at which training sees people, and so counting should
+    state.average.min_side = recipe.crop if recipe.crops == "random" else 0
+    largest = max(math.prod(one.pixels.shape[:2]) for one in train)
+    state.average.working_pixels = max(largest, MAX_PIXELS)
     if judged:
         lend_figures(state, judged)
     elif "refit" in state.origin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
 import sys
 from collections import Counter
@@ -16,14 +17,17 @@ from typing import Any, Literal, TypeAlias
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from csrnet_hub.ahead import read_ahead
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.images import ImageError, load_image
+from csrnet_hub.scale import resized
 
 FORMAT = 1
+MAX_PIXELS = 2**20  # of a photograph; in larger ones heads are larger than most models know
 READERS = min(os.cpu_count() or 1, 8)  # one thread writes, and could not follow more
 Sigma: TypeAlias = float | None
 
@@ -34,6 +38,7 @@ def prepare(
     sigma: Sigma | Mapping[str, Sigma] = None,
     progress: bool = True,
     bad: list[DatasetError] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> dict[str, Any]:
     """Write pictures, heads inside the frame and their kernel widths to one HDF5 file.
 
@@ -49,10 +54,12 @@ def prepare(
             or one of these for each photograph's name.
         bad: a list that takes the photographs that cannot be read, while the others are written;
             None: the first one is raised.
+        max_pixels: a photograph of more is shrunk to so many, with its heads, kernels and mask; 0:
+            none is.
 
     Returns:
-        Numbers of images, heads and heads dropped because they lie outside the frame, and
-        ``dropped_in``, the names of the images of those.
+        Numbers of images, heads, heads dropped because they lie outside the frame, and images
+        shrunk, and ``dropped_in``, the names of the images of the dropped.
 
     Raises:
         DatasetError: naming the photograph that cannot be read, or a name that two have.
@@ -62,13 +69,13 @@ def prepare(
         raise DatasetError(f"Two photographs are named {twice[0]}; rename one, or its folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
-    done: dict[str, Any] = {"images": 0, "heads": 0, "dropped": 0, "dropped_in": []}
+    done: dict[str, Any] = {"images": 0, "heads": 0, "dropped": 0, "shrunk": 0, "dropped_in": []}
     try:
         file = h5py.File(partial, "w")
     except BlockingIOError as error:  # it is locked, and not ours to remove
         raise DatasetError(f"Another train.prepare writes {out}: wait, or name another.") from error
     try:
-        reading = read_ahead(functools.partial(_read, sigma), samples, READERS)
+        reading = read_ahead(functools.partial(_read, sigma, max_pixels), samples, READERS)
         # The readers end before the file does, not when their generator happens to be collected.
         with file, closing(reading):
             file.attrs["format"] = FORMAT
@@ -85,6 +92,7 @@ def prepare(
                 done["images"] += 1
                 done["heads"] += len(read.heads)
                 done["dropped"] += read.dropped
+                done["shrunk"] += read.shrunk
                 done["dropped_in"] += [read.sample.name] if read.dropped else []
         if not done["images"]:
             raise DatasetError("No photograph could be read; nothing was written.")
@@ -98,14 +106,16 @@ def prepare(
 class _Read:
     sample: Sample
     pixels: NDArray[np.uint8]
+    mask: NDArray[np.bool_] | None
     heads: NDArray[np.float64]
     widths: NDArray[np.float64]
     fixed: bool
     annotated: int
     dropped: int
+    shrunk: bool
 
 
-def _read(sigma: Sigma | Mapping[str, Sigma], sample: Sample) -> _Read:
+def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> _Read:
     try:
         pixels = load_image(sample.path)
     except ImageError as error:
@@ -114,15 +124,28 @@ def _read(sigma: Sigma | Mapping[str, Sigma], sample: Sample) -> _Read:
     counted = sample.counted(*size)
     heads, dropped = heads_in_frame(counted, *size)
     width = sigma[sample.name] if isinstance(sigma, Mapping) else sigma
+    mask = None if sample.mask is None else sample.mask(*size)
+    if shrunk := 0 < max_pixels < size[0] * size[1]:
+        scale = math.sqrt(max_pixels / (size[0] * size[1]))
+        pixels = resized(pixels, scale)
+        width = None if width is None else width * scale
+        heads = heads * (np.array(pixels.shape[1::-1]) / size[::-1])
+        heads = heads_in_frame(heads, *pixels.shape[:2])[0]  # rounding may put one on the edge
+        mask = None if mask is None else _resized_mask(mask, pixels.shape[:2])
     widths = adaptive_sigma(heads) if width is None else np.full(len(heads), width)
-    return _Read(sample, pixels, heads, widths, width is not None, len(counted), dropped)
+    fixed = width is not None
+    return _Read(sample, pixels, mask, heads, widths, fixed, len(counted), dropped, shrunk)
+
+
+def _resized_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    picture = Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST)
+    return np.asarray(picture)
 
 
 def _write(file: h5py.File, read: _Read) -> None:
     sample = read.sample
-    if sample.mask is not None:
-        mask = sample.mask(*read.pixels.shape[:2])
-        file.create_dataset(f"mask/{sample.name}", data=mask, compression="gzip")
+    if read.mask is not None:
+        file.create_dataset(f"mask/{sample.name}", data=read.mask, compression="gzip")
     file[f"images/{sample.name}"] = read.pixels
     file[f"heads/{sample.name}"] = read.heads.astype(np.float32)
     file[f"heads/{sample.name}"].attrs["annotated"] = read.annotated
@@ -183,6 +206,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="kernel width in pixels, adaptive, or paper (if not given): the paper's for the data "
         "set; once, or once for each of the folders in their order",
     )
+    parser.add_argument(
+        "--max-pixels",
+        type=_pixels,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="shrink photographs of more to so many (1048576 if not given; 0: none)",
+    )
     parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
     options = parser.parse_args(argv)
@@ -194,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = options.sigma or ["paper"]
         samples, sigmas = gather(options.data, options.format, options.split, bad, wanted)
-        done = prepare(samples, options.out, sigmas, bad=bad)
+        done = prepare(samples, options.out, sigmas, bad=bad, max_pixels=options.max_pixels)
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 1
@@ -205,6 +235,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for trouble in bad or ():
             print(f"prepare: left out: {trouble}", file=sys.stderr)
     print("{images} images, {heads} heads ({dropped} outside the frame dropped)".format(**done))
+    if done["shrunk"]:
+        print("prepare: {shrunk} larger than --max-pixels were shrunk".format(**done))
     if done["dropped_in"]:
         print(f"prepare: heads outside the frame: {', '.join(done['dropped_in'])}", file=sys.stderr)
     return 0
@@ -220,6 +252,12 @@ def _sigma(text: str) -> float | str | None:
     if not 0 < width < np.inf:
         raise argparse.ArgumentTypeError("must be a positive number of pixels, or adaptive")
     return width
+
+
+def _pixels(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be a whole number of pixels, or 0")
+    return int(text)
 
 
 if __name__ == "__main__":

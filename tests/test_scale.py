@@ -1,0 +1,174 @@
+"""The size at which a picture is counted, and what becomes of its map."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.model import ModelError
+from csrnet_hub.scale import CROWDED, crowding, first_scale, in_cells_of, next_scale, resized
+
+from .thin import narrow
+
+
+@pytest.fixture(scope="module")
+def sized(thin_model: CSRNet) -> CSRNet:
+    """A model that was trained on pictures of 96 pixels a side and more, up to 128 x 128."""
+    model = copy.deepcopy(thin_model)
+    model.min_side, model.working_pixels = 96, 128 * 128
+    return model
+
+
+def picture(height: int, width: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [
+        ((100, 120), 1.0),  # as in training
+        ((64, 80), 1.5),  # enlarged to 96
+        ((20, 30), 2.0),  # twice, no more
+        ((1, 1), 2.0),
+        ((256, 256), 0.5),  # shrunk to 128 x 128
+        ((60, 1092), 0.5),  # its short side does not make it larger yet
+        ((1, 2**20), 0.125),
+    ],
+)
+def test_a_picture_is_counted_at_a_size_of_training(
+    sized: CSRNet, size: tuple[int, int], scale: float
+) -> None:
+    assert first_scale(sized, *size) == pytest.approx(scale, rel=1e-3)
+
+
+def test_without_a_record_of_sizes_a_picture_is_counted_as_it_is(thin_model: CSRNet) -> None:
+    assert [first_scale(thin_model, *size) for size in ((1, 1), (9000, 9000))] == [1.0, 1.0]
+
+
+def test_a_dense_crowd_is_counted_again_larger_until_its_heads_have_room() -> None:
+    sparse, dense = (np.full((9, 9), k * CROWDED, np.float32) for k in (0.9, 3))
+    assert next_scale(sparse, 0.25) == 0.25
+    assert next_scale(dense, 0.25) == pytest.approx(0.5)  # sqrt(3) times, on a ladder of sqrt(2)
+    assert next_scale(dense, 0.9) == 1.0
+    assert [next_scale(dense, scale) for scale in (1.0, 2.0)] == [1.0, 2.0]
+    assert next_scale(np.zeros((9, 9), np.float32), 0.25) == 0.25
+
+
+def test_crowding_is_that_of_the_heads_not_of_the_picture() -> None:
+    density = np.zeros((40, 40), np.float32)
+    density[:4, :4] = 0.5
+    assert crowding(density) == pytest.approx(0.5)
+    density[20:, 20:] = -0.01  # a network may go below zero where nobody is
+    assert crowding(density) == pytest.approx(0.5)
+    assert crowding(np.full((2, 2), -1, np.float32)) == 0
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.29, 0.5, 0.99, 1.01, 1.6, 2.0])
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (64, 64), (90, 130), (1, 4000), (333, 8)])
+def test_a_map_keeps_its_sum_and_its_place(size: tuple[int, int], scale: float) -> None:
+    counted = resized(picture(*size), scale).shape[:2]
+    cells = tuple(-(-side // 8) for side in counted)
+    density = np.random.default_rng(1).normal(0.1, 1, cells).astype(np.float32)
+    found = in_cells_of(density, counted, size)
+    assert found.shape == tuple(-(-side // 8) for side in size)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(
+        found.sum(dtype=np.float64), density.sum(dtype=np.float64), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.6, 1.7])
+def test_a_head_stays_where_it_was(scale: float) -> None:
+    size = (400, 560)
+    counted = resized(picture(*size), scale).shape[:2]
+    density = np.zeros(tuple(-(-side // 8) for side in counted), np.float32)
+    row, column = density.shape[0] // 3, density.shape[1] // 2
+    density[row, column] = 1
+    found = in_cells_of(density, counted, size)
+    assert found.min() >= 0
+    for axis, place in ((0, row), (1, column)):
+        centre = (np.arange(found.shape[axis]) + 0.5) * 8
+        mean = (found.sum(axis=1 - axis) * centre).sum()
+        assert mean == pytest.approx((place + 0.5) * 8 * size[axis] / counted[axis], abs=2)
+        spread = math.sqrt((found.sum(axis=1 - axis) * (centre - mean) ** 2).sum())
+        assert spread < max(8, 8 / scale)
+
+
+def test_a_shrunk_map_has_no_stripes() -> None:
+    """An even crowd stays even: each cell of the photo gets its share."""
+    found = in_cells_of(np.ones((50, 50), np.float32), (400, 400), (1403, 1403))
+    np.testing.assert_allclose(found[8:-8, 8:-8], (400 / 1403) ** 2, rtol=0.07)
+
+
+def test_a_small_picture_is_counted_enlarged(sized: CSRNet) -> None:
+    pixels = picture(50, 70)
+    result = CrowdCounter(sized, "cpu").count(pixels)
+    larger = CrowdCounter(sized, "cpu", scale=1.0).count(resized(pixels, 96 / 50))
+    assert result.scale == 96 / 50
+    assert (result.height, result.width) == (50, 70)
+    assert result.density.shape == (7, 9)
+    assert result.count == pytest.approx(larger.count, rel=1e-5)
+
+
+def test_a_large_picture_is_counted_shrunk(sized: CSRNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... and larger only where the crowd is dense."""
+    pixels = picture(256, 512)
+    counter = CrowdCounter(sized, "cpu")
+    small = CrowdCounter(sized, "cpu", scale=1.0).count(resized(pixels, math.sqrt(1 / 8)))
+    density, seen = counter.engine.density, []
+
+    def watched(pixels: NDArray[np.uint8], progress: Any) -> Any:
+        seen.append(pixels.shape[:2])
+        found, *more = density(pixels, progress)
+        return found * factor, *more
+
+    monkeypatch.setattr(counter.engine, "density", watched)
+    factor = 0.5 * CROWDED / crowding(small.density)
+    result = counter.count(pixels)
+    assert seen == [(91, 181)]
+    assert result.scale == pytest.approx(math.sqrt(1 / 8))
+    assert result.density.shape == (32, 64)
+    assert result.count == pytest.approx(small.count * factor, rel=1e-5)
+    seen.clear()
+    factor = 100 * CROWDED / crowding(small.density)
+    assert counter.count(pixels).scale == 1
+    assert seen == [(91, 181), (256, 512)]
+
+
+def test_a_picture_may_be_counted_as_it_is(sized: CSRNet) -> None:
+    pixels = picture(256, 512)
+    counter = CrowdCounter(sized, "cpu", scale=1.0)
+    assert counter.count(pixels).scale == 1
+    assert counter.count(pixels).count != CrowdCounter(sized, "cpu").count(pixels).count
+    assert CrowdCounter(sized, "cpu", scale=0.25).count(pixels).density.shape == (32, 64)
+
+
+@pytest.mark.parametrize("scale", [0, -1, 2.5, float("nan"), "native", None])
+def test_a_scale_that_cannot_be_is_refused(sized: CSRNet, scale: Any) -> None:
+    with pytest.raises(ValueError, match="scale must be 'auto' or"):
+        CrowdCounter(sized, "cpu", scale=scale)
+
+
+def test_sizes_travel_in_the_configuration(
+    sized: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch)
+    sized.save_pretrained(tmp_path)
+    again = type(sized).from_pretrained(tmp_path)
+    assert (again.min_side, again.working_pixels) == (96, 128 * 128)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "side under 96 pixels is counted enlarged" in card
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "384", True, None, 10**12])
+@pytest.mark.parametrize("entry", ["min_side", "working_pixels"])
+def test_sizes_that_cannot_be_are_refused(entry: str, value: Any) -> None:
+    with pytest.raises(ModelError, match=f"{entry} must be a whole number"):
+        CSRNet(**{entry: value})
