@@ -17,7 +17,7 @@ from .images import DEFAULT_MAX_PIXELS, ImageError, ImageSource, load_image
 from .model import STRIDE, CSRNet
 from .model_files import is_folder
 from .openvino_engine import OpenVINOEngine, read_openvino
-from .scale import ENLARGED, first_scale, in_cells_of, next_scale, resized
+from .scale import ENLARGED, first_scale, in_cells_of, next_scale, resized, scaled
 from .tiles import Progress
 from .torch_engine import TorchEngine
 
@@ -216,13 +216,14 @@ class CrowdCounter:
     ) -> tuple[NDArray[np.float32], str, int, float]:
         """Map in heads per cell, type of device, number of pieces, and scale."""
         height, width = pixels.shape[:2]
-        chosen = self.scale == "auto"
-        scale = first_scale(self.model, height, width) if chosen else float(self.scale)
-        while True:
-            copy = resized(pixels, scale)
-            density, device, tiles = self.engine.density(copy, progress)
-            larger = next_scale(density, scale) if chosen else scale
-            if larger == scale:
-                break
-            scale = larger
-        return in_cells_of(density, copy.shape[:2], (height, width)), device, tiles, scale
+        auto = self.scale == "auto"
+        scale = first_scale(self.model, height, width) if auto else float(self.scale)
+        found = self.engine.density(resized(pixels, scale), progress)
+        while auto and (larger := next_scale(found[0], scale)) > scale:
+            again = self.engine.density(resized(pixels, larger), progress)
+            if again[0].sum() <= found[0].sum():
+                break  # no more heads than before: the photo is large, but not sharp
+            found, scale = again, larger
+        density, device, tiles = found
+        size = scaled(height, width, scale)
+        return in_cells_of(density, size, (height, width)), device, tiles, scale

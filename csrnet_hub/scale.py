@@ -52,9 +52,14 @@ def crowding(density: NDArray[np.float32]) -> float:
     return float(np.square(heads).sum()) / total if total > 0 else 0.0
 
 
+def scaled(height: int, width: int, scale: float) -> Size:
+    """Sides multiplied by ``scale``, each at least one pixel."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def resized(pixels: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) with its sides multiplied by ``scale``, each at least one pixel."""
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    """A picture (H, W, 3) with its sides multiplied by ``scale``."""
+    height, width = scaled(pixels.shape[0], pixels.shape[1], scale)
     if (height, width) == pixels.shape[:2]:
         return pixels
     picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)

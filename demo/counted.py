@@ -24,6 +24,7 @@ from csrnet_hub.render import (
     mark_points,
     overlay_image,
 )
+from csrnet_hub.scale import scaled
 
 from .models import notices
 from .shared import (
@@ -144,7 +145,7 @@ def details_html(result: CountResult) -> str:
     """Time, size, model and device."""
     size = f"{result.width:,} × {result.height:,} pixels"
     if result.scale != 1:
-        width, height = (max(1, round(s * result.scale)) for s in (result.width, result.height))
+        height, width = scaled(result.height, result.width, result.scale)
         size += f", counted at {width:,} × {height:,}"
     facts = (
         f"{result.seconds:.1f} s",

@@ -142,6 +142,27 @@ def test_a_large_picture_is_counted_shrunk(sized: CSRNet, monkeypatch: pytest.Mo
     assert seen == [(91, 181), (256, 512)]
 
 
+def test_a_larger_size_that_shows_no_more_heads_is_not_taken(
+    sized: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a photo that has many pixels and is blurred."""
+    counter, seen = CrowdCounter(sized, "cpu"), []
+
+    def density(pixels: NDArray[np.uint8], progress: Any) -> Any:
+        seen.append(pixels.shape[:2])
+        found = np.zeros(tuple(-(-side // 8) for side in pixels.shape[:2]), np.float32)
+        found[3, 3] = 5
+        return found, "cpu", len(seen)
+
+    monkeypatch.setattr(counter.engine, "density", density)
+    result = counter.count(picture(256, 512))
+    assert seen == [(91, 181), (256, 512)]
+    assert result.scale == pytest.approx(math.sqrt(1 / 8))
+    assert result.tiles == 1
+    assert result.count == pytest.approx(5)
+    assert result.density.shape == (32, 64)
+
+
 def test_a_picture_may_be_counted_as_it_is(sized: CSRNet) -> None:
     pixels = picture(256, 512)
     counter = CrowdCounter(sized, "cpu", scale=1.0)
