@@ -15,25 +15,29 @@ from PIL import Image
 
 from .model import STRIDE, CSRNet
 
+WIDE = 16 / 9  # sides of a picture that is no panorama
 ENLARGED = 2.0  # times as long sides, at the most
 CROWDED = 0.15  # heads in the cell of a head; docs/training.md says how it was found
 STEP = math.sqrt(2)  # a coarse ladder: rounding on some device seldom leads to another rung
 
 Size = tuple[int, int]  # height, width in pixels
 Heads = NDArray[np.float64]
-Places = NDArray[np.int64]
 
 
 def first_scale(model: CSRNet, height: int, width: int) -> float:
     """What the sides of a picture are multiplied by before it is counted for the first time.
 
     A side shorter than the model's ``min_side`` is enlarged to it, or twice; a picture of more than
-    ``working_pixels`` is shrunk to so many.
+    ``working_pixels`` is shrunk to so many, a panorama as its middle would be.
     """
-    scale = min(max(model.min_side / min(height, width), 1.0), ENLARGED)
-    if model.working_pixels:
-        scale = min(scale, math.sqrt(model.working_pixels / (height * width)))
-    return scale
+    short, long = sorted((height, width))
+    larger = min(max(model.min_side / short, 1.0), ENLARGED)
+    if not model.working_pixels:
+        return larger
+    middle = short * min(long, WIDE * short)
+    if middle > model.working_pixels:
+        return math.sqrt(model.working_pixels / middle)
+    return min(larger, max(math.sqrt(model.working_pixels / (short * long)), 1.0))
 
 
 def next_scale(density: NDArray[np.float32], scale: float) -> float:
@@ -88,25 +92,14 @@ def in_cells_of(density: NDArray[np.float32], counted: Size, size: Size) -> NDAr
 def _along(heads: Heads, height: float, count: int) -> Heads:
     """Rows of cells so many pixels high as ``count`` rows of 8 pixels; columns keep their sums.
 
-    The heads of a row lie about its centre, and fewer and fewer of them towards the next ones'.
+    Density runs straight from the centre of each row to the next one's: new rows get its integral.
     """
-    if height < STRIDE:  # each goes to the two rows whose centres are next to its own
-        above, below, share = _between(len(heads), height / STRIDE, count)
-        rows = np.zeros((count, heads.shape[1]))
-        np.add.at(rows, above, heads * (1 - share))
-        np.add.at(rows, below, heads * share)
-        return rows
-    above, below, share = _between(count, STRIDE / height, len(heads))
-    given = np.bincount(above, 1 - share[:, 0], len(heads))
-    given += np.bincount(below, share[:, 0], len(heads))  # how many rows share a row's heads
-    heads = heads / given[:, None]
-    return heads[above] * (1 - share) + heads[below] * share
-
-
-def _between(count: int, step: float, others: int) -> tuple[Places, Places, Heads]:
-    """For each of ``count`` centres, ``step`` apart, those of ``others`` one apart that it lies
-    between, and how much nearer (count, 1) it is to the second: 0 to 1."""
-    places: Heads = ((np.arange(count) + 0.5) * step - 0.5).clip(0, others - 1)
-    above: Places = places.astype(np.int64)
-    below: Places = np.minimum(above + 1, others - 1)
-    return above, below, (places - above)[:, None]
+    edges = np.arange(count + 1) * (STRIDE / height)  # in old rows
+    edges[-1] = max(edges[-1], len(heads))  # a last row may reach past the picture
+    places = (edges - 0.5).clip(-0.5, len(heads) - 0.5)  # centre i is at i
+    before = places.clip(0).astype(np.int64)
+    beyond = (places - before)[:, None]
+    slope = np.diff(heads, axis=0, append=heads[-1:])[before]
+    until_centre = (heads.cumsum(axis=0) - heads / 2)[before]
+    until = until_centre + beyond * heads[before] + beyond.clip(0) ** 2 / 2 * slope
+    return np.diff(until, axis=0)
