@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,7 +114,8 @@ class CrowdCounter:
             raise ValueError(f"tile must be 'auto', None or at least {STRIDE} pixels, not {tile!r}")
         if engine not in ENGINES:
             raise ValueError(f"engine must be {' or '.join(ENGINES)}, not {engine!r}")
-        if scale != "auto" and not (isinstance(scale, (int, float)) and 0 < scale <= ENLARGED):
+        number = isinstance(scale, Real) and not isinstance(scale, bool)
+        if scale != "auto" and not (number and 0 < float(scale) <= ENLARGED):
             raise ValueError(f"scale must be 'auto' or from 0 to {ENLARGED:g}, not {scale!r}")
         self.scale = scale
         self.name = name
@@ -221,7 +223,7 @@ class CrowdCounter:
         found = self.engine.density(resized(pixels, scale), progress)
         while auto and (larger := next_scale(found[0], scale)) > scale:
             again = self.engine.density(resized(pixels, larger), progress)
-            if again[0].sum() <= found[0].sum():
+            if not again[0].sum() > found[0].sum():
                 break  # no more heads than before: the photo is large, but not sharp
             found, scale = again, larger
         density, device, tiles = found

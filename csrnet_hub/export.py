@@ -57,7 +57,7 @@ def export(model: CSRNet, out: Path, int8: Path | None = None) -> tuple[float, f
     files = [out] if out.suffix == ".onnx" else [out, out.with_suffix(".bin")]
     if taken := next((file for file in files if file.exists()), None):
         raise ExportError(f"{taken} is there already; give another name.")
-    crops = [] if int8 is None else calibration_crops(int8)
+    crops = [] if int8 is None else calibration_crops(int8, model)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Whole and checked before the files take their names.
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:

@@ -86,8 +86,8 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         density_scale: ``forward`` gives heads per cell times this factor.
         min_side: pixels; a picture with a shorter side is counted enlarged (0: as it is), since
             training enlarged such pictures too.
-        working_pixels: a picture of more is counted shrunk, unless its crowd is dense (0: as it
-            is); a megapixel, or the largest training picture's.
+        working_pixels: a picture of more is counted shrunk to so many, unless its crowd is dense
+            (0: as it is); see `csrnet_hub.scale`.
         training_record: how the weights came to be; travels in config.json.
         metrics: error figures by data set; travels in config.json.
         interval: entries of a :class:`PredictionInterval`; travels in config.json.

@@ -22,7 +22,7 @@ from .model_files import ModelError
 from .photograph import Photograph
 from .tiles import Progress, Window, halo, windows
 
-WHOLE = 2**20  # pixels; what is larger goes through in tiles
+WHOLE = 2**20 + 2**14  # pixels, a megapixel in whole cells; what is larger goes through in tiles
 TILE = 960  # pixels a side, without the front end's halo: as much memory as WHOLE takes
 WIDEST = 4096  # pixels; what is wider goes through in strips, since features are held as wide
 BACK = 1024  # pixels of width that the back end sees at once, without its halo

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from .extras import ExtraError
 from .images import ImageError, load_image
+from .model import CSRNet
 from .named import is_picture
 from .openvino_engine import import_openvino
+from .scale import first_scale, resized
 
 CROPS = 64
 SIDE = 256  # pixels
@@ -76,10 +78,11 @@ def _scaled(graph: Any, wanted: float, found: float) -> Any:
     return openvino.Model([density], graph.get_parameters())
 
 
-def calibration_crops(source: Path) -> list[Crop]:
+def calibration_crops(source: Path, model: CSRNet) -> list[Crop]:
     """64 crops of at most 256x256 pixels, always the same ones, of photographs evenly chosen.
 
     Args:
+        model: photographs are brought to the size at which it counts them first.
         source: a folder of photographs, or a file of train.prepare.
 
     Raises:
@@ -88,7 +91,8 @@ def calibration_crops(source: Path) -> list[Crop]:
     """
     photographs = _from_folder(source) if source.is_dir() else _from_prepared(source)
     rng = np.random.default_rng(0)
-    return [_crop(pixels, rng) for pixels in photographs]
+    sized = (resized(one, first_scale(model, *one.shape[:2])) for one in photographs)
+    return [_crop(pixels, rng) for pixels in sized]
 
 
 def _from_folder(folder: Path) -> Iterator[NDArray[np.uint8]]:

@@ -24,6 +24,7 @@ CELL = 8  # pixels a side: the network's stride
 STRIP = 256  # rows drawn at a time, so that memory is the result and little more
 FULL_TINT = 0.25  # share of vmax from which the overlay has its full opacity
 LEAST_TOP = 0.02  # heads per cell: below, the noise of an empty scene would be drawn in red
+LEAST_CELLS = 2**14  # a megapixel's; in a map of more the same heads lie in more cells
 SMALLEST_PANEL = 260  # pixels: a colour bar's label still fits beside a panel of this height
 
 
@@ -86,8 +87,9 @@ def density_peaks(density: ArrayLike, share: float = 0.1) -> NDArray[np.float32]
     """Where a density map (h, w) is highest: centres (N, 2) x, y in photo pixels, highest first.
 
     A peak is a cell that none of its eight neighbours exceeds, at `share` of the map's maximum or
-    more, and at 0.02 heads per cell at least; a plateau has one, its first cell. Peaks are a help
-    to the eye: where heads are closer than two cells, many share one, so they do not count people.
+    more, and at 0.02 heads per cell at least (less in more than a megapixel); a plateau has one,
+    its first cell. Peaks are a help to the eye: where heads are closer than two cells, many share
+    one, so they do not count people.
 
     Raises:
         ValueError: the map is empty, not 2-D or not finite; `share` is not between 0 and 1.
@@ -97,7 +99,7 @@ def density_peaks(density: ArrayLike, share: float = 0.1) -> NDArray[np.float32]
     cells, top = _checked_map(density)
     if not 0 <= share <= 1:
         raise ValueError(f"The share must be between 0 and 1, not {share}.")
-    high = (cells >= max(share * top, LEAST_TOP)) & (cells == maximum_filter(cells, size=3))
+    high = (cells >= max(share * top, _least_top(cells))) & (cells == maximum_filter(cells, size=3))
     plateaus, _ = label(high, structure=np.ones((3, 3)))
     _, first = np.unique(plateaus.ravel(), return_index=True)
     first = first[high.ravel()[first]]
@@ -248,6 +250,10 @@ def _grid(size: Size) -> tuple[int, int]:
     return math.ceil(size[1] / CELL), math.ceil(size[0] / CELL)  # (h, w)
 
 
+def _least_top(cells: Map) -> float:
+    return LEAST_TOP * min(1.0, LEAST_CELLS / cells.size)
+
+
 def _checked_map(density: ArrayLike, vmax: float | None = None) -> tuple[Map, float]:
     cells = np.asarray(density)
     if cells.ndim != 2 or cells.size == 0 or cells.dtype.kind not in "fiu":
@@ -259,7 +265,7 @@ def _checked_map(density: ArrayLike, vmax: float | None = None) -> tuple[Map, fl
         raise ValueError("The density map holds NaN or infinite values and cannot be drawn.")
     limits = np.finfo(np.float32)
     if vmax is None:
-        vmax = max(float(cells.max()), LEAST_TOP)
+        vmax = max(float(cells.max()), _least_top(cells))
     if not limits.tiny <= vmax <= limits.max:
         raise ValueError(f"vmax must be a positive number of heads per cell, not {vmax}.")
     return cells, float(vmax)

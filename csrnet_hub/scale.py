@@ -16,6 +16,8 @@ from PIL import Image
 from .model import STRIDE, CSRNet
 
 WIDE = 16 / 9  # sides of a picture that is no panorama
+NEARLY = 0.9  # times as long sides: shrinking would blur more than it would help
+MEGAPIXEL = 2**20
 ENLARGED = 2.0  # times as long sides, at the most
 CROWDED = 0.15  # heads in the cell of a head; docs/training.md says how it was found
 STEP = math.sqrt(2)  # a coarse ladder: rounding on some device seldom leads to another rung
@@ -27,17 +29,20 @@ Heads = NDArray[np.float64]
 def first_scale(model: CSRNet, height: int, width: int) -> float:
     """What the sides of a picture are multiplied by before it is counted for the first time.
 
-    A side shorter than the model's ``min_side`` is enlarged to it, or twice; a picture of more than
-    ``working_pixels`` is shrunk to so many, a panorama as its middle would be.
+    As `shrinking`, to ``working_pixels``; a side shorter than the model's ``min_side`` is enlarged
+    to it, but no picture more than twice, nor to more than ``working_pixels``.
     """
+    most = model.working_pixels or max(height * width, MEGAPIXEL)
+    larger = min(model.min_side / min(height, width), ENLARGED, math.sqrt(most / (height * width)))
+    return max(larger, 1.0) if (smaller := shrinking(height, width, most)) == 1 else smaller
+
+
+def shrinking(height: int, width: int, pixels: int) -> float:
+    """What the sides of a picture of more pixels are multiplied by, so that it has so many; a
+    panorama as its middle, whose sides are as 16 to 9; 1 for one that has hardly more."""
     short, long = sorted((height, width))
-    larger = min(max(model.min_side / short, 1.0), ENLARGED)
-    if not model.working_pixels:
-        return larger
-    middle = short * min(long, WIDE * short)
-    if middle > model.working_pixels:
-        return math.sqrt(model.working_pixels / middle)
-    return min(larger, max(math.sqrt(model.working_pixels / (short * long)), 1.0))
+    scale = math.sqrt(pixels / (short * min(long, WIDE * short)))
+    return scale if scale < NEARLY else 1.0
 
 
 def next_scale(density: NDArray[np.float32], scale: float) -> float:
@@ -85,21 +90,18 @@ def in_cells_of(density: NDArray[np.float32], counted: Size, size: Size) -> NDAr
         return density
     heads = density.astype(np.float64)
     for length, own in zip(counted, size):  # rows, then columns
-        heads = _along(heads, STRIDE * own / length, -(-own // STRIDE)).T
+        heads = _along(heads, length, own).T
     return heads.astype(np.float32)
 
 
-def _along(heads: Heads, height: float, count: int) -> Heads:
-    """Rows of cells so many pixels high as ``count`` rows of 8 pixels; columns keep their sums.
+def _along(heads: Heads, counted: int, own: int) -> Heads:
+    """Rows of 8 pixels of a side that has ``counted`` pixels as those of one that has ``own``.
 
-    Density runs straight from the centre of each row to the next one's: new rows get its integral.
+    Columns keep their sums: a smooth curve leads through the heads above each border of rows.
     """
-    edges = np.arange(count + 1) * (STRIDE / height)  # in old rows
-    edges[-1] = max(edges[-1], len(heads))  # a last row may reach past the picture
-    places = (edges - 0.5).clip(-0.5, len(heads) - 0.5)  # centre i is at i
-    before = places.clip(0).astype(np.int64)
-    beyond = (places - before)[:, None]
-    slope = np.diff(heads, axis=0, append=heads[-1:])[before]
-    until_centre = (heads.cumsum(axis=0) - heads / 2)[before]
-    until = until_centre + beyond * heads[before] + beyond.clip(0) ** 2 / 2 * slope
-    return np.diff(until, axis=0)
+    from scipy.interpolate import PchipInterpolator
+
+    old, new = (np.append(np.arange(0, side, STRIDE), side) / side for side in (counted, own))
+    above = np.vstack([np.zeros((1, heads.shape[1])), heads.cumsum(axis=0)])
+    rows: Heads = np.diff(PchipInterpolator(old, above)(new), axis=0)
+    return rows

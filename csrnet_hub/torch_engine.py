@@ -22,7 +22,7 @@ from .tiles import Progress, halo, plan_tiles
 WIDEST = 16384  # pixels; what is wider goes through in columns of tiles
 CPU_WIDEST = 6144  # on a CPU: beyond, rows that Winograd's tiles wait for hold a gigabyte more
 CPU_BAND = 2**17  # pixels; the first layers' maps: 32 MB each in float32, 16 MB in bfloat16
-CPU_WHOLE = 2**20  # pixels; up to that a picture is one band: less copying, 0.5 GB in float32
+CPU_WHOLE = 2**20 + 2**14  # pixels, a megapixel in whole cells: one band; 0.5 GB in float32
 GPU_BAND = 2**21  # three maps of 0.5 GB each in float32
 SMALLEST_BAND = 2**16
 TRIM_EVERY = 8  # pictures on a CPU: seldom enough to cost nothing

@@ -14,11 +14,16 @@ Tell = Callable[..., Any]  # gr.Progress, or what stands in its place
 def counting(progress: Tell) -> Callable[[int, int], None]:
     """Say that people are being counted, then how many parts of a large picture are done."""
     progress(None, desc="Counting the people")  # no share is known: no bar that stands at 0
-    began = time.monotonic()
+    began = before = time.monotonic()
+    last = 0
 
     def step(done: int, of: int) -> None:
+        nonlocal began, before, last
+        if done <= last:  # the photo is counted again, larger
+            began = before
+        last, before = done, time.monotonic()
         if of > 1:
-            more = time_left(time.monotonic() - began, done / of)
+            more = time_left(before - began, done / of)
             progress((done, of), desc=f"Counting the people{more}", unit="parts")
 
     return step

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from csrnet_hub import CountResult, ImageError, load_image
+from csrnet_hub import CountResult, ImageError, cli, load_image
 from csrnet_hub.datasets import DatasetError
 
 MAX_FILE_SIZE = "50mb"
@@ -48,7 +48,7 @@ NO_PHOTO = "There is no photo yet. Choose one first: drop it on the page, paste 
 EXPIRED = "This upload is no longer here. Please choose the photo again."
 UNEXPECTED = "The photo could not be counted: a fault on the server. Please try again later."
 
-COLUMNS = ("image", "count", "low", "high", "width", "height", "model", "seconds", "device")
+COLUMNS = tuple(column for column in cli.COLUMNS if column != "error")
 
 
 class VisitorError(ValueError):
@@ -246,8 +246,9 @@ def row(name: str, result: CountResult, usual: bool = True) -> dict[str, Any]:
     """One photo's line of a table; low and high are None for a model without intervals, and for a
     picture unlike those that the interval was measured on."""
     low, high = ends(result, usual)
-    values = (result.width, result.height, result.model, round(result.seconds, 3), result.device)
-    return dict(zip(COLUMNS, (name, result.count, low, high, *values)))
+    size, seconds = (result.width, result.height), round(result.seconds, 3)
+    about = (result.model, seconds, result.device, round(result.scale, 4))
+    return dict(zip(COLUMNS, (name, result.count, low, high, *size, *about)))
 
 
 def ends(result: CountResult, usual: bool) -> tuple[float, float] | tuple[None, None]:

@@ -160,6 +160,7 @@ def test_a_program_gets_the_count_of_the_library(
     assert answer["count"] == pytest.approx(counter.count(photo).count, rel=1e-6)
     assert answer["count"] > 0
     assert answer["seconds"] > 0
+    assert answer["scale"] == 1
     facts = {name: answer[name] for name in ("width", "height", "model", "device")}
     assert facts == {"width": 120, "height": 80, "model": "<untrained>", "device": "cpu"}
 

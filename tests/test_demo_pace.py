@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ pytest.importorskip("gradio", minversion="6")
 import gradio as gr
 
 from csrnet_hub import CountResult
-from demo import batch, pace, photo, programs, shared, visitors, wanted
+from demo import batch, counted, pace, photo, programs, shared, visitors, wanted
 from demo.models import Models
 
 from .page import PlainCounter, encoded, noise
@@ -41,6 +42,26 @@ class Request:
 
 def uploaded(name: str) -> dict[str, Any]:
     return {"path": shared.keep_file(name, encoded(noise())), "orig_name": name}
+
+
+def test_a_photo_that_is_counted_again_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, said = [0.0], []
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    step = pace.counting(lambda share, desc="", unit="": said.append(desc))
+    for of, each in ((9, 1.0), (40, 0.5)):  # first shrunk, then larger
+        for done in range(1, of + 1):
+            now[0] += each
+            step(done, of)
+    assert said[5] == "Counting the people, a few seconds more"  # of nine
+    assert said[9 + 10] == "Counting the people, about 20 seconds more"  # 10 of 40 in five
+
+
+def test_the_size_at_which_a_photo_was_counted_is_told() -> None:
+    result = PlainCounter().count(np.zeros((80, 120, 3), np.uint8))
+    assert "counted at" not in counted.details_html(result)
+    text = counted.details_html(replace(result, scale=0.25))
+    assert "120 × 80 pixels, counted at 30 × 20" in text
+    assert shared.row("a.png", replace(result, scale=0.25))["scale"] == 0.25
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,20 @@ def test_any_format_is_evaluated(
     arguments += [] if split == "all" else ["--split", split]
     assert evaluate.main(arguments) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["images"], result["split"]) == (2, split)
+    assert (result["images"], result["split"], result["scale"]) == (2, split, "auto")
+
+
+def test_a_scale_is_evaluated_at(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = write_part(tmp_path / "part_A", [1, 2])
+    found = []
+    for scale in ("1", "0.5"):
+        options = ["--split", "train", "--device", "cpu", "--scale", scale]
+        assert evaluate.main([str(model_folder), str(part), *options]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [one["scale"] for one in found] == [1, 0.5]
+    assert found[0]["mae"] != found[1]["mae"]
 
 
 def test_bad_files_are_left_out_when_asked_and_listed(

@@ -241,6 +241,9 @@ def test_a_model_counts_photographs_as_large_as_those_that_it_was_trained_on(
     large = [Example(str(k), pixels, heads, np.full(3, 4.0), 3) for k in range(3)]
     fit.fit(replace(recipe, steps=1, validation=1), large, tmp_path, str(vgg), CPU)
     assert CSRNet.from_pretrained(tmp_path / "best").working_pixels == 1040**2
+    shrunk = [replace(one, pixels=pixels[:500, :500], shrunk_to=250_000) for one in large]
+    fit.fit(replace(recipe, steps=1, validation=1), shrunk, tmp_path / "small", str(vgg), CPU)
+    assert CSRNet.from_pretrained(tmp_path / "small" / "best").working_pixels == 250_000
 
 
 def test_a_joint_run_says_how_it_does_on_each_part(

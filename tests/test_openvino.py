@@ -280,7 +280,7 @@ def test_a_share_that_rounding_adds_to_all_counts_is_taken_off(
     int8_file: Path, calibrated: CSRNet, photos: Path
 ) -> None:
     rounded, exact = CrowdCounter.from_pretrained(int8_file), CrowdCounter(calibrated, "cpu")
-    crops = [crop[0].transpose(1, 2, 0) for crop in calibration_crops(photos)]
+    crops = [crop[0].transpose(1, 2, 0) for crop in calibration_crops(photos, CSRNet())]
     ours, theirs = (sum(way.count(crop).count for crop in crops) for way in (rounded, exact))
     assert ours == pytest.approx(theirs, rel=1e-4)
 
@@ -297,7 +297,10 @@ def test_crops_are_the_same_each_time_from_a_folder_or_a_prepared_file(
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for photo in photos.glob("*.png"):
             file[f"images/{photo.stem}"] = np.asarray(Image.open(photo))
-    ours, prepared = calibration_crops(photos), calibration_crops(tmp_path / "a.h5")
+    ours, prepared = (
+        calibration_crops(photos, CSRNet()),
+        calibration_crops(tmp_path / "a.h5", CSRNet()),
+    )
     assert len(ours) == len(prepared) == 64
     assert all(np.array_equal(one, other) for one, other in zip(ours, prepared))
     assert {crop.shape[1:3] for crop in ours} == {(3, 150 + i) for i in range(5)}
@@ -322,7 +325,7 @@ def test_photographs_that_cannot_be_calibrated_on_are_a_sentence(
         (tmp_path / name).write_bytes(content)
     source = (tmp_path / name).parent if name.startswith("bad") else tmp_path / name
     with pytest.raises(CalibrationError, match=words):
-        calibration_crops(source)
+        calibration_crops(source, CSRNet())
 
 
 def test_only_openvino_takes_int8(calibrated: CSRNet, photos: Path, tmp_path: Path) -> None:

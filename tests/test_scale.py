@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.model import ModelError
+from csrnet_hub.render import colour_top, density_peaks
 from csrnet_hub.scale import CROWDED, crowding, first_scale, in_cells_of, next_scale, resized
 
 from .thin import narrow
@@ -42,12 +43,22 @@ def picture(height: int, width: int) -> NDArray[np.uint8]:
         ((60, 1092), 1.0),  # nor is one enlarged beyond 128 * 128 pixels
         ((80, 150), math.sqrt(128 * 128 / (80 * 150))),
         ((1, 2**20), 1.0),
+        ((140, 140), 1.0),  # hardly more than 128 x 128
     ],
 )
 def test_a_picture_is_counted_at_a_size_of_training(
     sized: CSRNet, size: tuple[int, int], scale: float
 ) -> None:
     assert first_scale(sized, *size) == pytest.approx(scale, rel=1e-3)
+
+
+def test_a_picture_is_enlarged_to_no_more_than_a_megapixel_without_another_limit(
+    thin_model: CSRNet,
+) -> None:
+    model = copy.deepcopy(thin_model)
+    model.min_side = 384
+    assert first_scale(model, 300, 300) == 1.28
+    assert first_scale(model, 300, 300_000) == 1
 
 
 def test_without_a_record_of_sizes_a_picture_is_counted_as_it_is(thin_model: CSRNet) -> None:
@@ -106,7 +117,18 @@ def test_a_head_stays_where_it_was(scale: float) -> None:
 def test_a_shrunk_map_has_no_stripes() -> None:
     """An even crowd stays even: each cell of the photo gets its share."""
     found = in_cells_of(np.ones((50, 50), np.float32), (400, 400), (1403, 1403))
-    np.testing.assert_allclose(found[:-1, :-1], (400 / 1403) ** 2, rtol=1e-5)
+    share = (400 / 1403) ** 2
+    np.testing.assert_allclose(found[:-1, :-1], share, rtol=1e-5)
+    np.testing.assert_allclose(found[-1, :-1], share * (1403 % 8) / 8, rtol=1e-5)
+
+
+def test_an_even_crowd_stays_even_up_to_the_border() -> None:
+    """Where the last cell of the shrunk picture holds few of its pixels, and so few heads."""
+    own, counted = 1200, 355  # 355 = 44 cells and 3 pixels
+    density = np.ones((45, 1), np.float32)
+    density[-1] = 3 / 8
+    found = in_cells_of(density, (counted, 8), (own, 8))
+    np.testing.assert_allclose(found, counted / own, rtol=1e-5)
 
 
 def test_a_small_picture_is_counted_enlarged(sized: CSRNet) -> None:
@@ -165,15 +187,41 @@ def test_a_larger_size_that_shows_no_more_heads_is_not_taken(
     assert result.density.shape == (36, 64)
 
 
+def test_a_larger_size_whose_map_is_not_finite_is_not_taken(
+    sized: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = CrowdCounter(sized, "cpu")
+
+    def density(pixels: NDArray[np.uint8], progress: Any) -> Any:
+        cells = tuple(-(-side // 8) for side in pixels.shape[:2])
+        value = np.nan if pixels.shape[0] > 96 else 1.0
+        return np.full(cells, value, np.float32), "cpu", 1
+
+    monkeypatch.setattr(counter.engine, "density", density)
+    assert counter.count(picture(288, 512)).count == pytest.approx(12 * 22)
+
+
+def test_a_large_sparse_photo_shows_its_peaks() -> None:
+    """Its heads lie in more cells each, but are no fainter on the picture."""
+    density = np.zeros((100, 130), np.float32)
+    density[[20, 50, 80], [30, 60, 90]] = 0.05
+    large = in_cells_of(density, (800, 1040), (3200, 4160))
+    assert large.max() < 0.02
+    assert len(density_peaks(large)) == 3
+    assert colour_top(large) == large.max()
+    assert len(density_peaks(density / 5)) == 0  # nobody
+
+
 def test_a_picture_may_be_counted_as_it_is(sized: CSRNet) -> None:
     pixels = picture(288, 512)
     counter = CrowdCounter(sized, "cpu", scale=1.0)
     assert counter.count(pixels).scale == 1
     assert counter.count(pixels).count != CrowdCounter(sized, "cpu").count(pixels).count
-    assert CrowdCounter(sized, "cpu", scale=0.25).count(pixels).density.shape == (36, 64)
+    quarter = CrowdCounter(sized, "cpu", scale=np.float32(0.25))
+    assert quarter.count(pixels).density.shape == (36, 64)
 
 
-@pytest.mark.parametrize("scale", [0, -1, 2.5, float("nan"), "native", None])
+@pytest.mark.parametrize("scale", [0, -1, 2.5, float("nan"), "native", None, True])
 def test_a_scale_that_cannot_be_is_refused(sized: CSRNet, scale: Any) -> None:
     with pytest.raises(ValueError, match="scale must be 'auto' or"):
         CrowdCounter(sized, "cpu", scale=scale)

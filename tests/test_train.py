@@ -61,6 +61,7 @@ def test_a_large_photograph_is_shrunk_with_its_heads_kernels_and_mask(
         assert large.pixels.shape == (72, 96, 3)
         assert small.pixels.shape == (36, 48, 3)
         assert small.count == large.count > 0
+        assert (small.shrunk_to, large.shrunk_to) == (72 * 96 // 4, 0)
         np.testing.assert_allclose(small.heads, large.heads / 2, rtol=1e-6)
         wide = small.sigma > 1  # not widened to the least width
         assert wide.any()

@@ -23,7 +23,8 @@ class Example:
     ``count`` is the number of annotated points, which errors are measured against; ``mask`` (H, W)
     is true inside the region of interest, None where that is the whole picture. ``part`` is the
     folder that it is from, where the file was made of several. ``fixed`` says that the kernels were
-    given one width, which is kept as it is; the others are geometry-adaptive.
+    given one width, which is kept as it is; the others are geometry-adaptive. ``shrunk_to`` is the
+    number of pixels that a larger photograph was shrunk to, 0 for the others.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Example:
     mask: NDArray[np.bool_] | None = None
     part: str = ""
     fixed: bool = False
+    shrunk_to: int = 0
 
 
 def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
@@ -71,6 +73,7 @@ def _example(file: h5py.File, name: str) -> Example:
         mask=file[f"mask/{name}"][()].astype(bool) if f"mask/{name}" in file else None,
         part=str(heads.attrs.get("part", "")),
         fixed=bool(file[f"sigma/{name}"].attrs.get("fixed", False)),
+        shrunk_to=int(heads.attrs.get("shrunk_to", 0)),
     )
 
 

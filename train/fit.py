@@ -27,11 +27,11 @@ from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
 from csrnet_hub.model import STRIDE
 from csrnet_hub.model_files import ModelError
+from csrnet_hub.scale import MEGAPIXEL
 
 from .crops import Crops
 from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
-from .prepare import MAX_PIXELS
 from .recipe import Recipe, RecipeError, read_recipe
 from .state import (
     State,
@@ -112,10 +112,8 @@ def fit(
                 stacklevel=2,
             )
     state.photographs |= {digest(example) for example in train}
-    # the sizes at which training sees people, and so counting should
     state.average.min_side = recipe.crop if recipe.crops == "random" else 0
-    largest = max(math.prod(one.pixels.shape[:2]) for one in train)
-    state.average.working_pixels = max(largest, MAX_PIXELS)
+    state.average.working_pixels = _working_pixels(train)
     if judged:
         lend_figures(state, judged)
     elif "refit" in state.origin:
@@ -133,6 +131,13 @@ def fit(
     with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
         _run(state, recipe, crops, net, held_out, out, log)
     return state.best
+
+
+def _working_pixels(train: Sequence[Example]) -> int:
+    """What counting should shrink a larger photograph to: as these were, or the largest's."""
+    if any(one.shrunk_to for one in train):
+        return max(one.shrunk_to for one in train)
+    return max(MEGAPIXEL, *(math.prod(one.pixels.shape[:2]) for one in train))
 
 
 def _check_pictures(recipe: Recipe, examples: Sequence[Example]) -> None:

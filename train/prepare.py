@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import os
 import sys
 from collections import Counter
@@ -24,10 +23,9 @@ from csrnet_hub.ahead import read_ahead
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.images import ImageError, load_image
-from csrnet_hub.scale import resized
+from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
 
 FORMAT = 1
-MAX_PIXELS = 2**20  # of a photograph; in larger ones heads are larger than most models know
 READERS = min(os.cpu_count() or 1, 8)  # one thread writes, and could not follow more
 Sigma: TypeAlias = float | None
 
@@ -38,14 +36,15 @@ def prepare(
     sigma: Sigma | Mapping[str, Sigma] = None,
     progress: bool = True,
     bad: list[DatasetError] | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = MEGAPIXEL,
 ) -> dict[str, Any]:
     """Write pictures, heads inside the frame and their kernel widths to one HDF5 file.
 
     Layout: ``images/NAME`` (H, W, 3) uint8; ``heads/NAME`` (N, 2) float32 x, y in pixels;
     ``sigma/NAME`` (N,) float32 in pixels, whose attribute ``fixed`` says that they are not
     geometry-adaptive. Attributes of heads: ``annotated`` counts all points of the annotation,
-    those outside the frame too; ``part`` names the sample's folder where there are several. Where
+    those outside the frame too; ``part`` names the sample's folder where there are several;
+    ``shrunk_to`` is ``max_pixels`` where a photograph was shrunk, else 0. Where
     a photograph has a region of interest, ``mask/NAME`` (H, W) bool is true inside it, and heads
     outside it are neither kept nor counted.
 
@@ -54,8 +53,8 @@ def prepare(
             or one of these for each photograph's name.
         bad: a list that takes the photographs that cannot be read, while the others are written;
             None: the first one is raised.
-        max_pixels: a photograph of more is shrunk to so many, with its heads, kernels and mask; 0:
-            none is.
+        max_pixels: a photograph of more is shrunk to so many, with its heads, kernels and mask, as
+            for counting (`csrnet_hub.scale.shrinking`); 0: none is.
 
     Returns:
         Numbers of images, heads, heads dropped because they lie outside the frame, and images
@@ -92,7 +91,7 @@ def prepare(
                 done["images"] += 1
                 done["heads"] += len(read.heads)
                 done["dropped"] += read.dropped
-                done["shrunk"] += read.shrunk
+                done["shrunk"] += read.shrunk_to > 0
                 done["dropped_in"] += [read.sample.name] if read.dropped else []
         if not done["images"]:
             raise DatasetError("No photograph could be read; nothing was written.")
@@ -112,7 +111,7 @@ class _Read:
     fixed: bool
     annotated: int
     dropped: int
-    shrunk: bool
+    shrunk_to: int
 
 
 def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> _Read:
@@ -125,8 +124,8 @@ def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -
     heads, dropped = heads_in_frame(counted, *size)
     width = sigma[sample.name] if isinstance(sigma, Mapping) else sigma
     mask = None if sample.mask is None else sample.mask(*size)
-    if shrunk := 0 < max_pixels < size[0] * size[1]:
-        scale = math.sqrt(max_pixels / (size[0] * size[1]))
+    scale = shrinking(size[0], size[1], max_pixels) if max_pixels else 1.0
+    if scale < 1:
         pixels = resized(pixels, scale)
         width = None if width is None else width * scale
         heads = heads * (np.array(pixels.shape[1::-1]) / size[::-1])
@@ -134,7 +133,8 @@ def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -
         mask = None if mask is None else _resized_mask(mask, pixels.shape[:2])
     widths = adaptive_sigma(heads) if width is None else np.full(len(heads), width)
     fixed = width is not None
-    return _Read(sample, pixels, mask, heads, widths, fixed, len(counted), dropped, shrunk)
+    shrunk_to = max_pixels if scale < 1 else 0
+    return _Read(sample, pixels, mask, heads, widths, fixed, len(counted), dropped, shrunk_to)
 
 
 def _resized_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -150,6 +150,7 @@ def _write(file: h5py.File, read: _Read) -> None:
     file[f"heads/{sample.name}"] = read.heads.astype(np.float32)
     file[f"heads/{sample.name}"].attrs["annotated"] = read.annotated
     file[f"heads/{sample.name}"].attrs["part"] = sample.part
+    file[f"heads/{sample.name}"].attrs["shrunk_to"] = read.shrunk_to
     file[f"sigma/{sample.name}"] = read.widths.astype(np.float32)
     file[f"sigma/{sample.name}"].attrs["fixed"] = read.fixed
 
@@ -209,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--max-pixels",
         type=_pixels,
-        default=MAX_PIXELS,
+        default=MEGAPIXEL,
         metavar="N",
         help="shrink photographs of more to so many (1048576 if not given; 0: none)",
     )

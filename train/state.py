@@ -118,6 +118,8 @@ def lend_figures(state: State, judged: CSRNet) -> None:
         raise TrainingError("the model to refit began with other weights: give its --init or --vgg")
     state.average.metrics = {"validation": (judged.metrics or {})["validation"]}
     state.average.interval = judged.interval
+    state.average.min_side = judged.min_side  # as it was measured
+    state.average.working_pixels = judged.working_pixels
     if state.step and "refit" not in state.origin:  # what it goes on from had not seen them
         state.origin["refit_from"] = state.step
     state.origin["refit"] = record["step"]
