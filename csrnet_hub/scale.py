@@ -97,11 +97,21 @@ def in_cells_of(density: NDArray[np.float32], counted: Size, size: Size) -> NDAr
 def _along(heads: Heads, counted: int, own: int) -> Heads:
     """Rows of 8 pixels of a side that has ``counted`` pixels as those of one that has ``own``.
 
-    Columns keep their sums: a smooth curve leads through the heads above each border of rows.
+    Density runs straight from the centre of each row to the next one's, level at both ends, and new
+    rows get its integral. Columns keep their sums.
     """
-    from scipy.interpolate import PchipInterpolator
-
     old, new = (np.append(np.arange(0, side, STRIDE), side) / side for side in (counted, own))
-    above = np.vstack([np.zeros((1, heads.shape[1])), heads.cumsum(axis=0)])
-    rows: Heads = np.diff(PchipInterpolator(old, above)(new), axis=0)
-    return rows
+    knots = np.concatenate([[0.0], (old[1:] + old[:-1]) / 2, [1.0]])  # the ends and all centres
+    steps = np.diff(knots)
+    shares = (steps[1:] + steps[:-1]) / 2  # of the side that each row's density stands for
+    shares[0] += steps[0] / 2
+    shares[-1] += steps[-1] / 2
+    density = heads / shares[:, None]
+    density = np.vstack([density[:1], density, density[-1:]])  # at the knots
+    parts = (density[1:] + density[:-1]) / 2 * steps[:, None]
+    above = np.vstack([np.zeros_like(parts[:1]), parts.cumsum(axis=0)])  # up to each knot
+    at = np.searchsorted(knots[1:-1], new, side="right")
+    beyond = (new - knots[at])[:, None]
+    slope = (np.diff(density, axis=0) / steps[:, None])[at]
+    until: Heads = above[at] + density[at] * beyond + slope * beyond**2 / 2
+    return np.diff(until, axis=0)
