@@ -32,9 +32,12 @@ def first_scale(model: CSRNet, height: int, width: int) -> float:
     As `shrinking`, to ``working_pixels``; a side shorter than the model's ``min_side`` is enlarged
     to it, but no picture more than twice, nor to more than ``working_pixels``.
     """
-    most = model.working_pixels or max(height * width, MEGAPIXEL)
-    larger = min(model.min_side / min(height, width), ENLARGED, math.sqrt(most / (height * width)))
-    return max(larger, 1.0) if (smaller := shrinking(height, width, most)) == 1 else smaller
+    area = height * width
+    most = model.working_pixels or max(area, MEGAPIXEL)
+    smaller = shrinking(height, width, most)
+    if smaller < 1:
+        return smaller
+    return max(min(model.min_side / min(height, width), ENLARGED, math.sqrt(most / area)), 1.0)
 
 
 def shrinking(height: int, width: int, pixels: int) -> float:
