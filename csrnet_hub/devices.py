@@ -70,3 +70,10 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}")
     return DTYPES[dtype]
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch says that a device's memory ran out."""
+    # MPS and cuDNN have no error type of their own for it.
+    words = ("out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .bands import density_bands
-from .devices import fast_bfloat16, pick_device, pick_dtype
+from .devices import fast_bfloat16, out_of_memory, pick_device, pick_dtype
 from .memory import keep_memory, trim_memory
 from .model import STRIDE, CSRNet
 from .tiles import Progress, halo, plan_tiles
@@ -87,7 +87,7 @@ class TorchEngine:
                     trim_memory()
                 return found
             except RuntimeError as error:
-                if self.device.type == "cpu" or not _out_of_memory(error):
+                if self.device.type == "cpu" or not out_of_memory(error):
                     raise
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -171,9 +171,3 @@ def to_input(pixels: NDArray[np.uint8], model: CSRNet, device: torch.device) -> 
     mean = torch.tensor(model.mean, dtype=torch.float32, device=device).view(1, 3, 1, 1) * 255
     std = torch.tensor(model.std, dtype=torch.float32, device=device).view(1, 3, 1, 1) * 255
     return (x.float() - mean) / std
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    # MPS and cuDNN have no error type of their own for it.
-    words = ("out of memory", "ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

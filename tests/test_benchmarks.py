@@ -133,9 +133,11 @@ def test_the_share_of_the_matrix_rate_is_that_of_the_networks_arithmetic(
     plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparisons, "matrix_rate", lambda device, side: (1e12, "float32"))
-    (row,) = comparisons.share_of_rate(plan)
-    flops = comparisons.forward_flops(row["batch"], 768, 1024)
-    assert row["share"] == pytest.approx(flops / row["seconds"] / 1e12)
+    rows = comparisons.share_of_rate(plan)
+    assert [row["way"] for row in rows] == ["eager", "product"]
+    for row in rows:
+        flops = comparisons.forward_flops(row["batch"], 768, 1024)
+        assert row["share"] == pytest.approx(flops / row["seconds"] / 1e12)
 
 
 def test_what_a_process_of_its_own_measures_comes_back(folder: Path) -> None:

@@ -327,6 +327,34 @@ def test_cuda_without_a_gpu_is_a_sentence(model: CSRNet) -> None:
         CrowdCounter(model, "cuda")
 
 
+@pytest.mark.parametrize("broken", ["", "unable to find an engine", "CUDA out of memory"])
+def test_on_a_gpu_a_convolution_and_its_relu_are_one_pass(
+    model: CSRNet, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def fused(x, weight, bias, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+        seen.append(weight.shape)
+        if broken:
+            raise RuntimeError(broken)
+        return torch.conv2d(x, weight, bias, stride, padding, dilation, groups).relu()
+
+    x = torch.randn(1, 3, 64, 48)
+    bands = [(x[:, :, :40], False), (x[:, :, 40:], True)]
+    with torch.inference_mode():
+        plain = torch.cat(list(density_bands(model, bands, torch.bfloat16)), dim=2)
+        monkeypatch.setattr("csrnet_hub.bands._has_cudnn", lambda weight: True)
+        monkeypatch.setattr(torch, "cudnn_convolution_relu", fused)
+        if "memory" in broken:
+            with pytest.raises(RuntimeError, match="memory"):
+                list(density_bands(model, bands, torch.bfloat16))
+            return
+        one = torch.cat(list(density_bands(model, bands, torch.bfloat16)), dim=2)
+    assert len(set(seen)) > 1
+    assert not any(len(shape) != 4 or shape[2] == 1 for shape in seen)  # not the output layer
+    assert torch.allclose(one, plain, rtol=0.02, atol=1e-3)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_gives_the_count_of_the_cpu(model: CSRNet) -> None:
     picture = noise(200, 300)
