@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,14 @@ from train.crops import Crops
 from train.data import Example
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.state import begin
-from train.step import train_step
+from train.step import Captured, train_step
 
 RECIPE = Path(__file__).parents[1] / "train" / "recipes" / "partA_gpu.toml"
+WAYS: dict[str, Callable[[CSRNet], Any]] = {
+    "eager": lambda model: model,
+    "captured": Captured,
+    "compiled": torch.compile,
+}
 PICTURES, SIDES, HEADS = 32, (768, 1024), 500  # about as in ShanghaiTech part A
 
 
@@ -41,13 +46,14 @@ def measure(
     device: torch.device,
     steps: int,
     warmup: int,
-    compiled: bool = False,
+    way: str = "eager",
     matrix: int = 8192,
 ) -> dict[str, Any]:
     """Time steps of training on drawn photographs that are resident on the device.
 
     Args:
         steps, warmup: those that are timed, and those before.
+        way: of `WAYS`, how the network is run.
         matrix: side of the square matrices whose product gives the device's rate.
 
     Returns:
@@ -60,10 +66,10 @@ def measure(
     model = CSRNet(recipe.variant, density_scale=recipe.density_scale)
     state = begin(recipe, model, {}, device)
     crops = Crops(pictures(), recipe, device)
-    net = torch.compile(state.model) if compiled else None
+    net = WAYS[way](state.model)
 
     def step() -> None:
-        train_step(state, recipe, crops, net)  # type: ignore[arg-type]
+        train_step(state, recipe, crops, net)
 
     seconds = timed(step, device, steps, warmup)
     alone = timed(lambda: crops.at(state.step), device, steps, 1)
@@ -77,7 +83,7 @@ def measure(
         "loss": recipe.loss,
         "batch": recipe.batch,
         "crop": recipe.crop,
-        "compiled": compiled,
+        "network": way,
         "steps": steps,
         "step_seconds": statistics.median(seconds),
         "crops_seconds": statistics.median(alone),
@@ -159,7 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, help="crops, in place of 16 (on a CPU 2)")
     parser.add_argument("--crop", type=int, default=256, help="pixels a side")
     parser.add_argument("--steps", type=int, help="timed, in place of 100 (on a CPU 5)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the network")
+    parser.add_argument(
+        "--network", nargs="+", choices=WAYS, help="(or captured on a GPU, else eager)"
+    )
     options = parser.parse_args(argv)
     try:
         device = pick_device(options.device)
@@ -168,10 +176,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         steps = (5 if quick else 100) if options.steps is None else options.steps
         if steps < 1:
             raise ValueError("--steps counts from 1")
-        for loss in options.loss:
+        ways = options.network or ["captured" if device.type == "cuda" else "eager"]
+        for loss, way in product(options.loss, ways):
             recipe = replace(read_recipe(RECIPE, batch=batch, crop=options.crop), loss=loss)
             warmup, matrix = (1, 512) if quick else (20, 8192)
-            found = measure(recipe, device, steps, warmup, options.compile, matrix)
+            found = measure(recipe, device, steps, warmup, way, matrix)
             print(json.dumps(found), flush=True)
     except ValueError as error:  # no such device, or a recipe that cannot be
         print(f"benchmarks.training: {error}", file=sys.stderr)

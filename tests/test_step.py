@@ -17,7 +17,7 @@ from train.crops import Crops
 from train.data import Example
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.state import State, start_from
-from train.step import train_step
+from train.step import Captured, train_step
 
 RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
 CPU = torch.device("cpu")
@@ -184,3 +184,20 @@ def test_a_step_never_waits_for_a_gpu(
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("loss", ["pyramid", "bayesian"])
+def test_a_captured_network_trains_as_the_plain_one(
+    recipe: Recipe, crowd: list[Example], model_folder: Path, loss: str
+) -> None:
+    how, device = replace(recipe, loss=loss, batch=4, backend_first=2), torch.device("cuda")
+    losses: list[list[float]] = []
+    for capture in (False, True):
+        now = start_from(how, str(model_folder), device)
+        crops, net = Crops(crowd, how, device), Captured(now.model) if capture else None
+        losses.append([train_step(now, how, crops, net)[0].item() for _ in range(6)])
+        learnt = [parameter.grad is not None for parameter in now.model.parameters()]
+        assert learnt == [parameter.requires_grad for parameter in now.model.parameters()]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert losses[0][0] != losses[0][-1]

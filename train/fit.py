@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from csrnet_hub.datasets import DatasetError
@@ -44,7 +44,7 @@ from .state import (
     save_model,
     start_from,
 )
-from .step import place, rate, train_step
+from .step import Captured, place, rate, train_step
 from .validation import validate
 
 SAVE_EVERY = 100  # steps
@@ -120,11 +120,13 @@ def fit(
         raise TrainingError("that run trains on its validation images: go on with --refit MODEL")
     if state.step >= recipe.steps:
         raise TrainingError(f"step {state.step} of {recipe.steps} is done; give more with --steps")
-    net: nn.Module = state.model
+    net: Callable[[Tensor], Tensor] = state.model
     if world > 1:
-        net = DistributedDataParallel(net, [device] if device.type == "cuda" else None)
+        net = DistributedDataParallel(state.model, [device] if device.type == "cuda" else None)
     if compiled:
-        net = torch.compile(net)  # type: ignore[assignment]
+        net = torch.compile(net)
+    elif device.type == "cuda" and world == 1 and recipe.crops == "random":  # all of one shape
+        net = Captured(state.model)
     crops = Crops(train, recipe, device)
     if rank == 0:
         out.mkdir(parents=True, exist_ok=True)
@@ -166,7 +168,7 @@ def _run(
     state: State,
     recipe: Recipe,
     crops: Crops,
-    net: nn.Module,
+    net: Callable[[Tensor], Tensor],
     held_out: Sequence[Example],
     out: Path,
     log: Log | None,  # None in all processes but the first, which alone writes

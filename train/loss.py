@@ -15,19 +15,20 @@ if TYPE_CHECKING:  # what publishes a model needs no h5py
     from .crops import Batch
 
 BLOCKS = (1, 2, 4, 8, 16)  # cells; the largest are 128 pixels wide
+TRUTH = 0.25  # of the true count in what squared errors are divided by; the rest is predicted
 GHOSTS = 0.5  # weight of a head that is seen in a drawn picture without people
 
 
 def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None) -> Tensor:
     """Squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells.
 
-    Those of a crop are divided by twice one more than the mean count of its blocks, half of it
-    predicted (no gradient flows through that) and half true: an error weighs against what a Poisson
-    count of that size varies by. The squared errors alone (the paper's Euclidean loss, section 3.2)
-    hear only the densest crops, and absolute errors settle on medians, too low for counts. Over the
-    predicted count alone, twice as many heads would pull back less than half as many push, and a
-    network that is unsure would count too many. With half of it true, one that is unsure counts
-    somewhat too few: among crops that look alike, the fuller weigh less.
+    Those of a crop are divided by twice one more than the mean count of its blocks, three quarters
+    of it predicted (no gradient flows through that) and a quarter true: an error weighs against
+    what a Poisson count of that size varies by. The squared errors alone (the paper's Euclidean
+    loss, section 3.2) hear only the densest crops, and absolute errors settle on medians, too low
+    for counts. Over the predicted count alone, twice as many heads would pull back less than half
+    as many push, and a network that is unsure would count too many. The more of it is true, the
+    more one that is unsure counts too few: among crops that look alike, the fuller weigh less.
 
     For a drawn picture without people a share of the sum of absolute values is added: squares
     hardly feel the thousandth of a head a cell that makes a dozen people of a large empty picture.
@@ -47,7 +48,7 @@ def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None)
     for side in (side for side in BLOCKS if side <= min(target.shape[2:])):
         count = avg_pool2d(predicted, side) * side**2
         true = avg_pool2d(target, side) * side**2
-        both = (count.detach().clamp(min=0) + true) / 2
+        both = (1 - TRUTH) * count.detach().clamp(min=0) + TRUTH * true
         size = both.mean(dim=(1, 2, 3), keepdim=True) + 1  # (B, 1, 1, 1)
         levels.append(((count - true).square() / (2 * size)).sum())
     return (torch.stack(levels).mean() + GHOSTS * ghosts) / len(target)
@@ -85,8 +86,8 @@ def of_empty(loss: str, batch: Batch) -> Tensor:
 # What the training record and the card call them.
 RECORD = {
     "pyramid": "squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells, "
-    "those of a crop over the mean count of its blocks plus one, and the sum of the map of "
-    "drawn pictures without people",
+    "those of a crop over one more than the mean count of its blocks, three quarters predicted and "
+    "one quarter true, and the sum of the map of drawn pictures without people",
     "euclidean": "half the squared Euclidean distance of the density maps",
     "bayesian": "Bayesian loss with background point (arXiv:1908.03684) of the map's positive part",
     "dmcount": "DM-Count (arXiv:2009.13077) of the map's positive part",

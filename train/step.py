@@ -3,6 +3,7 @@ that may be swapped out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -34,8 +35,48 @@ def precision(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if native else nullcontext()
 
 
+class Captured:
+    """A network whose passes forward and back are CUDA graphs, so that a step launches each as one.
+
+    They are captured at the first call, and anew when other parameters learn; all inputs must have
+    the shape of the first.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.learning: list[bool] = []
+        self.graphs: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        learning = [parameter.requires_grad for parameter in self.model.parameters()]
+        if learning != self.learning:
+            self.learning = learning
+            # graphs have a stream of their own, of which it warns
+            quiet = "set_warn_on_accumulate_grad_stream_mismatch"
+            getattr(torch.autograd.graph, quiet, lambda _: None)(False)
+            # within autocast its cache would hold weights of the capture
+            with torch.autocast(x.device.type, enabled=False):
+                self.graphs = torch.cuda.make_graphed_callables(  # type: ignore[assignment]
+                    _Cast(self.model), (x,)
+                )
+        return self.graphs(x)
+
+
+class _Cast(nn.Module):
+    """A network in the precision of training, for `make_graphed_callables`, which patches it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, fast_bfloat16(x.device), False):
+            y: Tensor = self.model(x)
+            return y
+
+
 def train_step(
-    state: State, recipe: Recipe, crops: Crops, net: nn.Module | None = None
+    state: State, recipe: Recipe, crops: Crops, net: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimiser; returns the loss, and that of an empty map beside it.
 
