@@ -17,6 +17,7 @@ from .devices import out_of_memory
 from .model import STRIDE, CSRNet
 
 EXACT_LAYERS = 1  # convolutions at the end, always in float32: rounded sums there bias the count
+_refused: set[tuple[torch.device, torch.dtype]] = set()  # where cuDNN has no pass with a ReLU
 
 
 def density_bands(
@@ -35,44 +36,59 @@ def density_bands(
     layers = [*model.frontend, *model.backend, model.output_layer]
     exact = [layer for layer in layers if isinstance(layer, nn.Conv2d)][-EXACT_LAYERS:]
     stages: list[_Stage] = []
+    peaks: list[Tensor] = []  # of float16 maps and weights: infinite where they overflowed
     kind = dtype
     for layer in layers:
         kind = torch.float32 if any(layer is one for one in exact) else kind
-        if isinstance(layer, nn.ReLU) and stages and stages[-1].fuses():
-            stages[-1].relu = True
-            continue
-        stages.append(_Stage(layer, kind))
+        if not (stages and stages[-1].takes(layer)):
+            stages.append(_Stage(layer, kind, peaks))
+    if half := [stage.weight for stage in stages if stage.relu and stage.dtype is torch.float16]:
+        peaks.append(nn.utils.get_total_norm(half, torch.inf).float())
     for band, last in bands:
         x: Tensor | None = band
         for stage in stages:
             if x is not None:
                 x = stage(x, last)
+        if x is not None and peaks:  # NaN, though cuDNN's ReLU may have made it zero
+            x = x + 0 * torch.stack(peaks).amax()
+            peaks.clear()
         yield band.new_zeros(1, 1, 0, band.shape[3] // STRIDE) if x is None else x
 
 
 class _Stage:
     """One layer, and the rows of its input that are still wanted."""
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, layer: nn.Module, dtype: torch.dtype, peaks: list[Tensor]) -> None:
         self.layer, self.dtype = layer, dtype
+        self.peaks = peaks
         self.kept: list[Tensor] | None = None  # each (1, C, few rows, W)
         self.span = self.stride = 1  # rows that an output needs, and between two outputs
         self.padding = 0
-        self.relu = False  # of its output, in the same pass over it
+        self.quick = False  # whether by Winograd's convolution
+        self.relu = self.pool = False  # of its output, in the same pass over it
         if isinstance(layer, nn.Conv2d):
             self.weight, self.bias = layer.weight.to(dtype), _to(layer.bias, dtype)
             self.dilation = int(layer.dilation[0])
             self.padding = int(layer.padding[0])
             self.span = (int(layer.kernel_size[0]) - 1) * self.dilation + 1
+            square = self.span > 1 and self.bias is not None
+            self.quick = square and winograd.pays_in_inference(self.weight)
         elif isinstance(layer, nn.MaxPool2d):
             kernel = layer.kernel_size
             self.span = self.stride = kernel if isinstance(kernel, int) else kernel[0]
 
-    def fuses(self) -> bool:
-        """Whether a ReLU can be part of it, in one pass of cuDNN that rounds sums once, with the
-        bias in them: torch's own rounds before and after, and counts come out 0.1 % low."""
-        half = self.dtype in (torch.float16, torch.bfloat16)
-        return isinstance(self.layer, nn.Conv2d) and half and _has_cudnn(self.weight)
+    def takes(self, layer: nn.Module) -> bool:
+        """Whether it does the next layer too: Winograd's a ReLU and a pooling, one pass of cuDNN
+        a ReLU. That rounds sums once, with the bias in them (torch's own rounds twice: counts come
+        out up to 0.2 % low in float16, 1 to 2 % in bfloat16)."""
+        if isinstance(layer, nn.ReLU) and isinstance(self.layer, nn.Conv2d):
+            half = self.dtype in (torch.float16, torch.bfloat16)
+            self.relu = self.quick or (half and _has_cudnn(self.weight))
+            return self.relu
+        if isinstance(layer, nn.MaxPool2d) and self.quick and self.dilation == 1:
+            self.pool = (layer.kernel_size, layer.stride, layer.padding) == (2, 2, 0)
+            return self.pool
+        return False
 
     def __call__(self, x: Tensor, last: bool) -> Tensor | None:
         """(1, C, rows, W) to the rows that can be had by now, None if there are none."""
@@ -84,16 +100,19 @@ class _Stage:
         parts = [*(edge if self.kept is None else self.kept), x, *(edge if last else [])]
         rows = sum(part.shape[2] for part in parts)
         ready = max((rows - self.span) // self.stride + 1, 0)
-        if not last and self._quick(x):  # as many as go through quickly
-            ready -= ready % winograd.rows_at_once(x.shape[3], self.dilation)
+        if not last and self.quick:  # as many as are worth transforming its filters
+            ready -= ready % winograd.rows_worthwhile(x.shape[3], self.dilation)
+        if not ready:
+            self.kept = parts
+            return None
         # not views: they would hold all of x
         self.kept = [part.clone() for part in _between(parts, ready * self.stride, rows)]
-        used = _between(parts, 0, (ready - 1) * self.stride + self.span)
-        return self._run(used, 0) if ready else None
+        return self._run(_between(parts, 0, (ready - 1) * self.stride + self.span), 0)
 
     def _run(self, parts: list[Tensor], padding: int) -> Tensor:
-        if isinstance(self.layer, nn.Conv2d) and self.bias is not None and self._quick(parts[0]):
-            return winograd.infer(parts, self.weight, self.bias, self.dilation, padding)
+        if self.quick and self.bias is not None:
+            weights = (self.weight, self.bias)
+            return winograd.infer(parts, *weights, self.dilation, padding, self.relu, self.pool)
         x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         if isinstance(self.layer, nn.Conv2d):
             sides = (padding, self.padding)  # above and below, left and right
@@ -105,19 +124,19 @@ class _Stage:
 
     def _with_relu(self, x: Tensor, sides: tuple[int, int]) -> Tensor:
         dilation = (self.dilation, self.dilation)
-        try:
-            y: Tensor = torch.cudnn_convolution_relu(
-                x, self.weight, self.bias, (1, 1), sides, dilation, 1
-            )
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
-            # not every cuDNN has it for every GPU
-            y = functional.conv2d(x, self.weight, self.bias, 1, sides, dilation).relu_()
-        return y
-
-    def _quick(self, x: Tensor) -> bool:
-        return self.span > self.stride and winograd.pays_in_inference(x, self.weight)
+        if self.dtype is torch.float16:
+            self.peaks.append(x.amax().float())
+        where = (x.device, self.dtype)
+        if where not in _refused:
+            try:
+                weights = (self.weight, self.bias)
+                y: Tensor = torch.cudnn_convolution_relu(x, *weights, (1, 1), sides, dilation, 1)
+                return y
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    raise
+                _refused.add(where)  # not every cuDNN has it for every GPU
+        return functional.conv2d(x, self.weight, self.bias, 1, sides, dilation).relu_()
 
 
 def _has_cudnn(weight: Tensor) -> bool:

@@ -3,7 +3,8 @@
 Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, CVPR 2016, arXiv:1509.09308): each tile
 of 4x4 outputs takes 36 products a channel in place of 144. oneDNN has none for float32 on x86. The
 transforms are matrix products, so that all of it, gradients too, runs at the speed of those.
-Training takes `conv2d`, inference `infer`.
+Maps lie in memory with their channels last, so that what is copied is whole pixels, at any
+dilation. Training takes `conv2d`, inference `infer`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from torch.autograd.function import once_differentiable
 
 TILE = 4  # outputs a side
 PATCH = 6  # inputs a side
-STRIP = 256  # tiles that inference takes at once: many enough for quick products, few for the cache
-SLICE = 2**15  # columns of a transform, likewise
+STRIP = 128  # tiles that inference takes at once: many enough for quick products, few for the cache
+NUMBERS = 2**15  # of its tiles times channels, if they are more: the same for few channels
+WORTHWHILE = 256  # tiles: transforming filters takes as long as 50
 
 # The one-dimensional transforms of inputs, filters and outputs (arXiv:1509.09308, section 4.2).
 INPUT = [
@@ -68,25 +70,31 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1) -> Tensor
 
 
 def pays(x: Tensor, weight: Tensor) -> bool:
-    """Whether it is faster than torch's own: on a CPU in float32, with many channels."""
-    plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    """Whether it is faster than torch's own: on a CPU in float32, but for the first layers."""
+    return x.dtype == torch.float32 and _can(weight) and sum(weight.shape[:2]) > 128
+
+
+def pays_in_inference(weight: Tensor) -> bool:
+    """Whether `infer` is faster than torch's own convolution: likewise, on x86, and of the second
+    layer with its ReLU and pooling."""
+    return platform.machine().lower() in ("x86_64", "amd64") and _can(weight)
+
+
+def _can(weight: Tensor) -> bool:
     traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
-    return (
-        plain
-        and not traced
-        and not torch.is_autocast_enabled("cpu")
-        and min(weight.shape[:2]) >= 128
-    )
-
-
-def pays_in_inference(x: Tensor, weight: Tensor) -> bool:
-    """Whether `infer` is faster than torch's own convolution: with more channels still, on x86."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return x86 and pays(x, weight) and weight.shape[0] * weight.shape[1] >= 128 * 256
+    plain = weight.device.type == "cpu" and weight.dtype == torch.float32
+    many = min(weight.shape[:2]) >= 64
+    return plain and many and not traced and not torch.is_autocast_enabled("cpu")
 
 
 def infer(
-    parts: Sequence[Tensor], weight: Tensor, bias: Tensor, dilation: int, padding: int
+    parts: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    dilation: int,
+    padding: int,
+    relu: bool = False,
+    pool: bool = False,
 ) -> Tensor:
     """A convolution without gradients, in strips of rows that stay in the cache.
 
@@ -95,65 +103,86 @@ def infer(
         weight: (O, C, 3, 3).
         bias: (O,).
         padding: zeros above and below; left and right there are as many as the dilation.
+        relu: whether what is below zero becomes zero.
+        pool: whether the largest of 2x2 outputs is taken, for a dilation of 1.
 
     Returns:
-        (1, O, H + 2 padding - 2 dilation, W).
+        (1, O, H + 2 padding - 2 dilation, W), channels last; pooled, half as high and wide.
     """
-    d, (out, channels) = dilation, weight.shape[:2]
-    x, rows = parts[0], [part.shape[2] for part in parts]
-    height, width = sum(rows) + 2 * (padding - d), x.shape[3]
+    d, out = dilation, len(weight)
+    rows, width = sum(part.shape[2] for part in parts), parts[0].shape[3]
+    height = rows + 2 * (padding - d)
     down, across = _tiles(height, d), _tiles(width, d)
-    padded = x.new_zeros(channels, 1, (down * TILE + 2) * d, (across * TILE + 2) * d)
-    place = padded[:, 0, padding : padding + sum(rows), d : d + width]
-    for target, part in zip(place.split(rows, dim=1), parts):
-        target.copy_(part[0])
+    padded = _padded(parts, padding, d, down, across)
     filters = _filters(weight)  # anew for each band: kept, a network's would hold 250 MB
-    y = x.new_empty(out, 1, down * TILE * d, across * TILE * d)
-    pieces = -(-down // (rows_at_once(width, d) // (TILE * d)))
-    cuts = [down * i // pieces for i in range(pieces + 1)]
-    for top, bottom in pairwise(cuts):  # rows of tiles
-        needed = padded[:, :, top * TILE * d : (bottom * TILE + 2) * d]
-        patches = _transformed(_view(needed, PATCH, d, bottom - top, across))  # (36, C T)
-        products = torch.bmm(filters, patches.view(36, channels, -1)).view(36, -1)  # (36, O T)
-        strip = y[:, :, top * TILE * d : bottom * TILE * d]
-        _put(products, bias, _view(strip, TILE, d, bottom - top, across))
-    return y.transpose(0, 1)[:, :, :height, :width]
+    side = TILE // 2 if pool else TILE
+    y = padded.new_empty(1, down * side * d, across * side * d, out)
+    tiles = max(STRIP, NUMBERS // weight.shape[1])
+    for top, bottom, left, right in _strips(down, across, d, tiles):
+        size = (bottom - top, right - left)
+        patches = _transformed(_view(padded, PATCH, TILE, d, (top, left), size))  # (36, T, C)
+        products = torch.bmm(patches, filters)  # (36, T, O)
+        products[PATCH + 1] += bias  # of the points (1, 1), which adds to all outputs alike
+        _put(products, _view(y, side, side, d, (top, left), size), relu)
+    return y[:, : height * side // TILE, : width * side // TILE].permute(0, 3, 1, 2)
 
 
-def rows_at_once(width: int, dilation: int) -> int:
-    """How many rows of outputs of this width `infer` takes at once."""
+def rows_worthwhile(width: int, dilation: int) -> int:
+    """How many rows of outputs of this width `infer` should be given at once."""
     across = _tiles(width, dilation)
-    return TILE * dilation * max(1, round(STRIP / (dilation**2 * across)))
+    return TILE * dilation * max(1, round(WORTHWHILE / (dilation**2 * across)))
+
+
+def _strips(down: int, across: int, d: int, tiles: int) -> Iterator[tuple[int, int, int, int]]:
+    """Strips of about so many tiles: top, bottom, left, right; of a wide row a piece each."""
+    rows = max(1, round(tiles / (d**2 * across)))
+    columns = max(1, round(d**2 * across / tiles))
+    for top, bottom in _even(down, -(-down // rows)):
+        for left, right in _even(across, min(columns, across)):
+            yield top, bottom, left, right
+
+
+def _even(length: int, pieces: int) -> Iterator[tuple[int, int]]:
+    return pairwise(length * i // pieces for i in range(pieces + 1))
 
 
 def _filters(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3), transformed: (36, O, C)."""
-    return (TO_FILTER @ weight.reshape(-1, 9).t()).view(PATCH * PATCH, *weight.shape[:2])
+    """(O, C, 3, 3), transformed: (36, C, O)."""
+    out, channels = weight.shape[:2]
+    plain = weight.permute(2, 3, 1, 0).reshape(9, -1)
+    return (TO_FILTER @ plain).view(PATCH * PATCH, channels, out)
 
 
 def _transformed(view: Tensor) -> Tensor:
-    """Patches as `_view` gives them (6, 6, C, ...), transformed: (36, C T)."""
-    channels, tiles = view.shape[2], view[0, 0, 0].numel()
-    patches = view.new_empty(PATCH * PATCH, channels * tiles)
-    for part in _slices(channels, tiles):
-        columns = slice(part.start * tiles, part.stop * tiles)
-        torch.mm(TO_PATCH, view[:, :, part].reshape(PATCH * PATCH, -1), out=patches[:, columns])
-    return patches
+    """Patches as `_view` gives them (6, 6, B, ..., C), transformed, line by line: (36, T, C)."""
+    lines = _lines(view)
+    patches = view.new_empty(PATCH * PATCH, len(lines), lines[0][0, 0].numel())
+    for line, place in zip(lines, patches.unbind(1)):
+        torch.mm(TO_PATCH, line.reshape(PATCH * PATCH, -1), out=place)
+    return patches.view(PATCH * PATCH, -1, view.shape[-1])
 
 
-def _put(products: Tensor, bias: Tensor, view: Tensor) -> None:
-    """Products (36, O T) to their places in an output, as `_view` gives it (4, 4, O, ...)."""
-    out, tiles = view.shape[2], view[0, 0, 0].numel()
-    for part in _slices(out, tiles):
-        values = TO_OUTPUT @ products[:, part.start * tiles : part.stop * tiles]
-        values.view(TILE * TILE, -1, tiles).add_(bias[part, None])
-        view[:, :, part] = values.view_as(view[:, :, part])
+def _put(products: Tensor, view: Tensor, relu: bool) -> None:
+    """Products (36, T, O) to their places in an output, as `_view` gives it (4, 4, B, ..., O), or
+    the largest of each 2x2 to theirs (2, 2, B, ..., O)."""
+    lines = _lines(view)
+    for line, place in zip(products.view(PATCH * PATCH, len(lines), -1).unbind(1), lines):
+        values = TO_OUTPUT @ line
+        if len(view) < TILE:
+            values = _pooled(values.view(TILE, TILE, -1))
+        place.copy_((values.relu_() if relu else values).view_as(place))
 
 
-def _slices(channels: int, tiles: int) -> Iterator[slice]:
-    step = max(1, SLICE // tiles)
-    for start in range(0, channels, step):
-        yield slice(start, min(start + step, channels))
+def _lines(view: Tensor) -> list[Tensor]:
+    """(side, side, B, down, d, across, d, C) to (side, side, across, d, C) each: what stays in the
+    cache from one transform to the next."""
+    return [line for image in view.unbind(2) for row in image.unbind(2) for line in row.unbind(2)]
+
+
+def _pooled(values: Tensor) -> Tensor:
+    """(4, 4, N) to the largest of each 2x2: (2, 2, N)."""
+    rows = torch.maximum(values[::2], values[1::2])
+    return torch.maximum(rows[:, ::2], rows[:, 1::2])
 
 
 class _Convolution(torch.autograd.Function):
@@ -162,9 +191,9 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, d: int) -> Tensor:
         out, channels = weight.shape[:2]
-        patches = (TO_PATCH @ _gather(x, d)).view(36, channels, -1)  # (36, C, T)
+        patches = (TO_PATCH @ _gather(x, d)).view(36, -1, channels)  # (36, T, C)
         filters = _filters(weight)
-        y = TO_OUTPUT @ torch.bmm(filters, patches).view(36, -1)  # (16, O T)
+        y = TO_OUTPUT @ torch.bmm(patches, filters).view(36, -1)  # (16, T O)
         ctx.save_for_backward(patches, filters)
         ctx.shape, ctx.dilation = x.shape, d
         return _scatter(y, (x.shape[0], out, *x.shape[2:]), d)
@@ -173,15 +202,16 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable  # gradients of gradients would be wrong
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         patches, filters = ctx.saved_tensors
-        (_, out, channels), d = filters.shape, ctx.dilation
-        products = (TO_OUTPUT.t() @ _split(grad, d)).view(36, out, -1)  # (36, O, T)
+        (_, channels, out), d = filters.shape, ctx.dilation
+        products = (TO_OUTPUT.t() @ _split(grad, d)).view(36, -1, out)  # (36, T, O)
         to_x = to_weight = None
         if ctx.needs_input_grad[0]:
-            to_patches = torch.bmm(filters.transpose(1, 2), products)  # (36, C, T)
+            to_patches = torch.bmm(products, filters.transpose(1, 2))  # (36, T, C)
             to_x = _gather_back(TO_PATCH.t() @ to_patches.view(36, -1), ctx.shape, d)
         if ctx.needs_input_grad[1]:
-            to_filters = torch.bmm(products, patches.transpose(1, 2))  # (36, O, C)
-            to_weight = (TO_FILTER.t() @ to_filters.view(36, -1)).t().reshape(out, channels, 3, 3)
+            to_filters = torch.bmm(patches.transpose(1, 2), products)  # (36, C, O)
+            to_weight = (TO_FILTER.t() @ to_filters.view(36, -1)).view(3, 3, channels, out)
+            to_weight = to_weight.permute(3, 2, 0, 1)
         return to_x, to_weight, None
 
 
@@ -189,55 +219,74 @@ def _tiles(side: int, d: int) -> int:
     return -(-side // (TILE * d))
 
 
-def _gather(x: Tensor, d: int) -> Tensor:
-    """(B, C, H, W) to the overlapping patches (36, C T), T = B x phases x tiles."""
-    batch, channels, height, width = x.shape
-    down, across = _tiles(height, d), _tiles(width, d)
-    padded = x.new_zeros(channels, batch, (down * TILE + 2) * d, (across * TILE + 2) * d)
-    padded[:, :, d : d + height, d : d + width] = x.transpose(0, 1)
-    return _view(padded, PATCH, d, down, across).reshape(PATCH * PATCH, -1)
+def _padded(parts: Sequence[Tensor], above: int, d: int, down: int, across: int) -> Tensor:
+    """Parts (B, C, rows, W), one below another, in zeros for so many tiles: (B, H, W, C)."""
+    batch, channels, _, width = parts[0].shape
+    rows = [part.shape[2] for part in parts]
+    padded = parts[0].new_empty(batch, (down * TILE + 2) * d, (across * TILE + 2) * d, channels)
+    bottom = above + sum(rows)
+    for edge in (
+        padded[:, :above],
+        padded[:, bottom:],
+        padded[:, :, :d],
+        padded[:, :, d + width :],
+    ):
+        edge.zero_()
+    for place, part in zip(padded[:, above:bottom, d : d + width].split(rows, dim=1), parts):
+        place.copy_(part.permute(0, 2, 3, 1))
+    return padded
 
 
-def _view(x: Tensor, side: int, d: int, down: int, across: int) -> Tensor:
-    """The tiles of (C, B, rows, W) as (side, side, C, B, d, d, down, across), without a copy: those
-    of inputs, which overlap, have six pixels a side, those of outputs four."""
-    c, b, row, column = x.stride()
+def _view(
+    x: Tensor, side: int, step: int, d: int, first: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    """Tiles of (B, rows, W, C), from the first's row and column on, without a copy: (side, side,
+    B, down, d, across, d, C). Those of inputs, six pixels a side with a step of four, overlap;
+    pixels of one tile are the dilation apart."""
+    batch, row, column, channel = x.stride()
+    (top, left), (down, across) = first, size
     return x.as_strided(
-        (side, side, *x.shape[:2], d, d, down, across),
-        (row * d, column * d, c, b, row, column, row * d * TILE, column * d * TILE),
-        x.storage_offset(),
+        (side, side, x.shape[0], down, d, across, d, x.shape[3]),
+        (row * d, column * d, batch, row * d * step, row, column * d * step, column, channel),
+        x.storage_offset() + (top * row + left * column) * d * step,
     )
+
+
+def _gather(x: Tensor, d: int) -> Tensor:
+    """(B, C, H, W) to the overlapping patches (36, T C), T = B x tiles and phases."""
+    size = (_tiles(x.shape[2], d), _tiles(x.shape[3], d))
+    padded = _padded([x], d, d, *size)
+    return _view(padded, PATCH, TILE, d, (0, 0), size).reshape(PATCH * PATCH, -1)
 
 
 def _gather_back(patches: Tensor, shape: torch.Size, d: int) -> Tensor:
     """The transpose of ``_gather``: overlapping patches added up."""
     batch, channels, height, width = shape
     down, across = _tiles(height, d), _tiles(width, d)
-    p = patches.view(PATCH, PATCH, channels, batch, d, d, down, across)
+    p = patches.view(PATCH, PATCH, batch, down, d, across, d, channels)
     # One tile more a side takes the two rows and columns by which the last patches stand over.
-    whole = p.new_zeros(channels, batch, down + 1, TILE, d, across + 1, TILE, d)
-    v = whole.permute(3, 6, 0, 1, 4, 7, 2, 5)  # (4, 4, C, B, d, d, down + 1, across + 1)
-    v[..., :down, :across] = p[:TILE, :TILE]
-    v[:2, :, ..., 1:, :across] += p[TILE:, :TILE]
-    v[:, :2, ..., :down, 1:] += p[:TILE, TILE:]
-    v[:2, :2, ..., 1:, 1:] += p[TILE:, TILE:]
-    padded = whole.view(channels, batch, (down + 1) * TILE * d, (across + 1) * TILE * d)
-    return padded[:, :, d : d + height, d : d + width].transpose(0, 1)
+    whole = p.new_zeros(batch, (down + 1) * TILE * d, (across + 1) * TILE * d, channels)
+    v = _view(whole, TILE, TILE, d, (0, 0), (down + 1, across + 1))
+    v[:, :, :, :down, :, :across] = p[:TILE, :TILE]
+    v[:2, :, :, 1:, :, :across] += p[TILE:, :TILE]
+    v[:, :2, :, :down, :, 1:] += p[:TILE, TILE:]
+    v[:2, :2, :, 1:, :, 1:] += p[TILE:, TILE:]
+    return whole[:, d : d + height, d : d + width].permute(0, 3, 1, 2)
 
 
 def _split(y: Tensor, d: int) -> Tensor:
-    """(B, O, H, W) to its tiles (16, O T)."""
-    batch, out, height, width = y.shape
-    down, across = _tiles(height, d), _tiles(width, d)
-    y = torch.nn.functional.pad(y, (0, across * TILE * d - width, 0, down * TILE * d - height))
-    y = y.transpose(0, 1).reshape(out, batch, down, TILE, d, across, TILE, d)
-    return y.permute(3, 6, 0, 1, 4, 7, 2, 5).reshape(TILE * TILE, -1)
+    """(B, O, H, W) to its tiles (16, T O)."""
+    size = (_tiles(y.shape[2], d), _tiles(y.shape[3], d))
+    below, right = (tiles * TILE * d - side for tiles, side in zip(size, y.shape[2:]))
+    y = torch.nn.functional.pad(y.permute(0, 2, 3, 1), (0, 0, 0, right, 0, below)).contiguous()
+    return _view(y, TILE, TILE, d, (0, 0), size).reshape(TILE * TILE, -1)
 
 
 def _scatter(tiles: Tensor, shape: tuple[int, ...], d: int) -> Tensor:
     """The inverse of ``_split``."""
     batch, out, height, width = shape
-    down, across = _tiles(height, d), _tiles(width, d)
-    y = tiles.view(TILE, TILE, out, batch, d, d, down, across).permute(2, 3, 6, 0, 4, 7, 1, 5)
-    y = y.reshape(out, batch, down * TILE * d, across * TILE * d)
-    return y[:, :, :height, :width].transpose(0, 1)
+    size = (_tiles(height, d), _tiles(width, d))
+    y = tiles.new_empty(batch, size[0] * TILE * d, size[1] * TILE * d, out)
+    view = _view(y, TILE, TILE, d, (0, 0), size)
+    view.copy_(tiles.view_as(view))
+    return y[:, :height, :width].permute(0, 3, 1, 2)
