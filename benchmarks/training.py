@@ -56,11 +56,18 @@ def measure(
         way: of `WAYS`, how the network is run.
         matrix: side of the square matrices whose product gives the device's rate.
 
+    Raises:
+        ValueError: for a captured network on a CPU.
+
     Returns:
         ``crops_per_second``, ``step_seconds`` (the median), ``flops_per_crop``, ``matrix_flops``
         (a second), ``share_of_matrix_rate``, ``crops_seconds`` (to make a batch alone), ``memory``
         in bytes at its peak (on a GPU), and what was measured.
     """
+    if way == "captured" and device.type != "cuda":
+        raise ValueError("only a GPU runs a captured network")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(0)
     torch.set_flush_denormal(True)  # as training does
     model = CSRNet(recipe.variant, density_scale=recipe.density_scale)

@@ -170,20 +170,59 @@ def test_a_step_reads_nothing_back_from_its_device_whatever_the_loss(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize("loss", CHOICES["loss"])
 def test_a_step_never_waits_for_a_gpu(
-    recipe: Recipe, crowd: list[Example], model_folder: Path, loss: str
+    recipe: Recipe, crowd: list[Example], model_folder: Path, loss: str, capture: bool
 ) -> None:
     how, device = replace(recipe, loss=loss, batch=4), torch.device("cuda")
     crops, now = Crops(crowd, how, device), start_from(how, str(model_folder), device)
-    train_step(now, how, crops)
+    net = Captured(now.model) if capture else None
+    train_step(now, how, crops, net)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            value, _ = train_step(now, how, crops)
+            value, _ = train_step(now, how, crops, net)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(value)
+
+
+def test_a_network_is_captured_on_its_own_device_and_anew_when_more_of_it_learns(
+    recipe: Recipe, crowd: list[Example], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on, captured = [], []
+
+    class Device:
+        def __init__(self, device: torch.device) -> None:
+            self.device = device
+
+        def __enter__(self) -> None:
+            on.append(self.device)
+
+        def __exit__(self, *error: object) -> None:
+            on.pop()
+
+    def capture(network, inputs):  # type: ignore[no-untyped-def]
+        assert on == [inputs[0].device]
+        assert not torch.is_autocast_enabled(inputs[0].device.type)
+        captured.append([parameter.requires_grad for parameter in network.parameters()])
+        return network
+
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    how = replace(recipe, batch=2, backend_first=2)
+    losses = []
+    for own in (False, True):
+        now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+        net = Captured(now.model) if own else None
+        losses.append([train_step(now, how, crops, net)[0].item() for _ in range(4)])
+    assert losses[0] == losses[1]
+    assert len(captured) == 2  # at first, and when the front end joins
+    assert sum(captured[1]) > sum(captured[0])
+    assert net is not None
+    with pytest.raises(ValueError, match="captured for"):
+        net(torch.zeros(1, 3, 64, 64))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -3,6 +3,7 @@ that may be swapped out."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -29,48 +30,59 @@ def rate(recipe: Recipe, step: int, start: int = 0) -> float:
     return max(0.0, min(1.0, warm, left))
 
 
-def precision(device: torch.device) -> AbstractContextManager[Any]:
+def precision(device: torch.device, cached: bool = True) -> AbstractContextManager[Any]:
     """Autocast to bfloat16 where the device is quicker in it."""
     native = fast_bfloat16(device)
-    return torch.autocast(device.type, torch.bfloat16) if native else nullcontext()
+    # within a graph its cache would hold weights of the capture
+    kept = {} if cached else {"cache_enabled": False}
+    return torch.autocast(device.type, torch.bfloat16, **kept) if native else nullcontext()
 
 
 class Captured:
     """A network whose passes forward and back are CUDA graphs, so that a step launches each as one.
 
-    They are captured at the first call, and anew when other parameters learn; all inputs must have
-    the shape of the first.
+    They are captured at the first call, and anew when other parameters learn.
+
+    Raises:
+        ValueError: for an input of another shape than the first.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.learning: list[bool] = []
-        self.graphs: Callable[[Tensor], Tensor]
+        self.shape: torch.Size | None = None
+        self.graphs: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         learning = [parameter.requires_grad for parameter in self.model.parameters()]
-        if learning != self.learning:
-            self.learning = learning
-            # graphs have a stream of their own, of which it warns
-            quiet = "set_warn_on_accumulate_grad_stream_mismatch"
-            getattr(torch.autograd.graph, quiet, lambda _: None)(False)
-            # within autocast its cache would hold weights of the capture
-            with torch.autocast(x.device.type, enabled=False):
-                self.graphs = torch.cuda.make_graphed_callables(  # type: ignore[assignment]
-                    _Cast(self.model), (x,)
-                )
+        if self.graphs is None or learning != self.learning:
+            self.graphs = None
+            gc.collect()  # graphs hold each other, and their memory
+            self.graphs = self._capture(x)
+            self.shape, self.learning = x.shape, learning
+        if x.shape != self.shape:  # it would be copied to the graphs' input, broadcast
+            raise ValueError(f"captured for {tuple(self.shape or ())}, not {tuple(x.shape)}")
         return self.graphs(x)
+
+    def _capture(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        # autograd warns that such gradients come from the graphs' own stream
+        quiet = "set_warn_on_accumulate_grad_stream_mismatch"
+        getattr(torch.autograd.graph, quiet, lambda _: None)(False)
+        # it is refused within autocast, and captures on the current device, whatever that of x
+        with torch.autocast(x.device.type, enabled=False), torch.cuda.device(x.device):
+            graphs: Any = torch.cuda.make_graphed_callables(_Cast(self.model), (x,))
+        return graphs  # type: ignore[no-any-return]
 
 
 class _Cast(nn.Module):
-    """A network in the precision of training, for `make_graphed_callables`, which patches it."""
+    """A network in the precision of training; `make_graphed_callables` replaces its forward."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, fast_bfloat16(x.device), False):
+        with precision(x.device, cached=False):
             y: Tensor = self.model(x)
             return y
 
