@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 TILE = 4  # outputs a side
 PATCH = 6  # inputs a side
 STRIP = 128  # tiles that inference takes at once: many enough for quick products, few for the cache
-NUMBERS = 2**15  # of its tiles times channels, if they are more: the same for few channels
+NUMBERS = 2**15  # tiles times channels that a strip has at least: of few channels more tiles
+FEWEST = 40  # tiles: of fewer, transforming the filters takes longer than torch's convolution
 WORTHWHILE = 256  # tiles: transforming filters takes as long as 50
 
 # The one-dimensional transforms of inputs, filters and outputs (arXiv:1509.09308, section 4.2).
@@ -75,8 +77,8 @@ def pays(x: Tensor, weight: Tensor) -> bool:
 
 
 def pays_in_inference(weight: Tensor) -> bool:
-    """Whether `infer` is faster than torch's own convolution: likewise, on x86, and of the second
-    layer with its ReLU and pooling."""
+    """Whether `infer` is faster than torch's own: on x86, of the second layer too, since it does
+    the ReLU and the pooling behind it."""
     return platform.machine().lower() in ("x86_64", "amd64") and _can(weight)
 
 
@@ -113,6 +115,8 @@ def infer(
     rows, width = sum(part.shape[2] for part in parts), parts[0].shape[3]
     height = rows + 2 * (padding - d)
     down, across = _tiles(height, d), _tiles(width, d)
+    if down * across * d**2 < FEWEST:
+        return _directly(torch.cat(list(parts), 2), weight, bias, d, padding, relu, pool)
     padded = _padded(parts, padding, d, down, across)
     filters = _filters(weight)  # anew for each band: kept, a network's would hold 250 MB
     side = TILE // 2 if pool else TILE
@@ -127,6 +131,14 @@ def infer(
     return y[:, : height * side // TILE, : width * side // TILE].permute(0, 3, 1, 2)
 
 
+def _directly(
+    x: Tensor, weight: Tensor, bias: Tensor, d: int, padding: int, relu: bool, pool: bool
+) -> Tensor:
+    y = functional.conv2d(x, weight, bias, 1, (padding, d), d)
+    y = functional.max_pool2d(y, 2) if pool else y
+    return y.relu_() if relu else y
+
+
 def rows_worthwhile(width: int, dilation: int) -> int:
     """How many rows of outputs of this width `infer` should be given at once."""
     across = _tiles(width, dilation)
@@ -134,7 +146,7 @@ def rows_worthwhile(width: int, dilation: int) -> int:
 
 
 def _strips(down: int, across: int, d: int, tiles: int) -> Iterator[tuple[int, int, int, int]]:
-    """Strips of about so many tiles: top, bottom, left, right; of a wide row a piece each."""
+    """Strips of about so many tiles, or pieces of one row of them: top, bottom, left, right."""
     rows = max(1, round(tiles / (d**2 * across)))
     columns = max(1, round(d**2 * across / tiles))
     for top, bottom in _even(down, -(-down // rows)):
@@ -165,8 +177,8 @@ def _transformed(view: Tensor) -> Tensor:
 def _put(products: Tensor, view: Tensor, relu: bool) -> None:
     """Products (36, T, O) to their places in an output, as `_view` gives it (4, 4, B, ..., O), or
     the largest of each 2x2 to theirs (2, 2, B, ..., O)."""
-    lines = _lines(view)
-    for line, place in zip(products.view(PATCH * PATCH, len(lines), -1).unbind(1), lines):
+    places = _lines(view)
+    for line, place in zip(products.view(PATCH * PATCH, len(places), -1).unbind(1), places):
         values = TO_OUTPUT @ line
         if len(view) < TILE:
             values = _pooled(values.view(TILE, TILE, -1))
@@ -191,9 +203,9 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, d: int) -> Tensor:
         out, channels = weight.shape[:2]
-        patches = (TO_PATCH @ _gather(x, d)).view(36, -1, channels)  # (36, T, C)
+        patches = (TO_PATCH @ _gather(x, d)).view(PATCH * PATCH, -1, channels)  # (36, T, C)
         filters = _filters(weight)
-        y = TO_OUTPUT @ torch.bmm(patches, filters).view(36, -1)  # (16, T O)
+        y = TO_OUTPUT @ torch.bmm(patches, filters).view(PATCH * PATCH, -1)  # (16, T O)
         ctx.save_for_backward(patches, filters)
         ctx.shape, ctx.dilation = x.shape, d
         return _scatter(y, (x.shape[0], out, *x.shape[2:]), d)
@@ -203,15 +215,15 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         patches, filters = ctx.saved_tensors
         (_, channels, out), d = filters.shape, ctx.dilation
-        products = (TO_OUTPUT.t() @ _split(grad, d)).view(36, -1, out)  # (36, T, O)
+        products = (TO_OUTPUT.t() @ _split(grad, d)).view(PATCH * PATCH, -1, out)  # (36, T, O)
         to_x = to_weight = None
         if ctx.needs_input_grad[0]:
             to_patches = torch.bmm(products, filters.transpose(1, 2))  # (36, T, C)
-            to_x = _gather_back(TO_PATCH.t() @ to_patches.view(36, -1), ctx.shape, d)
+            to_x = _gather_back(TO_PATCH.t() @ to_patches.view(PATCH * PATCH, -1), ctx.shape, d)
         if ctx.needs_input_grad[1]:
             to_filters = torch.bmm(patches.transpose(1, 2), products)  # (36, C, O)
-            to_weight = (TO_FILTER.t() @ to_filters.view(36, -1)).view(3, 3, channels, out)
-            to_weight = to_weight.permute(3, 2, 0, 1)
+            to_weight = TO_FILTER.t() @ to_filters.view(PATCH * PATCH, -1)  # (9, C O)
+            to_weight = to_weight.view(3, 3, channels, out).permute(3, 2, 0, 1)
         return to_x, to_weight, None
 
 
@@ -278,7 +290,7 @@ def _split(y: Tensor, d: int) -> Tensor:
     """(B, O, H, W) to its tiles (16, T O)."""
     size = (_tiles(y.shape[2], d), _tiles(y.shape[3], d))
     below, right = (tiles * TILE * d - side for tiles, side in zip(size, y.shape[2:]))
-    y = torch.nn.functional.pad(y.permute(0, 2, 3, 1), (0, 0, 0, right, 0, below)).contiguous()
+    y = functional.pad(y.permute(0, 2, 3, 1), (0, 0, 0, right, 0, below)).contiguous()
     return _view(y, TILE, TILE, d, (0, 0), size).reshape(TILE * TILE, -1)
 
 

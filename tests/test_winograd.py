@@ -53,6 +53,7 @@ def test_inference_in_strips_gives_the_values_of_torch(
 ) -> None:
     monkeypatch.setattr(winograd, "STRIP", strip)
     monkeypatch.setattr(winograd, "NUMBERS", 0)
+    monkeypatch.setattr(winograd, "FEWEST", 0)
     torch.manual_seed(0)
     x = torch.randn(1, 5, *size)
     weight, bias = torch.randn(7, 5, 3, 3), torch.randn(7)
@@ -70,8 +71,12 @@ def test_inference_in_strips_gives_the_values_of_torch(
             assert (found - expected.relu()).abs().max() < 2e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("fewest", [0, winograd.FEWEST])
 @pytest.mark.parametrize("size", [(2, 2), (10, 14), (24, 130)])
-def test_a_pooling_that_follows_is_part_of_it(size: tuple[int, int]) -> None:
+def test_a_pooling_that_follows_is_part_of_it(
+    size: tuple[int, int], fewest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "FEWEST", fewest)
     torch.manual_seed(0)
     x, weight, bias = torch.randn(1, 5, *size), torch.randn(7, 5, 3, 3), torch.randn(7)
     expected = max_pool2d(conv2d(x, weight, bias, padding=1), 2)
@@ -129,3 +134,20 @@ def test_they_stay_out_of_inference_and_of_low_precision(
     assert not winograd.pays(x.bfloat16(), weight.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
         assert not winograd.pays(x, weight)
+
+
+def test_gradients_of_gradients_are_refused() -> None:
+    x, weight = torch.randn(1, 4, 8, 8, requires_grad=True), torch.randn(4, 4, 3, 3)
+    (grad,) = torch.autograd.grad(
+        winograd.conv2d(x, weight, torch.zeros(4)).square().sum(), x, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_they_stay_out_of_what_is_traced(model: CSRNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = copy.deepcopy(model).train(), torch.randn(1, 3, 16, 16)
+    monkeypatch.setattr(winograd, "conv2d", None)  # not to be called
+    assert torch.jit.trace(model, x, check_trace=False)(x).requires_grad
+    with pytest.raises(TypeError):
+        model(x)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from csrnet_hub.card import CARD_NAME, is_unedited
-from csrnet_hub.devices import fast_bfloat16
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
 
@@ -129,11 +128,7 @@ def begin(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.d
     """A run at step 0 with a model's weights, its average and its optimiser on a device."""
     model.train().to(device)
     model.frontend[: recipe.frozen_layers].requires_grad_(False)
-    # On a CPU in float32, weight gradients are quicker on planar tensors, a frozen front end is
-    # quickest with channels last.
-    planar = device.type == "cpu" and not fast_bfloat16(device)
-    part: Any = model.frontend[: recipe.frozen_layers] if planar else model
-    part.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = _optimiser(recipe, model, device)
     return State(model, average, optimiser, origin, RECORD[recipe.loss])

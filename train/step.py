@@ -33,9 +33,10 @@ def rate(recipe: Recipe, step: int, start: int = 0) -> float:
 def precision(device: torch.device, cached: bool = True) -> AbstractContextManager[Any]:
     """Autocast to bfloat16 where the device is quicker in it."""
     native = fast_bfloat16(device)
+    if not native:
+        return nullcontext()
     # within a graph its cache would hold weights of the capture
-    kept = {} if cached else {"cache_enabled": False}
-    return torch.autocast(device.type, torch.bfloat16, **kept) if native else nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=cached)
 
 
 class Captured:
@@ -44,7 +45,7 @@ class Captured:
     They are captured at the first call, and anew when other parameters learn.
 
     Raises:
-        ValueError: for an input of another shape than the first.
+        ValueError: for an input of another shape than that of the capture.
     """
 
     def __init__(self, model: nn.Module) -> None:
