@@ -24,7 +24,7 @@ PATCH = 6  # inputs a side
 STRIP = 128  # tiles that inference takes at once: many enough for quick products, few for the cache
 NUMBERS = 2**15  # tiles times channels that a strip has at least: of few channels more tiles
 FEWEST = 40  # tiles: of fewer, transforming the filters takes longer than torch's convolution
-WORTHWHILE = 256  # tiles: transforming filters takes as long as 50
+WORTHWHILE = 256  # tiles that a band had better have: transforming filters takes as long as 50
 
 # The one-dimensional transforms of inputs, filters and outputs (arXiv:1509.09308, section 4.2).
 INPUT = [
