@@ -40,8 +40,13 @@ def density_bands(
     kind = dtype
     for layer in layers:
         kind = torch.float32 if any(layer is one for one in exact) else kind
-        if not (stages and stages[-1].takes(layer)):
-            stages.append(_Stage(layer, kind, peaks))
+        if stages and stages[-1].takes(layer):
+            continue
+        stage = _Stage(layer, kind, peaks)
+        if stage.quick and stages and isinstance(stages[-1].layer, nn.ReLU):
+            stages.pop()
+            stage.relu_first = True
+        stages.append(stage)
     if half := [stage.weight for stage in stages if stage.relu and stage.dtype is torch.float16]:
         peaks.append(nn.utils.get_total_norm(half, torch.inf).float())
     for band, last in bands:
@@ -66,6 +71,7 @@ class _Stage:
         self.padding = 0
         self.quick = False  # whether by Winograd's convolution
         self.relu = self.pool = False  # of its output, in the same pass over it
+        self.relu_first = False  # of its input, likewise
         if isinstance(layer, nn.Conv2d):
             self.weight, self.bias = layer.weight.to(dtype), _to(layer.bias, dtype)
             self.dilation = int(layer.dilation[0])
@@ -111,8 +117,8 @@ class _Stage:
 
     def _run(self, parts: list[Tensor], padding: int) -> Tensor:
         if self.quick and self.bias is not None:
-            weights = (self.weight, self.bias)
-            return winograd.infer(parts, *weights, self.dilation, padding, self.relu, self.pool)
+            how = (self.dilation, padding, self.relu, self.pool, self.relu_first)
+            return winograd.infer(parts, self.weight, self.bias, *how)
         x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         if isinstance(self.layer, nn.Conv2d):
             sides = (padding, self.padding)  # above and below, left and right

@@ -97,6 +97,7 @@ def infer(
     padding: int,
     relu: bool = False,
     pool: bool = False,
+    relu_first: bool = False,
 ) -> Tensor:
     """A convolution without gradients, in strips of rows that stay in the cache.
 
@@ -107,6 +108,7 @@ def infer(
         padding: zeros above and below; left and right there are as many as the dilation.
         relu: whether what is below zero becomes zero.
         pool: whether the largest of 2x2 outputs is taken, for a dilation of 1.
+        relu_first: whether what is below zero in the picture counts as zero.
 
     Returns:
         (1, O, H + 2 padding - 2 dilation, W), channels last; pooled, half as high and wide.
@@ -116,15 +118,18 @@ def infer(
     height = rows + 2 * (padding - d)
     down, across = _tiles(height, d), _tiles(width, d)
     if down * across * d**2 < FEWEST:
-        return _directly(torch.cat(list(parts), 2), weight, bias, d, padding, relu, pool)
-    padded = _padded(parts, padding, d, down, across)
+        x = torch.cat(list(parts), 2)
+        x = x.relu() if relu_first else x
+        return _directly(x, weight, bias, d, padding, relu, pool)
     filters = _filters(weight)  # anew for each band: kept, a network's would hold 250 MB
     side = TILE // 2 if pool else TILE
-    y = padded.new_empty(1, down * side * d, across * side * d, out)
+    y = filters.new_empty(1, down * side * d, across * side * d, out)
     tiles = max(STRIP, NUMBERS // weight.shape[1])
     for top, bottom, left, right in _strips(down, across, d, tiles):
         size = (bottom - top, right - left)
-        patches = _transformed(_view(padded, PATCH, TILE, d, (top, left), size))  # (36, T, C)
+        edges = (top * TILE * d - padding, left * TILE * d - d)
+        padded = _window(parts, edges, _reach(size, d), relu_first)
+        patches = _transformed(_view(padded, PATCH, TILE, d, (0, 0), size))  # (36, T, C)
         products = torch.bmm(patches, filters)  # (36, T, O)
         products[PATCH + 1] += bias  # of the points (1, 1), which adds to all outputs alike
         _put(products, _view(y, side, side, d, (top, left), size), relu)
@@ -231,22 +236,30 @@ def _tiles(side: int, d: int) -> int:
     return -(-side // (TILE * d))
 
 
-def _padded(parts: Sequence[Tensor], above: int, d: int, down: int, across: int) -> Tensor:
-    """Parts (B, C, rows, W), one below another, in zeros for so many tiles: (B, H, W, C)."""
+def _reach(tiles: tuple[int, int], d: int) -> list[int]:
+    """Rows and columns of inputs that so many tiles take, one beside another."""
+    return [(TILE * count + PATCH - TILE) * d for count in tiles]
+
+
+def _window(
+    parts: Sequence[Tensor], first: tuple[int, int], size: Sequence[int], relu: bool = False
+) -> Tensor:
+    """Rows and columns, from the first on, of parts (B, C, rows, W), one below another, and zeros
+    where there are none: (B, H, W, C)."""
     batch, channels, _, width = parts[0].shape
-    rows = [part.shape[2] for part in parts]
-    padded = parts[0].new_empty(batch, (down * TILE + 2) * d, (across * TILE + 2) * d, channels)
-    bottom = above + sum(rows)
-    for edge in (
-        padded[:, :above],
-        padded[:, bottom:],
-        padded[:, :, :d],
-        padded[:, :, d + width :],
-    ):
+    window = parts[0].new_empty(batch, *size, channels)
+    left, right = max(-first[1], 0), min(width - first[1], size[1])  # of the parts, in the window
+    top = -first[0]
+    for edge in (window[:, : max(top, 0)], window[:, :, :left], window[:, :, right:]):
         edge.zero_()
-    for place, part in zip(padded[:, above:bottom, d : d + width].split(rows, dim=1), parts):
-        place.copy_(part.permute(0, 2, 3, 1))
-    return padded
+    for part in parts:
+        rows = slice(max(-top, 0), max(size[0] - top, 0))  # of the part
+        piece = part[:, :, rows, first[1] + left : first[1] + right].permute(0, 2, 3, 1)
+        place = window[:, max(top, 0) :][:, : piece.shape[1], left:right]
+        torch.clamp(piece, min=0, out=place) if relu else place.copy_(piece)
+        top += part.shape[2]
+    window[:, max(top, 0) :].zero_()
+    return window
 
 
 def _view(
@@ -267,7 +280,7 @@ def _view(
 def _gather(x: Tensor, d: int) -> Tensor:
     """(B, C, H, W) to the overlapping patches (36, T C), T = B x tiles and phases."""
     size = (_tiles(x.shape[2], d), _tiles(x.shape[3], d))
-    padded = _padded([x], d, d, *size)
+    padded = _window([x], (-d, -d), _reach(size, d))
     return _view(padded, PATCH, TILE, d, (0, 0), size).reshape(PATCH * PATCH, -1)
 
 

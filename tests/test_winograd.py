@@ -69,11 +69,14 @@ def test_inference_in_strips_gives_the_values_of_torch(
             assert (found - expected).abs().max() < 2e-5 * expected.abs().max()
             found = winograd.infer(parts, weight, bias, dilation, padding, relu=True)
             assert (found - expected.relu()).abs().max() < 2e-5 * expected.abs().max()
+            found = winograd.infer(parts, weight, bias, dilation, padding, relu_first=True)
+            after = conv2d(x.relu(), weight, bias, padding=sides, dilation=dilation)
+            assert (found - after).abs().max() < 2e-5 * after.abs().max()
 
 
 @pytest.mark.parametrize("fewest", [0, winograd.FEWEST])
 @pytest.mark.parametrize("size", [(2, 2), (10, 14), (24, 130)])
-def test_a_pooling_that_follows_is_part_of_it(
+def test_a_pooling_that_follows_and_a_relu_before_are_part_of_it(
     size: tuple[int, int], fewest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(winograd, "FEWEST", fewest)
@@ -84,6 +87,8 @@ def test_a_pooling_that_follows_is_part_of_it(
         found = winograd.infer([x], weight, bias, 1, 1, relu, pool=True)
         assert found.shape == expected.shape
         assert (found - (expected.relu() if relu else expected)).abs().max() < 1e-4
+    found = winograd.infer([x], weight, bias, 1, 1, pool=True, relu_first=True)
+    assert (found - max_pool2d(conv2d(x.relu(), weight, bias, padding=1), 2)).abs().max() < 1e-4
 
 
 def test_a_picture_is_counted_with_them_where_they_pay(
