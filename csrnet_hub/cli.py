@@ -26,6 +26,9 @@ from .model_files import ModelError
 from .named import find_images
 from .resources import DEFAULT_MODEL, resource
 
+MADE_BY = ("Software", "csrnet-hub")  # in the pictures of maps, which later runs may replace
+MARKED = 1024  # bytes of a picture, within which that stands
+LONGEST = 200  # bytes of a map's name without its endings; file systems take 255 with them
 COLUMNS = [
     "image",
     "count",
@@ -184,15 +187,18 @@ def _count(options: argparse.Namespace) -> int:
         table = _open_csv(options.csv, stack) if options.csv else None
         for path, result in _results(counter, paths):
             line: dict[str, Any]
+            if options.save_maps and not isinstance(result, ImageError):
+                stem = _unused(options.save_maps, path.stem, names)
+                try:
+                    save_map(options.save_maps / stem, path, result)
+                except ImageError as error:  # it was changed or removed since it was counted
+                    result = error
             if isinstance(result, ImageError):
                 bad += 1
                 line = {"image": str(path), "error": str(result)}
                 tqdm.write(f"csrnet: {path}: {result}", file=sys.stderr)
             else:
                 line = row(path, result)
-                if options.save_maps:
-                    stem = _unused(options.save_maps, path.stem, names)
-                    save_map(options.save_maps / stem, path, result)
                 if not options.json:
                     _say(f"{path}: {result.count:.1f}{margin(result)}")
             if options.json:
@@ -292,6 +298,7 @@ def row(path: Path, result: CountResult) -> dict[str, Any]:
 def save_map(stem: Path, photo: Path, result: CountResult) -> None:
     """Write STEM.npy (float32, heads per cell) and STEM.png (the jet map beside the photo)."""
     import numpy as np
+    from PIL.PngImagePlugin import PngInfo
 
     from .images import load_image
     from .render import density_figure
@@ -299,19 +306,32 @@ def save_map(stem: Path, photo: Path, result: CountResult) -> None:
     picture = density_figure(result.density, load_image(photo), title=f"{photo.name}")
     density, drawn = io.BytesIO(), io.BytesIO()
     np.save(density, result.density)
-    picture.save(drawn, "PNG")
-    for ending, content in ((".npy", density), (".png", drawn)):
+    information = PngInfo()
+    information.add_text(*MADE_BY)
+    picture.save(drawn, "PNG", pnginfo=information)
+    for ending, content in ((".png", drawn), (".npy", density)):
         partial = stem.with_name(f"{stem.name}{ending}.partial")
         partial.write_bytes(content.getvalue())
         partial.replace(stem.with_name(stem.name + ending))  # a link of that name is not followed
 
 
-def _unused(folder: Path, stem: str, names: set[str]) -> str:
-    # a.jpg and b/a.png must not overwrite each other's maps, nor a picture that is no map
-    def taken(name: str) -> bool:
-        files = [folder / (name + ending) for ending in (".png", ".npy")]
-        return name.casefold() in names or [file.exists() for file in files] == [True, False]
+def _is_map(picture: Path) -> bool:
+    try:
+        with picture.open("rb") as file:
+            return "\0".join(MADE_BY).encode() in file.read(MARKED)
+    except OSError:
+        return False
 
+
+def _unused(folder: Path, stem: str, names: set[str]) -> str:
+    # a.jpg and b/a.png must not overwrite each other's maps, nor a file that no earlier run wrote
+    def taken(name: str) -> bool:
+        picture, density = (folder / (name + ending) for ending in (".png", ".npy"))
+        foreign = (picture.exists() or density.exists()) and not _is_map(picture)
+        return name.casefold() in names or foreign
+
+    if len(os.fsencode(stem)) > LONGEST:
+        stem = os.fsencode(stem)[:LONGEST].decode("utf-8", "ignore")
     name, number = stem, 2
     while taken(name):  # nor A.jpg and a.png, where file names ignore case
         name, number = f"{stem}-{number}", number + 1

@@ -19,7 +19,7 @@ from .model import STRIDE, CSRNet
 from .model_files import is_folder
 from .openvino_engine import OpenVINOEngine, read_openvino
 from .scale import ENLARGED, first_scale, in_cells_of, next_scale, resized, scaled
-from .tiles import Progress
+from .tiles import Mapped, Progress
 from .torch_engine import TorchEngine
 
 READ_AHEAD = 4  # pictures; a JPEG file of a megapixel takes some 10 ms, a GPU less for the rest
@@ -31,10 +31,8 @@ class Engine(Protocol):
     device: torch.device
     dtype: str
 
-    def density(
-        self, pixels: NDArray[np.uint8], progress: Progress | None
-    ) -> tuple[NDArray[np.float32], str, int]:
-        """Map in heads per cell of a picture (H, W, 3), type of device, and number of pieces."""
+    def density(self, pixels: NDArray[np.uint8], progress: Progress | None) -> Mapped:
+        """The map of a picture (H, W, 3)."""
         ...
 
 
@@ -179,7 +177,7 @@ class CrowdCounter:
             try:
                 found: CountResult | ImageError = self._count(*reading.result())
             except ImageError as error:
-                found = error
+                found = ImageError(str(error))  # whose traceback holds no pixels
             except (MemoryError, RuntimeError) as error:  # torch has no error type of its own
                 found = ImageError(f"It could not be counted: {error}")
             del reading  # its pixels, before the next are read
@@ -195,19 +193,19 @@ class CrowdCounter:
     ) -> CountResult:
         start = time.perf_counter() - seconds
         height, width = pixels.shape[:2]
-        density, device, tiles, scale = self._density(pixels, progress)
-        count = float(density.sum(dtype=np.float64))
+        found, scale = self._density(pixels, progress)
+        count = float(found.density.sum(dtype=np.float64))
         margin = self.model.interval
         return CountResult(
             count=count,
-            density=density,
+            density=found.density,
             width=width,
             height=height,
             seconds=time.perf_counter() - start,
             model=self.name,
-            device=device,
-            dtype=self.engine.dtype,
-            tiles=tiles,
+            device=found.device,
+            dtype=found.dtype,
+            tiles=found.tiles,
             interval=margin.around(count) if margin else None,
             level=margin.level if margin else None,
             scale=scale,
@@ -215,17 +213,17 @@ class CrowdCounter:
 
     def _density(
         self, pixels: NDArray[np.uint8], progress: Progress | None
-    ) -> tuple[NDArray[np.float32], str, int, float]:
-        """Map in heads per cell, type of device, number of pieces, and scale."""
+    ) -> tuple[Mapped, float]:
+        """The map in the photo's own cells, and the scale at which it was counted."""
         height, width = pixels.shape[:2]
         auto = self.scale == "auto"
         scale = first_scale(self.model, height, width) if auto else float(self.scale)
         found = self.engine.density(resized(pixels, scale), progress)
-        while auto and (larger := next_scale(found[0], scale)) > scale:
+        while auto and (larger := next_scale(found.density, scale)) > scale:
             again = self.engine.density(resized(pixels, larger), progress)
-            if not again[0].sum() > found[0].sum():
+            if not again.density.sum() > found.density.sum():
                 break  # no more heads than before: the photo is large, but not sharp
             found, scale = again, larger
-        density, device, tiles = found
         size = scaled(height, width, scale)
-        return in_cells_of(density, size, (height, width)), device, tiles, scale
+        own = in_cells_of(found.density, size, (height, width))
+        return found._replace(density=own), scale

@@ -17,12 +17,14 @@ from PIL import Image
 MOST_PIECES = 100_000  # segments, chunks, blocks, strips: Pillow takes some 10 us for each
 COMMENT_COSTS = 100  # pieces: Pillow copies all of a GIF's comment again for each of its blocks
 MOST_EXIF_SEGMENTS = 100  # of 64 kB: Pillow joins them one by one
+MOST_PREFIXES = 2  # of EXIF data; there is one at most
 MOST_AVIF_TAGS = 10  # beginnings of EXIF data in an AVIF file: it has one
 LEAST_SCANS = 20  # that a JPEG of any size may have; encoders make 1 to about 15
 SCANNED_PIXELS = 4_000_000_000  # pixels times scans: some ten seconds
 LIMITS = {"WEBP": 100_000_000, "RLE": 10_000_000}  # pixels, of what takes more than others do
 LARGEST_TILE = 4096 * 4096  # pixels of a TIFF tile, unless the picture is that large
 
+_EXIF = b"Exif\0\0"
 _CHUNK = 16_384  # bytes read at a time
 _MOST_JUNK = 16_384  # bytes between the segments of a JPEG: Pillow skips them one by one
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # neither padding nor within coded pixels
@@ -160,7 +162,7 @@ def _check_jpeg(stream: IO[bytes]) -> None:
         ):  # the frame: bits, height, width
             height, width = struct.unpack_from(">xHH", data.ljust(5, b"\0"))
             pixels = height * width
-        elif marker == 0xE1 and data.startswith(b"Exif\0\0"):
+        elif marker == 0xE1 and data.startswith(_EXIF):
             exif.append(data[6:])
         if pieces > MOST_PIECES or len(exif) > MOST_EXIF_SEGMENTS:
             raise _too_many_pieces()
@@ -178,8 +180,10 @@ def check_exif(exif: bytes) -> None:
     Raises:
         ImageError: as `check_tags`.
     """
-    while exif.startswith(b"Exif\0\0"):
-        exif = exif[6:]
+    for _ in range(MOST_PREFIXES):
+        exif = exif.removeprefix(_EXIF)
+    if exif.startswith(_EXIF):  # Pillow copies all the rest for each
+        raise _too_many_pieces()
     try:
         check_tags(io.BytesIO(exif))
     except ImageError:

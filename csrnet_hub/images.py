@@ -33,6 +33,9 @@ DEFAULT_MAX_PIXELS = 200_000_000
 SUFFIXES = {
     ".jpg",
     ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".mpo",
     ".png",
     ".webp",
     ".gif",
@@ -43,6 +46,7 @@ SUFFIXES = {
     ".heic",
     ".heif",
 }
+ROUNDING = 1e-3  # beyond 0 and 1: what normalising or resampling a picture of decimals may leave
 
 _BLOCK = 512  # pixels; converting block by block keeps every temporary copy under a few MB
 _LOCK = threading.Lock()  # Pillow's limit belongs to the whole process
@@ -301,10 +305,11 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
         if not (np.isfinite(low) and np.isfinite(high)):
             message = "The picture holds NaN or infinite values. Replace them with numbers."
             raise ImageError(message)
-        if low < 0 or high > 1:
+        if low < -ROUNDING or high > 1 + ROUNDING:
             raise ImageError(
                 f"The picture holds decimal values from {low:g} to {high:g}; they must lie between "
                 "0 and 1. Divide values of 0 to 255 by 255."
             )
-        return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
+        within = np.clip(values.astype(np.float32), 0, 1)
+        return np.rint(within * 255).astype(np.uint8)
     return values

@@ -20,7 +20,7 @@ from .extras import ExtraError
 from .model import STRIDE, CSRNet
 from .model_files import ModelError
 from .photograph import Photograph
-from .tiles import Progress, Window, halo, windows
+from .tiles import Mapped, Progress, Window, halo, windows
 
 WHOLE = 2**20 + 2**14  # pixels, a megapixel in whole cells; what is larger goes through in tiles
 TILE = 960  # pixels a side, without the front end's halo: as much memory as WHOLE takes
@@ -78,10 +78,8 @@ class OpenVINOEngine:
         precisions = {hint: name for name, hint in HINTS.items()}
         self.dtype = "int8" if int8 else precisions.get(used, used)
 
-    def density(
-        self, pixels: NDArray[np.uint8], progress: Progress | None
-    ) -> tuple[NDArray[np.float32], str, int]:
-        """Map in heads per cell of a picture (H, W, 3), type of device, and number of tiles."""
+    def density(self, pixels: NDArray[np.uint8], progress: Progress | None) -> Mapped:
+        """The map of a picture (H, W, 3)."""
         rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
         density = np.empty((rows, columns), dtype=np.float32)
         side = self._side(rows, columns)
@@ -97,7 +95,7 @@ class OpenVINOEngine:
         for (left, right), (x0, x1), tiles in work:
             strip = self._strip(pixels[:, x0 * STRIDE : x1 * STRIDE], tiles, tell)
             density[:, left:right] = strip[:, left - x0 : right - x0]
-        return density, "cpu", total
+        return Mapped(density, "cpu", self.dtype, total)
 
     def _side(self, rows: int, columns: int) -> int:
         small = rows * columns * STRIDE**2 <= WHOLE

@@ -232,10 +232,11 @@ def _jet_picture(cells: Map, vmax: float, size: Size, photo_size: Size) -> Image
 def _resized(photo: Photo, size: Size) -> Image.Image:
     """Scale a photo; a large one is first reduced in strips, without a copy of the whole."""
     height, width = photo.shape[:2]
-    step = max(1, min(width // size[0], height // size[1]) // 2)
-    strips = (photo[top : top + STRIP * step] for top in range(0, height, STRIP * step))
-    reduced = np.concatenate([np.asarray(Image.fromarray(strip).reduce(step)) for strip in strips])
-    box = (0.0, 0.0, width / step, height / step)
+    across, down = (max(1, own // new // 2) for own, new in zip((width, height), size))
+    strips = (photo[top : top + STRIP * down] for top in range(0, height, STRIP * down))
+    pictures = (Image.fromarray(strip).reduce((across, down)) for strip in strips)
+    reduced = np.concatenate([np.asarray(picture) for picture in pictures])
+    box = (0.0, 0.0, width / across, height / down)
     return Image.fromarray(reduced).resize(size, Image.Resampling.LANCZOS, box=box)
 
 

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .model import STRIDE, CSRNet, receptive_field
 
 Progress = Callable[[int, int], None]
 Cells = tuple[int, int, int, int]  # top, bottom, left, right
 Window = tuple[Cells, Cells]  # a tile, and what it is computed from
+
+
+class Mapped(NamedTuple):
+    """A picture's map, in heads per cell (h, w), and how it came about.
+
+    Attributes:
+        device, dtype: what the network ran on and in, such as ``cpu`` and ``float32``.
+        tiles: number of pieces in which the picture went through.
+    """
+
+    density: NDArray[np.float32]
+    device: str
+    dtype: str
+    tiles: int
 
 
 def halo(model: CSRNet) -> int:

@@ -17,7 +17,7 @@ from .bands import density_bands
 from .devices import fast_bfloat16, out_of_memory, pick_device, pick_dtype
 from .memory import keep_memory, trim_memory
 from .model import STRIDE, CSRNet
-from .tiles import Progress, halo, plan_tiles
+from .tiles import Mapped, Progress, halo, plan_tiles
 
 WIDEST = 16384  # pixels; what is wider goes through in columns of tiles
 CPU_WIDEST = 6144  # on a CPU: beyond, rows that Winograd's tiles wait for hold a gigabyte more
@@ -46,7 +46,7 @@ class TorchEngine:
         if self.device.type == "cpu":
             keep_memory()
         self.kind = pick_dtype(dtype, self.device)
-        self.dtype = str(self.kind).removeprefix("torch.")
+        self.dtype = name_of(self.kind)
         half = self.kind is not torch.float32
         if half and self.device.type == "cpu" and not fast_bfloat16(self.device):
             warnings.warn(
@@ -59,13 +59,11 @@ class TorchEngine:
         self.halo = halo(model)
         self.counted = 0
 
-    def density(
-        self, pixels: NDArray[np.uint8], progress: Progress | None
-    ) -> tuple[NDArray[np.float32], str, int]:
-        """Map in heads per cell of a picture (H, W, 3), type of device, and number of bands."""
+    def density(self, pixels: NDArray[np.uint8], progress: Progress | None) -> Mapped:
+        """The map of a picture (H, W, 3)."""
         kind = self.kind  # of this picture: another thread may change it meanwhile
         found = self._on_device(pixels, kind, progress)
-        if kind is torch.float16 and not np.isfinite(found[0]).all():
+        if kind is torch.float16 and not np.isfinite(found.density).all():
             warnings.warn("this network overflows in float16: it goes on in float32", stacklevel=3)
             self.kind, self.dtype = torch.float32, "float32"
             found = self._on_device(pixels, self.kind, progress)
@@ -73,7 +71,7 @@ class TorchEngine:
 
     def _on_device(
         self, pixels: NDArray[np.uint8], kind: torch.dtype, progress: Progress | None
-    ) -> tuple[NDArray[np.float32], str, int]:
+    ) -> Mapped:
         # Out of memory on a GPU: smaller and smaller bands, at last the CPU.
         size = math.prod(-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
         band = min(GPU_BAND, size)
@@ -113,7 +111,7 @@ class TorchEngine:
         device: torch.device,
         kind: torch.dtype,
         progress: Progress | None,
-    ) -> tuple[NDArray[np.float32], str, int]:
+    ) -> Mapped:
         rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
         density = np.empty((rows, columns), dtype=np.float32)
         reach = self.halo // STRIDE
@@ -142,7 +140,7 @@ class TorchEngine:
                 whole = torch.cat(parts, dim=2)[0, 0] / model.density_scale  # (y1 - y0, w)
             inside = whole[top - y0 : bottom - y0, left - x0 : right - x0]
             density[top:bottom, left:right] = inside.cpu().numpy()
-        return density, device.type, total
+        return Mapped(density, device.type, name_of(kind), total)
 
     def _plan(
         self, rows: int, columns: int, device: torch.device
@@ -163,6 +161,10 @@ class TorchEngine:
             missing = ((bottom - top) * STRIDE - x.shape[2], columns * STRIDE - x.shape[3])
             x = torch.nn.functional.pad(x, (0, missing[1], 0, missing[0]))  # (1, 3, 8 h, 8 w)
             yield x.contiguous(memory_format=torch.channels_last), bottom == cuts[-1]
+
+
+def name_of(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")
 
 
 def to_input(pixels: NDArray[np.uint8], model: CSRNet, device: torch.device) -> Tensor:

@@ -47,7 +47,8 @@ OUTPUT = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -
 
 
 def _both_axes(matrix: Sequence[Sequence[float]]) -> Tensor:
-    one = torch.tensor(matrix, dtype=torch.float64)
+    # whatever the program's default device is
+    one = torch.tensor(matrix, dtype=torch.float64, device="cpu")
     return torch.kron(one, one).float()
 
 

@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from csrnet_hub import CrowdCounter, CSRNet, __version__, torch_engine
+from csrnet_hub import CrowdCounter, CSRNet, __version__, cli, torch_engine
 from csrnet_hub.cli import main
 from csrnet_hub.convert import read_state_dict
+from csrnet_hub.counting import CountResult
 from csrnet_hub.named import find_images
 
 
@@ -177,13 +178,34 @@ def test_maps_never_replace_a_picture_that_is_none(
     assert "holds the photographs" in capsys.readouterr().err
     (maps / "b.png").write_bytes(b"somebody's")
     (maps / "a.png").symlink_to(folder / "b.png")
-    (maps / "a.npy").write_bytes(b"an older map")
+    (maps / "a-2.npy").write_bytes(b"a ground truth's map")
     for _ in range(2):  # maps of an earlier run are replaced
         assert main([*count, str(maps), *(str(folder / name) for name in ("a.JPG", "b.png"))]) == 0
     assert (maps / "b.png").read_bytes() == b"somebody's"
     assert (folder / "b.png").read_bytes() == before
     written = {path.name for path in maps.iterdir()}
-    assert written == {"b.png", "b-2.png", "b-2.npy", "a.png", "a.npy"}
+    assert (maps / "a-2.npy").read_bytes() == b"a ground truth's map"
+    assert written == {"b.png", "b-2.png", "b-2.npy", "a.png", "a-2.npy", "a-3.png", "a-3.npy"}
+
+
+def test_a_map_that_cannot_be_drawn_ends_no_run(
+    folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "b.png").rename(folder / ("ü" * 120 + ".png"))
+    saved = cli.save_map
+
+    def removed(stem: Path, photo: Path, result: CountResult) -> None:
+        saved(stem, folder / "gone.jpg" if photo.name == "a.JPG" else photo, result)
+
+    monkeypatch.setattr(cli, "save_map", removed)
+    maps, table = tmp_path / "maps", tmp_path / "t.csv"
+    counted = ["count", str(folder), "--model", str(model_folder), "--csv", str(table)]
+    assert main([*counted, "--save-maps", str(maps)]) == 1
+    with table.open(newline="", encoding="utf-8") as file:
+        errors = {row["image"][-9:]: row["error"] for row in csv.DictReader(file)}
+    assert "no such file" in errors.pop(str(folder / "a.JPG")[-9:])
+    assert sorted(map(bool, errors.values())) == [False, True]  # c.jpg is broken
+    assert {path.name for path in maps.iterdir()} == {"ü" * 100 + ".png", "ü" * 100 + ".npy"}
 
 
 def test_without_a_standard_output_pictures_are_counted_all_the_same(
@@ -221,6 +243,14 @@ def test_files_folders_and_globs_are_found_once_each(folder: Path) -> None:
     names = [path.name for path in find_images([str(folder / "*.png"), str(folder)])]
     assert names == ["b.png", "a.JPG", "c.jpg"]
     assert [path.name for path in find_images([str(folder / "*")])] == ["a.JPG", "b.png", "c.jpg"]
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.JPE", "a.mpo"])  # of Windows, and of cameras
+def test_a_jpeg_has_other_names_too(photo: Path, tmp_path: Path, name: str) -> None:
+    inside = tmp_path / "photos" / name
+    inside.parent.mkdir()
+    inside.write_bytes(photo.read_bytes())
+    assert find_images([str(inside.parent)]) == [inside]
 
 
 def test_a_name_with_brackets_is_a_file_when_it_is_there(tmp_path: Path) -> None:

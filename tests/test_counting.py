@@ -16,7 +16,7 @@ import torch
 from csrnet_hub import CrowdCounter, CSRNet, ImageError, devices
 from csrnet_hub.bands import density_bands
 from csrnet_hub.devices import pick_dtype
-from csrnet_hub.tiles import Progress, plan_tiles, windows
+from csrnet_hub.tiles import Mapped, Progress, plan_tiles, windows
 from csrnet_hub.torch_engine import CPU_BAND, CPU_WIDEST, GPU_BAND, TorchEngine, to_input
 
 from .thin import narrow
@@ -206,7 +206,7 @@ def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(
     assert bands[0] < GPU_BAND
     natural = pick_dtype("auto", torch.device("cpu"))
     assert Greedy.kinds == [torch.float16, torch.float16, natural]
-    assert result.device == "cpu"
+    assert (result.device, result.dtype) == ("cpu", str(natural).removeprefix("torch."))
 
 
 def test_bfloat16_counts_within_one_per_cent(model: CSRNet) -> None:
@@ -413,7 +413,9 @@ def test_many_pictures_are_counted_in_turn_and_bad_ones_reported_in_their_place(
 ) -> None:
     pictures = [noise(24 + 8 * k, 40) for k in range(6)]
     found = list(counter.count_many([*pictures[:3], b"no picture", *pictures[3:]], ahead))
-    assert isinstance(found.pop(3), ImageError)
+    error = found.pop(3)
+    assert isinstance(error, ImageError)
+    assert error.__traceback__ is error.__cause__ is None  # they would hold the picture's pixels
     for one, picture in zip(found, pictures, strict=True):
         assert not isinstance(one, ImageError)
         assert np.array_equal(one.density, counter.count(picture).density)
@@ -439,7 +441,7 @@ def test_a_network_that_fails_on_one_picture_counts_the_next(
     counter = CrowdCounter(model, "cpu", "float32")
     density = counter.engine.density
 
-    def fails(pixels: np.ndarray, progress: Progress | None) -> tuple[np.ndarray, str, int]:
+    def fails(pixels: np.ndarray, progress: Progress | None) -> Mapped:
         if pixels.shape[0] == 32:
             raise RuntimeError("no more memory")
         return density(pixels, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from typing import Any
 
@@ -162,6 +163,19 @@ def test_metadata_whose_values_lie_on_one_another_is_not_read() -> None:
     halves = segment(0xE1, exif[:300]) + segment(0xE1, b"Exif\0\0" + exif[300:])
     refused(photo[:2] + halves + photo[2:], "overlap")
     refused(photo[:2] + segment(0xE1, fine) * 101 + photo[2:], PIECES)
+
+
+def test_metadata_that_begin_again_and_again_are_not_read() -> None:
+    """Pillow copies all the rest for each beginning: hours for the largest upload."""
+    again = b"Exif\0\0" * 10_000 + tiff({274: (3, 1, 6)}, bytes(250))
+    for form in ("PNG", "WEBP"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert load_image(encoded(form, exif=again)).shape == (24, 20, 3)  # not turned
+    photo = encoded("JPEG")
+    refused(photo[:2] + segment(0xE1, again) + photo[2:], PIECES)
+    with pytest.raises(ImageError, match=PIECES):
+        imagefiles.check_exif(again)
 
 
 def test_an_avif_whose_metadata_lie_on_one_another_is_refused() -> None:

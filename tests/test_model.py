@@ -338,6 +338,17 @@ def test_the_receptive_field_is_that_of_the_gradient(variant: str) -> None:
     assert 8 * cells + last - 7 <= reached.max() <= 8 * cells + last
 
 
+def test_the_programs_default_device_changes_nothing_that_is_made_on_import() -> None:
+    code = (
+        "import torch\n"
+        "torch.set_default_device('meta')\n"
+        "from csrnet_hub import winograd\n"
+        "print({own.device.type for own in vars(winograd).values() if torch.is_tensor(own)})"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "{'cpu'}"
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = (
         "import sys, csrnet_hub; "

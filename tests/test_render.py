@@ -409,6 +409,22 @@ def test_a_hundred_megapixels_are_shown_without_a_second_copy_of_them():
     assert mebibytes < 150  # the photo alone is 286
 
 
+def test_a_picture_of_one_row_is_shown_without_a_table_as_large(monkeypatch):
+    seen = []
+    resize = Image.Image.resize
+
+    def watched(self, size, *args, **kwargs):
+        seen.append(self.size)
+        return resize(self, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    photo = np.full((1, 100_000, 3), 90, np.uint8)
+    pair = render.display_pair(photo, np.ones((1, 12_500), np.float32))
+    assert pair[0].size == (1280, 1)
+    assert np.asarray(pair[0]).mean() == 90
+    assert max(size[0] for size in seen) <= 4 * 1280 + 12_500
+
+
 # mistakes
 
 

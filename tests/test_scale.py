@@ -15,6 +15,7 @@ from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.model import ModelError
 from csrnet_hub.render import colour_top, density_peaks
 from csrnet_hub.scale import CROWDED, crowding, first_scale, in_cells_of, next_scale, resized
+from csrnet_hub.tiles import Mapped
 
 from .thin import narrow
 
@@ -158,8 +159,8 @@ def test_a_large_picture_is_counted_shrunk(sized: CSRNet, monkeypatch: pytest.Mo
 
     def watched(pixels: NDArray[np.uint8], progress: Any) -> Any:
         seen.append(pixels.shape[:2])
-        found, *more = density(pixels, progress)
-        return found * factor, *more
+        found = density(pixels, progress)
+        return found._replace(density=found.density * factor)
 
     monkeypatch.setattr(counter.engine, "density", watched)
     factor = 0.5 * CROWDED / crowding(small.density)
@@ -184,7 +185,7 @@ def test_a_larger_size_that_shows_no_more_heads_is_not_taken(
         seen.append(pixels.shape[:2])
         found = np.zeros(tuple(-(-side // 8) for side in pixels.shape[:2]), np.float32)
         found[3, 3] = 5
-        return found, "cpu", len(seen)
+        return Mapped(found, "cpu", "float32", len(seen))
 
     monkeypatch.setattr(counter.engine, "density", density)
     result = counter.count(picture(288, 512))
@@ -203,7 +204,7 @@ def test_a_larger_size_whose_map_is_not_finite_is_not_taken(
     def density(pixels: NDArray[np.uint8], progress: Any) -> Any:
         cells = tuple(-(-side // 8) for side in pixels.shape[:2])
         value = np.nan if pixels.shape[0] > 96 else 1.0
-        return np.full(cells, value, np.float32), "cpu", 1
+        return Mapped(np.full(cells, value, np.float32), "cpu", "float32", 1)
 
     monkeypatch.setattr(counter.engine, "density", density)
     assert counter.count(picture(288, 512)).count == pytest.approx(12 * 22)
