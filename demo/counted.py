@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -37,6 +36,7 @@ from .shared import (
     npy,
     number_html,
     png,
+    remove_file,
     row,
     to_csv,
     to_json,
@@ -105,8 +105,7 @@ class Counted:
         path = keep_file(f"{self.stem}-overlay.png", png(self.overlay(opacity, points)))
         self.overlays.append(path)
         while len(self.overlays) > 2:
-            with suppress(OSError):
-                Path(self.overlays.pop(0)).unlink(missing_ok=True)
+            remove_file(self.overlays.pop(0))
         return path
 
     def map_file(self) -> str:

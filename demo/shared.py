@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ BUSY = (
 )
 COUNTING = "Counting the people: a few seconds, more for large photos."
 NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
+TOKEN = 16  # bytes in the name of a file's folder
 LONGEST_NAME = 140  # bytes: encrypted file systems take 143, and Windows counts the folder's too
 SHOWN = 1280  # pixels, the longer side of a picture on the page
 
@@ -49,6 +51,10 @@ EXPIRED = "This upload is no longer here. Please choose the photo again."
 UNEXPECTED = "The photo could not be counted: a fault on the server. Please try again later."
 
 COLUMNS = tuple(column for column in cli.COLUMNS if column != "error")
+
+
+# The files that the call which runs here has written; a call's threads see those of the call.
+written: ContextVar[list[str] | None] = ContextVar("written", default=None)
 
 
 class VisitorError(ValueError):
@@ -180,11 +186,28 @@ def sentences_for_visitors() -> Iterator[None]:
 
 def keep_file(name: str, content: bytes) -> str:
     """Write a file for one visitor where Gradio serves and later removes it; returns its path."""
-    folder = upload_folder() / secrets.token_hex(16)  # nobody can guess another's
+    folder = upload_folder() / secrets.token_hex(TOKEN)  # nobody can guess another's
     folder.mkdir(parents=True)
-    safe = file_name(name)
-    (folder / safe).write_bytes(content)
-    return str(folder / safe)
+    path = folder / file_name(name)
+    if (own := written.get()) is not None:
+        own.append(str(path))
+    path.write_bytes(content)
+    return str(path)
+
+
+def remove_file(path: str) -> None:
+    """Remove a file, if it is still there, and the folder that `keep_file` made for it."""
+    with suppress(OSError):
+        Path(path).unlink(missing_ok=True)
+    remove_folder(path)
+
+
+def remove_folder(path: str) -> None:
+    """Remove the folder that `keep_file` made for a file, once that has gone."""
+    folder = Path(path).parent
+    if len(folder.name) == 2 * TOKEN:  # Gradio's own have longer names
+        with suppress(OSError):
+            folder.rmdir()
 
 
 class Latest:
@@ -206,8 +229,7 @@ class Latest:
             while len(self._files) > MAX_SESSIONS:  # what is forgotten goes when its visitor leaves
                 del self._files[next(iter(self._files))]
         for old in written[:-2]:
-            with suppress(OSError):
-                Path(old).unlink(missing_ok=True)
+            remove_file(old)
         return path
 
 

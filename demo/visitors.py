@@ -9,13 +9,21 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from pydantic import ValidationError
 
-from .shared import CLEAN_EVERY, KEEP_FOR, MAX_WAITING, NotWantedError, upload_folder
+from .shared import (
+    CLEAN_EVERY,
+    KEEP_FOR,
+    MAX_WAITING,
+    NotWantedError,
+    remove_file,
+    remove_folder,
+    upload_folder,
+    written,
+)
 
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 NO_FILE = (
@@ -123,7 +131,8 @@ class Page(gr.Blocks):
         session = kw.get("session_hash")
         visitor = self._visitor(session)
         visitor.running += 1
-        asking = _asking.set(visitor)
+        made: list[str] = []
+        asking, writing = _asking.set(visitor), written.set(made)
         try:
             visitor.files.update(files_in(given))
             answer = await super().process_api(*args, **kw)
@@ -133,6 +142,10 @@ class Page(gr.Blocks):
             return answer
         finally:
             _asking.reset(asking)
+            written.reset(writing)
+            visitor.files.update(made)  # even those of an answer that was given up
+            with at_best("what a call has written"):
+                self._own(set(made))
             visitor.running -= 1
             self._remove_if_gone(session, visitor)
 
@@ -161,7 +174,8 @@ class Page(gr.Blocks):
         if session not in self._visitors:  # a program need not say that it leaves
             old = [key for key, one in self._visitors.items() if now - one.seen > FORGOTTEN]
             for key in old:
-                del self._visitors[key]
+                for path in self._visitors.pop(key).files:
+                    remove_folder(path)  # the files in them are gone by their age
         visitor = self._visitors.setdefault(session, Visitor())
         visitor.seen, visitor.left = now, False
         return visitor
@@ -182,8 +196,7 @@ class Page(gr.Blocks):
             gone -= getattr(component, "keep_in_cache", set())
         for files in self.temp_file_sets:  # what Gradio knows to be the page's own
             for path in gone & files:
-                with contextlib.suppress(OSError):
-                    Path(path).unlink(missing_ok=True)
+                remove_file(path)
                 files.discard(path)
         self.state_holder.delete_state(session)
 

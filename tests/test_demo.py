@@ -959,6 +959,43 @@ def test_a_file_goes_with_its_visitor_though_its_button_was_updated_before():
     assert not Path(file).exists()
 
 
+def test_what_a_call_wrote_goes_with_its_visitor_though_no_answer_names_it(monkeypatch):
+    """As of a count that was given up: Gradio hears of its files from answers alone."""
+    kept: list[Path] = []
+
+    async def gives_up(self: Any, *, session_hash: str) -> None:
+        kept.append(Path(await asyncio.to_thread(shared.keep_file, "overlay.png", b"x")))
+        raise shared.NotWantedError
+
+    monkeypatch.setattr(gr.Blocks, "process_api", gives_up)
+    page = visitors.Page()
+    with pytest.raises(shared.NotWantedError):
+        asyncio.run(page.process_api(session_hash="me"))
+    assert kept[0].is_file()  # it may be shown by a later step
+    assert {str(kept[0])} <= page.upload_file_set  # which goes by age too
+    page.forget(Request())
+    assert not kept[0].parent.exists()
+    shared.keep_file("outside.png", b"x")  # of no call
+    assert len(kept) == 1
+
+
+def test_the_folders_of_files_that_went_by_their_age_go_with_what_is_known_of_a_visitor(
+    monkeypatch,
+):
+    kept: list[Path] = []
+
+    async def writes(self: Any, *, session_hash: str) -> None:
+        kept.append(Path(shared.keep_file("a.csv", b"x")))
+
+    monkeypatch.setattr(gr.Blocks, "process_api", writes)
+    page = visitors.Page()
+    asyncio.run(page.process_api(session_hash="program"))
+    kept[0].unlink()  # as Gradio does
+    page._visitors["program"].seen -= visitors.FORGOTTEN + 1
+    asyncio.run(page.process_api(session_hash="another"))
+    assert [path.parent.exists() for path in kept] == [False, True]
+
+
 def test_a_gradio_whose_mcp_server_is_another_still_has_one(caplog):
     page = visitors.Page()
     page.mcp_server_obj = server = object()
