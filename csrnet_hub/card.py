@@ -46,8 +46,10 @@ def card_of(config: Mapping[str, Any]) -> str:
         raise FileNotFoundError("model_card.md is missing from this installation of csrnet-hub")
     record, metrics = _dict(config.get("training_record")), _dict(config.get("metrics"))
     name = str(record.get("name") or "CSRNet")
-    # those of a refit are another run's, lent to it: its card says so, the Hub's index could not
-    own = {k: v for k, v in metrics.items() if not (k == "validation" and record.get("refit"))}
+    # Those of a refit are another run's, lent to it, and those on photographs that it had seen are
+    # too good: its card says so, the Hub's index could not.
+    not_own = record.get("refit") or record.get("seen")
+    own = {key: of for key, of in metrics.items() if not (key == "validation" and not_own)}
     index = list(_eval_results(own, name))
     data = ModelCardData(
         library_name="csrnet-hub",

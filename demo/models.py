@@ -142,11 +142,12 @@ def splits_of(counter: CrowdCounter) -> list[tuple[str, dict[str, Any]]]:
     """The splits that a model was measured on, and their parts, each with its error figures."""
     model = getattr(counter, "model", None)
     metrics, record = (getattr(model, name, None) for name in ("metrics", "training_record"))
-    refit = isinstance(record, dict) and record.get("refit")
+    record = record if isinstance(record, dict) else {}
     found = []
     for split, figures in metrics.items() if isinstance(metrics, dict) else ():
-        if refit and split == "validation":
-            split = "validation before the refit"
+        if split == "validation":
+            split += " before the refit" if record.get("refit") else ""
+            split += ", on photos it was partly trained on" if record.get("seen") else ""
         parts = figures.get("parts") if isinstance(figures, dict) else None
         named = parts.items() if isinstance(parts, dict) else ()
         found += [(str(split), figures), *((f"{split}, {name}", own) for name, own in named)]

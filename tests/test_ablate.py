@@ -51,6 +51,13 @@ def test_values_are_written_as_in_a_recipe_or_as_words(text: str, expected: obje
     assert parse_values(text) == expected
 
 
+def test_a_folder_is_named_after_tables_as_every_file_system_takes_them(recipe: Path) -> None:
+    key, values = parse_values("part_loss={},{part_A='bayesian'}")
+    runs = plan(recipe, {key: values}, [0], recipe.parent)
+    names = [run.out.name for run in runs]
+    assert names == ["part_loss={},seed=0", "part_loss={part_A=bayesian},seed=0"]
+
+
 @pytest.mark.parametrize(
     ("vary", "trouble"),
     [

@@ -76,11 +76,24 @@ def test_a_joint_model_tells_its_errors_on_each_part_and_how_they_were_mixed(
     assert "of the training images of each data set, one drawn" in card
 
 
+def test_errors_on_photographs_that_a_model_had_seen_are_not_claimed_on_the_hub(
+    config: dict[str, Any],
+) -> None:
+    config["training_record"].pop("refit", None)
+    config["metrics"] = {"validation": {"images": 60, "mae": 9.0, "rmse": 15.0, "nae": 0.02}}
+    (*own, _) = ModelCard(card_of(config)).data.eval_results
+    assert own
+    config["training_record"] |= {"seen": 40}
+    card = card_of(config)
+    assert "40 of them had been trained on" in card
+    assert not ModelCard(card).data.eval_results
+
+
 def test_a_refit_says_whose_errors_it_shows_and_claims_none_on_the_hub(
     config: dict[str, Any],
 ) -> None:
     errors = {"images": 60, "mae": 100.0, "rmse": 150.0, "nae": 0.25, "bias": -3.0}
-    config["training_record"] |= {"refit": 1234, "step": 1800, "native": 0.5}
+    config["training_record"] |= {"refit": 1234, "step": 1800, "steps": 1800, "native": 0.5}
     config["metrics"] = {"validation": errors}
     card = card_of(config)
     assert "those of the same recipe's run without the validation images (its step 1234)" in card
@@ -98,7 +111,12 @@ def test_a_refit_says_whose_errors_it_shows_and_claims_none_on_the_hub(
     [
         ({}, "the best of the run by validation MAE."),
         ({"choose_by": "nae"}, "the best of the run by validation NAE."),
-        ({"choose_by": "last"}, "the last of the run."),
+        ({"choose_by": "last", "step": 300, "steps": 300}, "those of the end, step 300."),
+        (
+            {"choose_by": "last", "step": 100, "steps": 300},
+            "of step 100, at which the run was stop",
+        ),
+        ({"refit": 300, "step": 100, "steps": 300}, "of step 100, at which the run was stopped"),
     ],
 )
 def test_the_card_says_which_error_chose_the_weights(

@@ -197,6 +197,22 @@ def test_a_pass_sees_the_photographs_of_a_repeated_part_as_often_as_asked(recipe
     assert sorted(drawn) == [0, 1, 2, 3, 3, 3, 4, 4, 4]
 
 
+def test_a_batch_says_which_crops_are_learnt_by_the_loss_of_their_part(recipe: Recipe) -> None:
+    photos = [replace(example(i + 1), part=part) for i, part in enumerate("ab")]
+    windows = [Window(picture, 0, 0, 64, 64) for picture in (1, 0, 2, 1)]  # 2 is a drawn picture
+    how = replace(recipe, empty=0.5, part_loss={"a": "bayesian"})
+    batch = Crops(photos, how, CPU).cut(windows, (64, 64))
+    assert {name: rows.tolist() for name, rows in batch.rows.items()} == {
+        "bayesian": [1],
+        "pyramid": [0, 2, 3],
+    }
+    some = batch.take(batch.rows["pyramid"])
+    assert some.drawn.tolist() == [False, True, False]
+    assert torch.equal(some.target, batch.target[[0, 2, 3]])
+    assert some.weight is None
+    assert Crops(photos, replace(how, part_loss={}), CPU).cut(windows, (64, 64)).rows == {}
+
+
 def test_drawn_pictures_take_their_share_and_hold_nobody(recipe: Recipe) -> None:
     crops = Crops([example(50)], replace(recipe, empty=0.4), CPU)
     drawn = [index for index in range(200) if crops.draw(index).picture > 0]

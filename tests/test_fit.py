@@ -26,7 +26,7 @@ from csrnet_hub.resources import DEFAULT_MODEL
 from tests.conftest import lively
 from tests.test_datasets import write_part
 from tests.thin import exact, narrow
-from train import fit, prepare, state
+from train import fit, loss, prepare, state
 from train.data import Example, load_prepared, split
 from train.log import Log, draw_curves, read_log
 from train.loss import euclidean_loss, pyramid_loss
@@ -366,6 +366,17 @@ def test_a_run_from_a_model_that_saw_its_validation_images_says_so(
     card = " ".join((tmp_path / "b" / "best" / "README.md").read_text(encoding="utf-8").split())
     assert f"{second['seen']} of them had been trained on by the model" in card
     assert "chose the checkpoint" not in card
+    run(
+        more,
+        prepared,
+        vgg,
+        tmp_path / "d",
+        init=str(tmp_path / "a" / "best"),
+        refit=str(tmp_path / "b" / "best"),
+    )
+    lent = CSRNet.from_pretrained(tmp_path / "d" / "refit").training_record
+    assert lent is not None
+    assert lent["seen"] == second["seen"]
     same = replace(recipe, steps=5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # held out as before
@@ -601,15 +612,16 @@ def test_fit_says_what_is_wrong(prepared: Path, vgg: Path, tmp_path: Path, capsy
     start = [str(tmp_path / "r.toml"), "--data", str(prepared), "--out", str(tmp_path / "out")]
     assert fit.main([*start, "--vgg", str(vgg)]) == 1
     assert "train_only names images that are not there: IMG_167" in capsys.readouterr().err
-    (tmp_path / "repeat.toml").write_text(
-        re.sub(r"train_only = .*", "train_only = []", text).replace(
-            "repeat = {}", "repeat = {A = 2}"
+    for entry, value in (("repeat", "2"), ("part_loss", "'bayesian'")):
+        (tmp_path / "parts.toml").write_text(
+            re.sub(r"train_only = .*", "train_only = []", text).replace(
+                f"{entry} = {{}}", f"{entry} = {{A = {value}}}"
+            )
         )
-    )
-    assert fit.main([str(tmp_path / "repeat.toml"), *start[1:], "--vgg", str(vgg)]) == 1
-    told = capsys.readouterr().err
-    assert "repeat names parts that are not there: A; the file has no parts" in told
-    assert "edit repeat in the recipe" in told
+        assert fit.main([str(tmp_path / "parts.toml"), *start[1:], "--vgg", str(vgg)]) == 1
+        told = capsys.readouterr().err
+        assert f"{entry} names parts that are not there: A; the file has no parts" in told
+        assert f"edit {entry} in the recipe" in told
     assert fit.main([*start[:2], str(tmp_path / "no.h5"), *start[3:]]) == 1
     assert "no prepared file" in capsys.readouterr().err
     text = re.sub(r"train_only = .*", "train_only = []", text)
@@ -643,7 +655,7 @@ def test_going_on_in_a_new_folder_leaves_a_model_there_even_if_no_better_one(
     found = run(recipe, prepared, vgg, tmp_path / "b", resume=tmp_path / "a" / "last.pt")
     assert found > 0.01
     assert (tmp_path / "b" / "best" / "config.json").is_file()
-    state.write_folder(now.average, tmp_path / "a" / "best.old")  # as a crash leaves it
+    state.write_folder(now.average, tmp_path / "a" / ".best.replaced")  # as a crash leaves it
     assert run(recipe, prepared, vgg, tmp_path / "a", resume=tmp_path / "a" / "last.pt") == 0.01
     assert (tmp_path / "a" / "best" / "config.json").is_file()
 
@@ -723,7 +735,7 @@ def test_a_crash_while_a_model_is_replaced_never_loses_it(
         raise KeyboardInterrupt
 
     def killed_at_the_second(self: Path, target: Path) -> None:
-        rename(self, target) if target.name == "best.old" else killed()
+        rename(self, target) if target.name == ".best.replaced" else killed()
 
     with monkeypatch.context() as patch:
         if moment == "saving":
@@ -743,10 +755,21 @@ def test_a_crash_while_a_model_is_replaced_never_loses_it(
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_a_copy_that_somebody_keeps_beside_a_model_stays(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    now = state.new_state(recipe, str(vgg), CPU)
+    for now.step in (1, 2):
+        state.save_model(now, recipe, tmp_path / "best.old")
+    for now.step in (3, 4):
+        state.save_model(now, recipe, tmp_path / "best")
+    assert [step_of(tmp_path / name) for name in ("best.old", "best")] == [2, 4]
+
+
 def test_processes_that_put_a_model_back_at_once_do_not_stop_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "best.old").mkdir()
+    (tmp_path / ".best.replaced").mkdir()
     rename = Path.rename
 
     def late(self: Path, target: Path) -> None:
@@ -822,9 +845,11 @@ def test_a_run_that_changed_its_loss_on_the_way_says_so(
     now.step = 3
     state.save_checkpoint(now, recipe, tmp_path / "last.pt")
     assert state.load_checkpoint(tmp_path / "last.pt", recipe, CPU).loss == now.loss
-    monkeypatch.setitem(state.RECORD, recipe.loss, "another loss")
+    monkeypatch.setitem(loss.RECORD, recipe.loss, "another loss")
     later = state.load_checkpoint(tmp_path / "last.pt", recipe, CPU)
     assert later.loss == f"{now.loss} up to step 3; then another loss"
+    own = replace(recipe, part_loss={"part_A": "bayesian"})
+    assert loss.name_losses(own).startswith("another loss; for part_A 0.5 times the Bayesian")
 
 
 def test_a_finished_run_is_not_run_again(

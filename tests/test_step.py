@@ -15,6 +15,7 @@ from tests.thin import narrow
 from train import fit, step
 from train.crops import Crops
 from train.data import Example
+from train.loss import BESIDE
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.state import State, start_from
 from train.step import Captured, train_step
@@ -121,6 +122,25 @@ def test_outside_the_region_of_interest_a_map_is_free(
     assert losses[1] == 0
 
 
+def test_a_step_learns_each_crop_by_the_loss_of_its_part(
+    recipe: Recipe, crowd: list[Example], model_folder: Path
+) -> None:
+    how = replace(recipe, batch=2, native=1.0)
+    photos = [replace(crowd[0], part="a"), replace(crowd[0], part="b", pixels=crowd[0].pixels // 2)]
+    own = replace(how, part_loss={"b": "bayesian"})
+    now, crops = first_state(own, model_folder), Crops(photos, own, CPU)
+    batch = crops.at(0)
+    rows = batch.rows
+    assert {name: len(each) for name, each in rows.items()} == {"bayesian": 1, "pyramid": 1}
+    alone = {}
+    for name in rows:  # the loss of that crop by itself
+        one, single = replace(how, loss=name, batch=1), Crops(photos, own, CPU)
+        single.at = lambda *_, name=name: batch.take(rows[name])  # type: ignore[method-assign]
+        alone[name] = train_step(first_state(one, model_folder), one, single)[0].item()
+    expected = (alone["pyramid"] + BESIDE["bayesian"] * alone["bayesian"]) / 2
+    assert train_step(now, own, crops)[0].item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_an_early_average_is_short(
     recipe: Recipe, crowd: list[Example], model_folder: Path
 ) -> None:
@@ -163,6 +183,8 @@ def test_a_step_reads_nothing_back_from_its_device_whatever_the_loss(
         patch.delattr(torch, "tensor")  # which copies from memory that may be swapped out
         for loss in CHOICES["loss"]:
             train_step(now, replace(how, loss=loss), crops)
+        mixed = replace(how, part_loss={"": "bayesian"})
+        train_step(now, mixed, Crops([crowd[0]], mixed, CPU))
     assert waits.found == []
     with Waits() as waits:
         torch.ones(3)[torch.ones(3) > 0].sum().item()
@@ -171,11 +193,14 @@ def test_a_step_reads_nothing_back_from_its_device_whatever_the_loss(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("capture", [False, True])
-@pytest.mark.parametrize("loss", CHOICES["loss"])
+@pytest.mark.parametrize("loss", [*CHOICES["loss"], "mixed"])
 def test_a_step_never_waits_for_a_gpu(
     recipe: Recipe, crowd: list[Example], model_folder: Path, loss: str, capture: bool
 ) -> None:
     how, device = replace(recipe, loss=loss, batch=4), torch.device("cuda")
+    if loss == "mixed":
+        crowd = [*crowd, replace(crowd[0], part="sparse")]
+        how = replace(how, loss="bayesian", part_loss={"sparse": "pyramid"})
     crops, now = Crops(crowd, how, device), start_from(how, str(model_folder), device)
     net = Captured(now.model) if capture else None
     train_step(now, how, crops, net)

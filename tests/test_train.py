@@ -108,6 +108,16 @@ def test_an_unreadable_photograph_is_named_and_leaves_no_file(part: Path, tmp_pa
     assert not list(tmp_path.glob("o.h5*"))
 
 
+def test_a_name_that_hdf5_cannot_hold_is_a_sentence(part: Path, tmp_path: Path) -> None:
+    first, *rest = read_shanghaitech(part, "train")
+    odd = replace(first, name="caf\udce9")  # a name in Latin-1, as Linux hands it out
+    with pytest.raises(DatasetError, match="its name is no UTF-8; rename the file"):
+        prepare.prepare([odd], tmp_path / "o.h5", progress=False)
+    bad: list[DatasetError] = []
+    done = prepare.prepare([odd, *rest], tmp_path / "o.h5", progress=False, bad=bad)
+    assert (done["images"], len(bad)) == (len(rest), 1)
+
+
 def test_prepare_that_is_stopped_says_so_and_leaves_no_file(
     part: Path,
     tmp_path: Path,
@@ -344,6 +354,8 @@ def test_every_recipe_in_the_repository_reads() -> None:
         ("repeat = {}", "repeat = { part_A = 0 }", "numbers of times"),
         ("train_only = [", "train_only = [1, ", "train_only must be names in quotes"),
         ("repeat = {}", "repeat = 2", "repeat must be of type dict"),
+        ("part_loss = {}", "part_loss = { part_A = [] }", "must be pyramid or bayesian"),
+        ("part_loss = {}", "part_loss = { part_A = 'dmcount' }", "must be pyramid or bayesian"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trouble: str) -> None:

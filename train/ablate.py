@@ -95,6 +95,8 @@ def plan(
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):  # without the colons, which not every folder's name may have
+        return "{" + ",".join(f"{key}={_shown(own)}" for key, own in value.items()) + "}"
     return str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else str(value)
 
 

@@ -7,7 +7,7 @@ is never waited for. The same code runs on a CPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class Batch:
             zeros.
         present: (B, n) bool, which rows of them are heads.
         drawn: (B,) bool, which crops are of drawn pictures without people.
+        rows: by the name of a loss, which crops are learnt by it, (n,) int64; empty where the
+            recipe has one loss for all.
     """
 
     pixels: Tensor
@@ -47,6 +49,14 @@ class Batch:
     heads: Tensor
     present: Tensor
     drawn: Tensor
+    rows: dict[str, Tensor] = field(default_factory=dict)
+
+    def take(self, rows: Tensor) -> Batch:
+        """Some of the crops, by their numbers (n,) int64."""
+        of = (self.pixels, self.target, self.heads, self.present, self.drawn)
+        pixels, target, heads, present, drawn = (values[rows] for values in of)
+        weight = None if self.weight is None else self.weight[rows]
+        return Batch(pixels, target, weight, heads, present, drawn)
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,8 @@ class Crops:
         self.deck = np.repeat(np.arange(len(examples)), times)  # what a pass shuffles
         self.shuffle = -1, self.deck  # the number of the pass that was drawn from last, its order
         drawn = empty_pictures(recipe.seed, recipe.crop) if recipe.empty else []
+        own = [recipe.part_loss.get(example.part, recipe.loss) for example in examples]
+        self.losses = own + [recipe.loss] * len(drawn)
         pictures = [*(example.pixels for example in examples), *drawn]
         self.sizes = np.array([picture.shape[:2] for picture in pictures])  # (n, 2) height, width
         self.starts = np.cumsum([0, *self.sizes.prod(axis=1)])
@@ -196,7 +208,16 @@ class Crops:
             target = target * weight
         heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
         drawn = self._upload(np.array([w.picture >= self.photographs for w in windows]))  # (B,)
-        return Batch(relight(pixels, table), target, weight, heads, present, drawn)
+        learnt_by = self._rows([window.picture for window in windows])
+        return Batch(relight(pixels, table), target, weight, heads, present, drawn, learnt_by)
+
+    def _rows(self, pictures: Sequence[int]) -> dict[str, Tensor]:
+        if not self.recipe.part_loss:
+            return {}
+        losses = np.array([self.losses[picture] for picture in pictures])
+        return {
+            str(name): self._upload(np.flatnonzero(losses == name)) for name in np.unique(losses)
+        }
 
     def _upload(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)

@@ -150,12 +150,13 @@ def _check_pictures(recipe: Recipe, examples: Sequence[Example]) -> None:
             "train_only in the recipe"
         )
     parts = {example.part for example in examples} - {""}
-    if strangers := set(recipe.repeat) - parts:
-        raise TrainingError(
-            f"repeat names parts that are not there: {', '.join(sorted(strangers))}; the file has "
-            f"{', '.join(sorted(parts)) or 'no parts, being made of one folder'}: edit repeat in "
-            "the recipe"
-        )
+    for entry in ("repeat", "part_loss"):
+        if strangers := set(getattr(recipe, entry)) - parts:
+            there = ", ".join(sorted(parts)) or "no parts, being made of one folder"
+            raise TrainingError(
+                f"{entry} names parts that are not there: {', '.join(sorted(strangers))}; the file "
+                f"has {there}: edit {entry} in the recipe"
+            )
     small = [example.name for example in examples if min(example.pixels.shape[:2]) < 2 * STRIDE]
     if recipe.crops == "quarters" and small:
         raise TrainingError(

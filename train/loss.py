@@ -13,6 +13,7 @@ from .points import bayesian_loss, dm_count_loss
 
 if TYPE_CHECKING:  # what publishes a model needs no h5py
     from .crops import Batch
+    from .recipe import Recipe
 
 BLOCKS = (1, 2, 4, 8, 16)  # cells; the largest are 128 pixels wide
 TRUTH = 0.25  # of the true count in what squared errors are divided by; the rest is predicted
@@ -75,15 +76,46 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def of_empty(loss: str, batch: Batch) -> Tensor:
+# Where parts have losses of their own: lengths of gradients in the back end's weights, on either
+# part's crops, that of the pyramid being one (docs/training.md).
+BESIDE = {"pyramid": 1.0, "bayesian": 0.5}
+
+
+def batch_loss(recipe: Recipe, predicted: Tensor, batch: Batch) -> Tensor:
+    """A recipe's loss, or those of the crops' own parts (``part_loss``), the mean over crops.
+
+    Args:
+        predicted: (B, 1, h, w) heads per cell.
+
+    Returns:
+        One number.
+    """
+    if not recipe.part_loss:
+        return LOSSES[recipe.loss](predicted, batch)
+    total = predicted.new_zeros(())
+    for name, rows in batch.rows.items():
+        mean = LOSSES[name](predicted[rows], batch.take(rows))
+        total = total + BESIDE[name] * mean * (len(rows) / len(predicted))
+    return total
+
+
+def of_empty(recipe: Recipe, batch: Batch) -> Tensor:
     """What an empty map loses, without what its transport would cost."""
     empty = torch.zeros_like(batch.target)
-    if loss == "dmcount":
+    if recipe.loss == "dmcount":
         return dm_count_loss(empty, batch.heads, batch.present, transport=0.0)
-    return LOSSES[loss](empty, batch)
+    return batch_loss(recipe, empty, batch)
 
 
-# What the training record and the card call them.
+def name_losses(recipe: Recipe) -> str:
+    """What the training record and the card call a recipe's loss."""
+    own = (
+        f"; for {part} {BESIDE[name]:g} times the {RECORD[name]}"
+        for part, name in sorted(recipe.part_loss.items())
+    )
+    return RECORD[recipe.loss] + "".join(own)
+
+
 RECORD = {
     "pyramid": "squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells, "
     "those of a crop over one more than the mean count of its blocks, three quarters predicted and "

@@ -116,6 +116,10 @@ class _Read:
 
 def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> _Read:
     try:
+        sample.name.encode()
+    except UnicodeEncodeError as error:  # HDF5 has no name for it
+        raise DatasetError(f"{sample.path}: its name is no UTF-8; rename the file.") from error
+    try:
         pixels = load_image(sample.path)
     except ImageError as error:
         raise DatasetError(f"{sample.path}: {error}") from error

@@ -23,8 +23,7 @@ CHOICES = {
     "backend_init": ("he", "paper"),
     "choose_by": ("mae", "nae", "last"),
 }
-
-
+MIXED = ("pyramid", "bayesian")  # losses that may stand beside each other
 SHARES = ("native", "grey", "light", "empty", "cooldown", "ema")
 FROM_ZERO = (
     "seed",
@@ -67,6 +66,7 @@ class Recipe:
     empty: float
     border: int
     loss: str
+    part_loss: dict[str, str]
     optimiser: str
     backend_init: str
     frozen_layers: int
@@ -129,6 +129,11 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
     for key, choices in CHOICES.items():
         if getattr(recipe, key) not in choices:
             raise RecipeError(f"The recipe {path}: {key} must be one of {', '.join(choices)}.")
+    losses = [recipe.loss, *recipe.part_loss.values()]
+    if recipe.part_loss and not all(name in MIXED for name in losses):
+        raise RecipeError(
+            f"The recipe {path}: with part_loss, it and loss must be {' or '.join(MIXED)}."
+        )
     if recipe.crops == "quarters" and (recipe.batch != 1 or recipe.empty):
         raise RecipeError(f"The recipe {path}: quarters differ in size: batch 1 and empty 0.")
     return recipe

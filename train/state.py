@@ -18,12 +18,16 @@ from csrnet_hub.card import CARD_NAME, is_unedited
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
 
-from .loss import RECORD
+from .loss import name_losses
 from .recipe import Recipe
 
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
 EDITED_CARD = "README.edited.md"  # a card that was edited, beside the one that took its place
-BEFORE = {"choose_by": "mae", "border": 0}  # what runs did when recipes had no such entries
+BEFORE = {
+    "choose_by": "mae",
+    "border": 0,
+    "part_loss": {},
+}  # what runs did when recipes had no such entries
 
 
 class TrainingError(RuntimeError):
@@ -91,7 +95,7 @@ def same_recipe(recipe: Recipe, source: str) -> CSRNet:
     record = model.training_record or {}
     if "refit" in record or "step" not in record or "validation" not in (model.metrics or {}):
         raise TrainingError(f"{source} has no validation figures of its own")
-    now = {**recipe.to_dict(), "loss": RECORD[recipe.loss]}
+    now = {**recipe.to_dict(), "loss": name_losses(recipe)}
     # a refit measures nothing and chooses nothing
     if other := other_entries(now, record, {"validate_every", "choose_by"}):
         raise TrainingError(f"{source} was made with another {', '.join(other)}")
@@ -122,6 +126,8 @@ def lend_figures(state: State, judged: CSRNet) -> None:
     if state.step and "refit" not in state.origin:  # what it goes on from had not seen them
         state.origin["refit_from"] = state.step
     state.origin["refit"] = record["step"]
+    if "seen" in record:  # they are too good, and its card says so
+        state.origin["seen"] = record["seen"]
 
 
 def begin(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.device) -> State:
@@ -131,7 +137,7 @@ def begin(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.d
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = _optimiser(recipe, model, device)
-    return State(model, average, optimiser, origin, RECORD[recipe.loss])
+    return State(model, average, optimiser, origin, name_losses(recipe))
 
 
 def _optimiser(recipe: Recipe, model: CSRNet, device: torch.device) -> torch.optim.Optimizer:
@@ -236,7 +242,7 @@ def write_folder(model: CSRNet, out: Path) -> None:
     """A model folder that is whole before it takes its name, in place of an older one."""
     put_back(out)
     # save_pretrained keeps an old card, and may be interrupted
-    partial, old = out.with_name(out.name + ".partial"), out.with_name(out.name + ".old")
+    partial, old = out.with_name(out.name + ".partial"), _replaced(out)
     for folder in (partial, old):
         shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(partial)
@@ -257,9 +263,13 @@ def _keep_own(old: Path, new: Path) -> None:
         shutil.copy2(card, new / EDITED_CARD)
 
 
+def _replaced(out: Path) -> Path:
+    return out.with_name(f".{out.name}.replaced")  # best.old would be somebody's own copy
+
+
 def put_back(out: Path) -> None:
-    """Give a model folder its name again, where a crash while it was replaced left it as .old."""
-    old = out.with_name(out.name + ".old")
+    """Give a model folder its name again, where a crash while it was replaced took that."""
+    old = _replaced(out)
     if old.exists() and not out.exists():
         with suppress(FileNotFoundError):  # another process of the run was quicker
             old.rename(out)

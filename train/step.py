@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from csrnet_hub.devices import fast_bfloat16
 
 from .crops import Crops
-from .loss import LOSSES, of_empty
+from .loss import batch_loss, of_empty
 from .recipe import Recipe
 from .sampling import channels
 from .state import State
@@ -114,7 +114,7 @@ def train_step(
         predicted = network(x).float() / model.density_scale  # (B, 1, h, w)
     if batch.weight is not None:
         predicted = predicted * batch.weight
-    loss = LOSSES[recipe.loss](predicted, batch)
+    loss = batch_loss(recipe, predicted, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     for group in state.optimiser.param_groups:
         if state.step < group["start"]:  # AdamW would remember gradients that it does not follow
@@ -127,7 +127,7 @@ def train_step(
     averages, own = zip(*(pair for pair in both if pair[1].requires_grad))
     with torch.no_grad():
         get_ema_multi_avg_fn(keep)(averages, own, None)
-        return loss.detach(), of_empty(recipe.loss, batch)
+        return loss.detach(), of_empty(recipe, batch)
 
 
 def place() -> tuple[int, int]:
