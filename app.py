@@ -28,6 +28,7 @@ if os.environ.get("SPACES_ZERO_GPU"):
 import gradio as gr
 
 from csrnet_hub import CrowdCounter, ModelError
+from csrnet_hub.extras import ExtraError
 from csrnet_hub.images import hide_pillow_warnings
 from demo import about, annotate, batch, compare, models, photo, programs, video
 from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS, MAX_WAITING
@@ -143,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
             share=args.share,
             **launch_options(args.mcp),
         )
-    except (ModelError, OSError) as error:  # no such model, or no such address
+    except (ModelError, ExtraError, OSError) as error:  # no such model, extra or address
         parser.exit(1, f"app.py: {error}\n")
 
 

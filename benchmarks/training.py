@@ -116,13 +116,16 @@ def pictures() -> list[Example]:
 
 
 def timed(call: Callable[[], object], device: torch.device, times: int, warmup: int) -> list[float]:
-    """Seconds of each call; on a GPU of the work itself, by its events, without waiting between."""
+    """Seconds of each call; with CUDA of the work alone, by its events, without waiting between."""
     for _ in range(warmup):
         call()
     if device.type != "cuda":
+        wait = torch.mps.synchronize if device.type == "mps" else lambda: None
+        wait()
         ends = [time.perf_counter()]
         for _ in range(times):
             call()
+            wait()
             ends.append(time.perf_counter())
         return [after - before for before, after in pairwise(ends)]
     torch.cuda.synchronize(device)

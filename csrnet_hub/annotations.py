@@ -21,6 +21,7 @@ from .datasets.text import read_text
 
 Heads = NDArray[np.float32]
 SUFFIXES = (".mat", ".csv", ".json")
+IMAGE = ("image", "image_name", "filename", "file_name", "file", "photo")  # of the column
 LIMIT = 20_000_000  # bytes of a text file: some 500,000 heads
 
 
@@ -29,8 +30,9 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
 
     - ``.mat``: as in ShanghaiTech (``image_info``).
     - ``.csv``: columns ``x,y``, or ``image,x,y`` for many photos; a first row of names is optional
-      and may then put the columns in any order; it alone says that nobody is there. Semicolons or
-      tabs between them, and then decimal commas, will do.
+      and may then put the columns in any order, with others beside them, and call that of the
+      photos ``filename``, ``file_name``, ``file``, ``image_name`` or ``photo``; it alone says that
+      nobody is there. Semicolons or tabs between them, and then decimal commas, will do.
     - ``.json``: ``[[x, y], ...]``, or ``{"heads": [[x, y], ...]}``.
 
     Args:
@@ -116,8 +118,8 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
     for number, row in enumerate(rows, start=1):
         if len(row) != len(names):
             raise DatasetError(f"row {number} has {len(row)} columns in place of {len(names)}.")
-    if "image" in names:
-        rows = _of_one_image(rows, names.index("image"), image)
+    if called := next((name for name in names if name in IMAGE), None):
+        rows = _of_one_image(rows, names.index(called), image)
     points = [(row[names.index("x")].strip(), row[names.index("y")].strip()) for row in rows]
     return [(with_point(x, delimiter), with_point(y, delimiter)) for x, y in points if x or y]
 

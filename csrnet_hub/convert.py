@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .model import CSRNet
-from .model_files import CONFIG_NAME, WEIGHTS_NAME, ModelError, read_safetensors
+from .model_files import CONFIG_NAME, WEIGHTS_NAME, ModelError, read_config, read_safetensors
 
 # Training scripts put an epoch's error beside the weights as a numpy number: harmless, so allowed.
 _NUMBERS: list[Any] = [
@@ -53,7 +53,7 @@ def convert(
     """
     folder = Path(new_folder)
     home = Path(old).parent
-    if Path(old).name == WEIGHTS_NAME and (home / CONFIG_NAME).exists():
+    if Path(old).name == WEIGHTS_NAME and _is_model(home):
         # converting it would lose its scale, and so multiply its counts
         raise ModelError(f"{old} needs no conversion: its folder {home} is a model already.")
     for name in (WEIGHTS_NAME, CONFIG_NAME, "README.md"):
@@ -68,6 +68,13 @@ def convert(
         raise ModelError(f"{folder} could not be written: {error}") from error
 
 
+def _is_model(folder: Path) -> bool:
+    try:
+        return bool(read_config(folder / CONFIG_NAME))
+    except ModelError:  # there is none, or one that other code wrote
+        return False
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file, without wrappers such as ``state_dict`` and ``module.``.
 
@@ -76,9 +83,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ModelError(f"There is no file {path}.")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    content = _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
+    readers = {".safetensors": read_safetensors, ".npz": _read_npz}
+    content = readers.get(path.suffix, _read_torch)(path)
     for key in ("state_dict", "model", "net"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -39,10 +40,16 @@ class ModelError(RuntimeError):
 
 def is_folder(source: str | Path) -> bool:
     """Whether there is a folder of this name; a name too long for the system has none."""
-    try:
+    with suppress(OSError):
         return Path(source).is_dir()
-    except OSError:
-        return False
+    return False
+
+
+def is_file(source: str | Path) -> bool:
+    """The same of a file."""
+    with suppress(OSError):
+        return Path(source).is_file()
+    return False
 
 
 def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
@@ -55,10 +62,10 @@ def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
     if len(str(source)) > LONGEST:
         raise ModelError(f"There is no model of a name of {len(str(source)):,} characters.")
     if is_folder(folder):
-        if not (folder / name).is_file():
+        if not is_file(folder / name):
             raise ModelError(f"The model folder {folder} has no {name}.")
         return folder / name
-    if folder.is_file():
+    if is_file(folder):
         raise ModelError(
             f"{folder} is a file: give the model's folder, which csrnet convert makes of a "
             "checkpoint, or an .xml file of csrnet export."

@@ -124,6 +124,15 @@ def test_of_a_table_of_many_photos_only_the_photos_rows_are_taken(tmp_path):
         read_annotation(table, "c.jpg")
 
 
+@pytest.mark.parametrize("column", ["filename", "File", "image_name"])
+def test_the_column_of_the_photos_has_other_names_too(column, tmp_path):
+    """Or the heads of all photos would be taken for those of one."""
+    table = written(tmp_path / "all.csv", f"{column},x,y,label\na.jpg,1,2,old\nb.jpg,3,4,young\n")
+    assert read_annotation(table, "b.jpg").tolist() == [[3, 4]]
+    table = written(tmp_path / "one.csv", "x,y,label\n1,2,old\n3,4,young\n")
+    assert read_annotation(table, "b.jpg").tolist() == [[1, 2], [3, 4]]
+
+
 def test_photos_of_one_name_in_two_folders_are_never_taken_for_one(tmp_path):
     table = written(tmp_path / "all.csv", "image,x,y\nd/a.jpg,1,2\ne/a.jpg,3,4\n")
     for image in ("a.jpg", None):

@@ -27,6 +27,7 @@ from packaging.requirements import Requirement
 
 import app
 from csrnet_hub import CountResult, CrowdCounter, CSRNet, ImageError, ModelError
+from csrnet_hub.extras import ExtraError
 from demo import programs, shared
 from demo.counted import count_html, details_html, map_scale
 
@@ -475,16 +476,22 @@ def test_options_win_over_the_environment(
     assert (started["server_port"], started["share"]) == (8001, True)
 
 
+@pytest.mark.parametrize(
+    "error", [ModelError("There is no folder here."), ExtraError("x", ImportError("openvino"))]
+)
 def test_a_model_that_cannot_be_loaded_is_one_line_and_an_exit_code(
-    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    started: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
 ) -> None:
     def fail(cls: type, source: str) -> None:
-        raise ModelError("There is no model folder here.")
+        raise error
 
     monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(fail))
     with pytest.raises(SystemExit, match="1"):
         app.main([])
-    assert capsys.readouterr().err == "app.py: There is no model folder here.\n"
+    assert capsys.readouterr().err == f"app.py: {error}\n"
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "³"])

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from csrnet_hub import CrowdCounter, CSRNet, __version__, cli, torch_engine
 from csrnet_hub.cli import main
@@ -461,6 +462,18 @@ def test_the_weights_of_a_model_folder_are_not_converted(
     assert main(["convert", str(weights), str(tmp_path / "new")]) == 2
     assert "is a model already" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_weights_beside_a_configuration_of_other_code_are_converted(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    state = CSRNet.from_pretrained(model_folder).state_dict()
+    weights, new = tmp_path / "model.safetensors", tmp_path / "new"
+    save_file({f"module.{key}": value for key, value in state.items()}, weights)
+    (tmp_path / "config.json").write_text('{"load_weights": false}')
+    assert main(["convert", str(weights), str(new)]) == 0
+    converted = CSRNet.from_pretrained(new).state_dict()
+    assert all(torch.equal(converted[key], value) for key, value in state.items())
 
 
 def test_a_precision_that_the_processor_lacks_is_warned_of(

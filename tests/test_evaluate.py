@@ -269,3 +269,34 @@ def test_names_are_text_on_the_page_whatever_they_hold(tmp_path: Path, model_fol
     html = (tmp_path / "out" / "p.html").read_text()
     assert "a&amp;b" in html
     assert "<b>a&b" not in html
+
+
+def test_a_photo_whose_name_is_no_unicode_is_in_the_table_and_the_report(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = write_part(tmp_path / "part_A", [3, 5]) / "train_data"
+    odd = "caf\udce9"  # in Latin-1, as Linux hands it out
+    for name in ("images/{}.jpg", "ground-truth/GT_{}.mat"):
+        assert (home / name.format("IMG_2")).is_file()
+    try:
+        for name in ("images/{}.jpg", "ground-truth/GT_{}.mat"):
+            (home / name.format("IMG_2")).rename(home / name.format(odd))
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("no such names here")
+    table, page = tmp_path / "rows.csv", tmp_path / "page.html"
+    for report in (page, page.with_suffix(".md")):
+        given = [
+            str(model_folder),
+            str(home.parent),
+            "--split",
+            "train",
+            "--csv",
+            str(table),
+            "--report",
+            str(report),
+        ]
+        assert evaluate.main(given) == 0
+        assert "MAE" in report.read_text(encoding="utf-8")
+    assert "Traceback" not in capsys.readouterr().err
+    with table.open(newline="", encoding="utf-8") as file:
+        assert sorted(row["image"] for row in csv.DictReader(file)) == ["IMG_1", r"caf\udce9"]

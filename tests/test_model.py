@@ -338,6 +338,11 @@ def test_the_receptive_field_is_that_of_the_gradient(variant: str) -> None:
     assert 8 * cells + last - 7 <= reached.max() <= 8 * cells + last
 
 
+def test_a_name_too_long_for_a_file_is_no_model() -> None:
+    with pytest.raises(ModelError, match="There is no model folder"):
+        CSRNet.from_pretrained("x" * 300)
+
+
 def test_the_programs_default_device_changes_nothing_that_is_made_on_import() -> None:
     code = (
         "import torch\n"

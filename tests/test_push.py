@@ -146,6 +146,14 @@ def test_a_card_that_was_edited_on_the_hub_is_overwritten_only_when_asked(
     assert hub.repos[taken].files()["README.md"] != edited
 
 
+def test_a_card_beside_somebody_elses_configuration_is_as_if_edited(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    hub.publish(taken, {"README.md": b"# Theirs\n", "config.json": b'{"hidden_size": 3}'})
+    assert "--replace-card" in one_line(online.push(folder, taken))
+    assert hub.repos[taken].files()["README.md"] == b"# Theirs\n"
+
+
 def test_a_card_that_another_version_made_and_nobody_edited_is_replaced(
     hub: FakeHub, online: HubClient, folder: Path, taken: str
 ) -> None:

@@ -232,7 +232,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
     columns = dict.fromkeys(key for row in rows for key in row)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # a file's name may be no Unicode
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)

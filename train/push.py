@@ -146,8 +146,8 @@ def _keep_edited_card(api: HfApi, repo_id: str, commit: str, new: str) -> None:
             return
         try:
             generated = card_of(json.loads(read(CONFIG_NAME)))
-        except (EntryNotFoundError, ValueError, TypeError, AttributeError):
-            generated = None
+        except (EntryNotFoundError, ValueError, TypeError, AttributeError, LookupError):
+            generated = None  # somebody else's config.json among them
     known = [new]
     if generated is not None:
         known += [generated, generated.replace(PLACEHOLDER, repo_id)]

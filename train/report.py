@@ -64,7 +64,8 @@ def write_report(
     if path.suffix.lower() == ".md":
         for name, png in plots.items():
             path.with_name(f"{path.stem}-{name}.png").write_bytes(png)
-        path.write_text(_markdown(path.stem, result, heading, table, plots, worst), "utf-8")
+        text = _markdown(path.stem, result, heading, table, plots, worst)
+        path.write_text(text, "utf-8", "backslashreplace")  # a file's name may be no Unicode
         return
     environment = jinja2.Environment(autoescape=True)
     page = environment.from_string(HTML).render(
@@ -73,7 +74,7 @@ def write_report(
         plots=[(name, _embedded(png, "png")) for name, png in plots.items()],
         worst=[one.row | _pictures(one) for one in worst],
     )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page, "utf-8", "backslashreplace")
 
 
 def _headline(result: dict[str, Any]) -> list[list[str]]:
