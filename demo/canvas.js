@@ -11,7 +11,8 @@ const photo = new Image();
 const pointers = new Map();
 let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
 let last = []; // the value as it was when it was last drawn or sent
-let view = { zoom: 1, x: 0, y: 0 }, shown = null, pinch = null;
+let view = { zoom: 1, x: 0, y: 0 }, shown = null;
+let pinch = null, several = false; // the fingers' distance; whether there were two since all were up
 
 // Heads stay in the browser until they are downloaded, under their photo's size and digest.
 const KEPT = "csrnet-hub heads ", MOST_KEPT = 20; // photos
@@ -40,7 +41,7 @@ function layout() {
   screen.width = Math.round(screen.clientWidth * sharp);
   screen.height = Math.round(screen.clientHeight * sharp);
   pen.setTransform(sharp, 0, 0, sharp, 0, 0);
-  draw();
+  pan(0, 0);
 }
 
 function draw() {
@@ -111,7 +112,7 @@ function leave() { // another tab may have written others there
 function kept() {
   try {
     const text = storage.getItem(entry());
-    const inside = ([x, y]) => x >= 0 && x < props.width && y >= 0 && y < props.height;
+    const inside = ([x, y]) => x !== null && x >= 0 && x < props.width && y >= 0 && y < props.height;
     return JSON.parse(text.slice(text.indexOf(" "))).filter(inside);
   } catch { return []; }
 }
@@ -156,7 +157,9 @@ function zoom(factor, x = screen.clientWidth / 2, y = screen.clientHeight / 2) {
 }
 
 function pan(dx, dy) { // of the screen; the photo stays in sight
-  const s = scale(), keep = (value, most) => Math.min(Math.max(value, 0), Math.max(most, 0));
+  const s = scale();
+  if (!s) return; // another tab is open, or what the canvas lies in is closed
+  const keep = (value, most) => Math.min(Math.max(value, 0), Math.max(most, 0));
   view.x = keep(view.x - dx / s, props.width - screen.clientWidth / s);
   view.y = keep(view.y - dy / s, props.height - screen.clientHeight / s);
   screen.style.touchAction = heads() && view.zoom === 1 ? "pan-y" : "none";
@@ -176,7 +179,7 @@ const corners = ([x0, y0], [x1, y1]) => [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
 
 function finish() {
   const done = draft;
-  draft = null;
+  draft = corner = null;
   if (done && done.length > 2) set(done);
   else draw();
 }
@@ -186,6 +189,7 @@ screen.addEventListener("pointerdown", (event) => {
   screen.setPointerCapture(event.pointerId);
   pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
   start = { x: event.offsetX, y: event.offsetY, moved: false };
+  several = several || pointers.size > 1;
   cursor = null;
   draft = pointers.size === 1 && tool === "free" ? [place(event.offsetX, event.offsetY)] : null;
 });
@@ -203,7 +207,7 @@ screen.addEventListener("pointermove", (event) => {
     return;
   }
   if (near(now, [start.x, start.y]) > 5) start.moved = true;
-  if (heads()) {
+  if (heads() || several) { // after a pinch the finger that is left moves the photo
     if (start.moved) pan(now[0] - before[0], now[1] - before[1]);
   } else if (tool === "rectangle" && start.moved) {
     draft = corners(place(start.x, start.y), place(...now));
@@ -217,10 +221,12 @@ screen.addEventListener("pointermove", (event) => {
 function lift(event) {
   if (!pointers.delete(event.pointerId)) return;
   pinch = null;
-  if (event.type === "pointercancel") draft = null;
-  else if (heads() && start && !start.moved) mark(event.offsetX, event.offsetY);
+  const tapped = start && !start.moved, x = event.offsetX, y = event.offsetY;
+  if (event.type === "pointercancel" || several) draft = null;
+  else if (tapped && heads()) mark(x, y);
+  else if (tapped && tool === "rectangle") tap(x, y);
   else if (!pointers.size) finish();
-  if (!pointers.size) start = null;
+  if (!pointers.size) { start = null; several = false; }
 }
 screen.addEventListener("pointerup", lift);
 screen.addEventListener("pointercancel", lift);
@@ -228,27 +234,36 @@ screen.addEventListener("pointercancel", lift);
 screen.addEventListener("wheel", (event) => {
   if (!event.ctrlKey || !props.src) return; // without Ctrl the page scrolls
   event.preventDefault();
-  zoom(event.deltaY < 0 ? 1.25 : 0.8, event.offsetX, event.offsetY);
+  const lines = event.deltaMode ? 33 : 1; // pixels: a notch of a wheel is 100, a trackpad's step 1 to 10
+  const factor = Math.exp(-event.deltaY * lines * 0.01);
+  zoom(Math.min(Math.max(factor, 0.8), 1.25), event.offsetX, event.offsetY);
 }, { passive: false });
 
-let corner = null; // of a rectangle drawn with the keyboard
+let corner = null; // the first of a rectangle of two taps, or keys
+function tap(x, y) {
+  const other = place(x, y);
+  if (corner) set(corners(corner, other));
+  cursor = corner ? null : [x, y];
+  corner = corner ? null : other;
+  draw();
+}
 function step_to([x, y]) { // at an edge of what is seen the photo moves instead
   const inside = (value, most) => Math.min(Math.max(value, 0), most);
   cursor = [inside(x, screen.clientWidth), inside(y, screen.clientHeight)];
   pan(cursor[0] - x, cursor[1] - y);
 }
 screen.addEventListener("keydown", (event) => {
-  if (!props.src) return;
+  const command = event.ctrlKey || event.metaKey, back = command && event.key === "z";
+  if (!props.src || ((command || event.altKey) && !back)) return; // those are the browser's own
   const step = event.shiftKey ? 1 : 10;
   const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
   cursor = cursor || [screen.clientWidth / 2, screen.clientHeight / 2];
   if (moves[event.key]) step_to(cursor.map((value, i) => value + moves[event.key][i]));
   else if (event.key === "Enter" || event.key === " ") {
     if (heads()) mark(...cursor);
-    else if (!corner) corner = place(...cursor);
-    else { set(corners(corner, place(...cursor))); corner = null; }
+    else { const at = cursor; tap(...at); cursor = at; }
   } else if (event.key === "Escape" && corner) corner = null;
-  else if (event.key === "Backspace" || (event.key === "z" && event.ctrlKey)) undo();
+  else if (event.key === "Backspace" || back) undo();
   else if (event.key === "+") zoom(1.5);
   else if (event.key === "-") zoom(1 / 1.5);
   else return;
@@ -257,6 +272,7 @@ screen.addEventListener("keydown", (event) => {
   draw();
 });
 screen.addEventListener("blur", draw);
+screen.addEventListener("focus", draw);
 
 const press = {
   undo,
@@ -280,7 +296,8 @@ function reflect() {
       "Keys: arrows (with Shift finely), Enter, Backspace, + and -." + (storage ? " Heads stay in " +
       `this browser until you download them, for the last ${MOST_KEPT} photos: choose the same ` +
       "photo again and they are back." : "")
-    : "Draw around a part of the photo. Keys: arrows (with Shift finely), Enter at two corners.";
+    : "Draw around a part of the photo, or tap two corners of a rectangle. Keys: arrows (with " +
+      "Shift finely), Enter at two corners.";
 }
 tools.addEventListener("click", (event) => {
   const name = event.target.closest("button")?.dataset.do;
@@ -327,8 +344,18 @@ window.addEventListener("heads-downloaded", () => { // unless others are marked 
   keep();
 });
 window.addEventListener("pagehide", leave);
+let own = false; // a reload that no visitor asked for: Gradio's, once a lost connection is back
+window.navigation?.addEventListener("navigate", (event) => {
+  own = event.navigationType === "reload" && !event.userInitiated;
+});
+function stored() {
+  try { return storage.getItem(unsaved.key).endsWith(` ${JSON.stringify(unsaved.list)}`); }
+  catch { return false; }
+}
 window.addEventListener("beforeunload", (event) => { // heads are hours of work
-  if (unsaved?.list.length && element.isConnected) event.preventDefault();
+  if (!unsaved?.list.length || !element.isConnected) return;
+  leave();
+  if (!own || !stored()) event.preventDefault(); // without that reload the page would stay dead
 });
 reflect();
 refresh();

@@ -38,6 +38,12 @@ COUNTING = "Counting the people: a few seconds, more for large photos."
 NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 TOKEN = 16  # bytes in the name of a file's folder
 LONGEST_NAME = 140  # bytes: encrypted file systems take 143, and Windows counts the folder's too
+# What a phone's camera is asked for: the one on its back, and Gradio's own size.
+CAMERA = {
+    "facingMode": {"ideal": "environment"},
+    "width": {"ideal": 1920},
+    "height": {"ideal": 1440},
+}
 SHOWN = 1280  # pixels, the longer side of a picture on the page
 
 # What is put into an element is read out only if that was a live region before.
@@ -77,6 +83,7 @@ def photo_input(elem_id: str, label: str = "Photo") -> gr.Image:
         image_mode=None,
         height=380,
         sources=["upload", "clipboard", "webcam"],
+        webcam_options=gr.WebcamOptions(mirror=False, constraints={"video": CAMERA}),
         buttons=["fullscreen"],
         alt_text="The photo you chose",
         elem_id=elem_id,

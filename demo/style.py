@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 
 THEME = gr.themes.Soft(  # fonts of the visitor's system: none is fetched
@@ -133,3 +135,4 @@ HEAD = """<style>
   .gradio-container img, .gradio-container canvas, .sheet { break-inside: avoid; }
 }
 </style>"""
+HEAD += f"<script>{(Path(__file__).parent / 'page.js').read_text(encoding='utf-8')}</script>"

@@ -992,3 +992,169 @@ def test_those_who_wait_are_told_so_and_a_full_queue_is_said(
     for context in contexts:
         context.close()
     server.close()
+
+
+GIVEN = """([kind, text, name]) => {
+    const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+    const data = new DataTransfer(), Kind = kind === "paste" ? ClipboardEvent : DragEvent;
+    data.items.add(new File([bytes], name, { type: "image/png" }));
+    const options = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
+    const event = new Kind(kind, options);
+    document.querySelector("h1").dispatchEvent(event);
+    return event.defaultPrevented;
+}"""
+
+
+def test_what_is_pasted_or_dropped_beside_the_box_is_counted_in_place_of_what_is_there(
+    visit: Page, counter: PlainCounter, tmp_path: Path
+) -> None:
+    for kind, seed in (("drop", 1), ("paste", 2), ("drop", 3)):
+        file = dots(tmp_path / f"{kind}-{seed}.png", size=(120 + 8 * seed, 96))
+        text = base64.b64encode(file.read_bytes()).decode()
+        assert visit.evaluate(GIVEN, [kind, text, file.name])
+        count = f"{counter.count(file).count:,.2f} before rounding"
+        expect(visit.locator("#number .exact")).to_have_text(count)
+    tab(visit, "Many photos")
+    for name in ("a.png", "b.png"):
+        visit.evaluate(GIVEN, ["drop", text, name])
+    expect(visit.locator("#batch-photos")).to_contain_text("a.png")
+    tab(visit, "Models")
+    assert visit.evaluate(GIVEN, ["drop", text, "c.png"])  # the page is not left for the picture
+
+
+def test_a_photo_that_comes_while_another_tab_is_open_can_be_marked(
+    visit: Page, tmp_path: Path
+) -> None:
+    tab(visit, "Annotate")
+    visit.wait_for_selector("#annotate-photo input[type=file]", state="attached")
+    tab(visit, "Models")
+    choose(visit, dots(tmp_path / "IMG_8.png", size=(160, 112)), "#annotate-photo")
+    expect(visit.locator("#heads .canvas")).not_to_have_attribute("hidden", "")
+    tab(visit, "Annotate")
+    surface = visit.locator("#heads canvas")
+    box = surface.bounding_box()
+    assert box
+    surface.click(position={"x": 0.25 * box["width"], "y": 0.5 * box["height"]})
+    expect(visit.locator("#heads-number")).to_contain_text("1 person")
+    press(visit, "Save the heads")
+    heads = read_annotation(saved(visit, "CSV").rename(tmp_path / "heads.csv"), "IMG_8.png")
+    assert heads == pytest.approx(np.array([[40, 56]]), abs=0.6)
+
+
+def test_two_fingers_zoom_and_draw_nothing(browser: Browser, url: str, tmp_path: Path) -> None:
+    context = browser.new_context(has_touch=True, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    open_page(page, url)
+    choose(page, dots(tmp_path / "pinched.png"))
+    surface = page.locator("#part canvas")
+    surface.scroll_into_view_if_needed()
+    box = surface.bounding_box()
+    assert box
+    fingers = context.new_cdp_session(page)
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": i}
+            for i, (x, y) in enumerate(places)
+        ]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0.4, 0.4))
+    touch("touchStart", (0.4, 0.4), (0.6, 0.6))
+    touch("touchMove", (0.3, 0.3), (0.7, 0.7))
+    touch("touchMove", (0.2, 0.2), (0.8, 0.8))
+    touch("touchEnd", (0.2, 0.2))  # the other is lifted first
+    touch("touchMove", (0.3, 0.3))
+    touch("touchMove", (0.5, 0.5))
+    touch("touchEnd")
+    expect(page.locator("#inside")).to_contain_text(DRAW_ONE)
+    for corner in ((0.2, 0.2), (0.8, 0.8)):  # two taps are the corners of a rectangle
+        touch("touchStart", corner)
+        touch("touchEnd")
+    expect(page.locator("#inside")).to_contain_text("in the whole photo")
+    context.close()
+
+
+def test_a_trackpad_zooms_by_little_and_the_browsers_keys_are_its_own(
+    visit: Page, tmp_path: Path
+) -> None:
+    tab(visit, "Annotate")
+    choose(visit, dots(tmp_path / "IMG_9.png", size=(160, 112)), "#annotate-photo")
+    surface = visit.locator("#heads canvas")
+    expect(surface).to_be_visible()
+    surface.scroll_into_view_if_needed()
+    box = surface.bounding_box()
+    assert box
+    visit.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    visit.keyboard.down("Control")
+    for _ in range(10):
+        visit.mouse.wheel(0, -4)
+    visit.keyboard.up("Control")
+    surface.click(position={"x": 0.75 * box["width"], "y": 0.5 * box["height"]})
+    expect(visit.locator("#heads-number")).to_contain_text("1 person")
+    pressed = """(canvas, keys) => keys.map(([key, ctrlKey, altKey]) => !canvas.dispatchEvent(
+        new KeyboardEvent("keydown", { key, ctrlKey, altKey, bubbles: true, cancelable: true })))"""
+    keys = [["+", True, False], ["ArrowLeft", False, True], ["+", False, False]]
+    assert surface.evaluate(pressed, keys) == [False, False, True]
+    press(visit, "Save the heads")
+    heads = read_annotation(saved(visit, "CSV").rename(tmp_path / "heads.csv"), "IMG_9.png")
+    assert heads == pytest.approx(np.array([[80 + 40 / np.exp(0.4), 56]]), abs=0.6)
+
+
+def test_over_the_comparison_the_page_scrolls_and_sections_say_whether_they_are_open(
+    visit: Page, tmp_path: Path
+) -> None:
+    choose(visit, dots(tmp_path / "wide.png"))
+    comparison = visit.locator("#comparison img").first
+    expect(comparison).to_be_visible()
+    comparison.scroll_into_view_if_needed()
+    box = comparison.bounding_box()
+    assert box
+    visit.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    before = visit.evaluate("scrollY")
+    visit.mouse.wheel(0, 200)
+    visit.wait_for_function("before => scrollY > before + 100", arg=before)
+    visit.mouse.wheel(0, -200)
+    visit.wait_for_function("before => scrollY < before + 50", arg=before)
+    assert "scale(1)" in (comparison.get_attribute("style") or "")
+    visit.keyboard.down("Control")
+    visit.mouse.wheel(0, -200)
+    visit.keyboard.up("Control")
+    expect(comparison).not_to_have_attribute("style", re.compile(r"scale\(1\)"))
+    section = visit.get_by_role("button", name="What the number is worth")
+    for state in ("true", "false"):
+        section.click()
+        expect(section).to_have_attribute("aria-expanded", state)
+
+
+def test_the_comparison_is_moved_with_the_keyboard(visit: Page, tmp_path: Path) -> None:
+    choose(visit, dots(tmp_path / "wide.png"))
+    handle = visit.get_by_role("slider", name="Share of the photo")
+    expect(handle).to_have_attribute("aria-valuenow", "50")
+    map_ = visit.locator("#comparison img").nth(1)
+    clipped = [map_.get_attribute("style")]
+    for key, value in (("ArrowRight", "55"), ("Home", "0"), ("End", "100"), ("ArrowLeft", "95")):
+        handle.press(key)
+        expect(handle).to_have_attribute("aria-valuenow", value)
+        clipped.append(map_.get_attribute("style"))
+    assert len(set(clipped)) == 5
+    expect(handle).to_be_focused()
+
+
+def test_a_reload_after_a_lost_connection_asks_nothing_where_the_heads_are_kept(
+    visit: Page, tmp_path: Path
+) -> None:
+    """Gradio reloads by itself; whoever stayed would have a page that answers nothing."""
+    asked: list[str] = []
+    visit.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    for room in (True, False):
+        tab(visit, "Annotate")
+        if not room:
+            visit.evaluate("() => { localStorage.clear(); Storage.prototype.setItem = null; }")
+        choose(visit, dots(tmp_path / f"IMG_{10 + room}.png"), "#annotate-photo")
+        visit.locator("#heads canvas").click(position={"x": 50, "y": 50})
+        expect(visit.locator("#heads-number")).to_contain_text("1 person")
+        with visit.expect_navigation():
+            visit.evaluate("setTimeout(() => location.reload(), 0)")
+        assert asked == ([] if room else ["beforeunload"])
+        expect(visit.get_by_text(photo.WAITING)).to_be_visible()

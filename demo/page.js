@@ -1,0 +1,110 @@
+// What Gradio leaves undone on the page as a whole.
+(() => {
+  const FILE = "input[type=file]", CLEAR = 'button[aria-label="Remove Image"]';
+  const seen = (one) => one.closest(".block")?.offsetParent;
+  const first = (what) => [...document.querySelectorAll(what)].find(seen);
+
+  function give(box, files) {
+    const given = new DataTransfer();
+    for (const file of box.multiple ? files : files.slice(0, 1)) given.items.add(file);
+    box.files = given.files;
+    box.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  // A file pasted, or dropped beside the box, goes to the first box for pictures that is seen; a
+  // browser would leave the page to show a dropped one.
+  async function take(files) {
+    const photo = first(".photo, #batch-photos");
+    if (!photo) return;
+    if (!photo.querySelector(FILE)) {
+      photo.querySelector(CLEAR)?.click(); // a photo is there: this one takes its place
+      for (let tries = 0; tries < 20 && !photo.querySelector(FILE); tries += 1) {
+        await new Promise((done) => setTimeout(done, 50));
+      }
+    }
+    const box = photo.querySelector(FILE);
+    if (box) give(box, files);
+  }
+  const holds = (data) => data && [...data.types].includes("Files");
+  window.addEventListener("dragover", (event) => {
+    if (holds(event.dataTransfer)) event.preventDefault();
+  });
+  window.addEventListener("drop", (event) => {
+    if (event.defaultPrevented || !holds(event.dataTransfer)) return; // a box has taken it
+    event.preventDefault();
+    take([...event.dataTransfer.files]);
+  });
+  window.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files || [])];
+    if (!files.length || event.target.closest?.("input, textarea, [contenteditable]")) return;
+    event.preventDefault();
+    take(files);
+  });
+
+  // Over the comparison the wheel and one finger scroll the page, as over the canvas; with Ctrl, two
+  // fingers or on the handle they are the comparison's own.
+  function scrolls(event) {
+    const box = event.target.closest?.("#comparison");
+    if (!box || event.target.closest('[data-testid="slider"]') || document.fullscreenElement) return;
+    const zoomed = [...box.querySelectorAll("img")].some((image) =>
+      /scale\((?!1\))/.test(image.style.transform));
+    const own = event.type === "wheel" ? event.ctrlKey : event.touches.length > 1 || zoomed;
+    if (!own) event.stopPropagation();
+  }
+  for (const kind of ["wheel", "touchstart"]) {
+    document.addEventListener(kind, scrolls, { capture: true, passive: true });
+  }
+
+  // Its handle knows the mouse and fingers alone: the keys move it as a mouse would.
+  const HANDLE = '#comparison [data-testid="slider"]';
+  const share = (handle) => { // of the picture that lies left of the handle
+    const { left, width } = handle.closest("#comparison").querySelector("img").getBoundingClientRect();
+    const own = handle.getBoundingClientRect();
+    return [(own.left + own.width / 2 - left) / width, left, width];
+  };
+  function move(handle, to) {
+    const [from, left, width] = share(handle), { top, height } = handle.getBoundingClientRect();
+    const at = (place) => ({
+      bubbles: true, cancelable: true, view: window,
+      clientX: left + Math.min(Math.max(place, 0), 1) * width, clientY: top + height / 2,
+    });
+    handle.dispatchEvent(new MouseEvent("mousedown", at(from)));
+    window.dispatchEvent(new MouseEvent("mousemove", at(to)));
+    window.dispatchEvent(new MouseEvent("mouseup", at(to)));
+  }
+  document.addEventListener("keydown", (event) => {
+    if (!event.target.matches?.(HANDLE) || event.ctrlKey || event.metaKey || event.altKey) return;
+    const steps = { ArrowLeft: -0.05, ArrowDown: -0.05, ArrowRight: 0.05, ArrowUp: 0.05 };
+    const ends = { Home: 0, End: 1 };
+    if (event.key in steps) move(event.target, share(event.target)[0] + steps[event.key]);
+    else if (event.key in ends) move(event.target, ends[event.key]);
+    else return;
+    event.preventDefault();
+    requestAnimationFrame(tell);
+  });
+
+  function name(handle) {
+    const [own, , width] = share(handle);
+    if (!width) return; // another tab is open
+    const now = String(Math.round(100 * own));
+    const words = {
+      role: "slider", tabindex: "0", "aria-label": "Share of the photo beside its density map",
+      "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": now, "aria-valuetext": `${now} %`,
+    };
+    for (const [key, value] of Object.entries(words)) {
+      if (handle.getAttribute(key) !== value) handle.setAttribute(key, value);
+    }
+  }
+
+  // Whether a section is open is shown by an arrow alone.
+  const tell = () => {
+    document.querySelectorAll(HANDLE).forEach(name);
+    for (const button of document.querySelectorAll("button.label-wrap")) {
+      const open = String(button.classList.contains("open"));
+      if (button.getAttribute("aria-expanded") !== open) button.setAttribute("aria-expanded", open);
+    }
+  };
+  new MutationObserver(tell).observe(document, {
+    subtree: true, childList: true, attributes: true, attributeFilter: ["class"],
+  });
+})();
