@@ -58,8 +58,10 @@
   // Its handle knows the mouse and fingers alone: the keys move it as a mouse would.
   const HANDLE = '#comparison [data-testid="slider"]';
   const share = (handle) => { // of the picture that lies left of the handle
-    const { left, width } = handle.closest("#comparison").querySelector("img").getBoundingClientRect();
-    const own = handle.getBoundingClientRect();
+    const image = handle.closest("#comparison").querySelector("img");
+    const box = image.parentElement.getBoundingClientRect(), own = handle.getBoundingClientRect();
+    const width = Math.min(box.width, box.height * image.naturalWidth / image.naturalHeight) || 0;
+    const left = box.left + (box.width - width) / 2; // a tall picture leaves room beside it
     return [(own.left + own.width / 2 - left) / width, left, width];
   };
   function move(handle, to) {
@@ -85,7 +87,7 @@
 
   function name(handle) {
     const [own, , width] = share(handle);
-    if (!width) return; // another tab is open
+    if (!width) return; // another tab is open, or the picture is on its way
     const now = String(Math.round(100 * own));
     const words = {
       role: "slider", tabindex: "0", "aria-label": "Share of the photo beside its density map",
@@ -104,6 +106,7 @@
       if (button.getAttribute("aria-expanded") !== open) button.setAttribute("aria-expanded", open);
     }
   };
+  document.addEventListener("load", tell, true); // of a picture: its shape says where it lies
   new MutationObserver(tell).observe(document, {
     subtree: true, childList: true, attributes: true, attributeFilter: ["class"],
   });

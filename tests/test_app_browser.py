@@ -1127,8 +1127,11 @@ def test_over_the_comparison_the_page_scrolls_and_sections_say_whether_they_are_
         expect(section).to_have_attribute("aria-expanded", state)
 
 
-def test_the_comparison_is_moved_with_the_keyboard(visit: Page, tmp_path: Path) -> None:
-    choose(visit, dots(tmp_path / "wide.png"))
+@pytest.mark.parametrize("size", [(160, 112), (80, 160)])
+def test_the_comparison_is_moved_with_the_keyboard(
+    visit: Page, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    choose(visit, dots(tmp_path / "moved.png", size=size))
     handle = visit.get_by_role("slider", name="Share of the photo")
     expect(handle).to_have_attribute("aria-valuenow", "50")
     map_ = visit.locator("#comparison img").nth(1)
