@@ -76,8 +76,8 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-# Where parts have losses of their own: lengths of gradients in the back end's weights, on either
-# part's crops, that of the pyramid being one (docs/training.md).
+# The losses that parts may have beside each other, and what each is multiplied by there: it brings
+# their gradients in the back end's weights to about one length (docs/training.md).
 BESIDE = {"pyramid": 1.0, "bayesian": 0.5}
 
 

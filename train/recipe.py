@@ -15,6 +15,8 @@ else:
 
 from csrnet_hub.model import STRIDE
 
+from .loss import BESIDE
+
 CHOICES = {
     "variant": ("A", "B", "C", "D"),
     "crops": ("random", "quarters"),
@@ -23,7 +25,6 @@ CHOICES = {
     "backend_init": ("he", "paper"),
     "choose_by": ("mae", "nae", "last"),
 }
-MIXED = ("pyramid", "bayesian")  # losses that may stand beside each other
 SHARES = ("native", "grey", "light", "empty", "cooldown", "ema")
 FROM_ZERO = (
     "seed",
@@ -130,9 +131,9 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
         if getattr(recipe, key) not in choices:
             raise RecipeError(f"The recipe {path}: {key} must be one of {', '.join(choices)}.")
     losses = [recipe.loss, *recipe.part_loss.values()]
-    if recipe.part_loss and not all(name in MIXED for name in losses):
+    if recipe.part_loss and not all(name in [*BESIDE] for name in losses):
         raise RecipeError(
-            f"The recipe {path}: with part_loss, it and loss must be {' or '.join(MIXED)}."
+            f"The recipe {path}: with part_loss, it and loss must be {' or '.join(BESIDE)}."
         )
     if recipe.crops == "quarters" and (recipe.batch != 1 or recipe.empty):
         raise RecipeError(f"The recipe {path}: quarters differ in size: batch 1 and empty 0.")

@@ -23,11 +23,8 @@ from .recipe import Recipe
 
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
 EDITED_CARD = "README.edited.md"  # a card that was edited, beside the one that took its place
-BEFORE = {
-    "choose_by": "mae",
-    "border": 0,
-    "part_loss": {},
-}  # what runs did when recipes had no such entries
+# What runs did when recipes had no such entries.
+BEFORE = {"choose_by": "mae", "border": 0, "part_loss": {}}
 
 
 class TrainingError(RuntimeError):
