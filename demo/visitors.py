@@ -66,6 +66,14 @@ def still_here() -> None:
         raise NotWantedError
 
 
+class Files(set[str]):
+    """Paths to remove, which may be walked while a call adds to them: Gradio's removal of what is
+    old would end for good at the first that comes meanwhile."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(frozenset(self))
+
+
 class Page(gr.Blocks):
     """Blocks that fetch no web address and remove a visitor's files when the visitor leaves.
 
@@ -102,9 +110,21 @@ class Page(gr.Blocks):
     def queue(self, *args: Any, **kw: Any) -> Any:
         """As Gradio's, in which no one page or program takes all the places."""
         page = super().queue(*args, **kw)
+        with at_best("where files are noted"):
+            self._let_walk()
         with at_best("whose calls wait"):
             self._share(self._queue)
         return page
+
+    def _let_walk(self) -> None:
+        noting = [(one, "temp_files") for one in self.blocks.values() if hasattr(one, "temp_files")]
+        noting.append((self, "upload_file_set"))
+        kept = {id(files): files for files in self.temp_file_sets}
+        for owner, name in noting:
+            files = getattr(owner, name)
+            kept[id(files)] = Files(files)
+            setattr(owner, name, kept[id(files)])
+        self.temp_file_sets = list(kept.values())
 
     def _share(self, queue: Any) -> None:
         push = queue.push

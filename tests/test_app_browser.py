@@ -1015,8 +1015,9 @@ def test_what_is_pasted_or_dropped_beside_the_box_is_counted_in_place_of_what_is
         count = f"{counter.count(file).count:,.2f} before rounding"
         expect(visit.locator("#number .exact")).to_have_text(count)
     tab(visit, "Many photos")
-    for name in ("a.png", "b.png"):
-        visit.evaluate(GIVEN, ["drop", text, name])
+    expect(visit.locator("#batch-photos")).to_be_visible()
+    visit.wait_for_selector("#batch-photos input[type=file]", state="attached")
+    visit.evaluate(GIVEN, ["drop", text, "a.png"])
     expect(visit.locator("#batch-photos")).to_contain_text("a.png")
     tab(visit, "Models")
     assert visit.evaluate(GIVEN, ["drop", text, "c.png"])  # the page is not left for the picture

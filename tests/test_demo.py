@@ -979,6 +979,27 @@ def test_what_a_call_wrote_goes_with_its_visitor_though_no_answer_names_it(monke
     assert len(kept) == 1
 
 
+def test_what_is_old_is_removed_though_files_come_meanwhile(monkeypatch):
+    sweep = pytest.importorskip("gradio.route_utils").delete_files_created_by_app
+    with visitors.Page() as page:
+        photo = gr.Image()
+    page.queue()
+    old = [[Path(shared.keep_file("old.png", b"x")) for _ in range(3)] for _ in range(2)]
+    for files, known in zip((photo.temp_files, page.upload_file_set), old):
+        files.update(map(str, known))
+        assert any(files is one for one in page.temp_file_sets)
+    lstat = Path.lstat
+
+    def meanwhile(self: Path) -> Any:
+        for files in (photo.temp_files, page.upload_file_set):
+            files.add(f"{self}-{len(files)}")
+        return lstat(self)
+
+    monkeypatch.setattr(Path, "lstat", meanwhile)
+    sweep(page, None)
+    assert not any(path.exists() for known in old for path in known)
+
+
 def test_the_folders_of_files_that_went_by_their_age_go_with_what_is_known_of_a_visitor(
     monkeypatch,
 ):
