@@ -66,6 +66,7 @@ def card_of(config: Mapping[str, Any]) -> str:
         density_scale=config.get("density_scale", 1.0),
         min_side=config.get("min_side", 0),
         working_pixels=config.get("working_pixels", 0),
+        largest_sigma=config.get("largest_sigma", 0),
         record=record,
         trained=record.keys() >= RECIPE,
         starts=starts,

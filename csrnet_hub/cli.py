@@ -200,7 +200,7 @@ def _count(options: argparse.Namespace) -> int:
             else:
                 line = row(path, result)
                 if not options.json:
-                    _say(f"{path}: {result.count:.1f}{margin(result)}")
+                    _say(f"{path}: {max(result.count, 0.0):.1f}{margin(result)}")
             if options.json:
                 _say(json.dumps(line))
             if table:
@@ -303,7 +303,8 @@ def save_map(stem: Path, photo: Path, result: CountResult) -> None:
     from .images import load_image
     from .render import density_figure
 
-    picture = density_figure(result.density, load_image(photo), title=f"{photo.name}")
+    pixels, title = load_image(photo), f"{photo.name}"
+    picture = density_figure(result.density, pixels, title, scale=result.scale)
     density, drawn = io.BytesIO(), io.BytesIO()
     np.save(density, result.density)
     information = PngInfo()

@@ -18,7 +18,20 @@ from .images import DEFAULT_MAX_PIXELS, ImageError, ImageSource, load_image
 from .model import STRIDE, CSRNet
 from .model_files import is_folder
 from .openvino_engine import OpenVINOEngine, read_openvino
-from .scale import ENLARGED, first_scale, in_cells_of, next_scale, resized, scaled
+from .scale import (
+    ENLARGED,
+    NEARLY,
+    SMALL,
+    STEP,
+    first_scale,
+    in_cells_of,
+    may_be_large,
+    next_scale,
+    resized,
+    roomy,
+    scaled,
+    shows_heads,
+)
 from .tiles import Mapped, Progress
 from .torch_engine import TorchEngine
 
@@ -86,7 +99,8 @@ class CrowdCounter:
             slower in float32. It takes some seconds to start and needs the extra of that name;
             there large pictures go through in tiles.
         scale: what a picture's sides are multiplied by to be counted, up to 2; or ``"auto"``: as
-            the model's ``min_side`` and ``working_pixels`` ask. Without these, as it is.
+            the model's ``min_side``, ``working_pixels`` and ``largest_sigma`` ask. Without these,
+            as it is.
         name: of the model, for display.
         max_pixels: larger pictures raise ImageError; ``None`` for no limit.
 
@@ -154,7 +168,7 @@ class CrowdCounter:
 
         Args:
             progress: called with (tiles done, tiles in all) after each tile; from the first tile on
-                again, where a large picture is counted shrunk and then larger.
+                again, where a picture is counted at other sizes too.
 
         Raises:
             ImageError: if the picture cannot be used, with a sentence for the person who gave it.
@@ -219,6 +233,8 @@ class CrowdCounter:
         auto = self.scale == "auto"
         scale = first_scale(self.model, height, width) if auto else float(self.scale)
         found = self.engine.density(resized(pixels, scale), progress)
+        if auto and may_be_large(self.model, found.density):
+            found, scale = self._from_small(pixels, scale, progress) or (found, scale)
         while auto and (larger := next_scale(found.density, scale)) > scale:
             again = self.engine.density(resized(pixels, larger), progress)
             if not again.density.sum() > found.density.sum():
@@ -227,3 +243,17 @@ class CrowdCounter:
         size = scaled(height, width, scale)
         own = in_cells_of(found.density, size, (height, width))
         return found._replace(density=own), scale
+
+    def _from_small(
+        self, pixels: NDArray[np.uint8], most: float, progress: Progress | None
+    ) -> tuple[Mapped, float] | None:
+        """The map at the least scale at which heads have no more crowding than the largest of
+        training alone; None where that is ``most``, or hardly less, or where it shows nobody."""
+        scale = most * SMALL
+        while scale * STEP < NEARLY * most:
+            found = self.engine.density(resized(pixels, scale), progress)
+            larger = next_scale(found.density, scale, roomy(self.model), most)
+            if larger == scale:
+                return (found, scale) if shows_heads(found.density) else None
+            scale = larger
+        return None

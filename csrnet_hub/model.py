@@ -88,6 +88,8 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             training enlarged such pictures too.
         working_pixels: a picture of more is counted shrunk to so many, unless its crowd is dense
             (0: as it is); see `csrnet_hub.scale`.
+        largest_sigma: pixels; standard deviation of the widest kernels of training. A picture
+            whose heads turn out wider in the map is counted shrunk (0: as it is).
         training_record: how the weights came to be; travels in config.json.
         metrics: error figures by data set; travels in config.json.
         interval: entries of a :class:`PredictionInterval`; travels in config.json.
@@ -104,6 +106,7 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         density_scale: float = 1.0,
         min_side: int = 0,
         working_pixels: int = 0,
+        largest_sigma: float = 0.0,
         training_record: dict[str, Any] | None = None,
         metrics: dict[str, Any] | None = None,
         interval: dict[str, Any] | None = None,
@@ -118,6 +121,9 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             raise ModelError(f"std and density_scale must be at least {SMALLEST:g}.")
         self.min_side = whole_number(min_side, "min_side")
         self.working_pixels = whole_number(working_pixels, "working_pixels")
+        self.largest_sigma = number(largest_sigma, "largest_sigma")
+        if self.largest_sigma != 0 and self.largest_sigma < SMALLEST:
+            raise ModelError(f"largest_sigma must be 0, or at least {SMALLEST:g}.")
         for name, value in (("training_record", training_record), ("metrics", metrics)):
             if not isinstance(value, (dict, type(None))):
                 raise ModelError(f"{name} must hold names with values, not {value!r:.80}.")
@@ -154,6 +160,7 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             "density_scale": self.density_scale,
             "min_side": self.min_side,
             "working_pixels": self.working_pixels,
+            "largest_sigma": self.largest_sigma,
             "training_record": self.training_record,
             "metrics": self.metrics,
             "interval": asdict(self.interval) if self.interval else None,

@@ -26,6 +26,7 @@ ENTRIES = {
     "density_scale",
     "min_side",
     "working_pixels",
+    "largest_sigma",
     "training_record",
     "metrics",
     "interval",

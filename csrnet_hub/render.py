@@ -24,6 +24,7 @@ CELL = 8  # pixels a side: the network's stride
 STRIP = 256  # rows drawn at a time, so that memory is the result and little more
 FULL_TINT = 0.25  # share of vmax from which the overlay has its full opacity
 LEAST_TOP = 0.02  # heads per cell: below, the noise of an empty scene would be drawn in red
+LEAST_SCALE = 0.01  # so that what is drawn dark red stays a number above 0
 LEAST_CELLS = 2**14  # a megapixel's; in a map of more the same heads lie in more cells
 SMALLEST_PANEL = 260  # pixels: a colour bar's label still fits beside a panel of this height
 
@@ -83,23 +84,26 @@ def overlay_image(
     return Image.fromarray(picture)
 
 
-def density_peaks(density: ArrayLike, share: float = 0.1) -> NDArray[np.float32]:
+def density_peaks(
+    density: ArrayLike, share: float = 0.1, scale: float = 1.0
+) -> NDArray[np.float32]:
     """Where a density map (h, w) is highest: centres (N, 2) x, y in photo pixels, highest first.
 
     A peak is a cell that none of its eight neighbours exceeds, at `share` of the map's maximum or
-    more, and at 0.02 heads per cell at least (less in more than a megapixel); a plateau has one,
-    its first cell. Peaks are a help to the eye: where heads are closer than two cells, many share
-    one, so they do not count people.
+    more, and at 0.02 heads per cell at least (less in more than a megapixel, and in a photo that
+    was counted at a `scale` below 1); a plateau has one, its first cell. Peaks are a help to the
+    eye: where heads are closer than two cells, many share one, so they do not count people.
 
     Raises:
         ValueError: the map is empty, not 2-D or not finite; `share` is not between 0 and 1.
     """
     from scipy.ndimage import label, maximum_filter
 
-    cells, top = _checked_map(density)
+    cells, _ = _checked_map(density)
     if not 0 <= share <= 1:
         raise ValueError(f"The share must be between 0 and 1, not {share}.")
-    high = (cells >= max(share * top, _least_top(cells))) & (cells == maximum_filter(cells, size=3))
+    top, least = float(cells.max()), _least_top(cells, scale)
+    high = (cells >= max(share * top, least)) & (cells == maximum_filter(cells, size=3))
     plateaus, _ = label(high, structure=np.ones((3, 3)))
     _, first = np.unique(plateaus.ravel(), return_index=True)
     first = first[high.ravel()[first]]
@@ -141,38 +145,48 @@ def density_figure(
     image: ArrayLike | None = None,
     title: str | None = None,
     max_side: int = 720,
+    scale: float = 1.0,
 ) -> Image.Image:
     """Draw the jet map with its units: a colour bar in heads per cell, and the sum of the cells.
 
     The photo, where given, stands beside the map; `title` is drawn as it is written, in at most
-    three lines. A panel's longer side is `max_side` pixels and neither is under 260, so that the
-    text fits: a very long photo is stretched here, and the axes, in photo pixels, say so.
+    three lines; `scale` is as for `colour_top`. A panel's longer side is `max_side` pixels and
+    neither is under 260, so that the text fits: a very long photo is stretched here, and the axes,
+    in photo pixels, say so.
 
     Raises:
         ValueError: as for `overlay_image`, or `max_side` is not positive.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot is not safe in threads
 
-    canvas: Any = FigureCanvasAgg(_density_figure(density, image, title, max_side))
+    canvas: Any = FigureCanvasAgg(_density_figure(density, image, title, max_side, scale))
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def colour_top(density: ArrayLike) -> float:
+def colour_top(density: ArrayLike, scale: float = 1.0) -> float:
     """Heads per cell that are drawn dark red: the map's maximum, at least 0.02.
+
+    It may be less in a map of more than a megapixel, and of a photo whose sides were multiplied by
+    a `scale` below 1 to be counted (`CountResult.scale`): there a head lies in more cells.
 
     Raises:
         ValueError: the map is empty, not 2-D or not finite.
     """
-    return _checked_map(density)[1]
+    cells, _ = _checked_map(density)
+    return max(float(cells.max()), _least_top(cells, scale))
 
 
 def _density_figure(
-    density: ArrayLike, image: ArrayLike | None, title: str | None, max_side: int
+    density: ArrayLike,
+    image: ArrayLike | None,
+    title: str | None,
+    max_side: int,
+    scale: float = 1.0,
 ) -> Any:
     from matplotlib.figure import Figure
 
-    cells, vmax = _checked_map(density)
+    cells, vmax = _checked_map(density, colour_top(density, scale))
     photo, photo_size = None, (cells.shape[1] * CELL, cells.shape[0] * CELL)
     if image is not None:
         photo, photo_size = _checked_photo(image, cells)
@@ -251,8 +265,8 @@ def _grid(size: Size) -> tuple[int, int]:
     return math.ceil(size[1] / CELL), math.ceil(size[0] / CELL)  # (h, w)
 
 
-def _least_top(cells: Map) -> float:
-    return LEAST_TOP * min(1.0, LEAST_CELLS / cells.size)
+def _least_top(cells: Map, scale: float = 1.0) -> float:
+    return LEAST_TOP * min(1.0, LEAST_CELLS / cells.size, max(scale, LEAST_SCALE) ** 2)
 
 
 def _checked_map(density: ArrayLike, vmax: float | None = None) -> tuple[Map, float]:

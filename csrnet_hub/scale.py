@@ -2,7 +2,8 @@
 
 A network knows heads of the sizes that it was trained on. In a photograph of a phone heads are
 several times as large as in most data sets, and a network that sees them so misses many; in a
-thumbnail they are smaller than any it has seen.
+thumbnail they are smaller than any it has seen; of a face that fills the picture it takes parts for
+heads.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ MEGAPIXEL = 2**20
 ENLARGED = 2.0  # times as long sides, at the most
 CROWDED = 0.15  # heads in the cell of a head; docs/training.md says how it was found
 STEP = math.sqrt(2)  # a coarse ladder: rounding on some device seldom leads to another rung
+SMALL = STEP**-5  # of a scale: where large heads are looked for first
 
 Size = tuple[int, int]  # height, width in pixels
 Heads = NDArray[np.float64]
@@ -48,13 +50,40 @@ def shrinking(height: int, width: int, pixels: int) -> float:
     return scale if scale < NEARLY else 1.0
 
 
-def next_scale(density: NDArray[np.float32], scale: float) -> float:
-    """The scale for a picture that was counted at one: the same, or a larger one, at most 1, for a
-    shrunk picture whose crowd is so dense that some of it does not show."""
-    needed = scale * math.sqrt(crowding(density) / CROWDED)
-    while scale < min(needed, 1.0):
-        scale = min(scale * STEP, 1.0)
+def next_scale(
+    density: NDArray[np.float32], scale: float, allowed: float = CROWDED, most: float = 1.0
+) -> float:
+    """The scale for a picture that was counted at one: the same, or a larger one, up to ``most``,
+    for a picture that shows more crowding than is allowed: some of its crowd may not show."""
+    needed = scale * math.sqrt(crowding(density) / allowed)
+    while scale < min(needed, most):
+        scale = min(scale * STEP, most)
     return scale
+
+
+def roomy(model: CSRNet) -> float:
+    """Crowding of the largest heads of training, with nobody near; 0 if they are not known."""
+    if model.largest_sigma == 0:
+        return 0.0
+    return min(alone(model.largest_sigma), CROWDED / 4)  # `may_be_large` and `next_scale` agree
+
+
+def may_be_large(model: CSRNet, density: NDArray[np.float32]) -> bool:
+    """Whether the heads of a map may be larger than those of training: their crowding is less than
+    that of heads half as large as the largest of those."""
+    known = model.largest_sigma > 0 and bool(np.isfinite(density).all())
+    return known and crowding(density) < 4 * roomy(model)
+
+
+def shows_heads(density: NDArray[np.float32]) -> bool:
+    """Whether a map holds half a head or more: in a smaller picture small heads are lost."""
+    return bool(np.isfinite(density).all() and density.sum(dtype=np.float64) >= 0.5)
+
+
+def alone(sigma: float) -> float:
+    """Crowding of a head with nobody near, whose kernel has a standard deviation of ``sigma``
+    pixels: the sum of the squares of what its cells hold."""
+    return STRIDE**2 / (4 * math.pi * sigma**2)
 
 
 def crowding(density: NDArray[np.float32]) -> float:

@@ -13,7 +13,7 @@ import gradio as gr
 import numpy as np
 
 from csrnet_hub import CountResult
-from csrnet_hub.render import display_pair, overlay_image
+from csrnet_hub.render import colour_top, display_pair, overlay_image
 from csrnet_hub.tiles import Progress
 
 from .models import Models, notices
@@ -85,7 +85,8 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
             result = models.count(model, pixels, step)
             small, _ = display_pair(pixels, result.density, THUMBNAIL)
             size = (result.width, result.height)
-            seen = overlay_image(np.asarray(small), result.density, 0.6, photo_size=size)
+            top = colour_top(result.density, result.scale)
+            seen = overlay_image(np.asarray(small), result.density, 0.6, top, size)
             thumbnail = keep_file(f"{name}.jpg", jpeg(seen))
             return Line(name, result, thumbnail, " ".join(notices(result, pixels)))
     except gr.Error as error:
@@ -117,7 +118,7 @@ def shown(lines: list[Line], of: int, done: bool) -> list[Any]:
     """What the tab shows: summary, table, gallery, histogram, CSV."""
     counts = [line.result.count for line in lines if line.result is not None]
     gallery = [
-        (line.thumbnail, f"{line.result.count:,.0f} · {line.name}")
+        (line.thumbnail, f"{max(line.result.count, 0.0):,.0f} · {line.name}")
         for line in lines
         if line.result is not None
     ]

@@ -181,7 +181,7 @@ def shown(pixels: NDArray[np.uint8], comparison: Comparison) -> list[Any]:
     photo_size = (result.width, result.height)
     size = display_pair(pixels, result.density, SHOWN // 2)[0].size
     # Annotated heads are sharp: with the highest as the top, the prediction would be all blue.
-    top = max(colour_top(result.density), float(np.quantile(comparison.truth, 0.99)))
+    top = max(colour_top(result.density, result.scale), float(np.quantile(comparison.truth, 0.99)))
     maps = [
         keep_file(f"{name}.png", png(density_image(density, size, top, photo_size)))
         for name, density in (("annotated", comparison.truth), ("predicted", result.density))

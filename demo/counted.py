@@ -78,6 +78,11 @@ class Counted:
         return self.result.width, self.result.height
 
     @property
+    def top(self) -> float:
+        """Heads per cell that are drawn dark red."""
+        return colour_top(self.result.density, self.result.scale)
+
+    @property
     def stem(self) -> str:
         return Path(self.name).stem or "photo"
 
@@ -92,13 +97,15 @@ class Counted:
     def pair(self) -> tuple[Image.Image, Image.Image]:
         """The photo and its jet map, of one size."""
         photo = self.picture()
-        return photo, density_image(self.result.density, photo.size, photo_size=self.size)
+        return photo, density_image(self.result.density, photo.size, self.top, self.size)
 
     def overlay(self, opacity: float, points: bool) -> Image.Image:
         """The jet map over the photo, on request with the map's peaks as points."""
         density = self.result.density
-        drawn = overlay_image(np.asarray(self.picture()), density, opacity, photo_size=self.size)
-        return mark_points(drawn, density_peaks(density), self.size) if points else drawn
+        drawn = overlay_image(np.asarray(self.picture()), density, opacity, self.top, self.size)
+        if not points:
+            return drawn
+        return mark_points(drawn, density_peaks(density, scale=self.result.scale), self.size)
 
     def overlay_file(self, opacity: float, points: bool) -> str:
         """A file of the overlay. The one before it stays, as it may be loading; older ones go."""
@@ -157,7 +164,7 @@ def details_html(result: CountResult) -> str:
 
 def map_scale(result: CountResult) -> str:
     """The colour bar of a photo's map."""
-    return colour_bar(colour_top(result.density))
+    return colour_bar(colour_top(result.density, result.scale))
 
 
 def grid_html(result: CountResult, rows: Any, columns: Any) -> str:

@@ -19,7 +19,7 @@ def counting(progress: Tell) -> Callable[[int, int], None]:
 
     def step(done: int, of: int) -> None:
         nonlocal began, before, last
-        if done <= last:  # the photo is counted again, larger
+        if done <= last:  # the photo is counted again, at another size
             began = before
         last, before = done, time.monotonic()
         if of > 1:

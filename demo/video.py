@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from csrnet_hub import CountResult
-from csrnet_hub.render import display_pair, overlay_image
+from csrnet_hub.render import colour_top, display_pair, overlay_image
 
 from . import clips
 from .models import Models, notices
@@ -72,7 +72,8 @@ def annotated(pixels: NDArray[np.uint8], moment: Moment) -> Image.Image:
     result = moment.result
     small, _ = display_pair(pixels, result.density, SIDE)
     size = (result.width, result.height)
-    picture = overlay_image(np.asarray(small), result.density, 0.6, photo_size=size)
+    top = colour_top(result.density, result.scale)
+    picture = overlay_image(np.asarray(small), result.density, 0.6, top, size)
     pen = ImageDraw.Draw(picture)
     font = ImageFont.load_default(max(12, picture.height // 16))
     text = f"{moment.seconds:.1f} s   {people(result.count)}"

@@ -214,6 +214,8 @@ def test_a_run_trains_and_its_model_says_how(
     assert model.metrics["validation"]["images"] == 2
     assert model.interval is None  # two pictures are too few
     assert (model.min_side, model.working_pixels) == (recipe.crop, 2**20)
+    widest = max(float(one.sigma.max(initial=0)) for one in load_prepared(prepared))
+    assert 0 < model.largest_sigma <= min(widest, recipe.sigma[1])
     start = CSRNet()
     load_vgg16_frontend(start, vgg)
     start = start.half().float()
@@ -383,6 +385,29 @@ def test_a_run_from_a_model_that_saw_its_validation_images_says_so(
         run(same, prepared, vgg, tmp_path / "c", init=str(tmp_path / "a" / "best"))
 
 
+def test_the_widest_kernels_of_training_are_told(recipe: Recipe) -> None:
+    """... where they are what the map is drawn with, at many sizes."""
+    pixels, heads = np.zeros((64, 64, 3), np.uint8), np.full((3, 2), 30.0)
+    adaptive = Example("a", pixels, heads, np.array([1.0, 7.0, 99.0]), 3)
+    fixed = replace(adaptive, sigma=np.full(3, 15.0), fixed=True)
+    nobody = replace(adaptive, heads=heads[:0], sigma=np.zeros(0), count=0)
+    recipe = replace(recipe, sigma=[2.0, 12.0], crops="random", loss="pyramid")
+    model = CSRNet()
+    for changed, train, told in (
+        (recipe, [adaptive, nobody], 12.0),
+        (recipe, [adaptive, fixed], 15.0),
+        (recipe, [nobody], 0.0),
+        (recipe, [replace(fixed, sigma=np.full(3, 1e9))], 1e6),  # no more than a config holds
+        (replace(recipe, sigma=[2.0, 80.0]), [replace(adaptive, sigma=np.full(3, 5.0))], 5.0),
+        (replace(recipe, loss="bayesian"), [adaptive], 0.0),
+        (replace(recipe, part_loss={"x": "bayesian"}), [adaptive], 0.0),
+        (replace(recipe, crops="quarters"), [adaptive], 0.0),
+    ):
+        fit._set_sizes(model, changed, train)
+        assert model.largest_sigma == told
+        CSRNet(**model.config())
+
+
 def test_a_refit_takes_every_picture_and_the_figures_of_the_run_without_them(
     recipe: Recipe,
     prepared: Path,
@@ -406,12 +431,15 @@ def test_a_refit_takes_every_picture_and_the_figures_of_the_run_without_them(
     assert refit.training_record["refit"] == 4
     weights = refit.output_layer.weight, judged.output_layer.weight
     assert not torch.equal(*weights)
+    judged.min_side, judged.working_pixels, judged.largest_sigma = 8, 9, 10.0
     half = state.new_state(recipe, str(vgg), CPU)
     half.step = 2
     for _ in range(2):  # a resumed refit has its figures lent anew
         state.lend_figures(half, judged)
         half.step = 3
     assert (half.origin["refit_from"], half.origin["refit"]) == (2, 4)
+    lent = half.average
+    assert (lent.min_side, lent.working_pixels, lent.largest_sigma) == (8, 9, 10.0)
     state.save_model(half, recipe, tmp_path / "half")
     card = (tmp_path / "half" / "README.md").read_text(encoding="utf-8")
     assert "too, from step 2 on; all choices" in card

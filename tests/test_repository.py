@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.cbook import get_sample_data
 from safetensors import safe_open
 
 from csrnet_hub import CrowdCounter
@@ -37,6 +38,13 @@ def test_the_shipped_model_sees_nobody_in_blank_pictures_and_in_noise(shipped: P
         result = counter.count(picture)
         assert result.model == "csrnet-partA"
         assert abs(result.count) < 3
+
+
+def test_the_shipped_model_sees_one_person_in_a_portrait(shipped: Path) -> None:
+    portrait = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    result = CrowdCounter.from_pretrained(shipped, "cpu").count(portrait)
+    assert round(result.count) == 1  # 2.3 at its own size
+    assert result.scale < 0.3
 
 
 def test_the_shipped_weights_are_half_precision_and_nothing_but_tensors(shipped: Path) -> None:

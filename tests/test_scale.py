@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub import CrowdCounter, CSRNet, counting
 from csrnet_hub.model import ModelError
 from csrnet_hub.render import colour_top, density_peaks
-from csrnet_hub.scale import CROWDED, crowding, first_scale, in_cells_of, next_scale, resized
+from csrnet_hub.scale import (
+    CROWDED,
+    STEP,
+    alone,
+    crowding,
+    first_scale,
+    in_cells_of,
+    next_scale,
+    resized,
+)
 from csrnet_hub.tiles import Mapped
 
 from .thin import narrow
@@ -221,6 +230,172 @@ def test_a_large_sparse_photo_shows_its_peaks() -> None:
     assert len(density_peaks(density / 5)) == 0  # nobody
 
 
+def head(sigma: float, cells: int = 128) -> NDArray[np.float32]:
+    """One head in the middle of a square map, whose kernel has ``sigma`` pixels."""
+    steps = (np.arange(cells) + 0.5 - cells / 2) * 8
+    row = np.exp(-np.square(steps) / (2 * sigma**2))
+    return (np.outer(row, row) / row.sum() ** 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("sigma", [8, 15, 40])
+def test_crowding_of_a_head_alone_is_that_of_its_kernel(sigma: float) -> None:
+    assert crowding(head(sigma)) == pytest.approx(alone(sigma), rel=0.01)
+
+
+def faces(model: CSRNet, sigma: float, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[int]]:
+    """A counter that finds one head of ``sigma`` pixels in a picture of 512 x 512, as a kernel that
+    grows with the picture, and two more for each time that it is larger than 15; and the sides
+    at which it has looked."""
+    model = copy.deepcopy(model)
+    model.min_side, model.working_pixels, model.largest_sigma = 96, 512 * 512, 15.0
+    counter, seen = CrowdCounter(model, "cpu"), []
+
+    def density(pixels: NDArray[np.uint8], progress: Any) -> Any:
+        seen.append(pixels.shape[0])
+        own = sigma * pixels.shape[0] / 512
+        parts = 1 + 2 * max(own / 15 - 1.2, 0)
+        return Mapped(head(own, -(-pixels.shape[0] // 8)) * parts, "cpu", "float32", 1)
+
+    monkeypatch.setattr(counter.engine, "density", density)
+    return counter, seen
+
+
+def test_a_picture_of_large_heads_is_counted_smaller(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """... until they are no larger than those of training."""
+    counter, seen = faces(thin_model, 48, monkeypatch)
+    result = counter.count(picture(512, 512))
+    assert seen == [512, 91, 181]  # a sigma of 48, of 8.5, of 17 pixels
+    assert result.scale == pytest.approx(STEP**-3)
+    assert result.count == pytest.approx(1, rel=1e-3)
+    assert result.density.shape == (64, 64)
+    assert counter.count(picture(512, 512)).count == result.count
+
+
+def test_one_of_heads_as_in_training_is_not(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sigma, looks in ((14, [512, 91]), (7, [512])):  # from half as large on it is looked at
+        counter, seen = faces(thin_model, sigma, monkeypatch)
+        assert counter.count(picture(512, 512)).scale == 1
+        assert seen == looks
+
+
+def test_a_large_photo_of_large_heads_is_counted_smaller_than_one_of_training(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter, seen = faces(thin_model, 48, monkeypatch)
+    result = counter.count(picture(1024, 1024))
+    assert seen == [512, 91, 181]
+    assert result.scale == pytest.approx(STEP**-5)
+    assert result.density.shape == (128, 128)
+
+
+@pytest.mark.parametrize(("sigma", "looks"), [(34, [512, 91, 256]), (25.4, [512, 91])])
+def test_a_step_smaller_is_not_worth_it(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch, sigma: float, looks: list[int]
+) -> None:
+    """Heads a little larger than those of training."""
+    counter, seen = faces(thin_model, sigma, monkeypatch)
+    assert counter.count(picture(512, 512)).scale == pytest.approx(
+        looks[-1] / 512 if len(looks) > 2 else 1
+    )
+    assert seen == looks
+
+
+def test_a_small_picture_of_one_large_head_is_counted_smaller_than_it_is(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter, seen = faces(thin_model, 96, monkeypatch)
+    counter.model.min_side = 512
+    result = counter.count(picture(256, 256))
+    assert seen == [512, 91]
+    assert result.scale == pytest.approx(2 * STEP**-5)
+
+
+@pytest.mark.parametrize("nobody", [0.0, 0.4, -3.0, math.nan, math.inf])
+def test_a_smaller_size_that_shows_nobody_is_not_taken(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch, nobody: float
+) -> None:
+    """A few small people are lost there."""
+    counter, seen = faces(thin_model, 48, monkeypatch)
+    density = counter.engine.density
+
+    def small_ones(pixels: NDArray[np.uint8], progress: Any) -> Any:
+        found = density(pixels, progress)
+        if pixels.shape[0] == 512:
+            return found
+        return found._replace(density=np.full((9, 9), nobody / 81, np.float32))
+
+    monkeypatch.setattr(counter.engine, "density", small_ones)
+    result = counter.count(picture(512, 512))
+    assert seen == [512, 91]
+    assert result.scale == 1
+    assert result.count == pytest.approx(float(density(picture(512, 512), None).density.sum()))
+
+
+def test_a_map_that_is_not_finite_stays_so(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter, seen = faces(thin_model, 48, monkeypatch)
+    density = counter.engine.density
+
+    def broken(pixels: NDArray[np.uint8], progress: Any) -> Any:
+        found = density(pixels, progress)
+        large = pixels.shape[0] == 512
+        return found._replace(density=found.density * np.float32(math.nan)) if large else found
+
+    monkeypatch.setattr(counter.engine, "density", broken)
+    assert math.isnan(counter.count(picture(512, 512)).count)
+    assert seen == [512]
+
+
+@pytest.mark.parametrize("largest", [0.01, 3.0, 15.0, 1e6])
+def test_no_size_is_counted_twice(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch, largest: float
+) -> None:
+    """The rules for dense crowds and for large heads agree, whatever the widest kernel is."""
+    for sigma in (2, 6, 20, 60, 200):
+        counter, seen = faces(thin_model, sigma, monkeypatch)
+        counter.model.largest_sigma = largest
+        counter.count(picture(700, 700))
+        assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (9, 2)])
+def test_the_smallest_pictures_have_a_smaller_size_too(
+    thin_model: CSRNet, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.deepcopy(thin_model)
+    model.largest_sigma = 0.5
+    monkeypatch.setattr(counting, "may_be_large", lambda *_: True)
+    monkeypatch.setattr(counting, "shows_heads", lambda _: True)
+    result = CrowdCounter(model, "cpu").count(picture(*size))
+    assert result.density.shape == tuple(-(-side // 8) for side in size)
+    assert np.isfinite(result.count)
+
+
+def test_without_a_largest_head_no_picture_is_counted_smaller(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for largest, scale in ((0.0, "auto"), (15.0, 1.0)):
+        counter, seen = faces(thin_model, 48, monkeypatch)
+        counter.model.largest_sigma, counter.scale = largest, scale
+        assert counter.count(picture(512, 512)).scale == 1
+        assert seen == [512]
+
+
+def test_a_portrait_counted_small_shows_its_peak() -> None:
+    """Its head lies in hundreds of cells of the photo, but is no fainter on the picture."""
+    large = in_cells_of(head(15, 16), (128, 128), (1024, 1024))
+    assert large.max() < 0.02
+    assert len(density_peaks(large)) == 0
+    assert len(density_peaks(large, scale=1 / 8)) == 1
+    assert colour_top(large, 1 / 8) == large.max()
+    assert colour_top(np.zeros((4, 4)), 1e-30) > 0
+
+
 def test_a_picture_may_be_counted_as_it_is(sized: CSRNet) -> None:
     pixels = picture(288, 512)
     counter = CrowdCounter(sized, "cpu", scale=1.0)
@@ -240,11 +415,14 @@ def test_sizes_travel_in_the_configuration(
     sized: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrow(monkeypatch)
-    sized.save_pretrained(tmp_path)
-    again = type(sized).from_pretrained(tmp_path)
-    assert (again.min_side, again.working_pixels) == (96, 128 * 128)
+    model = copy.deepcopy(sized)
+    model.largest_sigma = 15.0
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    assert (again.min_side, again.working_pixels, again.largest_sigma) == (96, 128 * 128, 15)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "side under 96 pixels is counted enlarged" in card
+    assert "the widest kernels of training (15 pixels)" in card
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "384", True, None, 10**12])
@@ -252,3 +430,9 @@ def test_sizes_travel_in_the_configuration(
 def test_sizes_that_cannot_be_are_refused(entry: str, value: Any) -> None:
     with pytest.raises(ModelError, match=f"{entry} must be a whole number"):
         CSRNet(**{entry: value})
+
+
+@pytest.mark.parametrize("value", [-1, 1e-9, 1e9, "15", True, None, math.nan, math.inf])
+def test_a_largest_head_that_cannot_be_is_refused(value: Any) -> None:
+    with pytest.raises(ModelError, match="largest_sigma must be"):
+        CSRNet(largest_sigma=value)

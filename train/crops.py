@@ -101,7 +101,7 @@ class Crops:
         self.pixels = _flat([picture.reshape(-1, 3) for picture in pictures]).to(device)  # (P, 3)
         self.counts = np.array([*(len(example.heads) for example in examples), *[0] * len(drawn)])
         self.head_starts = np.cumsum([0, *self.counts])
-        heads = [np.column_stack([example.heads, _widths(example, recipe)]) for example in examples]
+        heads = [np.column_stack([example.heads, widths(example, recipe)]) for example in examples]
         # a last row, which stands for no head, so that there is always one to point at
         self.heads = _flat([*heads, np.array([[0.0, 0.0, 1.0]])]).float().to(device)  # (N + 1, 3)
         self.points = [example.heads for example in examples] + [np.zeros((0, 2))] * len(drawn)
@@ -299,7 +299,7 @@ class Crops:
         return self._upload(heads), self._upload(present)
 
 
-def _widths(example: Example, recipe: Recipe) -> NDArray[np.float64]:
+def widths(example: Example, recipe: Recipe) -> NDArray[np.float64]:
     """(N,) kernel widths in pixels: limited by the recipe where distances of heads made them."""
     low, high = recipe.sigma
     return example.sigma if example.fixed else example.sigma.clip(low, high)

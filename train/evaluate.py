@@ -97,6 +97,7 @@ def _evaluate_one(
         "heads": len(heads),
         "count": count,
         "error": count - len(heads),
+        "scale": result.scale,
     }
     row |= {f"game{level}": game(density, heads, *size, level) for level in LEVELS}
     if result.interval is not None and sample.mask is None:

@@ -25,11 +25,11 @@ from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
 from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
-from csrnet_hub.model import STRIDE
-from csrnet_hub.model_files import ModelError
+from csrnet_hub.model import STRIDE, CSRNet
+from csrnet_hub.model_files import LARGEST, ModelError
 from csrnet_hub.scale import MEGAPIXEL
 
-from .crops import Crops
+from .crops import Crops, widths
 from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
 from .recipe import Recipe, RecipeError, read_recipe
@@ -112,8 +112,7 @@ def fit(
                 stacklevel=2,
             )
     state.photographs |= {digest(example) for example in train}
-    state.average.min_side = recipe.crop if recipe.crops == "random" else 0
-    state.average.working_pixels = _working_pixels(train)
+    _set_sizes(state.average, recipe, train)
     if judged:
         lend_figures(state, judged)
     elif "refit" in state.origin:
@@ -133,6 +132,17 @@ def fit(
     with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
         _run(state, recipe, crops, net, held_out, out, log)
     return state.best
+
+
+def _set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:
+    """Tell the model at what size to count a picture: at those of its training."""
+    resized = recipe.crops == "random"
+    model.min_side = recipe.crop if resized else 0
+    model.working_pixels = _working_pixels(train)
+    # in the maps of other losses heads are not as wide as kernels
+    drawn = resized and {recipe.loss, *recipe.part_loss.values()} <= {"pyramid", "euclidean"}
+    widest = max((float(widths(one, recipe).max(initial=0)) for one in train), default=0.0)
+    model.largest_sigma = min(widest, LARGEST) if drawn else 0.0
 
 
 def _working_pixels(train: Sequence[Example]) -> int:

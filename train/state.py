@@ -120,6 +120,7 @@ def lend_figures(state: State, judged: CSRNet) -> None:
     state.average.interval = judged.interval
     state.average.min_side = judged.min_side  # as it was measured
     state.average.working_pixels = judged.working_pixels
+    state.average.largest_sigma = judged.largest_sigma
     if state.step and "refit" not in state.origin:  # what it goes on from had not seen them
         state.origin["refit_from"] = state.step
     state.origin["refit"] = record["step"]
