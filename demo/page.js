@@ -108,6 +108,7 @@
   };
   document.addEventListener("load", tell, true); // of a picture: its shape says where it lies
   new MutationObserver(tell).observe(document, {
-    subtree: true, childList: true, attributes: true, attributeFilter: ["class"],
+    // the handle's style says where it stands, and changes once the pictures have their size
+    subtree: true, childList: true, attributes: true, attributeFilter: ["class", "style"],
   });
 })();
