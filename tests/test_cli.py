@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,22 @@ def test_a_photo_is_counted_at_the_scale_that_is_asked_for(
         counts[scale] = row["count"]
         assert row["scale"] == (0.5 if scale == "0.5" else 1)
     assert counts["auto"] == counts["1"] != counts["0.5"]
+
+
+def test_fewer_than_nobody_is_nobody(
+    photo: Path,
+    model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A map may lie a little below zero where nobody is; in the JSON it says so."""
+    count = CrowdCounter._count
+    monkeypatch.setattr(
+        CrowdCounter, "_count", lambda *rest: replace(count(*rest), count=-0.04, interval=None)
+    )
+    for more, said in (([], ": 0.0\n"), (["--json"], '"count": -0.04')):
+        assert main(["count", str(photo), "--model", str(model_folder), *more]) == 0
+        assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("scale", ["3", "0", "nan", "half"])

@@ -398,6 +398,7 @@ def test_the_widest_kernels_of_training_are_told(recipe: Recipe) -> None:
         (recipe, [adaptive, fixed], 15.0),
         (recipe, [nobody], 0.0),
         (recipe, [replace(fixed, sigma=np.full(3, 1e9))], 1e6),  # no more than a config holds
+        (recipe, [replace(fixed, sigma=np.full(3, 1e-9))], 1e-6),
         (replace(recipe, sigma=[2.0, 80.0]), [replace(adaptive, sigma=np.full(3, 5.0))], 5.0),
         (replace(recipe, loss="bayesian"), [adaptive], 0.0),
         (replace(recipe, part_loss={"x": "bayesian"}), [adaptive], 0.0),

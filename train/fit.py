@@ -26,7 +26,7 @@ from csrnet_hub.devices import pick_device
 from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
 from csrnet_hub.model import STRIDE, CSRNet
-from csrnet_hub.model_files import LARGEST, ModelError
+from csrnet_hub.model_files import LARGEST, SMALLEST, ModelError
 from csrnet_hub.scale import MEGAPIXEL
 
 from .crops import Crops, widths
@@ -142,7 +142,7 @@ def _set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:
     # in the maps of other losses heads are not as wide as kernels
     drawn = resized and {recipe.loss, *recipe.part_loss.values()} <= {"pyramid", "euclidean"}
     widest = max((float(widths(one, recipe).max(initial=0)) for one in train), default=0.0)
-    model.largest_sigma = min(widest, LARGEST) if drawn else 0.0
+    model.largest_sigma = min(max(widest, SMALLEST), LARGEST) if drawn and widest else 0.0
 
 
 def _working_pixels(train: Sequence[Example]) -> int:
