@@ -71,8 +71,7 @@ def roomy(model: CSRNet) -> float:
 def may_be_large(model: CSRNet, density: NDArray[np.float32]) -> bool:
     """Whether the heads of a map may be larger than those of training: their crowding is less than
     that of heads half as large as the largest of those."""
-    known = model.largest_sigma > 0 and bool(np.isfinite(density).all())
-    return known and crowding(density) < 4 * roomy(model)
+    return bool(np.isfinite(density).all()) and crowding(density) < 4 * roomy(model)
 
 
 def shows_heads(density: NDArray[np.float32]) -> bool:
