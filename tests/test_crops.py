@@ -15,6 +15,7 @@ from train.crops import Crops, Window
 from train.data import Example
 from train.empty import empty_pictures
 from train.recipe import Recipe, read_recipe
+from train.worse import worse_copies
 
 RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
 CPU = torch.device("cpu")
@@ -211,6 +212,61 @@ def test_a_batch_says_which_crops_are_learnt_by_the_loss_of_their_part(recipe: R
     assert torch.equal(some.target, batch.target[[0, 2, 3]])
     assert some.weight is None
     assert Crops(photos, replace(how, part_loss={}), CPU).cut(windows, (64, 64)).rows == {}
+
+
+def test_worse_copies_are_cut_where_the_photographs_would_be(recipe: Recipe) -> None:
+    photos = [replace(example(count, 160, 136), part=part) for count, part in ((9, "a"), (30, "b"))]
+    sharp = replace(recipe, scale=[0.7, 1.4], grey=0.3, light=0.3, empty=0.2, repeat={"b": 2})
+    own = Crops(photos, sharp, CPU)
+    for share in (0.4, 1.0):
+        crops = Crops(photos, replace(sharp, worse=share), CPU)
+        copied = 0
+        for index in range(300):
+            plain, window = own.draw(index), crops.draw(index)
+            moved = 2 if plain.picture >= 2 else 0  # drawn pictures come after the copies
+            if window.picture in (2, 3):
+                moved, copied = 2, copied + 1
+            assert window == replace(plain, picture=plain.picture + moved)
+        shown = sum(own.draw(index).picture < 2 for index in range(300))
+        assert copied == pytest.approx(share * shown, abs=30)
+    plain, worse = own.at(0), crops.at(0)  # all are copies now
+    assert torch.equal(plain.target, worse.target)
+    assert torch.equal(plain.heads, worse.heads)
+    assert torch.equal(plain.drawn, worse.drawn)
+    assert not torch.equal(plain.pixels, worse.pixels)
+
+
+def test_worse_copies_keep_their_mask_and_the_loss_of_their_part(recipe: Recipe) -> None:
+    mask = np.zeros((72, 96), bool)
+    mask[:, :48] = True
+    photos = [replace(example(5), part="a", mask=mask), replace(example(9), part="b")]
+    how = replace(recipe, worse=1.0, part_loss={"b": "bayesian"})
+    batch = Crops(photos, how, CPU).cut(
+        [Window(2, 0, 0, 64, 64), Window(3, 0, 0, 64, 64)], (64, 64)
+    )
+    assert batch.weight is not None
+    assert batch.weight[:, 0, 0].tolist() == [[1.0] * 6 + [0.0] * 2, [1.0] * 8]
+    assert {name: rows.tolist() for name, rows in batch.rows.items()} == {
+        "pyramid": [0],
+        "bayesian": [1],
+    }
+
+
+def test_worse_copies_are_soft_or_compressed_and_the_same_for_a_seed() -> None:
+    photos = [example(1, 64, 64) for _ in range(40)]
+    copies = worse_copies(photos, seed=0)
+    assert all(copy.heads is photo.heads for copy, photo in zip(copies, photos))
+    assert all(copy.pixels.shape == (64, 64, 3) for copy in copies)
+    assert all(copy.pixels.dtype == np.uint8 for copy in copies)
+    spread = np.array([copy.pixels.std() for copy in copies]) / photos[0].pixels.std()
+    assert 0.3 < (spread > 0.5).mean() < 0.7  # the rest is blurred, which noise shows most
+    again = worse_copies(photos, seed=0)
+    assert all(np.array_equal(one.pixels, two.pixels) for one, two in zip(copies, again))
+    other = worse_copies(photos, seed=1)
+    assert not any(np.array_equal(one.pixels, two.pixels) for one, two in zip(copies, other))
+    dot = replace(photos[0], pixels=np.full((1, 1, 3), 7, np.uint8))
+    assert worse_copies([dot], seed=0)[0].pixels.shape == (1, 1, 3)
+    assert worse_copies([], seed=0) == []
 
 
 def test_drawn_pictures_take_their_share_and_hold_nobody(recipe: Recipe) -> None:

@@ -346,6 +346,7 @@ def test_every_recipe_in_the_repository_reads() -> None:
         ("seed = 0", "seed = ", "not valid TOML"),
         ("seed = 0", "seed = -1", "seed must be a number from 0 on"),
         ("empty = 0.05", "empty = 5", "empty must lie between 0 and 1"),
+        ("worse = 0.0", "worse = 30", "worse must lie between 0 and 1"),
         ("cooldown = 0.5", "cooldown = 50", "cooldown must lie between 0 and 1"),
         ("lr_backend = 5e-5", "lr_backend = -1.0", "lr_backend must be a number from 0 on"),
         ("lr_backend = 5e-5", "lr_backend = nan", "lr_backend must be a number from 0 on"),
@@ -364,6 +365,12 @@ def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trou
     (tmp_path / "r.toml").write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(RecipeError, match=trouble):
         read_recipe(tmp_path / "r.toml")
+
+
+@pytest.mark.parametrize("change", [{"batch": 2}, {"empty": 0.1}, {"worse": 0.1}])
+def test_quarters_are_as_the_paper_has_them(change: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match="quarters, which differ in size, want batch 1"):
+        read_recipe(RECIPES / "partA_paper.toml", **change)
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ is never waited for. The same code runs on a CPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from .data import Example
 from .empty import empty_pictures
 from .recipe import Recipe
 from .sampling import clamped, mass, places, relight, rows_of, taps
+from .worse import worse_copies
 
 HEADS_AT_ONCE = 64  # their number in a batch is a multiple of it: few shapes to compile for
 BEYOND = 0.75  # of a window's side; it evens out how often the places of a picture are seen
@@ -92,6 +93,9 @@ class Crops:
         times = [recipe.repeat.get(example.part, 1) for example in examples]
         self.deck = np.repeat(np.arange(len(examples)), times)  # what a pass shuffles
         self.shuffle = -1, self.deck  # the number of the pass that was drawn from last, its order
+        if recipe.worse:
+            examples = [*examples, *worse_copies(examples, recipe.seed)]
+        self.first_drawn = len(examples)
         drawn = empty_pictures(recipe.seed, recipe.crop) if recipe.empty else []
         own = [recipe.part_loss.get(example.part, recipe.loss) for example in examples]
         self.losses = own + [recipe.loss] * len(drawn)
@@ -139,14 +143,14 @@ class Crops:
         if recipe.crops == "quarters":
             return self._quarter(picture, turn)
         if rng.random() < recipe.empty:
-            picture = self.photographs + int(rng.integers(len(self.sizes) - self.photographs))
+            picture = self.first_drawn + int(rng.integers(len(self.sizes) - self.first_drawn))
         height, width = self.sizes[picture]
         zoom = float(np.exp(rng.uniform(*np.log(recipe.scale))))
         if rng.random() < recipe.native:  # resampling blurs; a user's photographs are sharp
             zoom = 1.0
         side = min(round(recipe.crop / zoom), height, width)  # a smaller picture is enlarged
         brightness, contrast = rng.uniform(1 - recipe.light, 1 + recipe.light, size=2)
-        return Window(
+        window = Window(
             picture,
             top=_place(rng, height, side),
             left=_place(rng, width, side),
@@ -157,6 +161,9 @@ class Crops:
             brightness=float(brightness),
             contrast=float(contrast),
         )
+        if picture < self.photographs and rng.random() < recipe.worse:
+            return replace(window, picture=picture + self.photographs)  # the same, of its copy
+        return window
 
     def _quarter(self, picture: int, turn: int) -> Window:
         # Section 3.2 of the paper, data augmentation: a quarter of the picture's area each.
@@ -207,7 +214,7 @@ class Crops:
         if weight is not None:
             target = target * weight
         heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
-        drawn = self._upload(np.array([w.picture >= self.photographs for w in windows]))  # (B,)
+        drawn = self._upload(np.array([w.picture >= self.first_drawn for w in windows]))  # (B,)
         learnt_by = self._rows([window.picture for window in windows])
         return Batch(relight(pixels, table), target, weight, heads, present, drawn, learnt_by)
 

@@ -25,7 +25,7 @@ CHOICES = {
     "backend_init": ("he", "paper"),
     "choose_by": ("mae", "nae", "last"),
 }
-SHARES = ("native", "grey", "light", "empty", "cooldown", "ema")
+SHARES = ("native", "worse", "grey", "light", "empty", "cooldown", "ema")
 FROM_ZERO = (
     "seed",
     "border",
@@ -61,6 +61,7 @@ class Recipe:
     crop: int
     scale: list[float]
     native: float
+    worse: float
     sigma: list[float]
     grey: float
     light: float
@@ -135,8 +136,10 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
         raise RecipeError(
             f"The recipe {path}: with part_loss, it and loss must be {' or '.join(BESIDE)}."
         )
-    if recipe.crops == "quarters" and (recipe.batch != 1 or recipe.empty):
-        raise RecipeError(f"The recipe {path}: quarters differ in size: batch 1 and empty 0.")
+    if recipe.crops == "quarters" and (recipe.batch != 1 or recipe.empty or recipe.worse):
+        raise RecipeError(
+            f"The recipe {path}: quarters, which differ in size, want batch 1, empty 0 and worse 0."
+        )
     return recipe
 
 

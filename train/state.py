@@ -24,7 +24,7 @@ from .recipe import Recipe
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
 EDITED_CARD = "README.edited.md"  # a card that was edited, beside the one that took its place
 # What runs did when recipes had no such entries.
-BEFORE = {"choose_by": "mae", "border": 0, "part_loss": {}}
+BEFORE = {"choose_by": "mae", "border": 0, "part_loss": {}, "worse": 0.0}
 
 
 class TrainingError(RuntimeError):
