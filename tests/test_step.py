@@ -56,7 +56,9 @@ def first_state(recipe: Recipe, model_folder: Path) -> State:
     return start_from(recipe, str(model_folder), CPU)
 
 
-@pytest.mark.parametrize("change", [{"loss": "pyramid"}, {"loss": "dmcount"}, SGD])
+@pytest.mark.parametrize(
+    "change", [{"loss": "pyramid"}, {"loss": "dmcount"}, {"loss": "generalised"}, SGD]
+)
 def test_training_lowers_the_loss(
     recipe: Recipe, crowd: list[Example], model_folder: Path, change: dict[str, object]
 ) -> None:

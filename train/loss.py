@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from .points import bayesian_loss, dm_count_loss
+from .points import bayesian_loss, dm_count_loss, generalised_loss
 
 if TYPE_CHECKING:  # what publishes a model needs no h5py
     from .crops import Batch
@@ -73,6 +73,7 @@ LOSSES: dict[str, Loss] = {
     "euclidean": lambda predicted, batch: euclidean_loss(predicted, batch.target),
     "bayesian": lambda predicted, batch: bayesian_loss(predicted, batch.heads, batch.present),
     "dmcount": lambda predicted, batch: dm_count_loss(predicted, batch.heads, batch.present),
+    "generalised": lambda predicted, batch: generalised_loss(predicted, batch.heads, batch.present),
 }
 
 
@@ -104,6 +105,8 @@ def of_empty(recipe: Recipe, batch: Batch) -> Tensor:
     empty = torch.zeros_like(batch.target)
     if recipe.loss == "dmcount":
         return dm_count_loss(empty, batch.heads, batch.present, transport=0.0)
+    if recipe.loss == "generalised":
+        return batch.present.sum(dim=1).float().mean()
     return batch_loss(recipe, empty, batch)
 
 
@@ -123,4 +126,5 @@ RECORD = {
     "euclidean": "half the squared Euclidean distance of the density maps",
     "bayesian": "Bayesian loss with background point (arXiv:1908.03684) of the map's positive part",
     "dmcount": "DM-Count (arXiv:2009.13077) of the map's positive part",
+    "generalised": "the generalised loss (Wan et al., CVPR 2021) of the map's positive part",
 }

@@ -1,12 +1,14 @@
 """Training losses that hold a density map against the heads themselves, not against a map of them.
 
-Both are defined for maps that are nowhere negative, and the network's output may be. They take its
+All are defined for maps that are nowhere negative, and the network's output may be. They take its
 positive part; what lies below zero is a loss of its own, which pulls a cell up as strongly as it
 would be pulled down above zero. Without it the sum of the map, which is a user's count, would not
 be what was trained.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -19,6 +21,13 @@ TRANSPORT, VARIATION = 0.1, 0.01  # weights of DM-Count's terms, as in its paper
 BLUR = 10.0  # squared pixels: the entropic regularisation of its optimal transport, likewise
 ROUNDS = 60  # of Sinkhorn's algorithm
 TINY = 1e-6  # heads
+
+# Of the generalised loss, where a head that is not counted, or counted twice, costs 1:
+FAR = 307.2  # pixels: the scale of its cost, 0.6 of a crop of 512, as its authors have it
+ENTROPY = 0.1  # their 0.01, over their 0.1 for a head
+PIXELS = 100.0  # a squared head in a cell; the plan follows the map to a hundredth of a head or two
+RELAX = 1.8  # of each update of the heads' potentials
+SMALLEST, LARGEST = 1e-38, 8.0  # within float32: a sum's logarithm, and a potential over 0.1
 
 
 def bayesian_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
@@ -128,6 +137,82 @@ def _potentials(squared: Tensor, log_share: Tensor, log_weight: Tensor) -> tuple
         inner = (to_heads[:, None] - squared) / blur + log_weight[:, None]  # (B, m, n)
         to_cells = -blur * inner.logsumexp(dim=2)
     return to_cells, to_heads
+
+
+def generalised_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
+    """The generalised loss (Wan et al., CVPR 2021, "A Generalized Loss Function for Crowd Counting
+    and Localization"): the least, over plans P of what each cell gives to each head, of
+
+        <C, P> - 0.1 H(P) + 100 |P 1 - D|^2 + |P' 1 - 1|_1,
+
+    for the map D, the entropy H(P) = -sum P (log P - 1) and the cost C of d pixels,
+    10 (exp(d / 307) - 1): a cell's heads reach one some thirty pixels away before it is cheaper
+    not to count it. Unlike in DM-Count, neither the map nor the heads are normalised. The numbers
+    are those of the authors' code (entropy 0.01 and heads 0.1, here over the latter; distances
+    over 0.6 of crops of 512), but for the weight of the cells. In place of their two steps, a plan
+    and then a loss of it, this is the minimum itself: its slope in a cell is the cell's potential.
+
+    Args:
+        predicted: (B, 1, h, w) heads per cell.
+        heads: (B, n, 2) x, y in pixels of the crops; rows that are not present may hold anything.
+        present: (B, n) bool, which rows are heads.
+
+    Returns:
+        The mean over crops: one number.
+    """
+    positive, below = _positive(predicted)  # (B, m) both
+    with torch.no_grad():
+        distances = squared_distances(predicted, heads).sqrt()  # (B, m, n)
+        cost = (distances / FAR).expm1() / ENTROPY
+        value, slope = unbalanced_transport(positive, cost, present)
+    linear = (positive * slope).sum(dim=1)
+    pulled = ((1 + slope.abs()) * below).sum(dim=1)
+    return (value + linear - linear.detach() + pulled).mean()
+
+
+def unbalanced_transport(
+    positive: Tensor, cost: Tensor, present: Tensor, rounds: int = ROUNDS
+) -> tuple[Tensor, Tensor]:
+    """The transport of the generalised loss, by scaling (Chizat et al., arXiv:1607.05816): each
+    side's potentials are set to their best in turn.
+
+    Args:
+        positive: (B, m) heads per cell, 0 or more.
+        cost: (B, m, n), where a head costs 1.
+        present: (B, n) bool, which columns are heads.
+
+    Returns:
+        The least (B,), and its slope (B, m) in each cell.
+    """
+    kernel = (-cost / ENTROPY).exp() * present[:, None]  # (B, m, n)
+    to_heads = torch.zeros_like(cost[:, 0])  # (B, n)
+    to_cells = _given(positive, kernel, to_heads)  # (B, m)
+    for _ in range(rounds):
+        scaled = (to_cells.clamp(max=LARGEST) / ENTROPY).exp()
+        taken = torch.bmm(scaled[:, None], kernel)[:, 0]  # (B, n)
+        best = -ENTROPY * taken.clamp(min=SMALLEST).log()
+        to_heads = (to_heads + RELAX * (best - to_heads)).clamp(-1, 1)
+        to_cells = _given(positive, kernel, to_heads)
+    missing = to_cells / (2 * PIXELS)  # (B, m) of the map
+    given = positive - missing
+    scaled = (to_cells.clamp(max=LARGEST) / ENTROPY).exp()
+    taken = torch.bmm(scaled[:, None], kernel)[:, 0] * (to_heads / ENTROPY).exp()
+    # <C, P> - 0.1 H(P) of a plan of this form, from its sums
+    value = (to_cells * given).sum(1) + (to_heads * taken).sum(1) - ENTROPY * taken.sum(1)
+    value = value + PIXELS * missing.square().sum(1)
+    return value + ((taken - 1).abs() * present).sum(1), to_cells
+
+
+def _given(positive: Tensor, kernel: Tensor, to_heads: Tensor) -> Tensor:
+    """The potentials (B, m) of cells at which what they give, r, is what they would by their
+    potentials 2 * 100 (D - r): y + log y = x for y = 2 * 100 r / 0.1, by Newton's method."""
+    wanted = torch.bmm(kernel, (to_heads / ENTROPY).exp()[:, :, None])[:, :, 0]  # (B, m)
+    share = 2 * PIXELS / ENTROPY
+    x = (wanted.clamp(min=SMALLEST).log() + math.log(share) + share * positive).clamp(min=-80)
+    y = torch.where(x > 1, x - x.clamp(min=1).log(), x.clamp(max=1).exp())
+    for _ in range(2):
+        y = y * (1 + x - y.log()) / (1 + y)
+    return 2 * PIXELS * positive - ENTROPY * y
 
 
 def squared_distances(predicted: Tensor, heads: Tensor) -> Tensor:

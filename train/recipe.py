@@ -20,7 +20,7 @@ from .loss import BESIDE
 CHOICES = {
     "variant": ("A", "B", "C", "D"),
     "crops": ("random", "quarters"),
-    "loss": ("pyramid", "euclidean", "bayesian", "dmcount"),
+    "loss": ("pyramid", "euclidean", "bayesian", "dmcount", "generalised"),
     "optimiser": ("adamw", "sgd"),
     "backend_init": ("he", "paper"),
     "choose_by": ("mae", "nae", "last"),
