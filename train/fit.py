@@ -52,7 +52,7 @@ SAVE_SECONDS = 60.0  # at least between two checkpoints: a GPU makes 100 steps i
 LOG_EVERY = 20
 TOO_LARGE = (
     "memory ran out: lower batch or crop in the recipe, or prepare fewer or smaller photographs, "
-    "all of which lie in memory, three bytes a pixel"
+    "all of which lie in memory, three bytes a pixel, or six with worse in the recipe"
 )
 LEFT = ("last.pt", "best", "refit", FILE)  # in the folder of a run, begun or finished
 

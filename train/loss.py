@@ -126,5 +126,6 @@ RECORD = {
     "euclidean": "half the squared Euclidean distance of the density maps",
     "bayesian": "Bayesian loss with background point (arXiv:1908.03684) of the map's positive part",
     "dmcount": "DM-Count (arXiv:2009.13077) of the map's positive part",
-    "generalised": "the generalised loss (Wan et al., CVPR 2021) of the map's positive part",
+    "generalised": "the generalised loss (Wan et al., CVPR 2021) of the map's positive part, with "
+    "absolute differences in the cells",
 }

@@ -1,4 +1,4 @@
-"""Worse copies of photographs, to train on: out of focus, or compressed as a messenger does."""
+"""Worse copies of photographs, to train on: compressed, as a messenger does, half of them soft."""
 
 from __future__ import annotations
 
@@ -10,32 +10,39 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from tqdm import tqdm
 
 from .data import Example
 
 BLUR = 2.0  # pixels: the largest standard deviation
 QUALITY = (20, 90)  # of JPEG, in libjpeg's scale
+LONGEST = 65_500  # pixels of a side that a JPEG file may have
+MOST = 64 * 2**20  # pixels, below those at which Pillow warns of a bomb
 
 
 def worse_copies(examples: Sequence[Example], seed: int) -> list[Example]:
-    """A copy of each photograph, softened and compressed, as far as the seed and its place say.
+    """A copy of each photograph, softened and compressed, as far as the seed and its place say
+    (and the installed Pillow, whose JPEG it is). One that is too large for JPEG is softened alone.
 
-    Counts of what is soft come out too low from a network that was trained on sharp photographs
-    alone (docs/training.md).
+    What is soft is counted too low by a network in whose training no photograph was softened but
+    by resizing, and none compressed again (docs/training.md).
     """
 
     def copy(index: int) -> Example:
         rng = np.random.default_rng((seed, 4, index))
         return replace(examples[index], pixels=_worse(examples[index].pixels, rng))
 
-    with ThreadPoolExecutor() as threads:  # Pillow's work needs no lock
-        return list(threads.map(copy, range(len(examples))))
+    with ThreadPoolExecutor() as threads:  # Pillow works outside Python's lock
+        copies = threads.map(copy, range(len(examples)))
+        return list(tqdm(copies, "copies", len(examples), unit="image", leave=False))
 
 
 def _worse(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    # half are in focus
-    radius, quality = max(0.0, rng.uniform(-BLUR, BLUR)), int(rng.integers(*QUALITY, endpoint=True))
+    radius = max(0.0, rng.uniform(-BLUR, BLUR))  # none for half of them
+    quality = int(rng.integers(*QUALITY, endpoint=True))
     soft = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius))
+    if max(soft.size) > LONGEST or soft.width * soft.height > MOST:
+        return np.array(soft)
     file = io.BytesIO()
     soft.save(file, "JPEG", quality=quality)
     return np.array(Image.open(file))
