@@ -154,12 +154,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT", help="pictures"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="of pictures up to a megapixel")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="for pictures of up to a megapixel (5 if not given)"
+    )
     parser.add_argument(
         "--data", type=Path, help="a file of train.prepare of part A, for its validation split"
     )
     parser.add_argument("--int8", type=Path, help="a file of csrnet export --int8")
-    parser.add_argument("--photos", type=int, default=1000, help="that one process counts in a row")
+    parser.add_argument(
+        "--photos",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="photos that the endurance group counts in a row (1000 if not given)",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/benchmarks"), help="folder (or runs/benchmarks)"
     )

@@ -108,10 +108,16 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("old", type=Path, help=".pth.tar, .pth, .npz or .safetensors state dict")
     convert.add_argument("new_folder", type=Path, help="folder that from_pretrained will read")
     convert.add_argument(
-        "--variant", default="B", choices=list(DILATIONS), help="of the paper, if not B"
+        "--variant",
+        default="B",
+        choices=list(DILATIONS),
+        help="back end of the paper (B if not given)",
     )
     convert.add_argument(
-        "--density-scale", type=float, default=1.0, help="output per head and cell, if not 1"
+        "--density-scale",
+        type=float,
+        default=1.0,
+        help="what the output is divided by to be heads per cell (1 if not given)",
     )
     convert.set_defaults(run=_convert)
 

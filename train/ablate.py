@@ -203,7 +203,11 @@ def _spread(values: Sequence[float], form: str = ".1f") -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.ablate``."""
-    parser = argparse.ArgumentParser(prog="python -m train.ablate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m train.ablate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add: Callable[..., Any] = parser.add_argument
     add("recipe", type=Path, help="a TOML file, such as train/recipes/partA_gpu.toml")
     add("--data", type=Path, required=True, help="file made by train.prepare")

@@ -218,7 +218,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--split", help="test if not given, or all where nothing is split")
     parser.add_argument(
-        "--scale", default="auto", type=scale, metavar="TIMES", help="as of csrnet count"
+        "--scale",
+        default="auto",
+        type=scale,
+        metavar="TIMES",
+        help="count at so many times the sides; 1: as it is; auto: as the model was trained",
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the errors")
     parser.add_argument("--csv", type=Path, metavar="PER_IMAGE", help="write a row an image")

@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=_pixels,
         default=MEGAPIXEL,
         metavar="N",
-        help="shrink photographs of more to so many (1048576 if not given; 0: none)",
+        help="shrink photographs of more than N pixels to N (1048576 if not given; 0: never)",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
