@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from csrnet_hub.datasets import DatasetError, read_shanghaitech
 from tests.test_datasets import write_heads, write_part
@@ -242,6 +243,22 @@ def test_heads_outside_the_frame_are_dropped_counted_and_named(tmp_path: Path, c
     assert "outside the frame: IMG_2" in err
     (second,) = [one for one in load_prepared(tmp_path / "o.h5") if one.name == "IMG_2"]
     assert (second.count, len(second.heads)) == (2, 1)
+
+
+def test_photographs_that_no_annotation_lists_are_named(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("a", "b", "c", "d"):
+        Image.new("RGB", (64, 48)).save(folder / f"{name}.jpg")
+    (folder / "heads.csv").write_text("image,x,y\na.jpg,3,4\nb.jpg,,\n", encoding="utf-8")
+    assert prepare.main([str(folder), str(tmp_path / "o.h5")]) == 0
+    out, err = capsys.readouterr()
+    assert "2 images, 1 heads" in out
+    assert "left out, since no annotation lists them: c.jpg, d.jpg" in err
+    for name in ("c", "d"):
+        (folder / f"{name}.jpg").unlink()
+    assert prepare.main([str(folder), str(tmp_path / "o.h5"), "--force"]) == 0
+    assert "left out" not in capsys.readouterr().err
 
 
 def test_bad_files_stop_the_preparation_unless_they_are_to_be_skipped(

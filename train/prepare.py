@@ -21,12 +21,14 @@ from tqdm import tqdm
 
 from csrnet_hub.ahead import read_ahead
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
+from csrnet_hub.datasets.check import not_annotated
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.images import ImageError, load_image
 from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
 
 FORMAT = 1
 READERS = min(os.cpu_count() or 1, 8)  # one thread writes, and could not follow more
+SHOWN = 20  # names of pictures
 Sigma: TypeAlias = float | None
 
 
@@ -229,6 +231,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = options.sigma or ["paper"]
         samples, sigmas = gather(options.data, options.format, options.split, bad, wanted)
+        folders = [path for path in options.data if path.is_dir()]
+        unknown = [name for path in folders for name in not_annotated(path, options.format)]
         done = prepare(samples, options.out, sigmas, bad=bad, max_pixels=options.max_pixels)
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
@@ -242,6 +246,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("{images} images, {heads} heads ({dropped} outside the frame dropped)".format(**done))
     if done["shrunk"]:
         print("prepare: {shrunk} larger than --max-pixels were shrunk".format(**done))
+    if unknown:
+        names = ", ".join(unknown[:SHOWN]) + (", ..." if len(unknown) > SHOWN else "")
+        print(f"prepare: left out, since no annotation lists them: {names}", file=sys.stderr)
     if done["dropped_in"]:
         print(f"prepare: heads outside the frame: {', '.join(done['dropped_in'])}", file=sys.stderr)
     return 0

@@ -86,7 +86,7 @@ def check(folder: Path, format: str | None = None, progress: bool = True) -> dic
         "greyscale": [_label(row) for row in rows if row.file_mode in ("1", "L", "LA", "I;16")],
         "colourless": [_label(row) for row in rows if row.colourless],
         "same": list(_same(rows, exact_only=kind.video)),
-        "not_annotated": _not_annotated(folder, samples) if kind.suffix else [],
+        "not_annotated": not_annotated(folder, name),
         "sizes": [[row.width, row.height] for row in rows],
         "counts": [row.heads for row in rows],
     }
@@ -164,9 +164,19 @@ def _same(rows: list[Row], exact_only: bool) -> Iterator[dict[str, Any]]:
         }
 
 
-def _not_annotated(folder: Path, samples: list[Sample]) -> list[str]:
+def not_annotated(folder: Path, format: str | None = None) -> list[str]:
+    """The pictures in a folder that no annotation lists, in a format of one's own; the other
+    formats lay out what is annotated apart.
+
+    Raises:
+        DatasetError: if the folder as a whole cannot be read.
+    """
+    name, kind = find_format(folder, format)
+    if not kind.suffix:
+        return []
     home = folder if folder.is_dir() else folder.parent
-    known = {sample.path.resolve() for sample in samples if is_there(sample.path)}
+    entries = (one for split in find_splits(folder, name) for one in kind.entries(folder, split))
+    known = {entry.path.resolve() for entry in entries if is_there(entry.path)}
     files = (path for path in listed(home, "*", deep=True) if path.suffix.lower() in SUFFIXES)
     return [_short(path, home) for path in files if path.resolve() not in known]
 
