@@ -86,8 +86,8 @@ def to_json(heads: ArrayLike, image: str, width: int, height: int) -> bytes:
 def to_mat(heads: ArrayLike) -> bytes:
     """A .mat file laid out as ShanghaiTech's GT_IMG_n.mat: ``image_info{1}.location``, N x 2.
 
-    `train.prepare SET` reads it to the same heads as ``SET/ground-truth/GT_NAME.mat``, with the
-    photo as ``SET/images/NAME.jpg``.
+    `train.prepare SET` reads it to the same heads as ``SET/GT_NAME.mat`` beside the photo
+    ``SET/NAME.jpg``, or as ``SET/ground-truth/GT_NAME.mat`` with ``SET/images/NAME.jpg``.
     """
     points = _checked(heads, "the annotation").astype(np.float64)
     info = np.empty((1, 1), dtype=[("location", object), ("number", object)])

@@ -298,6 +298,14 @@ def label_studio(folder: Path, heads: Points = TWO) -> str:
     return "all"
 
 
+def mats_beside(folder: Path, heads: Points = TWO) -> str:
+    own_photos(folder)
+    for name, points in (("a", heads), ("b", NOBODY)):
+        image_info = cell([struct(location=points, number=len(points))])
+        mat(folder / f"GT_{name}.mat", image_info=image_info)
+    return "all"
+
+
 WRITERS: dict[str, Callable[..., str]] = {
     "ucf-cc-50": ucf_cc_50,
     "ucf-qnrf": ucf_qnrf,
@@ -315,6 +323,7 @@ WRITERS: dict[str, Callable[..., str]] = {
     "labelme": labelme,
     "cvat": cvat,
     "label-studio": label_studio,
+    "mat": mats_beside,
 }
 
 

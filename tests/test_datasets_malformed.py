@@ -73,6 +73,7 @@ MATLAB = {  # what MATLAB wrote, of the first picture: the file, and the key of 
     "mall": ("mall_gt.mat", "frame"),
     "beijing-brt": ("train/ground_truth/1-20160620091221.mat", "loc"),
     "nwpu as .mat": ("mats/0001.mat", "annPoints"),
+    "mat": ("GT_a.mat", "image_info"),
 }
 TEXT = {  # the same for text
     "trancos": "images/image-1-000001.txt",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from csrnet_hub.annotations import to_json
 from csrnet_hub.datasets import DatasetError, find_splits, read_dataset
 from csrnet_hub.datasets.check import check
+from tests.test_datasets import write_heads
 from tests.test_datasets_formats import (
     WRITERS,
     csv,
@@ -22,6 +24,27 @@ from tests.test_datasets_formats import (
 def test_an_annotation_file_may_be_given_in_place_of_its_folder(tmp_path: Path) -> None:
     csv(tmp_path)
     assert len(read_dataset(tmp_path / "heads.csv")) == 2
+
+
+def test_annotations_of_the_page_lie_beside_their_photographs_or_in_a_folder(
+    tmp_path: Path,
+) -> None:
+    photo(tmp_path / "images" / "day one.png")
+    photo(tmp_path / "b.JPG")
+    write_heads(tmp_path / "GT_day one.mat", np.array([[3.0, 4.0]]))
+    write_heads(tmp_path / "gt_b.mat", np.array([[5.0, 6.0], [7.0, 8.0]]))
+    photo(tmp_path / "c.jpg")
+    samples = read_dataset(tmp_path)
+    assert {sample.path.name: len(sample.heads) for sample in samples} == {
+        "day one.png": 1,
+        "b.JPG": 2,
+    }
+    assert check(tmp_path, progress=False)["not_annotated"] == ["c.jpg"]
+    write_heads(tmp_path / "GT_renamed.mat", np.array([[3.0, 4.0]]))
+    (unreadable,) = check(tmp_path, progress=False)["unreadable"]
+    assert unreadable["file"] == "renamed.jpg"
+    text(tmp_path / "heads.csv", "image,x,y\nc.jpg,1,1\n")  # a table says more
+    assert [sample.path.name for sample in read_dataset(tmp_path)] == ["c.jpg"]
 
 
 @pytest.mark.parametrize("layout", ["folders", "files"])

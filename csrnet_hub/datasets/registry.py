@@ -72,6 +72,12 @@ FORMATS: dict[str, Format] = {
     "labelme": _own("LabelMe", tools.parse_labelme, "labelme"),
     "cvat": _own("CVAT for images", tools.parse_cvat, suffix=".xml"),
     "label-studio": _own("Label Studio", tools.parse_label_studio, "label-studio"),
+    "mat": _own(
+        "ShanghaiTech's .mat beside the photographs",
+        shanghaitech.parse_beside,
+        suffix=".mat",
+        accept=shanghaitech.is_annotation,
+    ),
 }
 
 OWN = " Photographs of your own need a table beside them, such as a .csv: image,x,y, a row a head."

@@ -5,11 +5,12 @@ One's own photographs in such folders, which the page saves annotations for, nee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from .files import is_folder, photos
+from ..images import SUFFIXES
+from .files import actual, is_folder, is_there, photos
 from .matlab import load_mat
 from .sample import DatasetError, Entry, Heads, Sample, as_heads
 
@@ -59,6 +60,21 @@ def read_shanghaitech(part: str | Path, split: str) -> list[Sample]:
         Sample(entry.name, entry.path, entry.heads(), split=split)
         for entry in entries(Path(part), split)
     ]
+
+
+def is_annotation(file: Path) -> bool:
+    """Whether a file has the name of an annotation, GT_NAME.mat."""
+    return file.suffix.lower() == ".mat" and file.name.lower().startswith("gt_")
+
+
+def parse_beside(file: Path) -> list[tuple[str, Callable[[], Heads]]]:
+    """The photograph NAME, beside its GT_NAME.mat or in a folder `images` there."""
+    stem = file.stem[len("GT_") :]
+    homes = (file.parent, file.parent / "images")
+    there = [
+        stem + end for end in SUFFIXES for home in homes if is_there(actual(home / (stem + end)))
+    ]
+    return [(there[0] if there else f"{stem}.jpg", partial(read_heads, file))]
 
 
 def read_heads(path: Path) -> Heads:
