@@ -873,6 +873,16 @@ def test_a_drawn_scene_has_its_heads_where_they_are_drawn_and_is_the_same_again(
     assert picture != other
     assert heads.shape == (50, 2)
     assert density_map(heads, 160, 240, sigma=3.0).sum() == pytest.approx(50)
+    assert len(scenes.draw_scene(0, (240, 160))[1]) == 0
+
+
+@pytest.mark.parametrize("people", photo.DRAWN.values())
+def test_no_head_of_a_drawn_scene_hides_another(people):
+    picture, heads = scenes.draw_scene(people, seed=people)
+    apart = np.hypot(*(heads[:, None] - heads[None]).T) + 1e3 * np.eye(people)
+    least = 0.010 * picture.height  # the radius of the farthest head
+    assert apart.min() > least
+    assert (apart.min(axis=1) < 2 * least).mean() < 0.02
 
 
 def test_counts_in_threads_are_each_pictures_own(offered):
