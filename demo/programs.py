@@ -34,6 +34,15 @@ client = Client("{ADDRESS}")
 answer = client.predict(handle_file("crowd.jpg"), api_name="/count")
 print(answer["count"], answer["interval"])
 """
+SHELL = f"""\
+page="{ADDRESS}"
+api="${{page%/}}/gradio_api"
+file=$(curl -sF files=@crowd.jpg "$api/upload" | cut -d '"' -f 2)
+photo='{{"path": "'"$file"'", "meta": {{"_type": "gradio.FileData"}}}}'
+call=$(curl -s "$api/call/count" -H "Content-Type: application/json" \\
+    -d '{{"data": ['"$photo"', null]}}' | cut -d '"' -f 4)
+curl -sN "$api/call/count/$call"  # null: the page's first model
+"""
 ABOUT = """\
 ### From a program
 Install `gradio_client` (`pip install gradio_client`) and send the file itself; web addresses are
@@ -41,7 +50,10 @@ not fetched. `/count` gives the count with its interval, `/density_map` the map 
 `/count_part` the count inside an outline.
 """
 # In the browser, which knows by what address the page is reached.
-FILL_IN = f"() => {json.dumps(SNIPPET)}.replace('{ADDRESS}', location.origin + location.pathname)"
+FILL_IN = (
+    f"() => {json.dumps([SNIPPET, SHELL])}"
+    f".map(text => text.replace('{ADDRESS}', location.origin + location.pathname))"
+)
 ANSWER = ("count", "width", "height", "model", "seconds", "device", "scale")
 
 
@@ -125,7 +137,8 @@ def layout(models: Models) -> None:
     """The tab, and the endpoints /count, /density_map and /count_part behind it."""
     gr.Markdown(ABOUT)
     snippet = gr.Code(SNIPPET, language="python", label="In Python", interactive=False)
-    gr.on(None, None, None, snippet, js=FILL_IN, api_visibility="private")
+    shell = gr.Code(SHELL, language="shell", label="In a shell", interactive=False)
+    gr.on(None, None, None, [snippet, shell], js=FILL_IN, api_visibility="private")
     gr.Markdown("".join(map(described, (count, density_map, count_part))))
     with gr.Column(visible=False):
         image = gr.File(label="image")

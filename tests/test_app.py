@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import re
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -345,6 +348,24 @@ def test_the_printed_snippet_works_as_printed(
     count, interval = capsys.readouterr().out.splitlines()[-1].split()
     assert float(count) == pytest.approx(counter.count(tmp_path / "crowd.jpg").count, rel=1e-6)
     assert interval == "None"
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="no curl")
+@pytest.mark.parametrize("snippet", ["README.md", "the page's"])
+def test_the_printed_lines_for_a_shell_work_as_printed(
+    snippet: str, url: str, counter: CrowdCounter, tmp_path: Path
+) -> None:
+    text, here = programs.SHELL, programs.ADDRESS
+    if snippet == "README.md":
+        (text,) = re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+        here = "http://127.0.0.1:7860"
+    assert here in text
+    (tmp_path / "crowd.jpg").write_bytes(encoded(scene(), "JPEG"))
+    line = text.replace(here, url if here == programs.ADDRESS else url.rstrip("/"))
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith("event: complete\n"), done.stdout + done.stderr
+    (answer,) = json.loads(done.stdout.split("data: ")[1])
+    assert answer["count"] == pytest.approx(counter.count(tmp_path / "crowd.jpg").count, rel=1e-6)
 
 
 def test_the_readmes_first_lines_describe_a_space_that_starts() -> None:
