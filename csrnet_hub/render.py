@@ -125,16 +125,17 @@ def mark_points(picture: Image.Image, points: ArrayLike, photo_size: Size) -> Im
 
 
 def display_pair(
-    image: ArrayLike, density: ArrayLike, max_side: int = 1280
+    image: ArrayLike, density: ArrayLike, max_side: int = 1280, scale: float = 1.0
 ) -> tuple[Image.Image, Image.Image]:
     """Make the photo (H, W, 3) uint8 and its jet map as two pictures of one size, for a slider.
 
-    Neither side is longer than `max_side` pixels; a smaller photo keeps its size.
+    Neither side is longer than `max_side` pixels; a smaller photo keeps its size. `scale` is as for
+    `colour_top`.
 
     Raises:
         ValueError: as for `overlay_image`, or `max_side` is not positive.
     """
-    cells, vmax = _checked_map(density)
+    cells, vmax = _checked_map(density, colour_top(density, scale))
     photo, photo_size = _checked_photo(image, cells)
     size = _fit(photo_size, min(max_side, max(photo_size)))
     return _resized(photo, size), _jet_picture(cells, vmax, size, photo_size)

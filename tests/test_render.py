@@ -212,6 +212,15 @@ def test_a_small_photo_is_not_changed_by_the_pair():
     assert (np.asarray(render.display_pair(photo, np.zeros((5, 7)))[0]) == photo).all()
 
 
+def test_a_map_counted_small_is_drawn_in_colours_of_its_own_in_a_pair() -> None:
+    photo, density = np.zeros((480, 480, 3), np.uint8), np.full((60, 60), 0.004, np.float32)
+    faint, strong = (
+        np.asarray(render.display_pair(photo, density, scale=scale)[1]) for scale in (1.0, 0.2)
+    )
+    assert (faint[..., 2] > faint[..., 0]).all()  # blue
+    assert (strong[..., 0] > strong[..., 2]).all()  # red
+
+
 @pytest.mark.parametrize("max_side", [1280, 401, 97, 70])
 def test_photo_and_map_of_a_pair_show_a_crowd_at_the_same_place(max_side):
     photo, density = grey(601, 401, 0), np.zeros((76, 51))

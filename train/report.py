@@ -187,7 +187,7 @@ def _png(figure: Any) -> bytes:
 
 def _pictures(one: Worst) -> dict[str, str]:
     names = ("photo", "map")
-    pair = display_pair(load_image(one.path), one.density, THUMBNAIL)
+    pair = display_pair(load_image(one.path), one.density, THUMBNAIL, one.row["scale"])
     found = {}
     for name, picture in zip(names, pair):
         buffer = io.BytesIO()
