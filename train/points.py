@@ -22,7 +22,8 @@ TINY = 1e-6  # heads
 
 # Of the generalised loss, where a head that is missed costs 1:
 FAR = 307.2  # pixels: the scale of its cost, 0.6 of a crop of 512
-ENTROPY = 0.1  # 0.01 in its code, where a head costs 0.1
+MISSED = 0.1  # what a head costs in its code; here all is over that
+ENTROPY = 0.01 / MISSED
 RELAX = 1.8  # of each update of the heads' potentials
 SMALLEST, NOBODY = 1e-20, 1e-30  # heads in a cell, and asked of it: nobody asks for the former
 
@@ -162,7 +163,7 @@ def generalised_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tenso
     """
     positive, below = _positive(predicted)  # (B, m) both
     with torch.no_grad():
-        cost = (squared_distances(predicted, heads).sqrt() / FAR).expm1() / ENTROPY  # (B, m, n)
+        cost = (squared_distances(predicted, heads).sqrt() / FAR).expm1() / MISSED  # (B, m, n)
         value, slope = unbalanced_transport(positive, cost, present)
     linear = (positive * slope).sum(dim=1)
     return (value + linear - linear.detach() + below.sum(dim=1)).mean()
