@@ -37,22 +37,23 @@ print(answer["count"], answer["interval"])
 SHELL = f"""\
 page="{ADDRESS}"
 api="${{page%/}}/gradio_api"
-file=$(curl -sF files=@crowd.jpg "$api/upload" | cut -d '"' -f 2)
+file=$(curl -sSF "files=@crowd.jpg" "$api/upload" | cut -d '"' -f 2)
 photo='{{"path": "'"$file"'", "meta": {{"_type": "gradio.FileData"}}}}'
-call=$(curl -s "$api/call/count" -H "Content-Type: application/json" \\
+call=$(curl -sS "$api/call/count" -H "Content-Type: application/json" \\
     -d '{{"data": ['"$photo"', null]}}' | cut -d '"' -f 4)
-curl -sN "$api/call/count/$call"  # null: the page's first model
+curl -sSN "$api/call/count/$call"
 """
 ABOUT = """\
 ### From a program
 Install `gradio_client` (`pip install gradio_client`) and send the file itself; web addresses are
 not fetched. `/count` gives the count with its interval, `/density_map` the map as an `.npy` file,
-`/count_part` the count inside an outline.
+`/count_part` the count inside an outline. In a shell `curl` does: the answer stands behind `data:`,
+and `null` is the page's first model, or give a name, as `"csrnet-mine"`.
 """
 # In the browser, which knows by what address the page is reached.
 FILL_IN = (
     f"() => {json.dumps([SNIPPET, SHELL])}"
-    f".map(text => text.replace('{ADDRESS}', location.origin + location.pathname))"
+    f".map(text => text.replace('{ADDRESS}', () => location.origin + location.pathname))"
 )
 ANSWER = ("count", "width", "height", "model", "seconds", "device", "scale")
 

@@ -47,6 +47,35 @@ def test_annotations_of_the_page_lie_beside_their_photographs_or_in_a_folder(
     assert [sample.path.name for sample in read_dataset(tmp_path)] == ["c.jpg"]
 
 
+def test_a_name_that_two_photographs_have_is_no_guess(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / "a.png")
+    write_heads(tmp_path / "GT_a.mat", np.array([[3.0, 4.0]]))
+    with pytest.raises(DatasetError, match=r"GT_a\.mat may be of a\.jpg or a\.png; keep one"):
+        read_dataset(tmp_path)
+
+
+def test_an_annotation_in_a_folder_finds_a_photograph_of_any_ending(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpeg")
+    (tmp_path / "annotations").mkdir()
+    write_heads(tmp_path / "annotations" / "GT_a.mat", np.array([[3.0, 4.0]]))
+    (sample,) = read_dataset(tmp_path)
+    assert sample.path.name == "a.jpeg"
+
+
+@pytest.mark.parametrize("kind", ["mat", "labelme"])
+def test_the_names_of_photographs_tell_no_split(tmp_path: Path, kind: str) -> None:
+    for name in ("train station", "test match"):
+        photo(tmp_path / f"{name}.jpg")
+        if kind == "mat":
+            write_heads(tmp_path / f"GT_{name}.mat", np.array([[3.0, 4.0]]))
+        else:
+            content = {"version": "5.1", "shapes": [], "imagePath": f"{name}.jpg"}
+            text(tmp_path / f"{name}.json", json.dumps(content))
+    assert find_splits(tmp_path) == ["all"]
+    assert len(read_dataset(tmp_path)) == 2
+
+
 @pytest.mark.parametrize("layout", ["folders", "files"])
 def test_own_splits_are_folders_or_files_of_that_name(tmp_path: Path, layout: str) -> None:
     for split, x in (("train", 1), ("test", 2)):

@@ -254,7 +254,7 @@ def test_photographs_that_no_annotation_lists_are_named(tmp_path: Path, capsys) 
     assert prepare.main([str(folder), str(tmp_path / "o.h5")]) == 0
     out, err = capsys.readouterr()
     assert "2 images, 1 heads" in out
-    assert "left out, since no annotation lists them: c.jpg, d.jpg" in err
+    assert "left out, since no annotation of that format lists them: c.jpg, d.jpg" in err
     for name in ("c", "d"):
         (folder / f"{name}.jpg").unlink()
     assert prepare.main([str(folder), str(tmp_path / "o.h5"), "--force"]) == 0
@@ -388,6 +388,15 @@ def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trou
 def test_quarters_are_as_the_paper_has_them(change: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match="quarters, which differ in size, want batch 1"):
         read_recipe(RECIPES / "partA_paper.toml", **change)
+
+
+def test_a_recipe_of_before_an_entry_does_what_it_did(tmp_path: Path) -> None:
+    text = (RECIPES / "partA_cpu.toml").read_text(encoding="utf-8")
+    new = ("worse", "part_loss", "border")
+    old = [line for line in text.splitlines() if not line.startswith(new)]
+    (tmp_path / "r.toml").write_text("\n".join(old), encoding="utf-8")
+    recipe = read_recipe(tmp_path / "r.toml")
+    assert (recipe.worse, recipe.part_loss, recipe.border) == (0.0, {}, 0)
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:

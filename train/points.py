@@ -25,7 +25,8 @@ FAR = 307.2  # pixels: the scale of its cost, 0.6 of a crop of 512
 MISSED = 0.1  # what a head costs in its code; here all is over that
 ENTROPY = 0.01 / MISSED
 RELAX = 1.8  # of each update of the heads' potentials
-SMALLEST, NOBODY = 1e-20, 1e-30  # heads in a cell, and asked of it: nobody asks for the former
+SMALLEST = 1e-20  # heads in a cell: none, to a logarithm
+NOBODY = 1e-30  # heads asked of a cell that is near nobody; less than SMALLEST, so that it is told
 
 
 def bayesian_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:

@@ -232,7 +232,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = options.sigma or ["paper"]
         samples, sigmas = gather(options.data, options.format, options.split, bad, wanted)
         folders = [path for path in options.data if path.is_dir()]
-        unknown = [name for path in folders for name in not_annotated(path, options.format)]
+        unknown = [
+            f"{path.name}/{name}" if len(options.data) > 1 else name
+            for path in folders
+            for name in not_annotated(path, options.format)
+        ]
         done = prepare(samples, options.out, sigmas, bad=bad, max_pixels=options.max_pixels)
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
@@ -247,8 +251,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if done["shrunk"]:
         print("prepare: {shrunk} larger than --max-pixels were shrunk".format(**done))
     if unknown:
-        names = ", ".join(unknown[:SHOWN]) + (", ..." if len(unknown) > SHOWN else "")
-        print(f"prepare: left out, since no annotation lists them: {names}", file=sys.stderr)
+        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        print(
+            f"prepare: left out, since no annotation of that format lists them: "
+            f"{', '.join(unknown[:SHOWN])}{more}",
+            file=sys.stderr,
+        )
     if done["dropped_in"]:
         print(f"prepare: heads outside the frame: {', '.join(done['dropped_in'])}", file=sys.stderr)
     return 0

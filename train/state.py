@@ -19,12 +19,10 @@ from csrnet_hub.model import CSRNet, load_vgg16_frontend
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
 
 from .loss import name_losses
-from .recipe import Recipe
+from .recipe import BEFORE, Recipe
 
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
 EDITED_CARD = "README.edited.md"  # a card that was edited, beside the one that took its place
-# What runs did when recipes had no such entries.
-BEFORE = {"choose_by": "mae", "border": 0, "part_loss": {}, "worse": 0.0}
 
 
 class TrainingError(RuntimeError):

@@ -21,11 +21,11 @@ MOST = 64 * 2**20  # pixels, below those at which Pillow warns of a bomb
 
 
 def worse_copies(examples: Sequence[Example], seed: int) -> list[Example]:
-    """A copy of each photograph, softened and compressed, as far as the seed and its place say
-    (and the installed Pillow, whose JPEG it is). One that is too large for JPEG is softened alone.
+    """A copy of each photograph, compressed again and half of them softened before, as the seed and
+    its place say (and the installed Pillow, whose JPEG it is); one too large for JPEG is softened
+    alone.
 
-    What is soft is counted too low by a network in whose training no photograph was softened but
-    by resizing, and none compressed again (docs/training.md).
+    Without such copies what is soft is counted too low (docs/training.md).
     """
 
     def copy(index: int) -> Example:

@@ -165,8 +165,8 @@ def _same(rows: list[Row], exact_only: bool) -> Iterator[dict[str, Any]]:
 
 
 def not_annotated(folder: Path, format: str | None = None) -> list[str]:
-    """The pictures in a folder that no annotation lists, in a format of one's own; the other
-    formats lay out what is annotated apart.
+    """The pictures in a folder that no annotation lists, in a format of one's own; none in the
+    formats of published data sets, whose layout says which are annotated.
 
     Raises:
         DatasetError: if the folder as a whole cannot be read.

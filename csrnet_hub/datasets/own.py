@@ -29,14 +29,17 @@ SPLITS = {
 }  # and the names of their folders, or words in the names of their files
 
 
-def file_splits(accept: Accept, folder: Path) -> list[str]:
-    """The splits of a folder, or of one file, in a format whose files `accept` knows."""
-    return list(_files(accept, folder))
+def file_splits(accept: Accept, each: bool, folder: Path) -> list[str]:
+    """The splits of a folder, or of one file, in a format whose files `accept` knows; ``each`` says
+    that each photograph has one, of its own name."""
+    return list(_files(accept, each, folder))
 
 
-def file_entries(accept: Accept, parse: Parse, folder: Path, split: str) -> Iterator[Entry]:
+def file_entries(
+    accept: Accept, each: bool, parse: Parse, folder: Path, split: str
+) -> Iterator[Entry]:
     """The photographs that the annotation files of a split list, in their order."""
-    files = _files(accept, folder)
+    files = _files(accept, each, folder)
     if split not in files:
         raise DatasetError(f"{folder} has no split {split!r}, only {', '.join(files) or 'none'}.")
     items: list[tuple[Path, str, Callable[[], Heads]]] = []
@@ -75,7 +78,7 @@ def candidates(suffix: str, folder: Path) -> list[Path]:
     return [file for home in homes for file in listed(actual(home), f"*{suffix}")]
 
 
-def _files(accept: Accept, folder: Path) -> dict[str, list[Path]]:
+def _files(accept: Accept, each: bool, folder: Path) -> dict[str, list[Path]]:
     """The files of each split: in a folder of that name, or named after it; else of ``all``."""
     if folder.is_file():
         return {"all": [folder]} if accept(folder) else {}
@@ -87,7 +90,8 @@ def _files(accept: Accept, folder: Path) -> dict[str, list[Path]]:
             for split, names in SPLITS.items()
         }
         return {split: files for split, files in found.items() if files}
-    words = {file: _split_words(file) for file in here}
+    # a photograph's name tells no split: test match.jpg
+    words = {file: [] if each else _split_words(file) for file in here}
     if len(here) > 1 and all(len(found) == 1 for found in words.values()):
         ordered = [split for split in SPLITS if any(words[file] == [split] for file in here)]
         return {split: [file for file in here if words[file] == [split]] for split in ordered}
@@ -109,12 +113,16 @@ def _long_name(base: Path, path: Path) -> str:
     return "-".join(part for part in (*inside.parts[:-1], inside.name) if part not in ("/", "\\"))
 
 
+def homes_of(base: Path) -> list[Path]:
+    """The folders in which the photographs of an annotation file in a folder are looked for."""
+    return [base, base / "images", base.parent, base.parent / "images"]
+
+
 def _photo(base: Path, written: str) -> Path:
     """The photograph that a file names in its own way: a path of either system, or an upload."""
     name = Path(*PureWindowsPath(written).parts)
-    homes = [base, base / "images", base.parent, base.parent / "images"]
     for candidate in (Path(written), name, Path(name.name)):
-        for home in homes:
+        for home in homes_of(base):
             if is_there(found := actual(home / candidate)):
                 return found
     return base / name

@@ -41,11 +41,12 @@ def _own(
     kind: str = "",
     suffix: str = ".json",
     accept: own.Accept | None = None,
+    each: bool = False,
 ) -> Format:
     if accept is None:
         accept = partial(own.json_kind, kind) if kind else partial(own.by_suffix, suffix)
-    splits = partial(own.file_splits, accept)
-    return Format(title, splits, partial(own.file_entries, accept, parse), suffix=suffix)
+    splits = partial(own.file_splits, accept, each)
+    return Format(title, splits, partial(own.file_entries, accept, each, parse), suffix=suffix)
 
 
 FORMATS: dict[str, Format] = {
@@ -69,7 +70,7 @@ FORMATS: dict[str, Format] = {
     "json": _own("points an image", tables.parse_json, "json"),
     "coco": _own("COCO", tools.parse_coco, "coco"),
     "via": _own("VGG Image Annotator", tools.parse_via, "via"),
-    "labelme": _own("LabelMe", tools.parse_labelme, "labelme"),
+    "labelme": _own("LabelMe", tools.parse_labelme, "labelme", each=True),
     "cvat": _own("CVAT for images", tools.parse_cvat, suffix=".xml"),
     "label-studio": _own("Label Studio", tools.parse_label_studio, "label-studio"),
     "mat": _own(
@@ -77,10 +78,14 @@ FORMATS: dict[str, Format] = {
         shanghaitech.parse_beside,
         suffix=".mat",
         accept=shanghaitech.is_annotation,
+        each=True,
     ),
 }
 
-OWN = " Photographs of your own need a table beside them, such as a .csv: image,x,y, a row a head."
+OWN = (
+    " Photographs of your own need a table beside them, such as a .csv: image,x,y, a row a head; "
+    "or GT_NAME.mat beside NAME.jpg."
+)
 
 
 def guess_format(folder: Path) -> str:

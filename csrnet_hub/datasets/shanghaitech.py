@@ -1,6 +1,7 @@
 """ShanghaiTech parts A and B (Zhang et al., CVPR 2016): images/IMG_n.jpg and GT_IMG_n.mat.
 
-One's own photographs in such folders, which the page saves annotations for, need not be split.
+One's own photographs in such folders, which the page saves annotations for, need not be split, and
+each GT_NAME.mat may lie beside its photograph.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ..images import SUFFIXES
+from . import own
 from .files import actual, is_folder, is_there, photos
 from .matlab import load_mat
 from .sample import DatasetError, Entry, Heads, Sample, as_heads
@@ -68,13 +70,16 @@ def is_annotation(file: Path) -> bool:
 
 
 def parse_beside(file: Path) -> list[tuple[str, Callable[[], Heads]]]:
-    """The photograph NAME, beside its GT_NAME.mat or in a folder `images` there."""
+    """The photograph NAME of a GT_NAME.mat, whatever its ending, where `own` looks for one."""
     stem = file.stem[len("GT_") :]
-    homes = (file.parent, file.parent / "images")
-    there = [
-        stem + end for end in SUFFIXES for home in homes if is_there(actual(home / (stem + end)))
-    ]
-    return [(there[0] if there else f"{stem}.jpg", partial(read_heads, file))]
+    for home in own.homes_of(file.parent):
+        found = [stem + end for end in sorted(SUFFIXES) if is_there(actual(home / (stem + end)))]
+        if len(found) > 1:
+            trouble = f"{file} may be of {' or '.join(found)}; keep one of them in {home}."
+            return [(found[0], own.fails(DatasetError(trouble)))]
+        if found:
+            return [(found[0], partial(read_heads, file))]
+    return [(f"{stem}.jpg", partial(read_heads, file))]
 
 
 def read_heads(path: Path) -> Heads:
