@@ -19,7 +19,7 @@ from csrnet_hub.counting import CountResult
 from csrnet_hub.datasets import read_dataset, read_shanghaitech
 from tests.test_datasets import write_part
 from tests.test_datasets_formats import WRITERS
-from train import evaluate
+from train import evaluate, report
 from train.evaluate import Likeness, mask_shares, summary
 
 
@@ -271,6 +271,16 @@ def test_names_are_text_on_the_page_whatever_they_hold(tmp_path: Path, model_fol
     assert "<b>a&b" not in html
 
 
+def test_the_map_in_a_report_has_the_colours_of_its_scale(tmp_path: Path) -> None:
+    Image.new("RGB", (480, 480)).save(tmp_path / "a.png")
+    density = np.full((60, 60), 0.004, np.float32)
+    for scale, red in ((1.0, False), (0.2, True)):
+        found = report._pictures(report.Worst({"scale": scale}, tmp_path / "a.png", density))
+        picture = base64.b64decode(found["map"].split(",")[1])
+        pixels = np.asarray(Image.open(io.BytesIO(picture))).astype(int)
+        assert (pixels[..., 0].mean() > pixels[..., 2].mean()) == red
+
+
 def test_a_photo_whose_name_is_no_unicode_is_in_the_table_and_the_report(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,7 +294,7 @@ def test_a_photo_whose_name_is_no_unicode_is_in_the_table_and_the_report(
     except (OSError, UnicodeEncodeError):
         pytest.skip("no such names here")
     table, page = tmp_path / "rows.csv", tmp_path / "page.html"
-    for report in (page, page.with_suffix(".md")):
+    for file in (page, page.with_suffix(".md")):
         given = [
             str(model_folder),
             str(home.parent),
@@ -293,10 +303,10 @@ def test_a_photo_whose_name_is_no_unicode_is_in_the_table_and_the_report(
             "--csv",
             str(table),
             "--report",
-            str(report),
+            str(file),
         ]
         assert evaluate.main(given) == 0
-        assert "MAE" in report.read_text(encoding="utf-8")
+        assert "MAE" in file.read_text(encoding="utf-8")
     assert "Traceback" not in capsys.readouterr().err
     with table.open(newline="", encoding="utf-8") as file:
         assert sorted(row["image"] for row in csv.DictReader(file)) == ["IMG_1", r"caf\udce9"]
