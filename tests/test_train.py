@@ -372,8 +372,8 @@ def test_every_recipe_in_the_repository_reads() -> None:
         ("repeat = {}", "repeat = { part_A = 0 }", "numbers of times"),
         ("train_only = [", "train_only = [1, ", "train_only must be names in quotes"),
         ("repeat = {}", "repeat = 2", "repeat must be of type dict"),
-        ("part_loss = {}", "part_loss = { part_A = [] }", "must be pyramid or bayesian"),
-        ("part_loss = {}", "part_loss = { part_A = 'dmcount' }", "must be pyramid or bayesian"),
+        ("part_loss = {}", "part_loss = { part_A = [] }", "must be of pyramid, bayesian"),
+        ("part_loss = {}", "part_loss = { part_A = 'dmcount' }", "must be of pyramid, bayesian"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trouble: str) -> None:

@@ -79,7 +79,7 @@ LOSSES: dict[str, Loss] = {
 
 # The losses that parts may have beside each other, and what each is multiplied by there: it brings
 # their gradients in the back end's weights to about one length (docs/training.md).
-BESIDE = {"pyramid": 1.0, "bayesian": 0.5}
+BESIDE = {"pyramid": 1.0, "bayesian": 0.5, "generalised": 0.4}
 
 
 def batch_loss(recipe: Recipe, predicted: Tensor, batch: Batch) -> Tensor:

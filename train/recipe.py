@@ -140,7 +140,7 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
     losses = [recipe.loss, *recipe.part_loss.values()]
     if recipe.part_loss and not all(name in [*BESIDE] for name in losses):
         raise RecipeError(
-            f"The recipe {path}: with part_loss, it and loss must be {' or '.join(BESIDE)}."
+            f"The recipe {path}: with part_loss, it and loss must be of {', '.join(BESIDE)}."
         )
     if recipe.crops == "quarters" and (recipe.batch != 1 or recipe.empty or recipe.worse):
         raise RecipeError(
