@@ -592,6 +592,15 @@ def test_several_processes_train_as_one_with_the_joined_batch(
         assert (two[key] - one[key]).norm() < 1e-3 * moved, key
 
 
+def test_a_run_that_could_save_no_card_does_not_begin(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "resource", lambda name: None)
+    with pytest.raises(fit.TrainingError, match=r"model_card\.md is missing"):
+        run(recipe, prepared, vgg, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def write_recipe(recipe: Recipe, path: Path) -> None:
     lines = [f"{key} = {json.dumps(value)}" for key, value in recipe.to_dict().items()]
     path.write_text("\n".join(lines), encoding="utf-8")

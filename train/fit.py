@@ -27,6 +27,7 @@ from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
 from csrnet_hub.model import STRIDE, CSRNet
 from csrnet_hub.model_files import LARGEST, SMALLEST, ModelError
+from csrnet_hub.resources import resource
 from csrnet_hub.scale import MEGAPIXEL
 
 from .crops import Crops, widths
@@ -88,6 +89,8 @@ def fit(
     torch.set_flush_denormal(True)  # denormal gradients are slow on CPUs
     if device.type == "cpu":
         keep_memory()
+    if resource("model_card.md") is None:  # else it would be missed after hours
+        raise TrainingError("model_card.md is missing from this installation: install it anew")
     rank, world = place()
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
