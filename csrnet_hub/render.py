@@ -135,7 +135,7 @@ def display_pair(
     Raises:
         ValueError: as for `overlay_image`, or `max_side` is not positive.
     """
-    cells, vmax = _checked_map(density, colour_top(density, scale))
+    cells, vmax = _checked_map(density, scale=scale)
     photo, photo_size = _checked_photo(image, cells)
     size = _fit(photo_size, min(max_side, max(photo_size)))
     return _resized(photo, size), _jet_picture(cells, vmax, size, photo_size)
@@ -174,8 +174,7 @@ def colour_top(density: ArrayLike, scale: float = 1.0) -> float:
     Raises:
         ValueError: the map is empty, not 2-D or not finite.
     """
-    cells, _ = _checked_map(density)
-    return max(float(cells.max()), _least_top(cells, scale))
+    return _checked_map(density, scale=scale)[1]
 
 
 def _density_figure(
@@ -187,7 +186,7 @@ def _density_figure(
 ) -> Any:
     from matplotlib.figure import Figure
 
-    cells, vmax = _checked_map(density, colour_top(density, scale))
+    cells, vmax = _checked_map(density, scale=scale)
     photo, photo_size = None, (cells.shape[1] * CELL, cells.shape[0] * CELL)
     if image is not None:
         photo, photo_size = _checked_photo(image, cells)
@@ -270,7 +269,9 @@ def _least_top(cells: Map, scale: float = 1.0) -> float:
     return LEAST_TOP * min(1.0, LEAST_CELLS / cells.size, max(scale, LEAST_SCALE) ** 2)
 
 
-def _checked_map(density: ArrayLike, vmax: float | None = None) -> tuple[Map, float]:
+def _checked_map(
+    density: ArrayLike, vmax: float | None = None, scale: float = 1.0
+) -> tuple[Map, float]:
     cells = np.asarray(density)
     if cells.ndim != 2 or cells.size == 0 or cells.dtype.kind not in "fiu":
         raise ValueError(
@@ -281,7 +282,7 @@ def _checked_map(density: ArrayLike, vmax: float | None = None) -> tuple[Map, fl
         raise ValueError("The density map holds NaN or infinite values and cannot be drawn.")
     limits = np.finfo(np.float32)
     if vmax is None:
-        vmax = max(float(cells.max()), _least_top(cells))
+        vmax = max(float(cells.max()), _least_top(cells, scale))
     if not limits.tiny <= vmax <= limits.max:
         raise ValueError(f"vmax must be a positive number of heads per cell, not {vmax}.")
     return cells, float(vmax)
