@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from csrnet_hub import ModelError
+from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import fast_bfloat16, pick_device
 from csrnet_hub.resources import DEFAULT_MODEL, resource
@@ -97,6 +98,7 @@ def report(found: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m benchmarks``."""
     options = _parser().parse_args(argv)
+    print_any_name()
     try:
         if unknown := set(options.what) - set(ALL):
             raise ValueError(f"nothing here measures {', '.join(sorted(unknown))}; see --help")

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from csrnet_hub.cli import print_any_name
 from csrnet_hub.devices import fast_bfloat16, pick_device
 from csrnet_hub.model import CSRNet
 from train.crops import Crops
@@ -179,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--network", nargs="+", choices=WAYS, help="(or captured on a GPU, else eager)"
     )
     options = parser.parse_args(argv)
+    print_any_name()
     try:
         device = pick_device(options.device)
         quick = device.type == "cpu"

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -92,6 +93,13 @@ def is_unedited(card: str) -> bool:
     """Whether a card is sealed, and its text is still the one that was sealed."""
     seal = SEAL.search(card)
     return seal is not None and seal[1] == _digest(unsealed(card))
+
+
+def drop_unedited(folder: Path) -> None:
+    """Remove the card of a model folder if nobody edited it: it is of the model before."""
+    card = folder / CARD_NAME
+    if card.is_file() and is_unedited(card.read_text(encoding="utf-8", errors="replace")):
+        card.unlink()
 
 
 def _digest(text: str) -> str:

@@ -28,6 +28,7 @@ from .resources import DEFAULT_MODEL, resource
 
 MADE_BY = ("Software", "csrnet-hub")  # in the pictures of maps, which later runs may replace
 MARKED = 1024  # bytes of a picture, within which that stands
+START = 4096  # bytes of any other file that a run writes, within which its mark stands
 LONGEST = 200  # bytes of a map's name without its endings; file systems take 255 with them
 COLUMNS = [
     "image",
@@ -48,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``csrnet``; returns the exit code."""
     options = _parser().parse_args(argv)
     hide_pillow_warnings()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name may not be printable
+    print_any_name()
     try:
         code: int = options.run(options)
         return code
@@ -67,6 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("csrnet: stopped", file=sys.stderr)
         return 130
+
+
+def print_any_name() -> None:
+    """Let the program print the name of any file: what the terminal lacks, as ``\\xe9``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,7 +183,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _count(options: argparse.Namespace) -> int:
-    source = options.model or resource(DEFAULT_MODEL)
+    source = resource(DEFAULT_MODEL) if options.model is None else options.model
     if source is None:
         raise ModelError("No model came with this installation; give one with --model.")
     paths = find_images(options.paths)
@@ -222,13 +228,41 @@ def _say(line: str) -> None:
 
 def _spare_photographs(options: argparse.Namespace, paths: Sequence[Path]) -> None:
     """Refuse what would write a table or a map over a photograph, such as --csv without a name."""
-    if options.csv and options.csv.suffix.lower() in SUFFIXES:
-        raise ValueError(f"--csv {options.csv} is a picture's name; give a table's, such as a.csv.")
+    if options.csv:
+        spare("--csv", options.csv, ",".join(COLUMNS[:2]))
     maps = options.save_maps
+    if not maps:
+        return
     # a photograph may be a link, whose folder and whose target's are both to be spared
-    holding = {own for path in paths for own in (path.resolve().parent, path.parent.resolve())}
-    if maps and maps.resolve() in holding:
+    holding = {own for path in paths for own in (_real(path).parent, _real(path.parent))}
+    if _real(maps) in holding:
         raise ValueError(f"--save-maps {maps} holds the photographs; give a folder for the maps.")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # resolve() raises where links go in a circle
+
+
+def spare(option: str, path: Path, mark: str) -> None:
+    """Refuse to write over a file that holds anything but what an earlier run wrote there.
+
+    Args:
+        mark: what stands at the start of files that the option writes.
+
+    Raises:
+        ValueError: the file is another, or its name a picture's.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        raise ValueError(f"{option} {path} is a picture's name; give another, such as a.csv.")
+    if not path.is_file():  # a pipe would wait for its writer
+        return
+    with path.open("rb") as file:
+        start = file.read(START)
+    if start and mark.encode() not in start:
+        raise ValueError(
+            f"{option} {path} would write over a file that this command did not make: give "
+            "another name, or remove it first."
+        )
 
 
 def _results(

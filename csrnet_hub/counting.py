@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from .ahead import read_ahead
-from .images import DEFAULT_MAX_PIXELS, ImageError, ImageSource, load_image
+from .images import DEFAULT_MAX_PIXELS, ImageError, ImageSource, check_limit, load_image
 from .model import STRIDE, CSRNet
 from .model_files import is_folder
 from .openvino_engine import OpenVINOEngine, read_openvino
@@ -49,7 +51,7 @@ class Engine(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a map has no plain equality
 class CountResult:
     """What one picture holds.
 
@@ -105,7 +107,8 @@ class CrowdCounter:
         max_pixels: larger pictures raise ImageError; ``None`` for no limit.
 
     Raises:
-        ValueError: for a device, dtype, tile, engine or scale that cannot be.
+        ValueError: for a device, dtype, tile, engine, scale or max_pixels that cannot be.
+        TypeError: if the model is the name of one, which ``from_pretrained`` takes.
         ExtraError: if the engine's extra is not installed.
     """
 
@@ -129,9 +132,12 @@ class CrowdCounter:
         number = isinstance(scale, Real) and not isinstance(scale, bool)
         if scale != "auto" and not (number and 0 < float(scale) <= ENLARGED):
             raise ValueError(f"scale must be 'auto' or from 0 to {ENLARGED:g}, not {scale!r}")
+        check_limit(max_pixels)
         self.scale = scale
         self.name = name
         self.max_pixels = max_pixels
+        if isinstance(model, (str, os.PathLike)):
+            raise TypeError("model must be a CSRNet; CrowdCounter.from_pretrained takes its name")
         self.model = model
         self.engine: Engine = ENGINES[engine](model, device, dtype, tile)
 
@@ -184,7 +190,18 @@ class CrowdCounter:
         Args:
             ahead: so many of the next pictures are read while one is in the network; None: as many
                 as keep a GPU busy, none on a CPU, where reading is a hundredth of the time.
+
+        Raises:
+            TypeError: for a single picture, whose letters, bytes or rows are none.
         """
+        single = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+        if isinstance(images, single) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise TypeError("count_many takes a list of pictures; count takes one")
+        return self._count_each(images, ahead)
+
+    def _count_each(
+        self, images: Iterable[ImageSource], ahead: int | None
+    ) -> Iterator[CountResult | ImageError]:
         if ahead is None:
             ahead = 0 if self.engine.device.type == "cpu" else READ_AHEAD
         for reading in read_ahead(self._read, images, ahead):

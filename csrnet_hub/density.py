@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
 FloatArray = NDArray[np.float64]
+SIGMA = (1e-6, 1e9)  # pixels
 _HEADS_AT_ONCE = 2048  # bounds the memory of the two matrices
 
 
@@ -147,6 +148,7 @@ def _cell_mass(
     position: FloatArray, sigma: FloatArray, low: float, high: float, cells: int, stride: int
 ) -> FloatArray:
     # (n, cells): each head's share of a cell, on one axis, of its mass between low and high.
+    sigma = np.clip(sigma, *SIGMA)  # beyond, nothing changes but rounding, which ends in NaN
     edges = np.clip(np.arange(cells + 1) * float(stride), low, high)
     reached = ndtr((edges - position[:, None]) / sigma[:, None])
     begin = ndtr((low - position) / sigma)

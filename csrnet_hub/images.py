@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -85,8 +86,10 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
     - 10 for progressive JPEG with all its colour (12 if CMYK), 12 for 16-bit TIFF and for AVIF;
     - 16 for WebP, moving or still.
 
-    Raises ImageError for everything that cannot be read so; its message never holds a path.
+    Raises ImageError for everything that cannot be read so; its message never holds a path. A limit
+    that is none is a ValueError.
     """
+    check_limit(max_pixels)
     if source is None or (isinstance(source, str) and not source):
         raise ImageError("No picture was given. Choose a photo first.")
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -101,6 +104,14 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
         f"A picture cannot be of type {type(source).__name__}. "
         "Give a file path, bytes, a PIL image or a NumPy array."
     )
+
+
+def check_limit(max_pixels: Any) -> None:
+    """Raise ValueError for a pixel limit that is neither None nor a whole number from 1: the fault
+    is not the picture's."""
+    whole = isinstance(max_pixels, Integral) and not isinstance(max_pixels, bool)
+    if not (max_pixels is None or (whole and max_pixels > 0)):
+        raise ValueError(f"max_pixels must be None or a whole number from 1, not {max_pixels!r}")
 
 
 def hide_pillow_warnings() -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from safetensors.torch import save_file
@@ -152,8 +153,12 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         return density
 
     def config(self) -> dict[str, Any]:
-        """The content of config.json: the constructor's arguments, ready for JSON."""
-        return {
+        """The content of config.json: the constructor's arguments, NumPy's numbers as Python's.
+
+        Raises:
+            ModelError: if the training record or the metrics hold what JSON has no form for.
+        """
+        content: dict[str, Any] = {
             "variant": self.variant,
             "mean": list(self.mean),
             "std": list(self.std),
@@ -165,12 +170,32 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             "metrics": self.metrics,
             "interval": asdict(self.interval) if self.interval else None,
         }
+        try:
+            plain: dict[str, Any] = json.loads(json.dumps(content, default=_plain))
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{CONFIG_NAME} cannot hold this model's record: {error}.") from error
+        return plain
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:  # type: ignore[override]
+        """Write a folder that ``from_pretrained`` reads; options as for the mixin's.
+
+        A card (README.md) that nobody edited is made anew, an edited one is kept.
+
+        Raises:
+            ModelError: if config.json cannot hold the model's record; the folder is as it was.
+        """
+        self.config()  # the mixin removes the old config.json first
+        address: str | None = super().save_pretrained(save_directory, **options)
+        return address
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        from .card import drop_unedited
+
         state = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
         save_file(state, save_directory / WEIGHTS_NAME, metadata={"format": "pt"})
         text = json.dumps(self.config(), indent=2) + "\n"
         (save_directory / CONFIG_NAME).write_text(text, encoding="utf-8")
+        drop_unedited(save_directory)  # the mixin writes one where there is none
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that ``save_pretrained`` and ``push_to_hub`` write: model_card.md, filled in."""
@@ -257,6 +282,13 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             more = f", and {len(trouble) - 4} more" if len(trouble) > 4 else ""
             raise ModelError(f"The weights do not fit CSRNet: {'; '.join(trouble[:4])}{more}.")
         self.load_state_dict(dict(state))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as JSON has them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r:.80} of type {type(value).__name__} has no form in JSON")
 
 
 def _kind(tensor: Tensor) -> str:

@@ -220,5 +220,21 @@ def test_the_command_trains_each_variant_and_prints_the_table(
     assert "run 1" not in capsys.readouterr().out  # all done
     assert ablate.main([*arguments, "--seeds", "0,1", "--steps", "9"]) == 1
     assert "another steps: give another --out" in capsys.readouterr().err
-    assert ablate.main([*arguments, "--vary", "loss=hinge"]) == 1
-    assert "loss must be one of" in capsys.readouterr().err
+    assert ablate.main([*arguments, "--vary", "optimiser=hinge"]) == 1
+    assert "optimiser must be one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("twice", "said"),
+    [
+        (["--seeds", "0,1,0"], "--seeds 0,1,0 names a seed twice"),
+        (["--vary", "ema=0.5", "--vary", "ema=0.6"], "--vary ema is given twice"),
+        (["--vary", "ema=0.5,0.50"], "--vary ema names a value twice"),
+    ],
+)
+def test_what_is_named_twice_is_not_run_as_if_it_were_two(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], twice: list[str], said: str
+) -> None:
+    files = ["--data", str(tmp_path / "a.h5"), "--out", str(tmp_path / "out")]
+    assert ablate.main([str(recipe), *files, *twice]) == 1
+    assert said in capsys.readouterr().err

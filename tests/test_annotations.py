@@ -124,7 +124,9 @@ def test_of_a_table_of_many_photos_only_the_photos_rows_are_taken(tmp_path):
         read_annotation(table, "c.jpg")
 
 
-@pytest.mark.parametrize("column", ["filename", "File", "image_name"])
+@pytest.mark.parametrize(
+    "column", ["filename", "File", "image_name", "Image Name", "path", "img", "whatever"]
+)
 def test_the_column_of_the_photos_has_other_names_too(column, tmp_path):
     """Or the heads of all photos would be taken for those of one."""
     table = written(tmp_path / "all.csv", f"{column},x,y,label\na.jpg,1,2,old\nb.jpg,3,4,young\n")

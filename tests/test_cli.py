@@ -120,8 +120,46 @@ def test_no_photograph_is_written_over(
     assert "holds the photographs; give a folder for the maps" in capsys.readouterr().err
     # --csv without its FILE takes the first photograph for it
     assert main(["count", *model, "--csv", str(folder / "a.JPG"), str(folder / "b.png")]) == 2
-    assert "a.JPG is a picture's name; give a table's" in capsys.readouterr().err
+    assert "a.JPG is a picture's name; give another" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("holds", ["image,x,y\na.JPG,1,2\n", "image,heads,count\na.JPG,1,2\n"])
+def test_a_table_that_count_did_not_write_is_not_written_over(
+    folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], holds: str
+) -> None:
+    table = folder / "heads.csv"
+    table.write_text(holds)
+    count = ["count", str(folder / "b.png"), "--model", str(model_folder), "--csv"]
+    assert main([*count, str(table)]) == 2
+    assert "heads.csv would write over a file that this command did not make" in (
+        capsys.readouterr().err
+    )
+    assert table.read_text() == holds
+    fresh = folder / "fresh.csv"
+    fresh.touch()  # as mktemp leaves it
+    for _ in range(2):  # an own table is made anew
+        assert main([*count, str(fresh)]) == 0
+        assert len(fresh.read_text().splitlines()) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links are for administrators")
+def test_a_link_to_itself_is_a_bad_file_like_any_other(
+    folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = folder / "loop.png"
+    loop.symlink_to(loop)
+    paths = [str(loop), str(folder / "b.png")]
+    maps = ["--save-maps", str(folder / "maps")]
+    assert main(["count", *paths, "--model", str(model_folder), *maps]) == 1
+    out, err = capsys.readouterr()
+    assert "loop.png" in err
+    assert "b.png" in out
+
+
+def test_an_empty_name_is_no_model(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["count", str(photo), "--model", ""]) == 2  # as of a variable that is not set
+    assert capsys.readouterr().err.startswith("csrnet: ")
 
 
 def test_a_single_picture_that_memory_is_too_small_for_is_a_sentence(

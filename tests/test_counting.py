@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from csrnet_hub import CrowdCounter, CSRNet, ImageError, devices
+from csrnet_hub import CrowdCounter, CSRNet, ImageError, devices, load_image
 from csrnet_hub.bands import density_bands
 from csrnet_hub.devices import pick_dtype
 from csrnet_hub.tiles import Mapped, Progress, plan_tiles, windows
@@ -456,6 +456,34 @@ def test_a_network_that_fails_on_one_picture_counts_the_next(
 def test_the_pixel_limit_is_the_counters(model: CSRNet) -> None:
     with pytest.raises(ImageError):
         CrowdCounter(model, "cpu", max_pixels=100).count(noise(20, 20))
+
+
+@pytest.mark.parametrize("limit", ["1000", -1, 0, True, 1e6])
+def test_a_pixel_limit_that_is_none_is_not_the_pictures_fault(model: CSRNet, limit: object) -> None:
+    with pytest.raises(ValueError, match="max_pixels must be None or a whole number from 1"):
+        CrowdCounter(model, "cpu", max_pixels=limit)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_pixels must be"):
+        load_image(noise(20, 20), max_pixels=limit)  # type: ignore[arg-type]
+
+
+def test_what_is_no_list_of_pictures_is_not_counted_piece_by_piece(model: CSRNet) -> None:
+    counter = CrowdCounter(model, "cpu")
+    for one in ("photo.jpg", Path("photo.jpg"), b"bytes", noise(24, 24)):
+        with pytest.raises(TypeError, match="count_many takes a list of pictures"):
+            counter.count_many(one)  # type: ignore[arg-type]
+    assert len(list(counter.count_many(np.stack([noise(24, 24)] * 2)))) == 2
+
+
+def test_the_name_of_a_model_is_no_model() -> None:
+    with pytest.raises(TypeError, match=r"CrowdCounter\.from_pretrained takes its name"):
+        CrowdCounter("org/name")  # type: ignore[arg-type]
+
+
+def test_results_can_be_looked_up_in_a_list_and_a_set(model: CSRNet) -> None:
+    counter = CrowdCounter(model, "cpu")
+    one, same = counter.count(noise(24, 24)), counter.count(noise(24, 24))
+    assert one in [same, one]
+    assert len({one, same, one}) == 2
 
 
 def test_a_counter_takes_its_name_from_the_folder(model_folder) -> None:  # type: ignore[no-untyped-def]

@@ -61,6 +61,11 @@ def test_one_wide_kernel_is_the_gaussian_of_that_width() -> None:
     assert np.abs(density - gauss).max() < 4e-3 * gauss.max()
 
 
+@pytest.mark.parametrize("sigma", [1e-300, 1e-9, 1e12, 1e300])
+def test_kernels_of_any_width_have_the_mass_of_their_heads(sigma: float) -> None:
+    assert density_map([(5.0, 5.5), (8.0, 8.0)], 40, 40, sigma, 8).sum() == pytest.approx(2)
+
+
 def test_the_coarse_map_is_the_fine_map_summed_over_cells() -> None:
     heads = random_heads(50)
     fine = density_map(heads, 96, 128, None, 1).reshape(12, 8, 16, 8).sum((1, 3))

@@ -77,6 +77,26 @@ def test_evaluate_measures_against_points(part: Path, model_folder: Path, tmp_pa
     assert low <= result["mae"] <= high
 
 
+def test_evaluate_writes_over_nothing_but_its_own_files(
+    part: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(model_folder), str(part), "--split", "train", "--only", "IMG_1"]
+    own = ["--json", str(tmp_path / "o.json"), "--csv", str(tmp_path / "o.csv")]
+    own += ["--report", str(tmp_path / "o.html")]
+    for _ in range(2):
+        assert evaluate.main([*arguments, *own]) == 0
+    for option, name in (("--csv", "a.csv"), ("--json", "a.json"), ("--report", "README.md")):
+        (tmp_path / name).write_text("image,x,y\na.jpg,1,2\n")
+        assert evaluate.main([*arguments, option, str(tmp_path / name)]) == 1
+        assert f"{name} would write over a file that" in capsys.readouterr().err
+        assert (tmp_path / name).read_text() == "image,x,y\na.jpg,1,2\n"
+    assert evaluate.main([*arguments, "--csv", str(tmp_path / "a.jpg")]) == 1
+    assert "a.jpg is a picture's name" in capsys.readouterr().err
+    both = str(tmp_path / "both")
+    assert evaluate.main([*arguments, "--csv", both, "--json", both]) == 1
+    assert "--json and --csv give one name" in capsys.readouterr().err
+
+
 def test_evaluate_says_what_is_wrong(
     part: Path, model_folder: Path, tmp_path: Path, capsys
 ) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -625,6 +627,29 @@ def test_fit_never_writes_over_what_is_left_of_a_run(
             fit.main([*arguments, *more])
         assert "holds a run; give another --out, or remove it first" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [left]
+
+
+def test_two_runs_never_write_to_one_folder(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    with FileLock(tmp_path / ".lock"):  # as a run that has just begun holds it
+        with pytest.raises(fit.TrainingError, match="another run writes to"):
+            run(recipe, prepared, vgg, tmp_path)
+        assert not (tmp_path / "log.jsonl").exists()
+    run(recipe, prepared, vgg, tmp_path)
+    assert (tmp_path / "log.jsonl").exists()
+
+
+def test_the_end_of_a_run_is_said_where_its_folder_cannot_be_printed(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_recipe(recipe, tmp_path / "r.toml")
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, "ascii"))
+    arguments = [str(tmp_path / "r.toml"), "--data", str(prepared), "--vgg", str(vgg)]
+    assert fit.main([*arguments, "--device", "cpu", "--out", str(tmp_path / "caf\u00e9")]) == 0
+    sys.stdout.flush()
+    assert rb"caf\xe9" in printed.getvalue()
 
 
 def test_fit_never_writes_over_a_run_unasked(prepared: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]

@@ -119,6 +119,29 @@ def test_a_users_own_figures_never_keep_a_model_from_being_saved(odd: dict, tmp_
     assert "{{ " not in (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_record_that_json_cannot_hold_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    model = CSRNet(metrics={"mine": {"mae": np.float32(3.25), "images": np.int64(60)}})
+    model.save_pretrained(tmp_path)
+    assert CSRNet.from_pretrained(tmp_path).metrics == {"mine": {"mae": 3.25, "images": 60}}
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    model.training_record = {"day": {1, 2}}
+    with pytest.raises(ModelError, match=r"config\.json cannot hold .* of type set"):
+        model.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_card_that_nobody_edited_goes_with_its_model(tmp_path: Path) -> None:
+    model = CSRNet(metrics={"mine": {"mae": 71.5, "images": 60}})
+    card = tmp_path / "README.md"
+    for mae in (71.5, 62.5):
+        model.metrics = {"mine": {"mae": mae, "images": 60}}
+        model.save_pretrained(tmp_path)
+        assert f"{mae}" in card.read_text(encoding="utf-8")
+    card.write_text("My own words.", encoding="utf-8")
+    model.save_pretrained(tmp_path)
+    assert card.read_text(encoding="utf-8") == "My own words."
+
+
 def test_a_missing_tensor_is_an_error_that_names_it(model_folder: Path, tmp_path: Path) -> None:
     folder = copy_folder(model_folder, tmp_path)
     change_weights(folder, lambda state: state.pop("backend.4.bias"))

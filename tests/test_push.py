@@ -178,6 +178,19 @@ def test_of_a_card_from_before_nobody_is_said_to_have_edited_it(
     assert "was edited and would be lost" in line
 
 
+def test_a_card_that_is_of_another_model_is_made_anew(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["metrics"] = {"validation": {"images": 60, "mae": 77.7}}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "123.4" in (folder / "README.md").read_text(encoding="utf-8")
+    assert online.push(folder, "org/anew").code == 0
+    card = hub.repos["org/anew"].files()["README.md"].decode()
+    assert "77.7" in card
+    assert "123.4" not in card
+
+
 def test_a_card_that_was_edited_in_the_folder_is_published_as_it_is(
     hub: FakeHub, online: HubClient, folder: Path
 ) -> None:

@@ -87,6 +87,10 @@ def test_excluded_images_are_not_there_and_a_misspelt_one_is_an_error(prepared: 
     assert "IMG_2" not in {example.name for example in load_prepared(prepared, ["IMG_2"])}
     with pytest.raises(DatasetError, match="IMG_02 to exclude: edit exclude in the recipe"):
         load_prepared(prepared, ["IMG_02"])
+    with h5py.File(prepared, "r") as file:
+        everyone = list(file["images"])
+    with pytest.raises(DatasetError, match="holds no photograph that exclude leaves"):
+        load_prepared(prepared, everyone)
 
 
 def test_prepare_never_replaces_a_file_unasked(part: Path, tmp_path: Path) -> None:
@@ -193,7 +197,7 @@ def test_folders_of_one_name_are_no_reason_to_lose_a_photograph(tmp_path: Path, 
     assert not out.exists()
 
 
-@pytest.mark.parametrize("sigma", ["0", "-1", "wide", "nan", "inf"])
+@pytest.mark.parametrize("sigma", ["0", "-1", "wide", "nan", "inf", "1e20", "1e-50"])
 def test_a_kernel_width_that_is_none_is_refused(part: Path, tmp_path: Path, sigma: str) -> None:
     with pytest.raises(SystemExit):
         prepare.main([str(part), str(tmp_path / "o.h5"), "--sigma", sigma])
@@ -361,12 +365,13 @@ def test_every_recipe_in_the_repository_reads() -> None:
         ("scale = [0.7, 1.4]", "scale = [0.5, inf]", "scale must be two numbers"),
         ("scale = [0.7, 1.4]", "scale = [10.0, 1000.0]", "scale must lie between 1/16 and 16"),
         ("seed = 0", "seed = ", "not valid TOML"),
-        ("seed = 0", "seed = -1", "seed must be a number from 0 on"),
+        ("seed = 0", "seed = -1", "seed must be a number from 0 to"),
         ("empty = 0.05", "empty = 5", "empty must lie between 0 and 1"),
         ("worse = 0.0", "worse = 30", "worse must lie between 0 and 1"),
         ("cooldown = 0.5", "cooldown = 50", "cooldown must lie between 0 and 1"),
-        ("lr_backend = 5e-5", "lr_backend = -1.0", "lr_backend must be a number from 0 on"),
-        ("lr_backend = 5e-5", "lr_backend = nan", "lr_backend must be a number from 0 on"),
+        ("lr_backend = 5e-5", "lr_backend = -1.0", "lr_backend must be a number from 0 to"),
+        ("lr_backend = 5e-5", "lr_backend = 1e300", "lr_backend must be a number from 0 to"),
+        ("lr_backend = 5e-5", "lr_backend = nan", "lr_backend must be a number from 0 to"),
         ("border = 0", "border = 11", "border leaves too little of a crop"),
         ("density_scale = 10.0", "density_scale = 0.0", "density_scale must be a number above 0"),
         ("repeat = {}", "repeat = { part_A = 0 }", "numbers of times"),

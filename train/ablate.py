@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
 from csrnet_hub.hub import one_line
@@ -201,6 +202,17 @@ def _spread(values: Sequence[float], form: str = ".1f") -> str:
     return f"{mean(values):{form}}{spread}"
 
 
+def _each_once(entries: Iterable[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
+    vary: dict[str, list[Any]] = {}
+    for key, values in entries:
+        if key in vary:
+            raise RecipeError(f"--vary {key} is given twice: give all its values to one")
+        if any(value in values[:i] for i, value in enumerate(values)):
+            raise RecipeError(f"--vary {key} names a value twice")
+        vary[key] = values
+    return vary
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.ablate``."""
     parser = argparse.ArgumentParser(
@@ -226,9 +238,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--compile", action="store_true", help="torch.compile the network (needs its compilers)")
     options = parser.parse_args(argv)
+    print_any_name()
     try:
-        vary = dict(map(parse_values, options.vary))
+        vary = _each_once(map(parse_values, options.vary))
         seeds = [int(seed) for seed in options.seeds.split(",")]
+        if len(set(seeds)) < len(seeds):
+            raise RecipeError(f"--seeds {options.seeds} names a seed twice: it would count twice")
         runs = plan(options.recipe, vary, seeds, options.out, options.steps)
         examples = load_prepared(options.data, runs[0].recipe.exclude)
         device = pick_device(options.device)

@@ -42,8 +42,9 @@ def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
     """Every photograph of a prepared file but the excluded ones.
 
     Raises:
-        DatasetError: if the file is missing, damaged, or not one of ours, or a name to exclude is
-            not in it (a leak guarded against by a misspelt name would go unnoticed).
+        DatasetError: if the file is missing, damaged, or not one of ours, if no photograph is
+            left, or a name to exclude is not in it (a leak guarded against by a misspelt name would
+            go unnoticed).
     """
     if not path.is_file():
         raise DatasetError(f"There is no prepared file {path}; make it with train.prepare.")
@@ -57,7 +58,10 @@ def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
                     f"{path} has no image {', '.join(strangers)} to exclude: edit exclude in the "
                     "recipe (own.toml is one for photographs of your own)."
                 )
-            return [_example(file, name) for name in names if name not in set(exclude)]
+            wanted = [name for name in names if name not in set(exclude)]
+            if not wanted:
+                raise DatasetError(f"{path} holds no photograph that exclude leaves.")
+            return [_example(file, name) for name in wanted]
     except (OSError, KeyError) as error:
         raise DatasetError(f"{path} cannot be read as a prepared file: {error}.") from error
 

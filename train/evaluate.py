@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from csrnet_hub.cli import scale
+from csrnet_hub.cli import print_any_name, scale, spare
 from csrnet_hub.counting import CrowdCounter
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.density import density_map, heads_in_frame
@@ -162,9 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     bad: list[DatasetError] | None = [] if options.skip_bad else None
     worst: list[Worst] | None = [] if options.report else None
+    print_any_name()
     try:
-        if options.report and options.report.suffix.lower() not in (".html", ".md"):
-            raise ValueError(f"{options.report} must end in .html or .md")
+        _check_outputs(options)
         split = options.split or pick_split(options.data, "test", options.format)
         samples = _only(read_dataset(options.data, options.format, split, bad), options.only)
         sigma = paper_sigma(options.data, options.format)
@@ -207,6 +208,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuse, before hours of counting, what cannot be written or would write over other files."""
+    if options.report and options.report.suffix.lower() not in (".html", ".md"):
+        raise ValueError(f"{options.report} must end in .html or .md")
+    marks = {"json": '"split"', "csv": "image,heads,count", "report": ", split "}
+    taken: dict[str, str] = {}
+    for name, mark in marks.items():
+        if (path := getattr(options, name)) is None:
+            continue
+        spare(f"--{name}", path, mark)
+        other = taken.setdefault(os.path.realpath(path), name)
+        if other != name and not path.is_char_device():  # such as /dev/null
+            raise ValueError(f"--{other} and --{name} give one name, {path}: give two.")
 
 
 def _parser() -> argparse.ArgumentParser:

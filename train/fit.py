@@ -11,16 +11,18 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import pick_device
 from csrnet_hub.hub import one_line
@@ -130,11 +132,31 @@ def fit(
     elif device.type == "cuda" and world == 1 and recipe.crops == "random":  # all of one shape
         net = Captured(state.model)
     crops = Crops(train, recipe, device)
-    if rank == 0:
-        out.mkdir(parents=True, exist_ok=True)
-    with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
+    log = None
+    with ExitStack() as stack:
+        if rank == 0:
+            stack.enter_context(_alone(out))
+            log = stack.enter_context(Log(out, state.step, recipe.steps))
         _run(state, recipe, crops, net, held_out, out, log)
     return state.best
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Make a folder and keep other runs out of it; the lock goes with the process, however that
+    ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise TrainingError(f"another run writes to {out}: give another --out") from error
+    except NotImplementedError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:
@@ -251,6 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.fit``."""
     parser = _parser()
     options = parser.parse_args(argv)
+    print_any_name()
     last = options.out / "last.pt"
     resume = None if options.resume is None else Path(options.resume or last)
     goes_on = resume is not None and resume.resolve() == last.resolve()

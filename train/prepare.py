@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from csrnet_hub.ahead import read_ahead
+from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.datasets.check import not_annotated
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
@@ -223,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
     options = parser.parse_args(argv)
+    print_any_name()
     if options.out.is_dir():
         parser.error(f"{options.out} is a folder; give the file to write last")
     if options.out.exists() and not options.force:
@@ -269,8 +271,8 @@ def _sigma(text: str) -> float | str | None:
         width = float(text)
     except ValueError:
         width = 0.0
-    if not 0 < width < np.inf:
-        raise argparse.ArgumentTypeError("must be a positive number of pixels, or adaptive")
+    if not 0.01 <= width <= 1e5:
+        raise argparse.ArgumentTypeError("must be from 0.01 to 100000 pixels, adaptive or paper")
     return width
 
 

@@ -23,6 +23,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
 from csrnet_hub.card import CARD_NAME, PLACEHOLDER, SEAL, card_of, is_unedited, sealed, unsealed
+from csrnet_hub.cli import print_any_name
 from csrnet_hub.hub import LOG_IN, http_status, one_line
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
 
@@ -104,7 +105,8 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
     card = card_of(model.config())
     if (folder / CARD_NAME).is_file():
         try:
-            card = (folder / CARD_NAME).read_text(encoding="utf-8")
+            own = (folder / CARD_NAME).read_text(encoding="utf-8")
+            card = card if is_unedited(own) else own  # one that nobody edited may be an older one
         except UnicodeDecodeError as error:
             raise PushError(
                 f"{folder / CARD_NAME} is not in UTF-8: save it anew as that."
@@ -231,6 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="check and show, send nothing")
     options = parser.parse_args(argv)
+    print_any_name()
     try:
         files = read_files(options.folder, options.repo_id)
         show(files, options.repo_id, options.revision)
