@@ -9,7 +9,6 @@ import io
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 # Gradio reads these while it is imported: nothing is sent, and no table of all that was ever asked
@@ -21,7 +20,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 if not os.environ.get("GRADIO_SERVER_PORT", "7860").isdecimal():  # Gradio's import would fail on it
     sys.exit("app.py: GRADIO_SERVER_PORT is no port: give a number from 1 to 65535, or unset it")
 
-if os.environ.get("SPACES_ZERO_GPU"):
+if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes"):  # as in demo.models
     with contextlib.suppress(ImportError):
         import spaces  # noqa: F401  (before torch, which it prepares for a GPU that comes and goes)
 
@@ -30,12 +29,12 @@ import gradio as gr
 from csrnet_hub import CrowdCounter, ModelError
 from csrnet_hub.extras import ExtraError
 from csrnet_hub.images import hide_pillow_warnings
+from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
 from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS, MAX_WAITING
 from demo.style import CSS, HEAD, THEME
 from demo.visitors import Page
 
-EMBEDDED_MODEL = Path(__file__).resolve().parent / "weights" / "csrnet-partA"
 TABS = {
     "One photo": photo,
     "Many photos": batch,
@@ -135,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     hide_pillow_warnings()
     named = [name.strip() for name in env("CSRNET_MODEL", "").split(",") if name.strip()]
     try:
-        sources = args.model or named or [str(EMBEDDED_MODEL)]
+        sources = args.model or named or [str(resource(DEFAULT_MODEL) or DEFAULT_MODEL)]
         _check_address(args.host, args.port)
         app = build_app(*(CrowdCounter.from_pretrained(source) for source in sources))
         app.launch(

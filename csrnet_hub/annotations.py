@@ -16,14 +16,11 @@ from scipy.io import savemat
 from . import jsonkeys
 from .datasets import DatasetError
 from .datasets.shanghaitech import read_heads as read_mat
-from .datasets.tables import delimiter_of, with_point
+from .datasets.tables import delimiter_of, photo_column, repeated, with_point
 from .datasets.text import read_text
-from .images import SUFFIXES as PICTURES
 
 Heads = NDArray[np.float32]
 SUFFIXES = (".mat", ".csv", ".json")
-IMAGE = {"image", "image_name", "image_path", "image_id", "img", "filename", "file_name", "file"}
-IMAGE |= {"filepath", "path", "photo"}  # of the column
 LIMIT = 20_000_000  # bytes of a text file: some 500,000 heads
 
 
@@ -121,21 +118,12 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
     for number, row in enumerate(rows, start=1):
         if len(row) != len(names):
             raise DatasetError(f"row {number} has {len(row)} columns in place of {len(names)}.")
-    if (column := _of_photos(names, rows)) is not None:
+    if twice := repeated(names):
+        raise DatasetError(f"there are two columns {twice}.")
+    if (column := photo_column(names, rows)) is not None:
         rows = _of_one_image(rows, column, image)
     points = [(row[names.index("x")].strip(), row[names.index("y")].strip()) for row in rows]
     return [(with_point(x, delimiter), with_point(y, delimiter)) for x, y in points if x or y]
-
-
-def _of_photos(names: list[str], rows: list[list[str]]) -> int | None:
-    """Which column tells the photos, by its name, else by what stands in it; None without any."""
-    called = (i for i, name in enumerate(names) if name.replace(" ", "_") in IMAGE)
-    files = (i for i in range(len(names)) if rows and all(_is_file(row[i]) for row in rows))
-    return next(called, next(files, None))
-
-
-def _is_file(cell: str) -> bool:
-    return Path(cell.strip()).suffix.lower() in PICTURES
 
 
 def _of_one_image(rows: list[list[str]], column: int, image: str | None) -> list[list[str]]:

@@ -203,8 +203,8 @@ def _count(options: argparse.Namespace) -> int:
                 stem = _unused(options.save_maps, path.stem, names)
                 try:
                     save_map(options.save_maps / stem, path, result)
-                except ImageError as error:  # it was changed or removed since it was counted
-                    result = error
+                except ValueError as error:  # it was changed or removed since it was counted
+                    result = ImageError(str(error))
             if isinstance(result, ImageError):
                 bad += 1
                 line = {"image": str(path), "error": str(result)}
@@ -308,7 +308,7 @@ def _open_csv(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
 
 
 def scale(text: str) -> float | str:
-    """What ``--scale`` is given."""
+    """What ``--scale`` is given, under the name that argparse tells of a wrong value."""
     return text if text == "auto" else float(text)
 
 

@@ -16,7 +16,8 @@ from scipy.special import ndtr
 
 FloatArray = NDArray[np.float64]
 SIGMA = (1e-6, 1e9)  # pixels
-_HEADS_AT_ONCE = 2048  # bounds the memory of the two matrices
+_HEADS_AT_ONCE = 2048
+_LARGEST = 2**22  # numbers in the two matrices, 32 MB
 
 
 def as_points(heads: ArrayLike) -> FloatArray:
@@ -136,8 +137,9 @@ def density_window(
     rows, columns = -(-shape[0] // stride), -(-shape[1] // stride)
     total = np.zeros((rows, columns))
     left, top, right, bottom = frame
-    for start in range(0, len(heads), _HEADS_AT_ONCE):
-        part = slice(start, start + _HEADS_AT_ONCE)
+    at_once = max(1, min(_HEADS_AT_ONCE, _LARGEST // max(1, rows + columns)))
+    for start in range(0, len(heads), at_once):
+        part = slice(start, start + at_once)
         across = _cell_mass(heads[part, 0], sigma[part], left, right, columns, stride)  # (n, w)
         down = _cell_mass(heads[part, 1], sigma[part], top, bottom, rows, stride)  # (n, h)
         total += down.T @ across  # (h, w)

@@ -11,12 +11,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from .density import as_points
+from .regions import CELL, as_cells, grid_counts
 
 FloatArray = NDArray[np.float64]
 RANGES = {"0": 0, "1-9": 9, "10-30": 30, "31-100": 100, "101-500": 500, "more": math.inf}
 RESAMPLES = 2000  # of the bootstrap
 COVERAGE = 0.95  # of its intervals
-CELL = 8  # pixels a side of a cell of a density map
 
 
 def counting_errors(counts: ArrayLike, heads: ArrayLike) -> dict[str, float | None]:
@@ -93,10 +93,9 @@ def game(density: ArrayLike, heads: ArrayLike, height: int, width: int, level: i
     Raises:
         ValueError: if the map has not that shape, or the heads are not (N, 2).
     """
-    cells = _cells(density, height, width)
     points = as_points(heads)
     parts = 2**level
-    predicted = _shares(height, parts) @ cells @ _shares(width, parts).T  # (parts, parts)
+    predicted = grid_counts(density, height, width, parts, parts)
     place = np.floor(points / (width, height) * parts).clip(0, parts - 1).astype(np.int64)
     true = np.zeros((parts, parts))
     np.add.at(true, (place[:, 1], place[:, 0]), 1)
@@ -125,7 +124,7 @@ def map_likeness(density: ArrayLike, truth: ArrayLike) -> tuple[float, float]:
     """
     true = np.asarray(truth, dtype=np.float64)
     height, width = true.shape
-    cells = _cells(density, height, width).astype(np.float32)
+    cells = as_cells(density, height, width).astype(np.float32)
     box = (0.0, 0.0, width / CELL, height / CELL)  # in cells: the last ones may pass the edge
     enlarged = Image.fromarray(cells).resize((width, height), Image.Resampling.BILINEAR, box=box)
     one, other = _normalised(np.asarray(enlarged, dtype=np.float64)), _normalised(true)
@@ -166,22 +165,6 @@ def _same_length(counts: ArrayLike, heads: ArrayLike) -> tuple[FloatArray, Float
     if predicted.ndim != 1 or predicted.shape != true.shape or not len(true):
         raise ValueError("counts and heads must be two lists of the same length, at least one")
     return predicted, true
-
-
-def _cells(density: ArrayLike, height: int, width: int) -> FloatArray:
-    cells = np.asarray(density, dtype=np.float64)
-    shape = (-(-height // CELL), -(-width // CELL))
-    if cells.shape != shape:
-        raise ValueError(f"{height} x {width} pixels have a map of {shape}, not {cells.shape}")
-    return cells
-
-
-def _shares(pixels: int, parts: int) -> FloatArray:
-    """(parts, cells): how much of each cell inside the frame lies in each part, on one axis."""
-    edges = np.minimum(np.arange(-(-pixels // CELL) + 1) * CELL, pixels)  # of the cells
-    borders = np.arange(parts + 1)[:, None] * pixels / parts  # of the parts
-    before = (np.clip(borders, edges[:-1], edges[1:]) - edges[:-1]) / np.diff(edges)
-    return np.diff(before, axis=0)
 
 
 def _normalised(values: FloatArray) -> FloatArray:

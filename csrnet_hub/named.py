@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,19 +12,20 @@ from .images import SUFFIXES
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Files for a list of files, folders (the pictures in them) and globs, each file once.
+    """Files for a list of files, folders (the pictures in them) and globs, each file once, by the
+    first of its names.
 
     Raises:
         ValueError: if a folder or glob holds no picture.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for pattern in patterns:
-        before = len(found)
         matches = list(_matches(pattern))
-        found.update(dict.fromkeys(matches))
-        if not matches and len(found) == before:
+        if not matches:
             raise ValueError(_nothing(pattern))
-    return list(found)
+        for path in matches:
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
 
 
 def _nothing(pattern: str) -> str:

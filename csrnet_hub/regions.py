@@ -23,7 +23,7 @@ def count_inside(density: ArrayLike, outline: ArrayLike, height: int, width: int
     Raises:
         ValueError: as for `outline_share`, or h, w are not ceil(height / 8), ceil(width / 8).
     """
-    cells = _checked(density, height, width)
+    cells = as_cells(density, height, width)
     return float((cells * outline_share(outline, height, width)).sum())
 
 
@@ -77,7 +77,7 @@ def grid_counts(density: ArrayLike, height: int, width: int, rows: int, columns:
     Raises:
         ValueError: the map is not of that shape, or the grid has no field.
     """
-    cells = _checked(density, height, width)
+    cells = as_cells(density, height, width)
     if rows < 1 or columns < 1:
         raise ValueError(f"a grid has at least one field, not {rows} x {columns}")
     fields: FloatArray = _overlap(height, rows) @ cells @ _overlap(width, columns).T
@@ -138,7 +138,12 @@ def _pixels(side: int) -> FloatArray:
     return np.minimum(CELL, side - starts).astype(np.float64)
 
 
-def _checked(density: ArrayLike, height: int, width: int) -> FloatArray:
+def as_cells(density: ArrayLike, height: int, width: int) -> FloatArray:
+    """The map of a picture of that size, (ceil(height / 8), ceil(width / 8)) float64.
+
+    Raises:
+        ValueError: it is not of that shape.
+    """
     cells = np.asarray(density, dtype=np.float64)
     expected = (-(-height // CELL), -(-width // CELL))
     if cells.shape != expected:

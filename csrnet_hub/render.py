@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
+from .regions import CELL
+
 Map = NDArray[np.float32]
 Photo = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height in pixels
 Strip = tuple[int, Map, Photo]  # first row, values (rows, width) in 0..1, their jet colours
-CELL = 8  # pixels a side: the network's stride
 STRIP = 256  # rows drawn at a time, so that memory is the result and little more
 FULL_TINT = 0.25  # share of vmax from which the overlay has its full opacity
 LEAST_TOP = 0.02  # heads per cell: below, the noise of an empty scene would be drawn in red

@@ -15,7 +15,7 @@ import numpy as np
 
 from csrnet_hub.annotations import to_csv, to_json, to_mat
 from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
-from csrnet_hub.images import DEFAULT_MAX_PIXELS
+from csrnet_hub.images import DEFAULT_MAX_PIXELS, LONGEST
 from csrnet_hub.render import colour_top, density_image, display_pair
 
 from .canvas import canvas, read_heads, read_points, with_photo, without_photo
@@ -24,7 +24,7 @@ from .shared import (
     EXPIRED,
     MAX_SESSIONS,
     SHOWN,
-    Latest,
+    LatestFiles,
     VisitorError,
     colour_bar,
     jpeg,
@@ -60,7 +60,7 @@ JSON hold the same heads, x and y in pixels of the upright photo.
 # for the surface, which keeps the heads until then
 DOWNLOADED = "() => { window.dispatchEvent(new Event('heads-downloaded')); }"
 
-MAPS = Latest()
+MAPS = LatestFiles()
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Sheet:
             sheet = cls(str(value["name"]), *size, str(value["digest"]), float(value["opened"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise VisitorError(EXPIRED) from None
-        if min(sheet.width, sheet.height) < 1 or sheet.width * sheet.height > DEFAULT_MAX_PIXELS:
+        short, long = sorted((sheet.width, sheet.height))
+        if short < 1 or long > LONGEST or short * long > DEFAULT_MAX_PIXELS:
             raise VisitorError(EXPIRED)
         return sheet
 

@@ -165,12 +165,20 @@ def run(
         return
     lines: list[Line] = []
     last, pace = time.monotonic(), Pace(progress, len(uploads), "photos")
-    for upload in uploads:
-        lines.append(count_one(models, upload, model, pace.within(len(lines), "Counting")))
-        if time.monotonic() - last > 1 and len(lines) < len(uploads):
-            yield shown(lines, len(uploads), done=False)
-            last = time.monotonic()
-    yield shown(lines, len(uploads), done=True)
+    try:
+        for upload in uploads:
+            lines.append(count_one(models, upload, model, pace.within(len(lines), "Counting")))
+            if time.monotonic() - last > 1 and len(lines) < len(uploads):
+                yield _shown(lines, len(uploads), done=False)
+                last = time.monotonic()
+        yield _shown(lines, len(uploads), done=True)
+    except gr.Error as error:
+        yield nothing(error.message, "problem")
+
+
+def _shown(lines: list[Line], of: int, done: bool) -> list[Any]:
+    with sentences_for_visitors():
+        return shown(lines, of, done)
 
 
 def layout(models: Models) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import to_csv
-from csrnet_hub.datasets.tables import delimiter_of
+from csrnet_hub.datasets.tables import delimiter_of, photo_column
 from csrnet_hub.datasets.text import read_json, read_text
 from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
 from csrnet_hub.regions import grid_counts
@@ -99,7 +99,8 @@ def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
         ]
         columns = [column.strip().lower() for column in rows[0]] if rows else []
         if {"x", "y"} <= set(columns):
-            named = [row[columns.index("image")] for row in rows[1:] if "image" in columns]
+            at = photo_column(columns, rows[1:])
+            named = [row[at] for row in rows[1:]] if at is not None else []
         elif len(columns) == 3:
             named = [row[0] for row in rows]
     found = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any, TypeVar
 
@@ -92,7 +93,8 @@ class Models:
                 progress(done, of)
 
         # ZeroGPU runs it in another process, where a callback would not be heard.
-        return self._count(name, pixels, None if ZERO_GPU else step)
+        result = self._count(name, pixels, None if ZERO_GPU else step)
+        return replace(result, model=name or self.names[0])  # of two folders' models of one name
 
     def _tensor_part(
         self, name: Any, pixels: NDArray[np.uint8], progress: Progress | None

@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from csrnet_hub.resources import DEFAULT_MODEL, resource
+
 WIDTHS = {"1280": ("light", 1280), "390": ("dark", 390)}  # pixels
 PATIENCE = 300_000  # ms, for the count on a slow computer
 
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     from csrnet_hub import CrowdCounter
 
     parser = argparse.ArgumentParser(prog="python -m demo.screenshots", description=__doc__)
-    parser.add_argument("--model", default=str(app.EMBEDDED_MODEL), help="folder or Hub id")
+    parser.add_argument("--model", default=str(resource(DEFAULT_MODEL)), help="folder or Hub id")
     parser.add_argument(
         "--out", type=Path, default=Path(app.__file__).parent / "docs", help="folder"
     )

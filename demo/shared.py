@@ -162,6 +162,7 @@ def upload_name(upload: Any, default: str = "photo") -> str:
     """What the visitor calls an upload, without folders."""
     upload = upload if isinstance(upload, dict) else {}
     name = str(upload.get("orig_name") or Path(str(upload.get("path") or "")).name)
+    name = name.encode("utf-8", "replace").decode()  # half a character has no place in a file
     return name.replace("\\", "/").rsplit("/", 1)[-1][:255] or default
 
 
@@ -217,7 +218,7 @@ def remove_folder(path: str) -> None:
             folder.rmdir()
 
 
-class Latest:
+class LatestFiles:
     """Files that replace one another. A visitor's last two stay: one may still be loading."""
 
     def __init__(self) -> None:
@@ -231,11 +232,11 @@ class Latest:
         if not session:
             return path
         with self._lock:
-            written = [*self._files.pop(session, []), path]
-            self._files[session] = written[-2:]
+            kept = [*self._files.pop(session, []), path]
+            self._files[session] = kept[-2:]
             while len(self._files) > MAX_SESSIONS:  # what is forgotten goes when its visitor leaves
                 del self._files[next(iter(self._files))]
-        for old in written[:-2]:
+        for old in kept[:-2]:
             remove_file(old)
         return path
 

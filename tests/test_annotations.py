@@ -17,6 +17,7 @@ from scipy.io import savemat
 from csrnet_hub.annotations import read_annotation, to_csv, to_json, to_mat
 from csrnet_hub.datasets import DatasetError, guess_format, read_dataset, read_shanghaitech
 from csrnet_hub.datasets.matlab import load_mat
+from csrnet_hub.datasets.tables import parse_csv
 
 HEADS = np.random.default_rng(3).uniform(0, 999, (50, 2)).astype(np.float32)
 
@@ -133,6 +134,18 @@ def test_the_column_of_the_photos_has_other_names_too(column, tmp_path):
     assert read_annotation(table, "b.jpg").tolist() == [[3, 4]]
     table = written(tmp_path / "one.csv", "x,y,label\n1,2,old\n3,4,young\n")
     assert read_annotation(table, "b.jpg").tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("column", ["image", "filename", "Image Name", "whatever"])
+def test_training_and_the_page_read_one_table_alike(column, tmp_path):
+    table = written(tmp_path / "all.csv", f"x,{column},y\n1,a.jpg,2\n3,b.jpg,4\n")
+    parsed = {name: heads().tolist() for name, heads in parse_csv(table)}
+    assert parsed == {"a.jpg": [[1, 2]], "b.jpg": [[3, 4]]}
+    assert read_annotation(table, "b.jpg").tolist() == parsed["b.jpg"]
+    twice = written(tmp_path / "twice.csv", f"{column},x,y,x\na.jpg,1,2,9\n")
+    for read in (parse_csv, read_annotation):
+        with pytest.raises(DatasetError, match="two columns x"):
+            read(twice)
 
 
 def test_photos_of_one_name_in_two_folders_are_never_taken_for_one(tmp_path):

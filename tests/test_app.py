@@ -31,6 +31,7 @@ from packaging.requirements import Requirement
 import app
 from csrnet_hub import CountResult, CrowdCounter, CSRNet, ImageError, ModelError
 from csrnet_hub.extras import ExtraError
+from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import programs, shared
 from demo.counted import count_html, details_html, map_scale
 
@@ -242,12 +243,19 @@ def test_a_program_cannot_read_files_of_the_server(url: str, tmp_path: Path) -> 
     secret = tmp_path / "secret.png"
     secret.write_bytes(encoded(scene()))
     call = f"{url}gradio_api/call/count"
-    for extra in ({}, {"meta": {"_type": "gradio.FileData"}}):
-        data = [{"path": str(secret), **extra}]
+
+    def told(path: str) -> str:
+        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, None]
         event = httpx.post(call, json={"data": data}, trust_env=False).json()["event_id"]
-        told = httpx.get(f"{call}/{event}", trust_env=False, timeout=30).text
-        assert "event: error" in told
-        assert str(tmp_path) not in told
+        return httpx.get(f"{call}/{event}", trust_env=False, timeout=30).text
+
+    with secret.open("rb") as file:
+        (own,) = httpx.post(
+            f"{url}gradio_api/upload", files={"files": file}, trust_env=False
+        ).json()
+    assert "event: complete" in told(own)
+    assert "event: error" in told(str(secret))
+    assert str(tmp_path) not in told(str(secret))
 
 
 def test_programs_get_named_endpoints_with_described_parameters(client: Client) -> None:
@@ -378,7 +386,7 @@ def test_the_readmes_first_lines_describe_a_space_that_starts() -> None:
     assert space["sdk_version"] in wanted.specifier
     assert len(space["short_description"]) <= 60
     # The weights come with the Space: nothing is left to preload.
-    assert (app.EMBEDDED_MODEL / "model.safetensors").stat().st_size > 1_000_000
+    assert (resource(DEFAULT_MODEL) / "model.safetensors").stat().st_size > 1_000_000
 
 
 def written(folder: Path) -> Path:

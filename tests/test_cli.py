@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,6 +156,34 @@ def test_a_link_to_itself_is_a_bad_file_like_any_other(
     out, err = capsys.readouterr()
     assert "loop.png" in err
     assert "b.png" in out
+
+
+def test_a_photo_by_two_names_is_counted_once(folder: Path) -> None:
+    here, there = folder / "b.png", folder / ".." / folder.name / "b.png"
+    assert find_images([str(here), str(there)]) == [here]
+    assert find_images([str(there), str(here), str(folder / "*.png")]) == [there]
+
+
+def test_a_photo_that_changes_its_size_meanwhile_ends_no_run(
+    folder: Path,
+    model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = cli._results
+
+    def changed(*arguments: Any) -> Any:
+        for path, result in counted(*arguments):
+            if path.name == "a.JPG":
+                Image.new("RGB", (40, 40)).save(path)
+            yield path, result
+
+    monkeypatch.setattr(cli, "_results", changed)
+    paths = [str(folder / "a.JPG"), str(folder / "b.png"), "--model", str(model_folder)]
+    assert main(["count", *paths, "--save-maps", str(folder / "maps")]) == 1
+    out, err = capsys.readouterr()
+    assert "a.JPG: " in err
+    assert "b.png: " in out
 
 
 def test_an_empty_name_is_no_model(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from csrnet_hub.cli import main
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.datasets.check import as_text, check, save_histograms
 from csrnet_hub.datasets.pairs import same_pictures, thumbnail
-from csrnet_hub.datasets.scenes import empty_scenes
+from tests.empty_scenes import empty_scenes
 from tests.test_datasets import write_heads, write_part
 
 PART_A = Path(__file__).parents[2] / "shared" / "data" / "ShanghaiTech" / "part_A"

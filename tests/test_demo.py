@@ -349,6 +349,22 @@ def test_photos_like_those_of_the_test_have_their_interval_in_the_table(offered)
     assert "interval" not in summary  # the ranges of photos do not add up to that of their total
 
 
+def test_a_name_that_is_no_unicode_keeps_no_batch_from_its_table(offered):
+    photo = uploaded("a.png", encoded(noise())) | {"orig_name": "a\ud800.png"}
+    *_, (_, table, _, _, file) = batch.run(offered, [photo], None)
+    assert table["value"][0][0] == "a?.png"
+    assert "a?.png" in Path(file["value"]).read_text("utf-8-sig")
+
+
+def test_what_fails_when_all_is_counted_is_a_sentence(offered, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(batch, "shown", full)
+    *_, answer = batch.run(offered, [uploaded("a.png", encoded(noise()))], None)
+    assert shared.UNEXPECTED in answer[0]
+
+
 def test_a_batch_of_bad_files_says_so_and_still_lists_them(offered):
     *_, shown = batch.run(offered, [uploaded("bad.jpg", b"x")], None)
     assert "None of 1" in shown[0]
@@ -587,7 +603,7 @@ def test_heads_hang_on_nothing_that_the_server_keeps(offered):
     [{}, [1], "x", 7, {"name": "a", "width": "b", "height": 1}, {"width": 9, "height": 9}]
     + [
         {"name": "a", "width": w, "height": h, "digest": "", "opened": 1}
-        for w, h in ((0, 9), (-4, -4), (10**6, 10**6))
+        for w, h in ((0, 9), (-4, -4), (10**6, 10**6), (10**8, 1))
     ],
 )
 def test_a_sheet_that_no_page_sent_gets_a_sentence(sent):
@@ -792,6 +808,9 @@ def test_models_are_found_by_name_and_two_of_one_name_stay_apart():
     assert offered.names == ["a", "a (2)"]
     assert offered.find().factor == 1.0
     assert offered.find("a (2)").factor == 2.0
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    named = {name: offered.count(name, pixels).model for name in (None, "", "a", "a (2)")}
+    assert named == {None: "a", "": "a", "a": "a", "a (2)": "a (2)"}
     with pytest.raises(shared.VisitorError, match=r"a, a \(2\)"):
         offered.find("b")
 
@@ -857,7 +876,10 @@ def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
     monkeypatch.setattr(models, "ZERO_GPU", True)
     counter = PlainCounter("a")
     heard: list[Any] = []
-    monkeypatch.setattr(counter, "count", lambda pixels, progress=None: heard.append(progress))
+    count = counter.count
+    monkeypatch.setattr(
+        counter, "count", lambda pixels, progress=None: heard.append(progress) or count(pixels)
+    )
     Models([counter]).count(None, np.asarray(noise()), lambda done, of: None)
     assert [function.__name__ for function in wrapped] == ["_tensor_part"]
     assert heard == [None]  # a callback cannot cross to the other process

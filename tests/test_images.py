@@ -338,6 +338,13 @@ def test_the_pixel_limit_holds_before_decoding(form: str, monkeypatch: pytest.Mo
     assert "20 x 10 = 200 pixels, more than the 199 allowed" in refused(data, max_pixels=199)
 
 
+def test_a_strip_longer_than_any_jpeg_is_a_sentence() -> None:
+    data = encoded(Image.new("L", (65_536, 1)))
+    assert "65,536 x 1 pixels; its longest side may have 65,535" in refused(data)
+    assert load_image(data, max_pixels=None).shape == (1, 65_536, 3)
+    assert load_image(encoded(Image.new("L", (1, 65_535)))).shape == (65_535, 1, 3)
+
+
 def test_the_pixel_limit_holds_for_arrays_and_pil_images() -> None:
     pixels = noise(10, 20)
     for source in (pixels, pixels[:, :, 0], pixels / 255, Image.fromarray(pixels)):

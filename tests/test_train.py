@@ -14,7 +14,7 @@ from csrnet_hub.datasets import DatasetError, read_shanghaitech
 from tests.test_datasets import write_heads, write_part
 from tests.test_datasets_formats import WRITERS
 from train import prepare
-from train.data import Example, load_prepared, split
+from train.data import Example, fingerprint, load_prepared, split
 from train.recipe import RecipeError, read_recipe
 
 RECIPES = Path(prepare.__file__).parent / "recipes"
@@ -91,6 +91,22 @@ def test_excluded_images_are_not_there_and_a_misspelt_one_is_an_error(prepared: 
         everyone = list(file["images"])
     with pytest.raises(DatasetError, match="holds no photograph that exclude leaves"):
         load_prepared(prepared, everyone)
+
+
+def test_another_ground_truth_of_the_same_photographs_is_told_apart(prepared: Path) -> None:
+    examples = load_prepared(prepared)
+    same = fingerprint(examples)
+    assert fingerprint(list(reversed(load_prepared(prepared)))) == same
+    one = next(example for example in examples if example.count)
+    rest = [example for example in examples if example is not one]
+    for change in (
+        {"sigma": one.sigma * 2},
+        {"heads": one.heads + 0.5},
+        {"fixed": not one.fixed},
+        {"pixels": one.pixels[:-1]},
+        {"name": "another"},
+    ):
+        assert fingerprint([replace(one, **change), *rest]) != same, change
 
 
 def test_prepare_never_replaces_a_file_unasked(part: Path, tmp_path: Path) -> None:

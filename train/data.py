@@ -82,9 +82,13 @@ def _example(file: h5py.File, name: str) -> Example:
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
-    """Sixteen letters and digits that tell two sets of photographs apart, by names and counts."""
-    lines = sorted(f"{example.name} {example.count}" for example in examples)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    """Sixteen letters and digits that tell two sets of photographs apart, by their names, sizes,
+    heads and kernels."""
+    lines = []
+    for one in examples:
+        truth = hashlib.sha256(one.heads.tobytes() + one.sigma.tobytes()).hexdigest()
+        lines.append(f"{one.name} {one.count} {one.pixels.shape} {one.fixed} {truth}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
 def digest(example: Example) -> str:

@@ -23,7 +23,6 @@ from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, r
 from csrnet_hub.density import density_map, heads_in_frame
 from csrnet_hub.images import ImageError
 from csrnet_hub.metrics import (
-    CELL,
     counting_errors,
     errors_by_range,
     game,
@@ -31,6 +30,7 @@ from csrnet_hub.metrics import (
     map_likeness,
 )
 from csrnet_hub.model_files import ModelError
+from csrnet_hub.regions import CELL
 
 from .report import WORST, Worst, write_report
 
@@ -92,7 +92,7 @@ def _evaluate_one(
     heads = sample.counted(*size)
     if sample.mask is not None:
         density = density * mask_shares(sample.mask(*size))
-        count = float(density.sum(dtype=np.float64))
+        count = float(density.sum(dtype=np.float64))  # as in train.validation
     row: Row = {
         "image": sample.name,
         "heads": len(heads),

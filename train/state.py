@@ -215,8 +215,8 @@ def go_on(path: Path, recipe: Recipe, device: torch.device, data: str, out: Path
     state = load_checkpoint(path, recipe, device)
     if state.data not in ("", data):
         raise TrainingError(
-            f"{path} is of a run on other photographs, so that some it has trained on might be "
-            "validated on: give the file that it was begun with"
+            f"{path} is of a run on other photographs, or on the same prepared otherwise, so that "
+            "some it has trained on might be validated on: give the file that it was begun with"
         )
     state.data = data
     put_back(out / "best")
@@ -242,6 +242,9 @@ def write_folder(model: CSRNet, out: Path) -> None:
     for folder in (partial, old):
         shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(partial)
+    for path in partial.iterdir():  # on the disk before the older one goes
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
     if out.exists():
         _keep_own(out, partial)
         out.rename(old)

@@ -57,4 +57,4 @@ def _count(counter: CrowdCounter, example: Example) -> float:
     result = counter.count(example.pixels)
     if example.mask is None:
         return result.count
-    return float((result.density * mask_shares(example.mask)).sum())
+    return float((result.density * mask_shares(example.mask)).sum(dtype="float64"))

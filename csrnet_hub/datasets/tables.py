@@ -3,43 +3,70 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ..images import SUFFIXES
 from .own import Listing, field
 from .sample import DatasetError, Heads, as_heads
 from .text import read_json, read_text
 
 COLUMNS = ("image", "x", "y")
+PHOTO = {"image_name", "image_path", "image_id", "img", "filename", "file_name", "file", "filepath"}
+PHOTO |= {"path", "photo"}  # what others call the first of them
 
 
 def parse_csv(path: Path) -> Listing:
-    """Columns image, x, y (others are ignored; , ; or tab between them), a row a head. A row with
-    x and y left empty says that the picture holds nobody. Where columns are not told apart by
-    commas, a comma in a number is a decimal one, as many languages' spreadsheets write it."""
+    """Columns image, x, y (others are ignored; , ; or tab between them), a row a head; that of the
+    photographs may have another name (`photo_column`). A row with x and y left empty says that the
+    picture holds nobody. Where columns are not told apart by commas, a comma in a number is a
+    decimal one, as many languages' spreadsheets write it."""
     lines = read_text(path).splitlines()
     delimiter = delimiter_of(lines[0] if lines else "")
-    reader = csv.DictReader(lines, delimiter=delimiter)
-    rows: dict[str, list[tuple[int, str, str, bool]]] = {}
+    reader = csv.reader(lines, delimiter=delimiter)
     try:
-        reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
-        if missing := [name for name in COLUMNS if name not in reader.fieldnames]:
-            raise DatasetError(
-                f"{path} has no column {', '.join(missing)}; it needs image, x and y."
-            )
-        for row in reader:
-            image, x, y = ((row[name] or "").strip() for name in COLUMNS)
-            x, y = with_point(x, delimiter), with_point(y, delimiter)
-            too_long = any(row.get(None) or ())  # type: ignore[call-overload]
-            rows.setdefault(image, []).append((reader.line_num, x, y, too_long))
+        names = [name.strip().lower() for name in next(reader, [])]
+        table = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise DatasetError(f"{path}, line {reader.line_num}: {error}.") from error
+    photos = photo_column(names, [row for _, row in table])
+    missing = ["image"] * (photos is None) + [name for name in ("x", "y") if name not in names]
+    if missing or photos is None:
+        raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs image, x and y.")
+    if twice := repeated(names):
+        raise DatasetError(f"{path} has two columns {twice}.")
+    columns = [photos, names.index("x"), names.index("y")]
+    rows: dict[str, list[tuple[int, str, str, bool]]] = {}
+    for line, row in table:
+        image, x, y = (row[i].strip() if i < len(row) else "" for i in columns)
+        x, y = with_point(x, delimiter), with_point(y, delimiter)
+        rows.setdefault(image, []).append((line, x, y, any(row[len(names) :])))
     if not rows:
         raise DatasetError(f"{path} has no rows.")
     if "" in rows:
         raise DatasetError(f"{path}, line {rows[''][0][0]}: there is no image.")
     return [(image, partial(_csv_heads, path, found)) for image, found in rows.items()]
+
+
+def photo_column(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
+    """Which column tells the photographs: by its name in lower case, else by its cells, which all
+    end as a picture's name does; None without any."""
+    called = (names.index(name) for name in COLUMNS[:1] if name in names)
+    alike = (i for i, name in enumerate(names) if name.replace(" ", "_") in PHOTO)
+    files = (i for i in range(len(names)) if rows and all(_is_file(row, i) for row in rows))
+    return next(chain(called, alike, files), None)
+
+
+def _is_file(row: Sequence[str], column: int) -> bool:
+    return column < len(row) and Path(row[column].strip()).suffix.lower() in SUFFIXES
+
+
+def repeated(names: Sequence[str]) -> str | None:
+    """The one of our columns that a table has twice: of two values one would be lost."""
+    return next((name for name in COLUMNS if names.count(name) > 1), None)
 
 
 def delimiter_of(table: str) -> str:
