@@ -253,7 +253,7 @@ def spare(option: str, path: Path, mark: str) -> None:
         ValueError: the file is another, or its name a picture's.
     """
     if path.suffix.lower() in SUFFIXES:
-        raise ValueError(f"{option} {path} is a picture's name; give another, such as a.csv.")
+        raise ValueError(f"{option} {path} is a picture's name; give another.")
     if not path.is_file():  # a pipe would wait for its writer
         return
     with path.open("rb") as file:

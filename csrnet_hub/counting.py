@@ -195,7 +195,9 @@ class CrowdCounter:
             TypeError: for a single picture, whose letters, bytes or rows are none.
         """
         single = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
-        if isinstance(images, single) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        shape: tuple[int, ...] = images.shape if isinstance(images, np.ndarray) else ()
+        one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
+        if isinstance(images, single) or one:
             raise TypeError("count_many takes a list of pictures; count takes one")
         return self._count_each(images, ahead)
 

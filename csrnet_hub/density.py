@@ -17,7 +17,7 @@ from scipy.special import ndtr
 FloatArray = NDArray[np.float64]
 SIGMA = (1e-6, 1e9)  # pixels
 _HEADS_AT_ONCE = 2048
-_LARGEST = 2**22  # numbers in the two matrices, 32 MB
+_LARGEST = 2**22  # numbers in the two matrices, 32 MB, of which there are up to four copies
 
 
 def as_points(heads: ArrayLike) -> FloatArray:

@@ -54,7 +54,9 @@ def main(argv: list[str] | None = None) -> None:
     from csrnet_hub import CrowdCounter
 
     parser = argparse.ArgumentParser(prog="python -m demo.screenshots", description=__doc__)
-    parser.add_argument("--model", default=str(resource(DEFAULT_MODEL)), help="folder or Hub id")
+    parser.add_argument(
+        "--model", default=str(resource(DEFAULT_MODEL) or DEFAULT_MODEL), help="folder or Hub id"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path(app.__file__).parent / "docs", help="folder"
     )

@@ -148,6 +148,14 @@ def test_training_and_the_page_read_one_table_alike(column, tmp_path):
             read(twice)
 
 
+@pytest.mark.parametrize("others", ["image_id", "img", "path", "name", "photo"])
+def test_of_several_columns_that_of_the_files_tells_the_photos(others, tmp_path):
+    text = f"{others},filename,x,y\n1,a.jpg,1,2\n1,b.jpg,3,4\n"
+    table = written(tmp_path / "all.csv", text)
+    assert read_annotation(table, "b.jpg").tolist() == [[3, 4]]
+    assert [name for name, _ in parse_csv(table)] == ["a.jpg", "b.jpg"]
+
+
 def test_photos_of_one_name_in_two_folders_are_never_taken_for_one(tmp_path):
     table = written(tmp_path / "all.csv", "image,x,y\nd/a.jpg,1,2\ne/a.jpg,3,4\n")
     for image in ("a.jpg", None):

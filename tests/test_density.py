@@ -62,21 +62,19 @@ def test_one_wide_kernel_is_the_gaussian_of_that_width() -> None:
     assert np.abs(density - gauss).max() < 4e-3 * gauss.max()
 
 
-@pytest.mark.parametrize("sigma", [1e-300, 1e-9, 1e12, 1e300])
+@pytest.mark.parametrize("sigma", [1e-300, 6.0, 1e18, 1e300])
 def test_kernels_of_any_width_have_the_mass_of_their_heads(sigma: float) -> None:
     assert density_map([(5.0, 5.5), (8.0, 8.0)], 40, 40, sigma, 8).sum() == pytest.approx(2)
 
 
-def test_a_long_strip_takes_no_more_memory_than_its_cells_and_a_little() -> None:
+def test_many_heads_on_a_long_strip_take_no_more_memory_than_few() -> None:
     heads = np.random.default_rng(0).uniform((0, 0), (2**17, 1), (300, 2))
     tracemalloc.start()
-    density = density_map(heads, 1, 2**17, 2.0, stride=8)  # 300 x 16,385 numbers are 39 MB
+    density = density_map(heads, 1, 2**17, 2.0, stride=1)  # 300 x 131,073 numbers are 315 MB
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert density.sum() == pytest.approx(300)
-    strip = density_map(heads, 1, 2**17, 2.0, stride=1)  # one by one, and no less exact
-    assert strip.sum() == pytest.approx(300)
-    assert peak < 150e6
+    assert peak < 200e6
 
 
 def test_the_coarse_map_is_the_fine_map_summed_over_cells() -> None:

@@ -92,6 +92,12 @@ def test_evaluate_writes_over_nothing_but_its_own_files(
         assert (tmp_path / name).read_text() == "image,x,y\na.jpg,1,2\n"
     assert evaluate.main([*arguments, "--csv", str(tmp_path / "a.jpg")]) == 1
     assert "a.jpg is a picture's name" in capsys.readouterr().err
+    (tmp_path / "notes-errors.png").write_bytes(b"a picture")
+    assert evaluate.main([*arguments, "--report", str(tmp_path / "notes.md")]) == 1
+    assert "would write over" in capsys.readouterr().err
+    assert (tmp_path / "notes-errors.png").read_bytes() == b"a picture"
+    assert evaluate.main([*arguments, "--csv", str(tmp_path)]) == 1
+    assert "is a folder; give the name of a file" in capsys.readouterr().err
     both = str(tmp_path / "both")
     assert evaluate.main([*arguments, "--csv", both, "--json", both]) == 1
     assert "--json and --csv give one name" in capsys.readouterr().err

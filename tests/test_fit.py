@@ -633,8 +633,9 @@ def test_two_runs_never_write_to_one_folder(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:
     with FileLock(tmp_path / ".lock"):  # as a run that has just begun holds it
-        with pytest.raises(fit.TrainingError, match="another run writes to"):
-            run(recipe, prepared, vgg, tmp_path)
+        for resume in (None, tmp_path / "last.pt"):
+            with pytest.raises(fit.TrainingError, match="another run writes to"):
+                run(recipe, prepared, vgg, tmp_path, resume=resume)
         assert not (tmp_path / "log.jsonl").exists()
     run(recipe, prepared, vgg, tmp_path)
     assert (tmp_path / "log.jsonl").exists()

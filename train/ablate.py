@@ -122,7 +122,7 @@ def ablate(
             on other photographs.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _keep_recipes(runs, fingerprint(examples))
+    _keep_recipes(runs, examples)
     for number, run in enumerate(runs, start=1):
         if not run.read().done:
             print(f"run {number} of {len(runs)}: {run.out.name}", flush=True)
@@ -143,10 +143,13 @@ def ablate(
     return table(runs)
 
 
-def _keep_recipes(runs: Sequence[Run], data: str) -> None:
+def _keep_recipes(runs: Sequence[Run], examples: Sequence[Example]) -> None:
+    data, names = fingerprint(examples), fingerprint(examples, truth=False)
     records = {run.out / KEPT: {**run.recipe.to_dict(), "data": data} for run in runs}
     for path, record in records.items():
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else record
+        if before.get("data") == names:  # of an earlier version
+            before["data"] = data
         if other := other_entries(record, before, {"name"}):
             raise TrainingError(
                 f"{path.parent} holds a run with another {', '.join(other)}: give another --out"

@@ -32,7 +32,7 @@ from csrnet_hub.metrics import (
 from csrnet_hub.model_files import ModelError
 from csrnet_hub.regions import CELL
 
-from .report import WORST, Worst, write_report
+from .report import WORST, Worst, plot_files, write_report
 
 LEVELS = (1, 2, 3)  # of GAME; level 0 is the counting error
 Row = dict[str, Any]
@@ -214,14 +214,20 @@ def _check_outputs(options: argparse.Namespace) -> None:
     """Refuse, before hours of counting, what cannot be written or would write over other files."""
     if options.report and options.report.suffix.lower() not in (".html", ".md"):
         raise ValueError(f"{options.report} must end in .html or .md")
-    marks = {"json": '"split"', "csv": "image,heads,count", "report": ", split "}
+    if options.report and options.report.suffix.lower() == ".md" and not options.report.exists():
+        for plot in plot_files(options.report).values():
+            if plot.exists():
+                raise ValueError(f"--report would write over {plot}; give another name.")
+    marks = {"json": '"mae_interval"', "csv": "image,heads,count", "report": ", split "}
     taken: dict[str, str] = {}
     for name, mark in marks.items():
         if (path := getattr(options, name)) is None:
             continue
+        if path.is_dir():
+            raise ValueError(f"--{name} {path} is a folder; give the name of a file.")
         spare(f"--{name}", path, mark)
         other = taken.setdefault(os.path.realpath(path), name)
-        if other != name and not path.is_char_device():  # such as /dev/null
+        if other != name and (path.is_file() or not path.exists()):  # no pipe, no /dev/null
             raise ValueError(f"--{other} and --{name} give one name, {path}: give two.")
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shutil
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,24 @@ def fit(
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
     _check_pictures(recipe, examples)
+    if rank != 0:
+        return _fit(recipe, examples, out, vgg, device, resume, init, compiled, refit)
+    with _alone(out):
+        return _fit(recipe, examples, out, vgg, device, resume, init, compiled, refit)
+
+
+def _fit(
+    recipe: Recipe,
+    examples: Sequence[Example],
+    out: Path,
+    vgg: str,
+    device: torch.device,
+    resume: Path | None,
+    init: str | None,
+    compiled: bool,
+    refit: str | None,
+) -> float:
+    rank, world = place()
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
     judged = None
     if refit:
@@ -105,7 +124,7 @@ def fit(
     elif recipe.choose_by == "nae" and not any(example.count for example in held_out):
         raise TrainingError("no validation image has people: set choose_by to mae in the recipe")
     if resume:
-        state = go_on(resume, recipe, device, fingerprint(examples), out)
+        state = go_on(resume, recipe, device, examples, out)
     else:
         state = start_from(recipe, init, device) if init else new_state(recipe, vgg, device)
         state.data = fingerprint(examples)
@@ -132,31 +151,30 @@ def fit(
     elif device.type == "cuda" and world == 1 and recipe.crops == "random":  # all of one shape
         net = Captured(state.model)
     crops = Crops(train, recipe, device)
-    log = None
-    with ExitStack() as stack:
-        if rank == 0:
-            stack.enter_context(_alone(out))
-            log = stack.enter_context(Log(out, state.step, recipe.steps))
+    with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
         _run(state, recipe, crops, net, held_out, out, log)
     return state.best
 
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Make a folder and keep other runs out of it; the lock goes with the process, however that
-    ends."""
+    """Make a folder and keep other runs out of it, as long as this process lives; a run that did
+    not come to write anything leaves none."""
+    made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise TrainingError(f"another run writes to {out}: give another --out") from error
-    except NotImplementedError:  # a file system without locks
+    except (NotImplementedError, OSError):  # a file system without locks
         pass
     try:
         yield
     finally:
         lock.release()
+        if made and {path.name for path in out.iterdir()} <= {".lock"}:
+            shutil.rmtree(out, ignore_errors=True)
 
 
 def _set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:

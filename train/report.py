@@ -62,8 +62,8 @@ def write_report(
     plots = {"scatter": _scatter(rows), "errors": _histogram(rows)}
     heading, table = _headline(result), _range_table(result)
     if path.suffix.lower() == ".md":
-        for name, png in plots.items():
-            path.with_name(f"{path.stem}-{name}.png").write_bytes(png)
+        for name, file in plot_files(path).items():
+            file.write_bytes(plots[name])
         text = _markdown(path.stem, result, heading, table, plots, worst)
         path.write_text(text, "utf-8", "backslashreplace")  # a file's name may be no Unicode
         return
@@ -75,6 +75,12 @@ def write_report(
         worst=[one.row | _pictures(one) for one in worst],
     )
     path.write_text(page, "utf-8", "backslashreplace")
+
+
+def plot_files(report: Path) -> dict[str, Path]:
+    """The pictures beside FILE.md, by what they show."""
+    names = ("scatter", "errors")
+    return {name: report.with_name(f"{report.stem}-{name}.png") for name in names}
 
 
 def _headline(result: dict[str, Any]) -> list[list[str]]:

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from csrnet_hub.card import CARD_NAME, is_unedited
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
 
+from .data import Example, fingerprint
 from .loss import name_losses
 from .recipe import BEFORE, Recipe
 
@@ -204,8 +205,10 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
     return state
 
 
-def go_on(path: Path, recipe: Recipe, device: torch.device, data: str, out: Path) -> State:
-    """The state of a checkpoint, to go on in a folder ``out`` on photographs of a fingerprint.
+def go_on(
+    path: Path, recipe: Recipe, device: torch.device, examples: Sequence[Example], out: Path
+) -> State:
+    """The state of a checkpoint, to go on in a folder ``out`` on the photographs it was begun with.
 
     The least validation error is forgotten where the model that had it is not in the folder.
 
@@ -213,7 +216,8 @@ def go_on(path: Path, recipe: Recipe, device: torch.device, data: str, out: Path
         TrainingError: as `load_checkpoint`, and if the run was on other photographs.
     """
     state = load_checkpoint(path, recipe, device)
-    if state.data not in ("", data):
+    data = fingerprint(examples)
+    if state.data not in ("", data, fingerprint(examples, truth=False)):
         raise TrainingError(
             f"{path} is of a run on other photographs, or on the same prepared otherwise, so that "
             "some it has trained on might be validated on: give the file that it was begun with"
@@ -237,7 +241,7 @@ def save_model(state: State, recipe: Recipe, out: Path) -> None:
 def write_folder(model: CSRNet, out: Path) -> None:
     """A model folder that is whole before it takes its name, in place of an older one."""
     put_back(out)
-    # save_pretrained keeps an old card, and may be interrupted
+    # save_pretrained may be interrupted
     partial, old = out.with_name(out.name + ".partial"), _replaced(out)
     for folder in (partial, old):
         shutil.rmtree(folder, ignore_errors=True)

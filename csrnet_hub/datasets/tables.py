@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from .sample import DatasetError, Heads, as_heads
 from .text import read_json, read_text
 
 COLUMNS = ("image", "x", "y")
-PHOTO = {"image_name", "image_path", "image_id", "img", "filename", "file_name", "file", "filepath"}
-PHOTO |= {"path", "photo"}  # what others call the first of them
+# What others call the first of them, the surest first.
+PHOTO = ["image", "image_name", "image_path", "filename", "file_name", "filepath", "file", "photo"]
+PHOTO += ["path", "img", "image_id"]
 
 
 def parse_csv(path: Path) -> Listing:
@@ -52,12 +52,17 @@ def parse_csv(path: Path) -> Listing:
 
 
 def photo_column(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
-    """Which column tells the photographs: by its name in lower case, else by its cells, which all
-    end as a picture's name does; None without any."""
-    called = (names.index(name) for name in COLUMNS[:1] if name in names)
-    alike = (i for i, name in enumerate(names) if name.replace(" ", "_") in PHOTO)
-    files = (i for i in range(len(names)) if rows and all(_is_file(row, i) for row in rows))
-    return next(chain(called, alike, files), None)
+    """Which column tells the photographs: ``image``, else one whose cells all end as a picture's
+    name does, best under a name of `PHOTO`, else the first of these names; None without any.
+
+    Args:
+        names: in lower case.
+    """
+    spelt = [name.replace(" ", "_") for name in names]
+    called = [spelt.index(name) for name in PHOTO if name in spelt]
+    files = [i for i in range(len(names)) if rows and all(_is_file(row, i) for row in rows)]
+    sure = [i for i in called if i in files or spelt[i] == "image"]
+    return next(iter([*sure, *files, *called]), None)
 
 
 def _is_file(row: Sequence[str], column: int) -> bool:
