@@ -20,7 +20,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 if not os.environ.get("GRADIO_SERVER_PORT", "7860").isdecimal():  # Gradio's import would fail on it
     sys.exit("app.py: GRADIO_SERVER_PORT is no port: give a number from 1 to 65535, or unset it")
 
-if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes"):  # as in demo.models
+from demo import ZERO_GPU
+
+if ZERO_GPU:
     with contextlib.suppress(ImportError):
         import spaces  # noqa: F401  (before torch, which it prepares for a GPU that comes and goes)
 

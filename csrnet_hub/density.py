@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
 FloatArray = NDArray[np.float64]
-SIGMA = (1e-6, 1e9)  # pixels
+_SIGMA = (1e-6, 1e9)  # pixels: the widths that make a difference
 _HEADS_AT_ONCE = 2048
 _LARGEST = 2**22  # numbers in the two matrices, 32 MB, of which there are up to four copies
 
@@ -150,7 +150,7 @@ def _cell_mass(
     position: FloatArray, sigma: FloatArray, low: float, high: float, cells: int, stride: int
 ) -> FloatArray:
     # (n, cells): each head's share of a cell, on one axis, of its mass between low and high.
-    sigma = np.clip(sigma, *SIGMA)  # beyond, nothing changes but rounding, which ends in NaN
+    sigma = np.clip(sigma, *_SIGMA)  # beyond, rounding ends in NaN
     edges = np.clip(np.arange(cells + 1) * float(stride), low, high)
     reached = ndtr((edges - position[:, None]) / sigma[:, None])
     begin = ndtr((low - position) / sigma)

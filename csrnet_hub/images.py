@@ -79,8 +79,8 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
     257 and rounded. 32-bit integer pictures (PIL mode I) are read as 16-bit, decimal ones (mode F)
     as [0, 1]; values outside are an error, for nothing in such a file says what white is.
 
-    `max_pixels` bounds H * W and is checked before anything is decoded; None means no limit. With
-    it no side may have more than 65,535 pixels: a strip of one row costs as many cells as eight do.
+    `max_pixels` bounds H * W and is checked before anything is decoded; None means no limit. Under
+    a limit no side may have more than 65,535 pixels: a strip of one row costs what eight rows do.
     WebP and run-length BMP files have a lower one of their own (`imagefiles.LIMITS`) unless it is
     None.
     At its highest, memory holds so many bytes a pixel, the result's 3 among them:
@@ -198,7 +198,7 @@ def _check_size(width: int, height: int, max_pixels: int | None) -> None:
             f"The picture has {width:,} x {height:,} = {width * height:,} pixels, more than the "
             f"{max_pixels:,} allowed. Make it smaller and try again."
         )
-    if max_pixels is not None and max(width, height) > LONGEST:  # a network's cells are not so thin
+    if max_pixels is not None and max(width, height) > LONGEST:  # a cell is 8 pixels high
         raise ImageError(
             f"The picture has {width:,} x {height:,} pixels; its longest side may have {LONGEST:,}."
             " Cut it into parts and try again."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 from csrnet_hub import CountResult, CrowdCounter
 from csrnet_hub.tiles import Progress
 
+from . import ZERO_GPU
 from .shared import VisitorError, people
 from .visitors import still_here
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes")
 TINY = 160  # pixels, of the shorter side
 FLAT = 6.0  # of 255: standard deviation of a picture with hardly anything in it
 DARK = 24.0  # of 255: the mean of a picture in which nothing is seen

@@ -91,8 +91,7 @@ def _evaluate_one(
     density, count = result.density, result.count
     heads = sample.counted(*size)
     if sample.mask is not None:
-        density = density * mask_shares(sample.mask(*size))
-        count = float(density.sum(dtype=np.float64))  # as in train.validation
+        density, count = inside_mask(density, sample.mask(*size))
     row: Row = {
         "image": sample.name,
         "heads": len(heads),
@@ -113,6 +112,14 @@ def _evaluate_one(
             signal, row["ssim"] = map_likeness(density, truth)
             row["psnr"] = signal if math.isfinite(signal) else None
     return row, density
+
+
+def inside_mask(
+    density: NDArray[np.float32], mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], float]:
+    """A map inside a mask (H, W) of the picture, and its sum."""
+    inside = density * mask_shares(mask)
+    return inside, float(inside.sum(dtype=np.float64))
 
 
 def mask_shares(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -98,9 +98,7 @@ def fit(
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
     _check_pictures(recipe, examples)
-    if rank != 0:
-        return _fit(recipe, examples, out, vgg, device, resume, init, compiled, refit)
-    with _alone(out):
+    with _alone(out) if rank == 0 else nullcontext():
         return _fit(recipe, examples, out, vgg, device, resume, init, compiled, refit)
 
 

@@ -37,7 +37,7 @@ FROM_ZERO = (
     "weight_decay",
     "warmup",
 )
-MOST = 1e12  # torch has no float32 for the largest of Python's numbers
+MOST = 2**63  # torch takes no larger seed, nor rates beyond what a float32 holds
 ZOOM = 16.0  # the most that a photograph is enlarged or shrunk: beyond, nothing is left of it
 
 
@@ -155,7 +155,7 @@ def _check_numbers(path: Path, recipe: Recipe) -> None:
         if not 0 <= getattr(recipe, key) <= 1:
             raise RecipeError(f"The recipe {path}: {key} must lie between 0 and 1.")
     for key in FROM_ZERO:
-        if not 0 <= getattr(recipe, key) < (math.inf if key == "seed" else MOST):
+        if not 0 <= getattr(recipe, key) < MOST:
             raise RecipeError(f"The recipe {path}: {key} must be a number from 0 on, no huge one.")
     if not 0 < recipe.density_scale < math.inf:
         raise RecipeError(f"The recipe {path}: density_scale must be a number above 0.")

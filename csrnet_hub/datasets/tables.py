@@ -15,8 +15,8 @@ from .text import read_json, read_text
 
 COLUMNS = ("image", "x", "y")
 # What others call the first of them, the surest first.
-PHOTO = ["image", "image_name", "image_path", "filename", "file_name", "filepath", "file", "photo"]
-PHOTO += ["path", "img", "image_id"]
+PHOTO = ["image_name", "image_path", "filename", "file_name", "filepath", "file", "photo", "path"]
+PHOTO += ["img", "image_id"]
 
 
 def parse_csv(path: Path) -> Listing:
@@ -59,9 +59,11 @@ def photo_column(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int | N
         names: in lower case.
     """
     spelt = [name.replace(" ", "_") for name in names]
+    if "image" in spelt:
+        return spelt.index("image")
     called = [spelt.index(name) for name in PHOTO if name in spelt]
     files = [i for i in range(len(names)) if rows and all(_is_file(row, i) for row in rows)]
-    sure = [i for i in called if i in files or spelt[i] == "image"]
+    sure = [i for i in called if i in files]
     return next(iter([*sure, *files, *called]), None)
 
 
