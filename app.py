@@ -9,7 +9,12 @@ import io
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
+
+# Gradio hands out the paths of uploads as they stand here.
+if os.environ.get("GRADIO_TEMP_DIR"):
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(os.environ["GRADIO_TEMP_DIR"]).absolute())
 
 # Gradio reads these while it is imported: nothing is sent, and no table of all that was ever asked
 # is made anew after each request.
@@ -27,15 +32,16 @@ if ZERO_GPU:
         import spaces  # noqa: F401  (before torch, which it prepares for a GPU that comes and goes)
 
 import gradio as gr
+from fastapi import Depends
 
 from csrnet_hub import CrowdCounter, ModelError
 from csrnet_hub.extras import ExtraError
 from csrnet_hub.images import hide_pillow_warnings
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
-from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS, MAX_WAITING
+from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS
 from demo.style import CSS, HEAD, THEME
-from demo.visitors import Page
+from demo.visitors import Page, refuse_address
 
 TABS = {
     "One photo": photo,
@@ -59,7 +65,8 @@ def build_app(counter: CrowdCounter, *others: CrowdCounter) -> gr.Blocks:
             with gr.Tab(name):
                 tab.layout(offered)
         app.unload(app.forget)
-    app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    # Gradio's own /run would go past the queue.
+    app.queue(default_concurrency_limit=1, api_open=False)
     return app
 
 
@@ -77,6 +84,7 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": MAX_FILE_SIZE,
+        "app_kwargs": {"dependencies": [Depends(refuse_address)]},
         "state_session_capacity": MAX_SESSIONS,
         "show_error": False,  # gr.Error is shown all the same; others might name paths
         "ssr_mode": False,

@@ -63,17 +63,21 @@ class PredictionInterval:
         Args:
             groups: (n,) which kind each picture is of. The widest of their intervals is taken, so
                 that a new picture of each kind is covered; a kind with too few pictures counts
-                with the others alone.
+                with the others alone. One in which nobody is on any picture is left out, unless
+                all are: no share of a count holds zero, but the whole of it.
 
         Raises:
             ValueError: if there are too few pictures for that: 9 for a level of 0.9.
         """
         predicted = np.asarray(counts, dtype=np.float64)
         true = np.asarray(heads, dtype=np.float64)
+        kinds = np.asarray(groups if groups is not None else [""] * len(true))
+        if predicted.shape == true.shape == kinds.shape and true.any():
+            peopled = np.isin(kinds, kinds[true > 0])
+            predicted, true, kinds = predicted[peopled], true[peopled], kinds[peopled]
         if predicted.shape != true.shape or predicted.ndim != 1 or _rank(len(true), level) is None:
             raise ValueError(f"{len(true)} pictures are too few for an interval of level {level}")
         scores = np.abs(predicted - true) / spread(predicted)
-        kinds = np.asarray(groups if groups is not None else [""] * len(true))
         parts = [scores, *(scores[kinds == kind] for kind in np.unique(kinds))]
         ranks = [(part, _rank(len(part), level)) for part in parts]
         quantile = max(np.sort(part)[rank - 1] for part, rank in ranks if rank is not None)

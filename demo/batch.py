@@ -39,6 +39,7 @@ from .shared import (
     to_csv,
     upload_name,
 )
+from .turns import BATCHES
 from .wanted import count_when
 
 MOST = 500  # photos at once
@@ -230,4 +231,5 @@ def layout(models: Models) -> None:
         WAITING,
         COUNTING,
         cleared=(files.clear,),
+        line=BATCHES,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from .shared import VisitorError
 
 MOST = 300  # frames that are counted
+USUAL_RATE = 25  # frames a second of a stream that does not say
 ROUNDED = 1e-3  # seconds, by which the times in a file may be off
 # Without them FFmpeg would follow an uploaded playlist to files of the server, and draw any text.
 # Given to the streams too, as `options`, they crash Python at FLV and MPG before PyAV 18.
@@ -53,7 +55,7 @@ def frames(
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Frames of a clip, `rate` a second from its start: seconds and upright pixels (H, W, 3).
 
-    At most 300 are given: the first in each 1 / rate seconds, none where the clip has none.
+    The first in each 1 / rate seconds is given, none where the clip has none.
 
     Raises:
         VisitorError: PyAV is absent, the file is no clip, or its frames have too many pixels.
@@ -75,16 +77,14 @@ def frames(
                 )
             stream.thread_type = "AUTO"
             first = None
-            for frame in clip.decode(stream):
-                seconds = float(frame.time or 0.0)
+            for number, frame in enumerate(clip.decode(stream)):
+                seconds = _seconds(frame, number, stream)
                 first = seconds if first is None else first
                 step = math.floor((seconds - first + ROUNDED) * rate)
                 if step < due:
                     continue
                 yield seconds - first, _upright(frame)
                 given, due = given + 1, step + 1
-                if given >= MOST:
-                    return
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, VisitorError):
             raise
@@ -107,6 +107,13 @@ def frames_expected(path: Path, rate: float) -> int:
     return min(MOST, math.ceil(float(seconds) * rate))
 
 
+def _seconds(frame: Any, number: int, stream: Any) -> float:
+    if frame.time is not None:
+        return float(frame.time)
+    rate = stream.codec_context.framerate or stream.average_rate or USUAL_RATE  # a bare stream
+    return number / float(rate)
+
+
 def _upright(frame: Any) -> NDArray[np.uint8]:
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90)  # as a phone held the camera
@@ -114,7 +121,7 @@ def _upright(frame: Any) -> NDArray[np.uint8]:
 
 
 class Clip:
-    """An H.264 clip in memory, one frame for each counted one."""
+    """An H.264 clip in memory, one frame for each counted one, as long as that stood."""
 
     def __init__(self, rate: float) -> None:
         self._av = reader()
@@ -122,21 +129,28 @@ class Clip:
         self._content = io.BytesIO()
         self._container = self._av.open(self._content, "w", format="mp4")
         self._rate = rate
+        self._last = -1  # milliseconds
 
-    def add(self, picture: Image.Image) -> None:
-        """A frame; it is cut to an even size, and to that of the first."""
+    def add(self, picture: Image.Image, seconds: float) -> None:
+        """The frame that is shown from `seconds` on; cut to an even size, and to that of the first.
+
+        By their numbers alone the frames of a clip with fewer a second than were asked for would
+        run too fast.
+        """
         if self._stream is None:
-            from fractions import Fraction
-
             rate = Fraction(self._rate).limit_denominator(1000)
-            self._stream = self._container.add_stream("libx264", rate=rate)
+            # with frames out of order a gap would be lost from the length that the file gives
+            self._stream = self._container.add_stream("libx264", rate=rate, options={"bf": "0"})
             self._stream.width, self._stream.height = (
                 max(2, side // 2 * 2) for side in picture.size
             )
             self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, 1000)
         size = (self._stream.width, self._stream.height)
         fitted = picture.crop((0, 0, *size)) if picture.size != size else picture
         frame = self._av.VideoFrame.from_image(fitted)
+        self._last = frame.pts = max(self._last + 1, round(seconds * 1000))
+        frame.time_base = Fraction(1, 1000)
         self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> bytes:

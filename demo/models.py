@@ -17,6 +17,7 @@ from csrnet_hub.tiles import Progress
 
 from . import ZERO_GPU
 from .shared import VisitorError, people
+from .turns import Turns
 from .visitors import still_here
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -57,6 +58,7 @@ class Models:
                 name, number = f"{counter.name} ({number})", number + 1
             self.counters[name] = counter
         self._count = on_gpu(self._tensor_part)
+        self._turns = Turns()
 
     @property
     def names(self) -> list[str]:
@@ -77,7 +79,7 @@ class Models:
     def count(
         self, name: Any, pixels: NDArray[np.uint8], progress: Progress | None = None
     ) -> CountResult:
-        """Count the people in upright pixels (H, W, 3).
+        """Count the people in upright pixels (H, W, 3), when it is this picture's turn.
 
         Raises:
             VisitorError: there is no such model.
@@ -92,7 +94,8 @@ class Models:
                 progress(done, of)
 
         # ZeroGPU runs it in another process, where a callback would not be heard.
-        result = self._count(name, pixels, None if ZERO_GPU else step)
+        with self._turns.turn(still_here):
+            result = self._count(name, pixels, None if ZERO_GPU else step)
         return replace(result, model=name or self.names[0])  # of two folders' models of one name
 
     def _tensor_part(

@@ -25,6 +25,7 @@ from .shared import (
     sentences_for_visitors,
     upload_name,
 )
+from .turns import PHOTOS
 
 ADDRESS = "ADDRESS OF THIS PAGE"
 SNIPPET = f"""\
@@ -147,7 +148,7 @@ def layout(models: Models) -> None:
         outline = gr.JSON(label="outline")
         answer, array = gr.JSON(label="result"), gr.File(label="density map")
         button = gr.Button()
-    options: dict[str, Any] = {"preprocess": False, "concurrency_id": "counter"}
+    options: dict[str, Any] = {"preprocess": False, "concurrency_id": PHOTOS}
     for function, inputs, output in (
         (count, [image, model], answer),
         (density_map, [image, model], array),

@@ -11,6 +11,7 @@ import re
 import secrets
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -216,6 +217,16 @@ def remove_folder(path: str) -> None:
     if len(folder.name) == 2 * TOKEN:  # Gradio's own have longer names
         with suppress(OSError):
             folder.rmdir()
+
+
+def sweep() -> None:
+    """Remove the empty folders of uploads that have gone: their names are the photos' digests."""
+    with suppress(OSError):
+        for folder in upload_folder().iterdir():
+            if re.fullmatch(r"[0-9a-f]{64}", folder.name):
+                with suppress(OSError):
+                    if time.time() - folder.stat().st_mtime > 60:  # else Gradio may be filling it
+                        folder.rmdir()
 
 
 class LatestFiles:

@@ -38,6 +38,7 @@ from .shared import (
     upload_name,
     uploaded_path,
 )
+from .turns import BATCHES
 from .wanted import count_when
 
 SIDE = 960  # pixels, the longer side of the annotated clip
@@ -75,23 +76,26 @@ def annotated(pixels: NDArray[np.uint8], moment: Moment) -> Image.Image:
     top = colour_top(result.density, result.scale)
     picture = overlay_image(np.asarray(small), result.density, 0.6, top, size)
     pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(max(12, picture.height // 16))
     text = f"{moment.seconds:.1f} s   {people(result.count)}"
     margin = picture.height // 40
+    letters = max(12, picture.height // 16)
+    room = picture.width - 2 * margin
+    font = ImageFont.load_default(letters)
+    if (wide := font.getlength(text)) > room:
+        font = ImageFont.load_default(max(1.0, letters * room / wide))
     place = (margin, picture.height - margin)
     pen.rectangle(pen.textbbox(place, text, font=font, anchor="ls"), fill="black")
     pen.text(place, text, fill="white", font=font, anchor="ls")
     return picture
 
 
-def summary_html(moments: list[Moment]) -> str:
-    """The mean count in large type, the least and the most with their times."""
+def summary_html(moments: list[Moment], more: bool = False) -> str:
+    """The mean count in large type, the least and the most with their times; whether there were
+    `more` frames."""
     by_count = sorted(moments, key=lambda moment: moment.result.count)
     least, most = by_count[0], by_count[-1]
     mean = sum(moment.result.count for moment in moments) / len(moments)
-    cut = (
-        f" · only the first {clips.MOST} frames were counted" if len(moments) == clips.MOST else ""
-    )
+    cut = f" · only the first {clips.MOST} frames were counted" if more else ""
     if len(moments) == 1:
         return number_html(headline(mean), f"in one frame, at {moments[0].seconds:.1f} s")
     return number_html(
@@ -124,24 +128,27 @@ def run(
             path = uploaded_path(upload, NO_CLIP)
             per_second = float(rate) if isinstance(rate, (int, float)) and 0.05 <= rate <= 30 else 1
             moments: list[Moment] = []
+            more = False
             clip = clips.Clip(per_second)
             pace = Pace(progress, clips.frames_expected(path, per_second), "frames")
             for seconds, pixels in clips.frames(path, per_second, models.find(model).max_pixels):
+                if more := len(moments) == clips.MOST:
+                    break
                 step = pace.within(len(moments), f"Counting the people at {seconds:.1f} s")
                 result = models.count(model, pixels, step)
                 moments.append(Moment(seconds, result, " ".join(notices(result, pixels))))
-                clip.add(annotated(pixels, moments[-1]))
+                clip.add(annotated(pixels, moments[-1]), seconds)
                 if time.monotonic() - last > 1:
                     yield [gr.skip() for _ in nothing("")]
                     last = time.monotonic()
             if not moments:
                 raise VisitorError(clips.DAMAGED)
-            yield shown(moments, clip.finish(), Path(upload_name(upload, "clip")).stem)
+            yield shown(moments, more, clip.finish(), Path(upload_name(upload, "clip")).stem)
     except gr.Error as error:
         yield nothing(error.message, "problem")
 
 
-def shown(moments: list[Moment], clip: bytes, stem: str) -> list[Any]:
+def shown(moments: list[Moment], more: bool, clip: bytes, stem: str) -> list[Any]:
     """What the tab shows of a counted clip."""
     plot = timeline(
         [moment.seconds for moment in moments],
@@ -155,7 +162,7 @@ def shown(moments: list[Moment], clip: bytes, stem: str) -> list[Any]:
         keep_file(f"{stem}-annotated.mp4", clip),
         keep_file(f"{stem}-counts.csv", table),
     )
-    return [summary_html(moments), *(gr.update(value=file, visible=True) for file in files)]
+    return [summary_html(moments, more), *(gr.update(value=file, visible=True) for file in files)]
 
 
 def layout(models: Models) -> None:
@@ -193,4 +200,5 @@ def layout(models: Models) -> None:
         COUNTING,
         cleared=(clip.clear,),
         changed=(clip.upload, clip.clear),
+        line=BATCHES,
     )

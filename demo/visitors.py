@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -12,27 +13,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+from fastapi import HTTPException, Request
 from pydantic import ValidationError
 
 from .shared import (
     CLEAN_EVERY,
     KEEP_FOR,
-    MAX_WAITING,
     NotWantedError,
     remove_file,
     remove_folder,
+    sweep,
     upload_folder,
     written,
 )
+from .turns import refusal
 
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 NO_FILE = (
     'This is no file. Send a picture as handle_file("crowd.jpg") of gradio_client, or upload it '
     'and send {"path": what the upload gave, "meta": {"_type": "gradio.FileData"}}.'
 )
-MOST_OF_ONE = MAX_WAITING // 4  # calls of one page or program that may wait
-TOO_MANY = f"Of your calls {MOST_OF_ONE} are waiting: wait for their answers before you send more."
 FORGOTTEN = CLEAN_EVERY + KEEP_FOR  # seconds; the files are gone by then
+LOOK_EVERY = 60.0  # seconds, after the files of calls that wait or run
 UNLIKE_GRADIO = (
     "This version of Gradio is unlike those that the page was made for: %s. Files are removed by "
     "their age alone, within the hour."
@@ -86,6 +88,7 @@ class Page(gr.Blocks):
     def __init__(self, **options: Any) -> None:
         super().__init__(delete_cache=(CLEAN_EVERY, KEEP_FOR), **options)
         self._visitors: dict[str, Visitor] = {}
+        self._looked = time.monotonic()
         if not hasattr(gr.Blocks, "process_api"):
             logger.warning(UNLIKE_GRADIO, "the calls of visitors are not seen")
 
@@ -108,7 +111,8 @@ class Page(gr.Blocks):
         mcp.convert_strings_to_filedata = noted
 
     def queue(self, *args: Any, **kw: Any) -> Any:
-        """As Gradio's, in which no one page or program takes all the places."""
+        """As Gradio's, in which no one page or program takes all the places, and those who wait
+        for counts keep nobody from the rest."""
         page = super().queue(*args, **kw)
         with at_best("where files are noted"):
             self._let_walk()
@@ -130,11 +134,11 @@ class Page(gr.Blocks):
         push = queue.push
 
         async def shared(body: Any, *args: Any, **kw: Any) -> Any:
+            refused = None
             with at_best("whose calls wait"):
-                lines = queue.event_queue_per_concurrency_id.values()
-                waiting = [event.session_hash for line in lines for event in line.queue]
-                if waiting.count(body.session_hash) >= MOST_OF_ONE:
-                    return False, TOO_MANY, "queue_full"
+                refused = refusal(queue.event_queue_per_concurrency_id, body, self.fns)
+            if refused is not None:
+                return False, refused, "queue_full"
             return await push(body, *args, **kw)
 
         queue.push = shared
@@ -150,6 +154,7 @@ class Page(gr.Blocks):
             raise gr.Error(NO_ADDRESS, print_exception=False)
         session = kw.get("session_hash")
         visitor = self._visitor(session)
+        self._look_after_files()
         visitor.running += 1
         made: list[str] = []
         asking, writing = _asking.set(visitor), written.set(made)
@@ -168,6 +173,10 @@ class Page(gr.Blocks):
                 self._own(set(made))
             visitor.running -= 1
             self._remove_if_gone(session, visitor)
+            if session is not None and session == kw.get("event_id"):  # a call without a page
+                with at_best("what is kept of calls without a page"):
+                    self.state_holder.session_data.pop(session, None)
+                    self.state_holder.time_last_used.pop(session, None)
 
     async def preprocess_data(self, *args: Any, **kw: Any) -> Any:
         """As Gradio's, with a sentence for a program that sent something else than a file.
@@ -220,6 +229,22 @@ class Page(gr.Blocks):
                 files.discard(path)
         self.state_holder.delete_state(session)
 
+    def _look_after_files(self) -> None:
+        """Once a minute: what calls that wait or run still need stays young; empty folders go."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        with at_best("the calls that wait"):
+            needed = self._awaited("")
+            for call in list(self._queue.event_ids_to_events.values()):
+                if call.session_hash in self._visitors:  # the thumbnails of a batch
+                    needed |= self._visitors[call.session_hash].files
+            for path in needed:
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+        sweep()
+
     def _own(self, given: set[str]) -> None:
         # Gradio notes files with their component, and loses those of one that was ever updated.
         known = [path for path in given if any(path in files for files in self.temp_file_sets)]
@@ -248,6 +273,17 @@ def has_address(value: Any) -> bool:
         given = isinstance(path, str) and re.match(r"\s*[a-z][a-z0-9+.-]+:/", path, re.IGNORECASE)
         return bool(given) or any(map(has_address, value.values()))
     return isinstance(value, (list, tuple)) and any(map(has_address, value))
+
+
+def refuse_address(request: Request) -> None:
+    """Before every request: none makes the server fetch a file from the web, as Gradio's would.
+
+    Raises:
+        HTTPException: 403, the path is of a file and is an address.
+    """
+    path = str(request.path_params.get("path_or_url", ""))
+    if re.match(r"\s*[a-z][a-z0-9+.-]+:/", path, re.IGNORECASE):
+        raise HTTPException(403, NO_ADDRESS)
 
 
 def files_in(value: Any) -> set[str]:

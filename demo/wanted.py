@@ -14,6 +14,7 @@ import gradio as gr
 
 from .pace import Tell
 from .shared import BUSY, COUNTING, NotWantedError
+from .turns import PHOTOS
 
 NUMBERS = itertools.count(1)
 CLEARED = 0
@@ -42,6 +43,7 @@ def count_when(
     meanwhile: str = COUNTING,
     cleared: tuple[Callable[..., Any], ...] = (),
     changed: tuple[Callable[..., Any], ...] = (),
+    line: str = PHOTOS,
 ) -> None:
     """Wire a count to events: first a sentence that it is under way, then `run` in the queue.
 
@@ -57,6 +59,7 @@ def count_when(
         cleared: listeners of the events that stop it, such as `photo.clear`.
         changed: listeners of the events after which `waiting` is shown, such as `photo.upload`; a
             count that was asked for before is stopped.
+        line: where it waits, of `turns`.
     """
     latest = gr.State(Latest())
     number = gr.Number(visible=False)  # it is in the browser: each request carries its own
@@ -77,7 +80,7 @@ def count_when(
             outputs,
             preprocess=False,
             trigger_mode="multiple",
-            concurrency_id="counter",
+            concurrency_id=line,
             show_progress_on=show_on,
             api_visibility="private",
         )

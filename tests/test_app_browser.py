@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 import app
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import read_annotation
-from demo import annotate, batch, compare, photo, screenshots, shared, video
+from demo import annotate, batch, compare, photo, screenshots, shared, turns, video
 from demo.parts import DRAW_ONE
 
 from .page import PlainCounter, dots, serve
@@ -972,7 +972,7 @@ def test_those_who_wait_are_told_so_and_a_full_queue_is_said(
             assert go_on.wait(PATIENCE / 1000)
             return super().count(image, progress)
 
-    monkeypatch.setattr(app, "MAX_WAITING", 1)
+    monkeypatch.setattr(turns, "MAX_WAITING", 1)
     server = app.build_app(SlowCounter("slow"))
     address = serve(server)
     contexts = [browser.new_context() for _ in range(3)]

@@ -664,6 +664,42 @@ def test_a_clip_becomes_counts_over_time_and_a_clip_with_its_maps(clip, offered)
     assert Path(plot["value"]).stat().st_size > 1000
 
 
+def test_an_annotated_clip_lasts_as_long_as_its_clip(clip, offered):
+    av = pytest.importorskip("av")
+    _, _, marked, _ = last_of(video.run(offered, uploaded("a.mp4", clip), 10, None))
+    with av.open(marked["value"]) as container:  # six frames a second, of ten asked for
+        times = [float(frame.time) for frame in container.decode(video=0)]
+        assert times == pytest.approx([i / 6 for i in range(12)], abs=0.01)
+        assert container.duration / av.time_base == pytest.approx(2, abs=0.15)
+
+
+def test_a_bare_stream_without_times_is_told_in_those_of_its_rate(offered, tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.h264"
+    with av.open(str(path), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for i in range(40):
+            frame = av.VideoFrame.from_image(Image.new("RGB", (96, 64), (6 * i, 40, 40)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        assert all(frame.time is None for frame in container.decode(video=0))
+    times = [seconds for seconds, _ in clips.frames(path, 1, None)]
+    assert times == pytest.approx([0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("size", [(180, 320), (96, 64), (320, 180), (2, 900)])
+def test_the_count_stands_whole_on_an_annotated_frame(size, offered):
+    pixels = np.full((size[1], size[0], 3), 200, np.uint8)
+    picture = np.asarray(
+        video.annotated(pixels, video.Moment(123456.7, offered.count(None, pixels)))
+    )
+    white = np.argwhere((picture > 240).all(axis=2))  # (n, 2) row, column of the letters
+    assert size[0] < 10 or white[:, 1].max() < picture.shape[1] - 1
+    assert size[0] < 100 or len(white) > 20
+
+
 def test_a_clip_with_sound_alone_is_said_to_have_no_pictures(offered, tmp_path):
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
@@ -687,6 +723,10 @@ def test_a_long_clip_is_cut_and_says_so(clip, offered, monkeypatch):
     monkeypatch.setattr(clips, "MOST", 4)
     summary, *_ = last_of(video.run(offered, uploaded("a.mp4", clip), 6, None))
     assert "only the first 4 frames" in summary
+    monkeypatch.setattr(clips, "MOST", 12)
+    summary, *_ = last_of(video.run(offered, uploaded("a.mp4", clip), 6, None))
+    assert "the mean of 12 frames" in summary
+    assert "only the first" not in summary
 
 
 @pytest.mark.parametrize("content", [b"", b"no clip at all" * 99, encoded(noise(), "JPEG")[:500]])

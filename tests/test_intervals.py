@@ -49,6 +49,20 @@ def test_the_interval_is_wide_enough_for_the_kind_of_pictures_that_is_hardest() 
     assert few == PredictionInterval.calibrate(counts[:45], heads[:45])  # 5 stadiums are too few
 
 
+def test_pictures_of_a_kind_without_people_do_not_widen_the_interval_of_crowds() -> None:
+    rng = np.random.default_rng(0)
+    heads = np.r_[np.full(40, 99.0), np.zeros(40)]
+    counts = np.r_[99 + rng.normal(0, 5, 40), rng.uniform(0, 50, 40)]
+    kinds = ["street"] * 40 + ["woods"] * 40
+    crowds = PredictionInterval.calibrate(counts[:40], heads[:40])
+    assert PredictionInterval.calibrate(counts, heads, groups=kinds) == crowds
+    mixed = PredictionInterval.calibrate(counts, heads, groups=["street"] * 80)
+    assert mixed.quantile > crowds.quantile  # empty streets are streets
+    nobody = PredictionInterval.calibrate(counts[40:], heads[40:], groups=kinds[40:])
+    assert nobody.around(counts[60])[0] == 0
+    assert nobody.images == 40
+
+
 def test_a_model_of_before_keeps_the_intervals_that_it_was_calibrated_for() -> None:
     assert PredictionInterval(0.9, 2.0, 60).around(99) == pytest.approx((35.75, 162.25), abs=0.01)
     now = PredictionInterval.calibrate(np.arange(9.0), np.arange(9.0) * 2 + 1)

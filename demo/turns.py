@@ -1,0 +1,63 @@
+"""Who waits for the network, and whose turn it is: one picture at a time, first come, first served.
+
+Each photo of a batch and each frame of a clip waits for a turn of its own, so that others' photos
+are counted between them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .shared import MAX_WAITING
+
+# Gradio's lines, each with one call under way: what one photo takes, and what takes long.
+PHOTOS, BATCHES = "counter", "batches"
+MOST_OF_ONE = MAX_WAITING // 4  # calls of one page or program that may wait
+TOO_MANY = f"Of your calls {MOST_OF_ONE} are waiting: wait for their answers before you send more."
+TOO_MANY_UNNAMED = (
+    f"{MOST_OF_ONE} calls that name no session_hash are waiting, yours or others': wait for their "
+    "answers, or call with gradio_client, which names one."
+)
+FULL = f"{MAX_WAITING} calls are waiting for their counts already: try again in a minute."
+
+
+class Turns:
+    """A lock that is fair: a plain one would be taken again by the batch that has just left it."""
+
+    def __init__(self) -> None:
+        self._line: deque[object] = deque()
+        self._moved = threading.Condition()
+
+    @contextmanager
+    def turn(self, meanwhile: Callable[[], None]) -> Iterator[None]:
+        """Wait for a turn and hold it; `meanwhile` is called once a second of waiting, and may
+        raise to give it up."""
+        place = object()
+        with self._moved:
+            self._line.append(place)
+        try:
+            with self._moved:
+                while self._line[0] is not place:
+                    self._moved.wait(1)
+                    meanwhile()
+            yield
+        finally:
+            with self._moved:
+                self._line.remove(place)
+                self._moved.notify_all()
+
+
+def refusal(lines: dict[str, Any], body: Any, functions: dict[int, Any]) -> str | None:
+    """Why a call may not wait with the others, in one of Gradio's lines; None if it may."""
+    waiting = [event for line in lines.values() for event in line.queue]
+    # Gradio calls the session of a call that names none like the call itself.
+    whose = [None if one.session_hash == one._id else one.session_hash for one in waiting]
+    if whose.count(body.session_hash) >= MOST_OF_ONE:
+        return TOO_MANY_UNNAMED if body.session_hash is None else TOO_MANY
+    line = functions[body.fn_index].concurrency_id
+    full = line in lines and len(lines[line].queue) >= MAX_WAITING
+    return FULL if full and line in (PHOTOS, BATCHES) else None

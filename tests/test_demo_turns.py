@@ -1,0 +1,234 @@
+"""Who waits for the network, and what a server on the open web owes those who wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio", minversion="6")
+import httpx
+
+import app
+from csrnet_hub import CountResult
+from demo import shared, turns, visitors
+from demo.turns import Turns
+
+from .page import PlainCounter, dots, serve
+
+
+class Slow(PlainCounter):
+    """Counts once it may."""
+
+    def __init__(self) -> None:
+        super().__init__("slow")
+        self.may, self.begun = threading.Semaphore(0), threading.Semaphore(0)
+
+    def count(self, image: Any, progress: Any = None) -> CountResult:
+        self.begun.release()
+        assert self.may.acquire(timeout=60)
+        return super().count(image, progress)
+
+
+@pytest.fixture
+def slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Slow, visitors.Page, Turns]]:
+    """A counter that waits, its page, and those whose turn it is."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    counter, line = Slow(), Turns()
+    monkeypatch.setattr("demo.models.Turns", lambda: line)
+    page = app.build_app(counter)
+    yield counter, page, line
+    for _ in range(999):
+        counter.may.release()
+    page.close()
+
+
+def posted(url: str, **options: Any) -> httpx.Response:
+    return httpx.post(url, trust_env=False, timeout=60, **options)
+
+
+def uploaded(api: str, photo: Path) -> dict[str, Any]:
+    (path,) = posted(f"{api}upload", files={"files": (photo.name, photo.read_bytes())}).json()
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def number_of(page: visitors.Page, name: str) -> int:
+    (number,) = (number for number, fn in page.fns.items() if fn.api_name == name)
+    return number
+
+
+def test_whoever_asked_first_comes_first_and_a_batch_lets_others_in_between() -> None:
+    line, order, waits = Turns(), [], threading.Event()
+
+    def batch() -> None:
+        for i in range(3):
+            with line.turn(lambda: None):
+                order.append(f"batch {i}")
+                if i == 0:
+                    waits.set()
+                    while len(line._line) < 2:
+                        time.sleep(0.01)
+
+    long = threading.Thread(target=batch)
+    long.start()
+    assert waits.wait(10)
+    with line.turn(lambda: None):
+        order.append("one photo")
+    long.join()
+    assert order == ["batch 0", "one photo", "batch 1", "batch 2"]
+
+
+def test_a_turn_that_is_given_up_holds_nobody_back() -> None:
+    line = Turns()
+
+    def gone() -> None:
+        raise shared.NotWantedError
+
+    with line.turn(lambda: None), pytest.raises(shared.NotWantedError), line.turn(gone):
+        pass
+    with line.turn(gone):
+        pass  # nobody is before it
+
+
+def until(true: Any) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came")
+
+
+def answer(api: str, event: str) -> Any:
+    told = httpx.get(f"{api}call/count/{event}", trust_env=False, timeout=60).text
+    name, content = told.strip().splitlines()[-2:]
+    assert name == "event: complete", told
+    return json.loads(content.removeprefix("data: "))[0]
+
+
+def test_a_photo_is_counted_between_the_photos_of_a_batch(
+    slow: tuple[Slow, visitors.Page, Turns], tmp_path: Path
+) -> None:
+    counter, page, line = slow
+    api = f"{serve(page)}gradio_api/"
+    file = uploaded(api, dots(tmp_path / "a.png"))
+    batch = next(n for n, fn in page.fns.items() if fn.concurrency_id == turns.BATCHES)
+    asked = {"fn_index": batch, "session_hash": "batch", "data": [None, 1, [file] * 9, None]}
+    assert posted(f"{api}queue/join", json=asked).status_code == 200
+    assert counter.begun.acquire(timeout=60)
+    event = posted(f"{api}call/count", json={"data": [file, None]}).json()["event_id"]
+    until(lambda: len(line._line) == 2)
+    for _ in range(2):  # a photo of the batch, and the one
+        counter.may.release()
+    assert answer(api, event)["count"] > 0
+    until(lambda: len(line._line) == 1)  # the batch goes on
+
+
+def test_a_full_line_for_counts_keeps_nobody_from_the_rest(
+    slow: tuple[Slow, visitors.Page, Turns], tmp_path: Path
+) -> None:
+    _, page, _ = slow
+    api = f"{serve(page)}gradio_api/"
+    file = uploaded(api, dots(tmp_path / "a.png"))
+    count = {"fn_index": number_of(page, "count"), "data": [file, None]}
+    sessions = [f"visitor {i}" for i in range(shared.MAX_WAITING + 2)]
+    codes = [
+        posted(f"{api}queue/join", json=count | {"session_hash": one}).status_code
+        for one in sessions
+    ]
+    assert codes[: shared.MAX_WAITING] == [200] * shared.MAX_WAITING
+    assert codes[-1] == 503
+    lines = (None, turns.PHOTOS, turns.BATCHES)
+    other = next(n for n, fn in page.fns.items() if fn.queue and fn.concurrency_id not in lines)
+    rest = {"fn_index": other, "session_hash": "one more", "data": [None] * 9}
+    assert posted(f"{api}queue/join", json=rest).status_code == 200
+
+
+def test_calls_that_name_no_session_take_no_more_places_than_one_page(
+    slow: tuple[Slow, visitors.Page, Turns], tmp_path: Path
+) -> None:
+    _, page, _ = slow
+    api = f"{serve(page)}gradio_api/"
+    data = {"data": [uploaded(api, dots(tmp_path / "a.png")), None]}
+    answers = [posted(f"{api}call/count", json=data) for _ in range(turns.MOST_OF_ONE + 2)]
+    assert answers[-1].status_code == 503
+    assert "gradio_client" in answers[-1].json()["detail"]
+    assert sum(one.status_code == 200 for one in answers) <= turns.MOST_OF_ONE + 1  # one is counted
+    named = data | {"session_hash": "somebody", "fn_index": number_of(page, "count")}
+    assert posted(f"{api}queue/join", json=named).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def page(uploads: Path) -> Iterator[tuple[visitors.Page, str]]:
+    page = app.build_app(PlainCounter("plain"))
+    yield page, f"{serve(page)}gradio_api/"
+    page.close()
+
+
+@pytest.mark.parametrize("path", ["http://192.0.2.1/a.jpg", "HTTPS://192.0.2.1/a", "ftp://a/b"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_nobody_makes_the_server_fetch_a_file_from_the_web(
+    method: str, path: str, page: tuple[visitors.Page, str]
+) -> None:
+    answer = httpx.request(method, f"{page[1]}file={path}", trust_env=False, timeout=60)
+    assert answer.status_code == 403
+    assert method == "HEAD" or answer.json() == {"detail": visitors.NO_ADDRESS}
+
+
+def test_no_call_goes_past_the_queue(page: tuple[visitors.Page, str], tmp_path: Path) -> None:
+    file = uploaded(page[1], dots(tmp_path / "a.png"))
+    assert posted(f"{page[1]}run/count", json={"data": [file, None]}).status_code == 404
+    served = httpx.get(f"{page[1]}file={file['path']}", trust_env=False)
+    assert served.status_code == 200
+    assert served.content == (tmp_path / "a.png").read_bytes()
+
+
+def test_calls_without_a_page_push_nobodys_photo_out(
+    page: tuple[visitors.Page, str], tmp_path: Path
+) -> None:
+    data = {"data": [uploaded(page[1], dots(tmp_path / "a.png")), None]}
+    held = page[0].state_holder
+    before = len(held.session_data)
+    for _ in range(3):
+        answer(page[1], posted(f"{page[1]}call/count", json=data).json()["event_id"])
+    assert len(held.session_data) == before
+    assert len(held.time_last_used) == before
+
+
+def test_the_files_of_a_batch_that_runs_or_waits_do_not_grow_old(
+    slow: tuple[Slow, visitors.Page, Turns], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter, page, _ = slow
+    api = f"{serve(page)}gradio_api/"
+    batch = next(n for n, fn in page.fns.items() if fn.concurrency_id == turns.BATCHES)
+    runs, waits, neither = (uploaded(api, dots(tmp_path / f"{n}.png", n)) for n in (5, 6, 7))
+    for session, file in (("runs", runs), ("waits", waits)):
+        asked = {"fn_index": batch, "session_hash": session, "data": [None, 1, [file] * 2, None]}
+        assert posted(f"{api}queue/join", json=asked).status_code == 200
+    assert counter.begun.acquire(timeout=60)
+    for file in (runs, waits, neither):
+        os.utime(file["path"], (1, 1))
+    monkeypatch.setattr(visitors, "LOOK_EVERY", 0.0)
+    page._look_after_files()
+    ages = [Path(file["path"]).stat().st_mtime for file in (runs, waits, neither)]
+    assert ages[0] > time.time() - 600
+    assert ages[1] > time.time() - 600
+    assert ages[2] == 1
+
+
+def test_of_an_upload_that_has_gone_no_folder_tells_what_it_was(uploads: Path) -> None:
+    gone, fresh, kept, other = (uploads / one for one in ("0" * 64, "1" * 64, "2" * 64, "album"))
+    for folder in (gone, fresh, kept, other):
+        folder.mkdir()
+    (kept / "a.jpg").write_bytes(b"x")
+    for folder in (gone, kept, other):
+        os.utime(folder, (1, 1))
+    shared.sweep()
+    assert [one.exists() for one in (gone, fresh, kept, other)] == [False, True, True, True]
