@@ -151,10 +151,13 @@ def flops_per_crop(recipe: Recipe) -> int:
     return int(counter.get_total_flops())
 
 
-def matrix_rate(device: torch.device, side: int) -> tuple[float, str]:
-    """The best rate of products of square matrices, in operations a second, and the precision:
-    bfloat16 where the device is quicker in it, and training uses it, else float32."""
-    kind = torch.bfloat16 if fast_bfloat16(device) else torch.float32
+def matrix_rate(
+    device: torch.device, side: int, kind: torch.dtype | None = None
+) -> tuple[float, str]:
+    """The best rate of products of square matrices, in operations a second, and the precision: if
+    none is given bfloat16 where the device is quicker in it, and training uses it, else float32."""
+    if kind is None:
+        kind = torch.bfloat16 if fast_bfloat16(device) else torch.float32
     one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
     seconds = min(timed(lambda: one @ other, device, 20, 5))
     return 2 * side**3 / seconds, str(kind).removeprefix("torch.")

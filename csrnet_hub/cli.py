@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .counting import ENGINES, CountResult, CrowdCounter
-from .devices import DTYPES
+from .devices import DTYPES, out_of_memory
 from .images import SUFFIXES, ImageError, hide_pillow_warnings
 from .model import DILATIONS, CSRNet
 from .model_files import ModelError
@@ -62,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except (ModelError, ValueError) as error:
         print(f"csrnet: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        print("csrnet: the device has no memory left; give --device cpu", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("csrnet: stopped", file=sys.stderr)

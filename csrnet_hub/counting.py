@@ -160,7 +160,7 @@ class CrowdCounter:
         """
         local = is_folder(source)
         model: CSRNet
-        if Path(source).suffix == ".xml" and not local:
+        if Path(source).suffix.lower() == ".xml" and not local:
             model, engine, local = read_openvino(Path(source)), "openvino", True
         else:
             model = CSRNet.from_pretrained(source, **options)

@@ -75,5 +75,5 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of torch says that a device's memory ran out."""
     # MPS and cuDNN have no error type of their own for it.
-    words = ("out of memory", "ALLOC_FAILED")
+    words = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -66,6 +66,11 @@ def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
         if not is_file(folder / name):
             raise ModelError(f"The model folder {folder} has no {name}.")
         return folder / name
+    if is_file(folder) and folder.suffix.lower() == ".xml":
+        raise ModelError(
+            f"{folder} is a model for OpenVINO, which can be counted with but not exported or "
+            "trained: give the model's folder."
+        )
     if is_file(folder):
         raise ModelError(
             f"{folder} is a file: give the model's folder, which csrnet convert makes of a "

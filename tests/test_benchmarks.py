@@ -132,7 +132,7 @@ def test_the_largest_pictures_are_left_to_processes_of_their_own(
 def test_the_share_of_the_matrix_rate_is_that_of_the_networks_arithmetic(
     plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparisons, "matrix_rate", lambda device, side: (1e12, "float32"))
+    monkeypatch.setattr(comparisons, "matrix_rate", lambda device, side, kind: (1e12, "float32"))
     rows = comparisons.share_of_rate(plan)
     assert [row["way"] for row in rows] == ["eager", "product"]
     for row in rows:

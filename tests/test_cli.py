@@ -375,6 +375,28 @@ def test_a_model_that_is_a_file_is_told_what_to_give(
     assert "is a file: give the model's folder" in capsys.readouterr().err
 
 
+def test_a_model_for_openvino_is_told_to_be_no_folder_to_train_or_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.XML").write_text("<net/>")
+    assert main(["export", str(tmp_path / "m.XML"), str(tmp_path / "m.onnx")]) == 2
+    assert "a model for OpenVINO" in capsys.readouterr().err
+
+
+def test_a_gpu_that_others_have_filled_is_a_sentence(
+    photo: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 MiB")
+
+    monkeypatch.setattr(CrowdCounter, "__init__", fails)
+    assert main(["count", str(photo), "--model", str(model_folder)]) == 2
+    assert "give --device cpu" in capsys.readouterr().err
+
+
 def test_a_model_that_is_not_there_is_a_sentence(
     photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

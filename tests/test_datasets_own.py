@@ -63,12 +63,16 @@ def test_an_annotation_in_a_folder_finds_a_photograph_of_any_ending(tmp_path: Pa
     assert sample.path.name == "a.jpeg"
 
 
-@pytest.mark.parametrize("kind", ["mat", "labelme"])
+@pytest.mark.parametrize("kind", ["mat", "labelme", "csv", "json"])
 def test_the_names_of_photographs_tell_no_split(tmp_path: Path, kind: str) -> None:
     for name in ("train station", "test match"):
         photo(tmp_path / f"{name}.jpg")
         if kind == "mat":
             write_heads(tmp_path / f"GT_{name}.mat", np.array([[3.0, 4.0]]))
+        elif kind == "csv":
+            text(tmp_path / f"{name}.csv", f"image,x,y\n{name}.jpg,1,1\n")
+        elif kind == "json":
+            text(tmp_path / f"{name}.json", json.dumps({"image": f"{name}.jpg", "heads": [[1, 1]]}))
         else:
             content = {"version": "5.1", "shapes": [], "imagePath": f"{name}.jpg"}
             text(tmp_path / f"{name}.json", json.dumps(content))
@@ -210,6 +214,83 @@ def test_people_marked_both_by_head_and_by_body_count_once(tmp_path: Path) -> No
     }
     text(tmp_path / "people.json", json.dumps(content))
     assert read_dataset(tmp_path)[0].heads.tolist() == [[5, 3], [35, 3]]
+
+
+def test_a_category_that_nothing_is_of_hides_no_heads(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 10, 10]}],
+        "categories": [{"id": 1, "name": "people"}, {"id": 2, "name": "face"}],
+    }
+    text(tmp_path / "people.json", json.dumps(content))
+    assert read_dataset(tmp_path)[0].heads.tolist() == [[5, 5]]
+
+
+def labelled(kind: str, labels: list[str]) -> tuple[str, str]:
+    """An annotation file's name and text: the photograph a.jpg with a point a label, at (0, 0),
+    (1, 1) ..., and a last shape that is no point."""
+    numbered = list(enumerate(labels[:-1]))
+    if kind == "cvat":
+        points = [f'<points label="{label}" points="{i},{i}"/>' for i, label in numbered]
+        road = f'<polyline label="{labels[-1]}" points="0,0;9,9"/>'
+        image = f'<image id="0" name="a.jpg">{"".join(points)}{road}</image>'
+        return "a.xml", f"<annotations>{image}</annotations>"
+    if kind == "labelme":
+        shapes = [{"label": one, "points": [[i, i]], "shape_type": "point"} for i, one in numbered]
+        road = {"label": labels[-1], "points": [[0, 0], [9, 9]], "shape_type": "line"}
+        return "a.json", json.dumps({"imagePath": "a.jpg", "shapes": [*shapes, road]})
+    if kind == "via":
+        regions = [
+            {
+                "shape_attributes": {"name": "point", "cx": i, "cy": i},
+                "region_attributes": {"type": label},
+            }
+            for i, label in numbered
+        ]
+        road = {
+            "shape_attributes": {"name": "polyline"},
+            "region_attributes": {"type": labels[-1]},
+        }
+        content = {"a.jpg1": {"filename": "a.jpg", "regions": [*regions, road]}}
+        return "via.json", json.dumps(content)
+    size = {"original_width": 100, "original_height": 100}
+    shapes = [
+        {"type": "keypointlabels", "value": {"x": i, "y": i, "keypointlabels": [label]}, **size}
+        for i, label in numbered
+    ]
+    road = {"type": "brushlabels", "value": {"brushlabels": [labels[-1]]}}
+    task = {"data": {"image": "a.jpg"}, "annotations": [{"result": [*shapes, road]}]}
+    return "tasks.json", json.dumps([task])
+
+
+@pytest.mark.parametrize("kind", ["cvat", "labelme", "via", "label-studio"])
+@pytest.mark.parametrize(
+    ("labels", "counted"),
+    [
+        (["person", "car", "Person", "road"], [0, 2]),
+        (["person", "head", "car", "road"], [1]),
+    ],
+)
+def test_of_people_and_other_things_the_people_count(
+    tmp_path: Path, kind: str, labels: list[str], counted: list[int]
+) -> None:
+    photo(tmp_path / "a.jpg")
+    name, content = labelled(kind, labels)
+    text(tmp_path / name, content)
+    (sample,) = read_dataset(tmp_path, kind)
+    assert sample.heads[:, 0].tolist() == counted
+
+
+def test_shapes_of_labels_that_are_not_known_are_all_heads(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    content = {"imagePath": "a.jpg", "shapes": []}
+    content["shapes"] = [
+        {"label": label, "points": [[i, i]], "shape_type": "point"}
+        for i, label in enumerate(["tête", "point", None])
+    ]
+    text(tmp_path / "a.json", json.dumps(content))
+    assert len(read_dataset(tmp_path)[0].heads) == 3
 
 
 def test_a_turned_box_of_label_studio_has_its_centre_where_it_is_seen(tmp_path: Path) -> None:

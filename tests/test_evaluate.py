@@ -240,6 +240,30 @@ def test_bad_files_are_left_out_when_asked_and_listed(
     assert "left out" in err
 
 
+def test_a_photograph_that_memory_is_too_small_for_is_left_out_when_asked(
+    tmp_path: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    part = write_part(tmp_path / "part_A", [1, 2])
+    count = CrowdCounter.count
+
+    def fails(self, image, progress=None):  # type: ignore[no-untyped-def]
+        if image.name == "IMG_2.jpg":
+            raise RuntimeError("not enough memory")
+        return count(self, image, progress)
+
+    monkeypatch.setattr(CrowdCounter, "count", fails)
+    arguments = [str(model_folder), str(part), "--split", "train", "--device", "cpu"]
+    assert evaluate.main(arguments) == 1
+    capsys.readouterr()
+    assert evaluate.main([*arguments, "--skip-bad"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["images"] == 1
+    assert "IMG_2.jpg: It could not be counted: not enough memory" in err
+
+
 # the page
 
 

@@ -86,7 +86,10 @@ def evaluate(
 def _evaluate_one(
     counter: CrowdCounter, sample: Sample, likeness: Likeness | None
 ) -> tuple[Row, NDArray[np.float32]]:
-    result = counter.count(sample.path)
+    try:
+        result = counter.count(sample.path)
+    except (MemoryError, RuntimeError) as error:
+        raise DatasetError(f"It could not be counted: {error}.") from error
     size = (result.height, result.width)
     density, count = result.density, result.count
     heads = sample.counted(*size)

@@ -91,11 +91,17 @@ def _files(accept: Accept, each: bool, folder: Path) -> dict[str, list[Path]]:
         }
         return {split: files for split, files in found.items() if files}
     # a photograph's name tells no split: test match.jpg
-    words = {file: [] if each else _split_words(file) for file in here}
+    words = {file: [] if each or _of_one_photo(file) else _split_words(file) for file in here}
     if len(here) > 1 and all(len(found) == 1 for found in words.values()):
         ordered = [split for split in SPLITS if any(words[file] == [split] for file in here)]
         return {split: [file for file in here if words[file] == [split]] for split in ordered}
     return {"all": here} if here else {}
+
+
+def _of_one_photo(file: Path) -> bool:
+    """Whether a photograph has the file's name, as that which the page's Annotate tab saves."""
+    named = (home / f"{file.stem}{end}" for home in homes_of(file.parent) for end in SUFFIXES)
+    return any(is_there(actual(path)) for path in named)
 
 
 def _split_words(file: Path) -> list[str]:

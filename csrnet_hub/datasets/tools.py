@@ -1,18 +1,20 @@
 """What annotation tools write: COCO, VIA, LabelMe, CVAT and Label Studio.
 
-A point is a head; of a box, circle or ellipse it is the centre.
+A point is a head; of a box, circle or ellipse it is the centre. Where shapes in use are labelled
+head, only those count (the same people may be marked as persons too), else where some are labelled
+person, only those; else all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from .own import Listing, field, uploaded_name
+from .own import Listing, fails, field, uploaded_name
 from .sample import DatasetError, Heads, as_heads
 from .text import read_json, read_text
 
@@ -22,7 +24,13 @@ NO_SHAPES = {
     "choices", "chatmessage", "datetime", "number", "pairwise", "ranker", "rating", "reactcode",
     "relation", "taxonomy", "textarea",
 }  # fmt: skip
-HEADS, PEOPLE = ("head", "heads"), ("person", "people", "pedestrian")
+HEADS, PEOPLE = {"head", "heads"}, {"person", "people", "pedestrian"}
+
+
+def _that_count(labels: Iterable[Any]) -> set[str]:
+    """The labels, of those in use, whose shapes are heads; none: all shapes are."""
+    used = {str(label).lower() for label in labels}
+    return used & HEADS or used & PEOPLE
 
 
 def _together(
@@ -43,20 +51,19 @@ def _middle(left: Any, top: Any, width: Any, height: Any) -> list[Point]:
 
 def parse_coco(path: Path) -> Listing:
     """images, annotations and categories; of the key points the one named head, else nose, else
-    the first that is labelled, else the box's centre. Where a category is named head, only those
-    count (the same people may be marked as persons too), else where one is named person, only
-    those; a picture with a crowd region (iscrowd) has no known number and is an error."""
+    the first that is labelled, else the box's centre; a picture with a crowd region (iscrowd) has
+    no known number and is an error."""
     content = read_json(path)
     images = field(content, "images", str(path))
     categories = {c.get("id"): c for c in content.get("categories", []) if isinstance(c, dict)}
-    heads, people = (
-        {i for i, c in categories.items() if str(c.get("name")).lower() in names}
-        for names in (HEADS, PEOPLE)
-    )
-    wanted = heads or people
+    names = {identity: str(one.get("name")).lower() for identity, one in categories.items()}
+    annotations = field(content, "annotations", str(path))
+    used = [one.get("category_id") for one in annotations if isinstance(one, dict)]
+    counting = _that_count(names.get(category) for category in used)
     found: dict[Any, list[Any]] = {}
-    for annotation in field(content, "annotations", str(path)):
-        if not wanted or field(annotation, "category_id", str(path)) in wanted:
+    for annotation in annotations:
+        category = field(annotation, "category_id", str(path)) if counting else None
+        if not counting or names.get(category) in counting:
             found.setdefault(field(annotation, "image_id", str(path)), []).append(annotation)
     point = partial(_coco_point, categories)
     listing: Listing = []
@@ -97,13 +104,38 @@ def parse_via(path: Path) -> Listing:
     content = read_json(path)
     if not isinstance(content, dict):
         raise DatasetError(f"{path} is no project of the VGG Image Annotator.")
-    listing: Listing = []
+    pictures: list[tuple[str, Any]] = []
     for key, item in content.get("_via_img_metadata", content).items():
         name = str(field(item, "filename", f"{path}, {key}"))
         regions = field(item, "regions", f"{path}, {key}")
-        shapes = list(regions.values()) if isinstance(regions, dict) else regions
-        listing.append((name, partial(_together, path, name, shapes, _via_point)))
+        pictures.append((name, list(regions.values()) if isinstance(regions, dict) else regions))
+    return _listed(path, pictures, _via_labels, _via_point)
+
+
+def _listed(
+    path: Path,
+    pictures: list[tuple[str, Any]],
+    labels_of: Callable[[Any], set[str]],
+    point: Callable[[Any, str], list[Point]],
+) -> Listing:
+    """The pictures of a file, each with its shapes whose labels are among those that count."""
+    every = [shape for _, shapes in pictures if isinstance(shapes, list) for shape in shapes]
+    counting = _that_count(label for shape in every for label in labels_of(shape))
+    listing: Listing = []
+    for name, shapes in pictures:
+        if counting and isinstance(shapes, list):
+            shapes = [shape for shape in shapes if labels_of(shape) & counting]
+        listing.append((name, partial(_together, path, name, shapes, point)))
     return listing
+
+
+def _texts(values: Any) -> set[str]:
+    return {value.lower() for value in values if isinstance(value, str)}
+
+
+def _via_labels(region: Any) -> set[str]:
+    attributes = region.get("region_attributes") if isinstance(region, dict) else None
+    return _texts(attributes.values()) if isinstance(attributes, dict) else set()
 
 
 def _via_point(region: Any, where: str) -> list[Point]:
@@ -120,7 +152,11 @@ def parse_labelme(path: Path) -> Listing:
     content = read_json(path)
     name = str(field(content, "imagePath", str(path)))
     shapes = field(content, "shapes", str(path))
-    return [(name, partial(_together, path, name, shapes, _labelme_point))]
+    return _listed(path, [(name, shapes)], _labelme_labels, _labelme_point)
+
+
+def _labelme_labels(shape: Any) -> set[str]:
+    return _texts([shape.get("label")]) if isinstance(shape, dict) else set()
 
 
 def _labelme_point(shape: Any, where: str) -> list[Point]:
@@ -144,16 +180,15 @@ def parse_cvat(path: Path) -> Listing:
         raise DatasetError(f"{path} cannot be read as XML: {error}.") from error
     if root.tag != "annotations" or root.find("track") is not None:
         raise DatasetError(f'{path} is no export "CVAT for images"; export the task anew as one.')
-    listing: Listing = []
+    pictures: list[tuple[str, Any]] = []
     for image in root.iter("image"):
         name = image.get("name")
         if not name:
             raise DatasetError(f"{path}: an image without a name.")
-        shapes = [shape for shape in image if shape.tag != "tag"]
-        listing.append((name, partial(_together, path, name, shapes, _cvat_point)))
-    if not listing:
+        pictures.append((name, [shape for shape in image if shape.tag != "tag"]))
+    if not pictures:
         raise DatasetError(f"{path} holds no images.")
-    return listing
+    return _listed(path, pictures, lambda shape: _texts([shape.get("label")]), _cvat_point)
 
 
 def _cvat_point(shape: ElementTree.Element, where: str) -> list[Point]:
@@ -171,7 +206,7 @@ def _cvat_point(shape: ElementTree.Element, where: str) -> list[Point]:
 def parse_label_studio(path: Path) -> Listing:
     """The JSON export: key points or boxes in percent of the picture. Of several annotations of a
     task, the first that was not cancelled counts."""
-    listing: Listing = []
+    pictures: list[tuple[str, Any]] = []
     tasks = read_json(path)
     if not isinstance(tasks, list):
         raise DatasetError(f"{path} is no list of tasks; export it from Label Studio as JSON.")
@@ -185,14 +220,24 @@ def parse_label_studio(path: Path) -> Listing:
         made = task.get("annotations", task.get("completions", []))
         valid = [item for item in made if not item.get("was_cancelled")]
         shapes = field(valid[0], "result", where) if valid else None
-        listing.append((name, partial(_label_studio_heads, path, name, shapes)))
+        pictures.append((name, shapes))
+    listing = _listed(path, pictures, _label_studio_labels, _label_studio_point)
+    for index, (name, shapes) in enumerate(pictures):
+        if shapes is None:
+            nobody = DatasetError(f"{path}, {name}: the task is not annotated.")
+            listing[index] = (name, fails(nobody))
     return listing
 
 
-def _label_studio_heads(path: Path, name: str, shapes: Any) -> Heads:
-    if shapes is None:
-        raise DatasetError(f"{path}, {name}: the task is not annotated.")
-    return _together(path, name, shapes, _label_studio_point)
+def _label_studio_labels(shape: Any) -> set[str]:
+    value = shape.get("value") if isinstance(shape, dict) else None
+    lists = value.items() if isinstance(value, dict) else ()
+    return {
+        label
+        for key, given in lists
+        if str(key).endswith("labels") and isinstance(given, list)
+        for label in _texts(given)
+    }
 
 
 def _label_studio_point(shape: Any, where: str) -> list[Point]:
