@@ -95,6 +95,7 @@ class Models:
 
         # ZeroGPU runs it in another process, where a callback would not be heard.
         with self._turns.turn(still_here):
+            step(0, 1)  # for whoever reckons with the time: it begins here
             result = self._count(name, pixels, None if ZERO_GPU else step)
         return replace(result, model=name or self.names[0])  # of two folders' models of one name
 

@@ -19,6 +19,9 @@ def counting(progress: Tell) -> Callable[[int, int], None]:
 
     def step(done: int, of: int) -> None:
         nonlocal began, before, last
+        if not done:  # it is this photo's turn
+            began = before = time.monotonic()
+            return
         if done <= last:  # the photo is counted again, at another size
             began = before
         last, before = done, time.monotonic()

@@ -22,7 +22,7 @@ TOO_MANY_UNNAMED = (
     f"{MOST_OF_ONE} calls that name no session_hash are waiting, yours or others': wait for their "
     "answers, or call with gradio_client, which names one."
 )
-FULL = f"{MAX_WAITING} calls are waiting for their counts already: try again in a minute."
+FULL = f"{MAX_WAITING} calls of this kind are waiting already: try again in a minute."
 
 
 class Turns:
@@ -58,6 +58,6 @@ def refusal(lines: dict[str, Any], body: Any, functions: dict[int, Any]) -> str 
     whose = [None if one.session_hash == one._id else one.session_hash for one in waiting]
     if whose.count(body.session_hash) >= MOST_OF_ONE:
         return TOO_MANY_UNNAMED if body.session_hash is None else TOO_MANY
-    line = functions[body.fn_index].concurrency_id
-    full = line in lines and len(lines[line].queue) >= MAX_WAITING
-    return FULL if full and line in (PHOTOS, BATCHES) else None
+    asked = functions.get(body.fn_index)
+    line = lines.get(asked.concurrency_id) if asked else None
+    return FULL if line and len(line.queue) >= MAX_WAITING else None

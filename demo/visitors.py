@@ -26,8 +26,9 @@ from .shared import (
     upload_folder,
     written,
 )
-from .turns import refusal
+from .turns import BATCHES, refusal
 
+ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 NO_FILE = (
     'This is no file. Send a picture as handle_file("crowd.jpg") of gradio_client, or upload it '
@@ -114,6 +115,7 @@ class Page(gr.Blocks):
         """As Gradio's, in which no one page or program takes all the places, and those who wait
         for counts keep nobody from the rest."""
         page = super().queue(*args, **kw)
+        self._queue.max_size = None  # Gradio's, for all lines together, is 1 on ZeroGPU
         with at_best("where files are noted"):
             self._let_walk()
         with at_best("whose calls wait"):
@@ -238,9 +240,9 @@ class Page(gr.Blocks):
         with at_best("the calls that wait"):
             needed = self._awaited("")
             for call in list(self._queue.event_ids_to_events.values()):
-                if call.session_hash in self._visitors:  # the thumbnails of a batch
-                    needed |= self._visitors[call.session_hash].files
-            for path in needed:
+                if call.concurrency_id == BATCHES and call.session_hash in self._visitors:
+                    needed |= self._visitors[call.session_hash].files  # the thumbnails
+            for path in needed & set().union(*self.temp_file_sets):
                 with contextlib.suppress(OSError):
                     os.utime(path)
         sweep()
@@ -266,23 +268,25 @@ def at_best(what: str) -> Iterator[None]:
         logger.warning(UNLIKE_GRADIO, f"{what} ({error})")
 
 
+def is_address(path: Any) -> bool:
+    """Whether a file's path is a web address."""
+    return isinstance(path, str) and ADDRESS.match(path) is not None
+
+
 def has_address(value: Any) -> bool:
     """Whether a file somewhere in what was sent is given by its web address."""
     if isinstance(value, dict):
-        path = value.get("path")
-        given = isinstance(path, str) and re.match(r"\s*[a-z][a-z0-9+.-]+:/", path, re.IGNORECASE)
-        return bool(given) or any(map(has_address, value.values()))
+        return is_address(value.get("path")) or any(map(has_address, value.values()))
     return isinstance(value, (list, tuple)) and any(map(has_address, value))
 
 
-def refuse_address(request: Request) -> None:
+async def refuse_address(request: Request) -> None:
     """Before every request: none makes the server fetch a file from the web, as Gradio's would.
 
     Raises:
-        HTTPException: 403, the path is of a file and is an address.
+        HTTPException: 403, a part of the path is an address.
     """
-    path = str(request.path_params.get("path_or_url", ""))
-    if re.match(r"\s*[a-z][a-z0-9+.-]+:/", path, re.IGNORECASE):
+    if any(is_address(value) for value in request.path_params.values()):
         raise HTTPException(403, NO_ADDRESS)
 
 

@@ -80,6 +80,14 @@ def test_the_names_of_photographs_tell_no_split(tmp_path: Path, kind: str) -> No
     assert len(read_dataset(tmp_path)) == 2
 
 
+def test_a_photograph_called_like_a_split_mixes_none(tmp_path: Path) -> None:
+    for name in ("test", "a"):
+        photo(tmp_path / f"{name}.jpg")
+    text(tmp_path / "train.csv", "image,x,y\na.jpg,1,1\n")
+    text(tmp_path / "test.csv", "image,x,y\ntest.jpg,1,1\n")
+    assert find_splits(tmp_path) == ["train", "test"]
+
+
 @pytest.mark.parametrize("layout", ["folders", "files"])
 def test_own_splits_are_folders_or_files_of_that_name(tmp_path: Path, layout: str) -> None:
     for split, x in (("train", 1), ("test", 2)):
@@ -280,6 +288,35 @@ def test_of_people_and_other_things_the_people_count(
     text(tmp_path / name, content)
     (sample,) = read_dataset(tmp_path, kind)
     assert sample.heads[:, 0].tolist() == counted
+
+
+def test_a_photograph_of_cars_among_those_of_people_shows_nobody(tmp_path: Path) -> None:
+    for name, label in (("a", "person"), ("b", "car")):
+        photo(tmp_path / f"{name}.jpg")
+        shape = {"label": label, "points": [[3, 3]], "shape_type": "point"}
+        content = {"imagePath": f"{name}.jpg", "shapes": [shape]}
+        text(tmp_path / f"{name}.json", json.dumps(content))
+    assert [len(sample.heads) for sample in read_dataset(tmp_path)] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "counts"),
+    [
+        ({}, True),
+        ({"type": {"person": True}}, True),
+        ({"type": {"car": True, "person": False}}, False),
+    ],
+)
+def test_a_region_without_a_label_is_a_head_still(
+    tmp_path: Path, attributes: dict, counts: bool
+) -> None:
+    photo(tmp_path / "a.jpg")
+    regions = [
+        {"shape_attributes": {"name": "point", "cx": i, "cy": i}, "region_attributes": about}
+        for i, about in enumerate([{"type": "person"}, attributes])
+    ]
+    text(tmp_path / "via.json", json.dumps({"a": {"filename": "a.jpg", "regions": regions}}))
+    assert len(read_dataset(tmp_path)[0].heads) == 1 + counts
 
 
 def test_shapes_of_labels_that_are_not_known_are_all_heads(tmp_path: Path) -> None:

@@ -56,6 +56,19 @@ def test_a_photo_that_is_counted_again_has_its_own_time(monkeypatch: pytest.Monk
     assert said[9 + 10] == "Counting the people, about 20 seconds more"  # 10 of 40 in five
 
 
+def test_the_time_that_a_photo_waits_for_its_turn_is_none_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, said = [0.0], []
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    step = pace.counting(lambda share, desc="", unit="": said.append(desc))
+    now[0] = 60.0
+    step(0, 1)
+    now[0] = 65.0
+    step(1, 10)
+    assert said[-1] == "Counting the people, about 40 seconds more"
+
+
 def test_the_size_at_which_a_photo_was_counted_is_told() -> None:
     result = PlainCounter().count(np.zeros((80, 120, 3), np.uint8))
     assert "counted at" not in counted.details_html(result)

@@ -173,13 +173,13 @@ def page(uploads: Path) -> Iterator[tuple[visitors.Page, str]]:
 
 
 @pytest.mark.parametrize("path", ["http://192.0.2.1/a.jpg", "HTTPS://192.0.2.1/a", "ftp://a/b"])
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("route", ["file=", "file/"])
 def test_nobody_makes_the_server_fetch_a_file_from_the_web(
-    method: str, path: str, page: tuple[visitors.Page, str]
+    route: str, path: str, page: tuple[visitors.Page, str]
 ) -> None:
-    answer = httpx.request(method, f"{page[1]}file={path}", trust_env=False, timeout=60)
+    answer = httpx.get(f"{page[1]}{route}{path}", trust_env=False, timeout=60)
     assert answer.status_code == 403
-    assert method == "HEAD" or answer.json() == {"detail": visitors.NO_ADDRESS}
+    assert answer.json() == {"detail": visitors.NO_ADDRESS}
 
 
 def test_no_call_goes_past_the_queue(page: tuple[visitors.Page, str], tmp_path: Path) -> None:
@@ -221,6 +221,33 @@ def test_the_files_of_a_batch_that_runs_or_waits_do_not_grow_old(
     assert ages[0] > time.time() - 600
     assert ages[1] > time.time() - 600
     assert ages[2] == 1
+
+
+def test_what_a_call_names_and_no_visitor_sent_is_left_as_it_is(
+    slow: tuple[Slow, visitors.Page, Turns], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter, page, _ = slow
+    api = f"{serve(page)}gradio_api/"
+    other = dots(tmp_path / "server's own.png")
+    os.utime(other, (1, 1))
+    sent = [str(tmp_path / "uploads" / end) for end in ("\0", "\ud800", f"../{other.name}")]
+    bad = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in sent]
+    calls = {"fn_index": number_of(page, "count"), "session_hash": "s"}
+    file = uploaded(api, dots(tmp_path / "a.png"))
+    posted(f"{api}queue/join", json=calls | {"data": [file, None]})
+    assert counter.begun.acquire(timeout=60)
+    monkeypatch.setattr(visitors, "LOOK_EVERY", 0.0)
+    for one in bad:
+        asked = json.dumps(calls | {"data": [one, None]})  # half a character stays one
+        typed = {"Content-Type": "application/json"}
+        posted(f"{api}queue/join", content=asked, headers=typed)
+    page._look_after_files()
+    assert other.stat().st_mtime == 1
+
+
+def test_on_zerogpu_one_who_waits_shuts_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradio.utils.is_zero_gpu_space", lambda: True)
+    assert app.build_app(PlainCounter("plain"))._queue.max_size is None
 
 
 def test_of_an_upload_that_has_gone_no_folder_tells_what_it_was(uploads: Path) -> None:

@@ -91,7 +91,8 @@ def _files(accept: Accept, each: bool, folder: Path) -> dict[str, list[Path]]:
         }
         return {split: files for split, files in found.items() if files}
     # a photograph's name tells no split: test match.jpg
-    words = {file: [] if each or _of_one_photo(file) else _split_words(file) for file in here}
+    each = each or all(map(_of_one_photo, here))
+    words = {file: [] if each else _split_words(file) for file in here}
     if len(here) > 1 and all(len(found) == 1 for found in words.values()):
         ordered = [split for split in SPLITS if any(words[file] == [split] for file in here)]
         return {split: [file for file in here if words[file] == [split]] for split in ordered}

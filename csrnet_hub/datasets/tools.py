@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import partial
+from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from .files import listed
 from .own import Listing, fails, field, uploaded_name
 from .sample import DatasetError, Heads, as_heads
 from .text import read_json, read_text
@@ -117,25 +119,38 @@ def _listed(
     pictures: list[tuple[str, Any]],
     labels_of: Callable[[Any], set[str]],
     point: Callable[[Any, str], list[Point]],
+    used: Iterable[str] | None = None,
 ) -> Listing:
-    """The pictures of a file, each with its shapes whose labels are among those that count."""
-    every = [shape for _, shapes in pictures if isinstance(shapes, list) for shape in shapes]
-    counting = _that_count(label for shape in every for label in labels_of(shape))
+    """The pictures of a file, each with its shapes whose labels are among those that count, of the
+    ``used`` ones or of those in the file."""
+    if used is None:
+        used = _used(pictures, labels_of)
+    counting = _that_count(used)
     listing: Listing = []
     for name, shapes in pictures:
-        if counting and isinstance(shapes, list):
-            shapes = [shape for shape in shapes if labels_of(shape) & counting]
+        if counting and isinstance(shapes, list):  # what has no label is taken for a head still
+            own = ((shape, labels_of(shape)) for shape in shapes)
+            shapes = [shape for shape, labels in own if not labels or labels & counting]
         listing.append((name, partial(_together, path, name, shapes, point)))
     return listing
 
 
+def _used(pictures: list[tuple[str, Any]], labels_of: Callable[[Any], set[str]]) -> set[str]:
+    every = [shape for _, shapes in pictures if isinstance(shapes, list) for shape in shapes]
+    return {label for shape in every for label in labels_of(shape)}
+
+
 def _texts(values: Any) -> set[str]:
-    return {value.lower() for value in values if isinstance(value, str)}
+    return {value.lower() for value in values if isinstance(value, str) and value}
 
 
 def _via_labels(region: Any) -> set[str]:
     attributes = region.get("region_attributes") if isinstance(region, dict) else None
-    return _texts(attributes.values()) if isinstance(attributes, dict) else set()
+    if not isinstance(attributes, dict):
+        return set()
+    boxes = [value for value in attributes.values() if isinstance(value, dict)]
+    ticked = {key for box in boxes for key, on in box.items() if on}
+    return _texts(attributes.values()) | _texts(ticked)
 
 
 def _via_point(region: Any, where: str) -> list[Point]:
@@ -148,11 +163,24 @@ def _via_point(region: Any, where: str) -> list[Point]:
 
 
 def parse_labelme(path: Path) -> Listing:
-    """One file a photograph, which imagePath names; it is looked for beside the file too."""
+    """One file a photograph, which imagePath names; it is looked for beside the file too. Which
+    labels count all files of the folder say together."""
     content = read_json(path)
     name = str(field(content, "imagePath", str(path)))
     shapes = field(content, "shapes", str(path))
-    return _listed(path, [(name, shapes)], _labelme_labels, _labelme_point)
+    used = _labelme_used(path.parent, path.parent.stat().st_mtime_ns)
+    return _listed(path, [(name, shapes)], _labelme_labels, _labelme_point, used)
+
+
+@lru_cache(maxsize=4)
+def _labelme_used(folder: Path, modified: int) -> frozenset[str]:
+    used: set[str] = set()
+    for file in listed(folder, "*.json"):
+        with suppress(DatasetError):
+            content = read_json(file)
+            if isinstance(content, dict):
+                used |= _used([("", content.get("shapes"))], _labelme_labels)
+    return frozenset(used)
 
 
 def _labelme_labels(shape: Any) -> set[str]:
