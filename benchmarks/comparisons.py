@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -204,15 +205,24 @@ def validation_images(data: Path) -> list[Example]:
     return split(examples, recipe.validation, recipe.seed, recipe.train_only)[1][:IMAGES]
 
 
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Torch's own default for convolutions on a GPU is TF32, whose factors have ten bits."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:  # other comparisons time what users have
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@exact_float32()
 def counts(plan: Plan) -> list[Row]:
     """Counts of validation photographs in each way, against those in float32."""
     held_out = plan.held_out
     if not held_out:
         plan.say("counts: not measured without --data")
         return []
-    torch.backends.cudnn.allow_tf32 = (
-        False  # else a GPU's float32 has its sums from ten-bit factors
-    )
     heads = [example.count for example in held_out]
     rows: list[Row] = []
     exact: NDArray[np.float64] | None = None

@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from csrnet_hub.density import density_map
 from tests.test_datasets import write_part
 from tests.thin import narrow
 from train import prepare
+from train.data import Example
 
 CPU = torch.device("cpu")
 
@@ -138,6 +140,24 @@ def test_the_share_of_the_matrix_rate_is_that_of_the_networks_arithmetic(
     for row in rows:
         flops = comparisons.forward_flops(row["batch"], 768, 1024)
         assert row["share"] == pytest.approx(flops / row["seconds"] / 1e12)
+
+
+def test_counts_are_held_against_exact_float32_and_what_is_timed_keeps_torchs_own(
+    plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    usual = torch.backends.cudnn.allow_tf32
+
+    def none_yet(_: comparisons.Plan) -> dict:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return {}
+
+    monkeypatch.setattr(comparisons, "counters", none_yet)
+    empty = np.zeros((0, 2))
+    held_out = [Example("a", np.zeros((64, 96, 3), np.uint8), empty, empty[:, 0], 0)]
+    assert comparisons.counts(replace(plan, held_out=held_out)) == []
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == usual
 
 
 def test_what_a_process_of_its_own_measures_comes_back(folder: Path) -> None:

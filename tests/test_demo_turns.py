@@ -98,6 +98,12 @@ def test_a_turn_that_is_given_up_holds_nobody_back() -> None:
         pass  # nobody is before it
 
 
+def ask_batch(api: str, page: visitors.Page, session: str, files: list[dict[str, Any]]) -> None:
+    batch = next(n for n, fn in page.fns.items() if fn.concurrency_id == turns.BATCHES)
+    asked = {"fn_index": batch, "session_hash": session, "data": [None, 1, files, None]}
+    assert posted(f"{api}queue/join", json=asked).status_code == 200
+
+
 def until(true: Any) -> None:
     for _ in range(600):
         if true():
@@ -119,9 +125,7 @@ def test_a_photo_is_counted_between_the_photos_of_a_batch(
     counter, page, line = slow
     api = f"{serve(page)}gradio_api/"
     file = uploaded(api, dots(tmp_path / "a.png"))
-    batch = next(n for n, fn in page.fns.items() if fn.concurrency_id == turns.BATCHES)
-    asked = {"fn_index": batch, "session_hash": "batch", "data": [None, 1, [file] * 9, None]}
-    assert posted(f"{api}queue/join", json=asked).status_code == 200
+    ask_batch(api, page, "batch", [file] * 9)
     assert counter.begun.acquire(timeout=60)
     event = posted(f"{api}call/count", json={"data": [file, None]}).json()["event_id"]
     until(lambda: len(line._line) == 2)
@@ -207,11 +211,9 @@ def test_the_files_of_a_batch_that_runs_or_waits_do_not_grow_old(
 ) -> None:
     counter, page, _ = slow
     api = f"{serve(page)}gradio_api/"
-    batch = next(n for n, fn in page.fns.items() if fn.concurrency_id == turns.BATCHES)
     runs, waits, neither = (uploaded(api, dots(tmp_path / f"{n}.png", n)) for n in (5, 6, 7))
-    for session, file in (("runs", runs), ("waits", waits)):
-        asked = {"fn_index": batch, "session_hash": session, "data": [None, 1, [file] * 2, None]}
-        assert posted(f"{api}queue/join", json=asked).status_code == 200
+    ask_batch(api, page, "runs", [runs] * 2)
+    ask_batch(api, page, "waits", [waits] * 2)
     assert counter.begun.acquire(timeout=60)
     for file in (runs, waits, neither):
         os.utime(file["path"], (1, 1))
