@@ -20,10 +20,10 @@ from .shared import (
     EXPIRED,
     KEEP_FOR,
     VisitorError,
+    jpeg,
     message_html,
     noted,
     photo_input,
-    png,
     read_photo,
     result_output,
     sentences_for_visitors,
@@ -42,7 +42,7 @@ large faces, or with things that repeat like a crowd (foliage, empty seats), it 
 It recognises nobody. Photos are counted on the computer that serves this page and removed when
 the page is closed, or within the hour.
 """
-DRAWN = {f"drawn-scene-{people}.png": people for people in (60, 200, 500)}
+DRAWN = {f"drawn-scene-{people}.jpg": people for people in (60, 200, 500)}
 DRAWN_NOTICE = (
     "This scene is drawn, with {} people in it. The model learnt from photographs, so its count of "
     "a drawing can be far off."
@@ -239,7 +239,7 @@ def drawn_scenes(photo: gr.Image) -> Any:
     with TemporaryDirectory() as folder:  # Gradio makes copies of its own
         files = [Path(folder) / name for name in DRAWN]
         for file, people in zip(files, DRAWN.values()):
-            file.write_bytes(png(draw_scene(people, seed=people)[0]))
+            file.write_bytes(jpeg(draw_scene(people, seed=people)[0]))
         return gr.Examples(
             [[str(file)] for file in files],
             photo,

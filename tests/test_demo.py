@@ -195,8 +195,10 @@ def test_the_examples_are_drawn_by_the_page_and_not_counted_before_somebody_asks
     offered.find().count = pytest.fail
     with gr.Blocks():
         photo.layout(offered)
-    files = {path.name for path in uploads.rglob("drawn-scene-*.png")}
-    assert files == set(photo.DRAWN)
+    files = {path.name: path for path in uploads.rglob("drawn-scene-*.jpg")}
+    assert set(files) == set(photo.DRAWN)
+    weight = sum(path.stat().st_size for path in files.values())
+    assert weight < 700_000  # every visitor fetches them with the page
 
 
 def test_notices_are_shown_beside_the_count():
