@@ -7,9 +7,15 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from .resources import resource
 
@@ -45,6 +51,15 @@ def card_of(config: Mapping[str, Any]) -> str:
     template = resource("model_card.md")
     if template is None:
         raise FileNotFoundError("model_card.md is missing from this installation of csrnet-hub")
+    text = template.read_text(encoding="utf-8")
+    try:
+        card = _filled(text, config)
+    except Exception:  # somebody else's record may hold anything where ours has a number
+        card = _filled(text, {**config, "training_record": None, "metrics": None})
+    return sealed(card)
+
+
+def _filled(template: str, config: Mapping[str, Any]) -> str:
     record, metrics = _dict(config.get("training_record")), _dict(config.get("metrics"))
     name = str(record.get("name") or "CSRNet")
     # Those of a refit are another run's, lent to it, and those on photographs that it had seen are
@@ -61,7 +76,7 @@ def card_of(config: Mapping[str, Any]) -> str:
     starts = list(_starts(record))
     card = ModelCard.from_template(
         data,
-        template_str=template.read_text(encoding="utf-8"),
+        template_str=template,
         placeholder=PLACEHOLDER,
         variant=config["variant"],
         density_scale=config.get("density_scale", 1.0),
@@ -75,12 +90,12 @@ def card_of(config: Mapping[str, Any]) -> str:
         results=_results(metrics),
         interval=_dict(config.get("interval")),
     )
-    return sealed(str(card))
+    return str(card)
 
 
 def sealed(text: str) -> str:
     """A card with a last line, not shown, by which a later edit of the text above it is seen."""
-    text = unsealed(text)
+    text = unsealed(text).encode("utf-8", "backslashreplace").decode()  # a name may be no Unicode
     return f"{text}\n\n<!-- made by csrnet-hub; sha256 of the text above: {_digest(text)} -->\n"
 
 
@@ -100,6 +115,24 @@ def drop_unedited(folder: Path) -> None:
     card = folder / CARD_NAME
     if card.is_file() and is_unedited(card.read_text(encoding="utf-8", errors="replace")):
         card.unlink()
+
+
+def named(card: str, repo_id: str) -> str:
+    """A card with the repository's name filled in; sealed anew, unless somebody edited it."""
+    text = card.replace(PLACEHOLDER, repo_id)
+    return sealed(text) if is_unedited(card) else text
+
+
+def edited_on_hub(api: HfApi, repo_id: str, revision: str | None) -> bool:
+    """Whether a repository has a card that would be lost: one that this package did not make."""
+    with TemporaryDirectory() as cache:
+        try:
+            path = api.hf_hub_download(repo_id, CARD_NAME, revision=revision, cache_dir=cache)
+        except LocalEntryNotFoundError:  # the Hub could not be asked
+            raise
+        except (EntryNotFoundError, RevisionNotFoundError):
+            return False
+        return not is_unedited(Path(path).read_text(encoding="utf-8", errors="replace"))
 
 
 def _digest(text: str) -> str:

@@ -182,7 +182,7 @@ def _export(options: argparse.Namespace) -> int:
     from .export import COMPARED, export
 
     theirs, ours = export(CSRNet.from_pretrained(options.model), options.out, options.int8)
-    compared = f"{COMPARED} photographs" if options.int8 else "a drawn picture"
+    compared = f"{COMPARED} crops of the photographs" if options.int8 else "a drawn picture"
     print(f"{options.out} is ready: {theirs:.3f} heads in {compared}, torch says {ours:.3f}")
     return 0
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+import zipfile
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,38 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .model import CSRNet
-from .model_files import CONFIG_NAME, WEIGHTS_NAME, ModelError, read_config, read_safetensors
+from .model_files import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    ModelError,
+    printable,
+    read_config,
+    read_safetensors,
+)
 
-# Training scripts put an epoch's error beside the weights as a numpy number: harmless, so allowed.
+LARGEST = 2**30  # bytes of an archive's arrays; the network's are 130 MB in double precision
+
+
+class _Ignored:
+    """A number of NumPy that lies beside the weights, such as an epoch's error: nothing is made of
+    it, since what a file says of its kind and its bytes may be made up."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+def _ignored(module: str, name: str) -> type[_Ignored]:
+    return type(name, (_Ignored,), {"__module__": module, "__qualname__": name})
+
+
+# By the names in a file; NumPy 2 renamed the module of the function that restores a number.
 _NUMBERS: list[Any] = [
-    np.dtype,
-    np.float64,
-    np.float32,
-    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
+    _ignored("numpy", "dtype"),
+    _ignored("numpy.core.multiarray", "scalar"),
+    _ignored("numpy._core.multiarray", "scalar"),
 ]
-
-
-def _numpy_scalar(module: str) -> Callable[..., Any]:
-    # numpy 2 renamed the module of the function that restores a number: a file has either name.
-    def scalar(dtype: Any, data: bytes) -> Any:
-        return np.frombuffer(data, dtype)[0]
-
-    scalar.__module__, scalar.__qualname__ = module, "scalar"
-    return scalar
-
-
-_NUMBERS += [_numpy_scalar(f"numpy.{core}.multiarray") for core in ("core", "_core")]
+_ONE_AT_A_TIME = Lock()  # torch's list of what a file may hold is the whole program's
 
 
 def convert(
@@ -61,7 +73,7 @@ def convert(
             raise ModelError(f"{folder} already holds a {name}; give a new folder.")
     model = CSRNet(variant, density_scale=density_scale)
     model.load_strictly(read_state_dict(Path(old)))
-    model.training_record = {"converted_from": Path(old).name}
+    model.training_record = {"converted_from": printable(Path(old).name)}
     try:
         model.save_pretrained(folder)
     except (OSError, SafetensorError) as error:  # such as a full disk
@@ -79,12 +91,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file, without wrappers such as ``state_dict`` and ``module.``.
 
     Raises:
-        ModelError: if the file is missing, damaged, or would run code when loaded.
+        ModelError: if the file is missing, damaged, a checkpoint of train.fit, or would run code
+            when loaded.
     """
     if not path.is_file():
         raise ModelError(f"There is no file {path}.")
     readers = {".safetensors": read_safetensors, ".npz": _read_npz}
-    content = readers.get(path.suffix, _read_torch)(path)
+    content = readers.get(path.suffix.lower(), _read_torch)(path)
+    if isinstance(content, dict) and {"recipe", "average", "optimiser"} <= content.keys():
+        # its weights alone would lose the scale, and so multiply its counts
+        raise ModelError(
+            f"{path} is a checkpoint of train.fit, which is for going on with --resume: its model "
+            "is the folder best beside it, which is there from the run's first validation on."
+        )
     for key in ("state_dict", "model", "net"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -98,6 +117,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _read_npz(path: Path) -> Any:
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(file.file_size for file in archive.infolist())
+        if size > LARGEST:
+            raise ValueError(f"its arrays have {size:,} bytes, and CSRNet's at most 130,107,912")
         with np.load(path, allow_pickle=False) as arrays:
             return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
     except Exception as error:  # a damaged archive raises a dozen kinds
@@ -106,7 +129,7 @@ def _read_npz(path: Path) -> Any:
 
 def _read_torch(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
+        with _ONE_AT_A_TIME, torch.serialization.safe_globals(_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(

@@ -8,6 +8,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -15,10 +16,21 @@ from huggingface_hub.errors import (
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
-def explain(error: BaseException, repo: str, file: str, revision: str | None) -> str:
-    """Why a file of a Hub repository cannot be had, and what to do about it."""
+def explain(
+    error: BaseException, repo: str, file: str, revision: str | None, local_only: bool = False
+) -> str:
+    """Why a file of a Hub repository cannot be had, and what to do about it.
+
+    Args:
+        local_only: the cache alone was to be looked in.
+    """
     if isinstance(error, HFValidationError):
         return f"{repo!r} is neither a folder nor a Hub repository id such as org/name."
+    if isinstance(error, LocalEntryNotFoundError) and local_only:
+        return (
+            f"{repo} is no folder here, and as a Hub repository its {file} is not in the cache, "
+            "which is all that local_files_only lets be looked in: load it once without that."
+        )
     if isinstance(error, LocalEntryNotFoundError):
         status = http_status(error)
         trouble = f"answers with error {status}" if status else "cannot be reached"
@@ -48,6 +60,14 @@ def explain(error: BaseException, repo: str, file: str, revision: str | None) ->
         )
     if http_status(error) == 401:
         return f"The Hub refused the token when asked for {repo}: {LOG_IN} to one that is valid."
+    if isinstance(error, LocalTokenNotFoundError):
+        return f"There is no token for the Hub on this computer: {LOG_IN}."
+    network = isinstance(error, (ConnectionError, TimeoutError))
+    if isinstance(error, OSError) and error.errno is not None and not network:
+        return (
+            f"{repo} cannot be kept in the Hub's cache ({error.strerror}): give a folder by "
+            "cache_dir or HF_HOME that can be written and has room."
+        )
     return f"{repo} could not be fetched from the Hub: {one_line(error)}; try again later."
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -176,26 +178,83 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             raise ModelError(f"{CONFIG_NAME} cannot hold this model's record: {error}.") from error
         return plain
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:  # type: ignore[override]
-        """Write a folder that ``from_pretrained`` reads; options as for the mixin's.
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | Path,
+        *,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        **push_options: Any,
+    ) -> str | None:
+        """Write a folder that ``from_pretrained`` reads: config.json, model.safetensors, README.md.
 
-        A card (README.md) that nobody edited is made anew, an edited one is kept.
+        They are whole before they take the places of older ones; a card (README.md) that somebody
+        edited is kept. Options as for :meth:`push_to_hub`, which is called if asked for; the
+        repository is then ``repo_id``, or has the folder's name.
 
         Raises:
-            ModelError: if config.json cannot hold the model's record; the folder is as it was.
+            ModelError: if config.json cannot hold the model's record.
+            OSError, safetensors.SafetensorError: if the folder cannot be written, such as on a full
+                disk. What was there is then as it was.
         """
-        self.config()  # the mixin removes the old config.json first
-        address: str | None = super().save_pretrained(save_directory, **options)
-        return address
+        from .card import CARD_NAME, drop_unedited
+
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".saving-", dir=folder) as draft:
+            super().save_pretrained(draft)
+            drop_unedited(folder)
+            for name in (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME):
+                if name != CARD_NAME or not (folder / name).exists():
+                    (Path(draft) / name).replace(folder / name)
+        if push_to_hub:
+            return self.push_to_hub(repo_id or folder.name, **push_options)
+        return None
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from .card import drop_unedited
-
+        text = json.dumps(self.config(), indent=2) + "\n"
         state = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
         save_file(state, save_directory / WEIGHTS_NAME, metadata={"format": "pt"})
-        text = json.dumps(self.config(), indent=2) + "\n"
         (save_directory / CONFIG_NAME).write_text(text, encoding="utf-8")
-        drop_unedited(save_directory)  # the mixin writes one where there is none
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Publish a CSRNet model",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+    ) -> str:
+        """Publish the model on the Hub in one commit; the commit's address.
+
+        The repository is made where there is none. A card that somebody edited there stays as it
+        is, with a warning. ``python -m train.push`` does the same with a folder, and then loads it
+        back to compare.
+        """
+        from .card import CARD_NAME, edited_on_hub, named
+
+        api = HfApi(token=token, library_name="csrnet-hub")
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            card = Path(folder) / CARD_NAME
+            card.write_text(named(card.read_text(encoding="utf-8"), repo_id), encoding="utf-8")
+            if edited := edited_on_hub(api, repo_id, branch):
+                warnings.warn(
+                    f"the card of {repo_id} was edited, or made by other code: it stays as it is",
+                    stacklevel=2,
+                )
+            address: str = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message,
+                revision=branch,
+                create_pr=create_pr,
+                ignore_patterns=[CARD_NAME] if edited else None,
+            )
+        return address
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that ``save_pretrained`` and ``push_to_hub`` write: model_card.md, filled in."""
@@ -247,12 +306,14 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
     @classmethod
     def _from_files(cls, config_file: Path, weights_file: Path) -> CSRNet:
         config = read_config(config_file)
-        with torch.device("cpu"):  # whatever the program's default is, as for the type
-            try:
-                model = cls(**config).float()
-            except (TypeError, ValueError, ModelError) as error:
-                reason = str(error).rstrip(".")
-                raise ModelError(f"{CONFIG_NAME} has an entry of no use: {reason}.") from error
+        try:
+            with torch.device("meta"):  # no random numbers are drawn only to be written over
+                model = cls(**config).float()  # whatever the program's default type is
+        except (TypeError, ValueError, ModelError) as error:
+            reason = str(error).rstrip(".")
+            raise ModelError(f"{CONFIG_NAME} has an entry of no use: {reason}.") from error
+        with torch.device("cpu"):  # whatever the program's default is
+            model = model.to_empty(device="cpu")
             model.load_strictly(read_safetensors(weights_file))
         return model.eval()
 

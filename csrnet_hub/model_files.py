@@ -53,6 +53,11 @@ def is_file(source: str | Path) -> bool:
     return False
 
 
+def printable(name: str) -> str:
+    """A file's name for a record: bytes in it that are no UTF-8, as Linux allows, spelt out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
     """A file of a model's folder, or of a Hub repository, which is fetched with `options`.
 
@@ -63,6 +68,8 @@ def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
     if len(str(source)) > LONGEST:
         raise ModelError(f"There is no model of a name of {len(str(source)):,} characters.")
     if is_folder(folder):
+        if not os.access(folder, os.X_OK):
+            raise ModelError(f"The model folder {folder} may not be read: it lacks the permission.")
         if not is_file(folder / name):
             raise ModelError(f"The model folder {folder} has no {name}.")
         return folder / name
@@ -83,7 +90,9 @@ def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
     try:
         return Path(hf_hub_download(str(source), name, **options))
     except Exception as error:  # the client lets many kinds of its transport's errors through
-        raise ModelError(explain(error, str(source), name, options["revision"])) from error
+        local_only = options["local_files_only"]
+        reason = explain(error, str(source), name, options["revision"], local_only)
+        raise ModelError(reason) from error
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -93,7 +102,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ModelError: if it cannot be read, is not JSON or not a CSRNet's.
     """
     try:
-        config = jsonkeys.loads(path.read_text(encoding="utf-8"))
+        config = jsonkeys.loads(path.read_text(encoding="utf-8-sig"))  # editors add a mark
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -139,6 +148,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         ModelError: if it is damaged, or of a kind that this torch does not know.
     """
     try:
+        path.open("rb").close()  # safetensors would say of one that may not be read: not there
         return load_file(path)
     except (SafetensorError, OSError, ValueError, LookupError, AttributeError) as error:
         raise ModelError(f"{path.name} cannot be read as safetensors: {error}.") from error

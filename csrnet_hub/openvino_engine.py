@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ class OpenVINOEngine:
     """Pictures to density maps with OpenVINO, on as many threads as torch uses.
 
     Args:
-        model: of torch, which is moved to the CPU and converted, or of :func:`read_openvino`.
+        model: of torch, a copy of which is converted, or of :func:`read_openvino`.
         device: ``"auto"`` or ``"cpu"``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"auto"``; ``"auto"`` for a file in int8.
         tile: as for CrowdCounter; tiles are of the front end, whose halo is a third of the
@@ -157,6 +158,13 @@ class OpenVINOModel(CSRNet):
     graph: Any
     int8: bool
 
+    def save_pretrained(self, *_: Any, **__: Any) -> str | None:  # type: ignore[override]
+        """Not possible: raises a ModelError, before anything is written or published."""
+        raise ModelError(
+            "A model for OpenVINO is its two files, .xml and .bin: copy those. What is saved or "
+            "published as a folder is the model that they were exported from."
+        )
+
 
 def read_openvino(path: Path) -> OpenVINOModel:
     """The model of a file that ``csrnet export`` wrote, FILE.xml, with FILE.bin beside it.
@@ -170,6 +178,8 @@ def read_openvino(path: Path) -> OpenVINOModel:
             raise ModelError(
                 f"There is no file {file}; a model for OpenVINO is two files, .xml and .bin."
             )
+        if not os.access(file, os.R_OK):
+            raise ModelError(f"{file} may not be read: it lacks the permission.")
     openvino = import_openvino()
     try:
         graph = openvino.Core().read_model(path)

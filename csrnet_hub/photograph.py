@@ -7,6 +7,8 @@ A graph carries the normalisation and the density scale, so that neither can be 
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -14,14 +16,14 @@ from .model import STRIDE, CSRNet
 
 
 class Photograph(nn.Module):
-    """The network with what ``CrowdCounter`` does before and after it, as one graph."""
+    """A copy of the network with what ``CrowdCounter`` does before and after it, as one graph."""
 
     mean: Tensor  # (1, 3, 1, 1), of values from 0 to 255
     std: Tensor
 
     def __init__(self, model: CSRNet) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.deepcopy(model).float()
         self.register_buffer("mean", 255 * torch.tensor(model.mean).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(model.std).view(1, 3, 1, 1))
 

@@ -46,9 +46,12 @@ class Repo:
 class HubError(Exception):
     """An answer with an error status and the headers that the client tells errors apart by."""
 
-    def __init__(self, status: int, code: str = "", message: str = "", commit: str = "") -> None:
+    def __init__(
+        self, status: int, code: str = "", message: str = "", commit: str = "", url: str = ""
+    ) -> None:
         headers = {"X-Error-Code": code, "X-Error-Message": message, "X-Repo-Commit": commit}
         self.status = status
+        self.body = json.dumps({"error": "refused"} | ({"url": url} if url else {})).encode()
         self.headers = {key: value for key, value in headers.items() if value}
 
 
@@ -142,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
                     return
             raise HubError(404, message=f"no such page: {self.command} {self.path}")
         except HubError as error:
-            self._send(error.status, b'{"error": "refused"}', error.headers)
+            self._send(error.status, error.body, error.headers)
         except CutError:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -215,7 +218,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise HubError(403, message="You don't have the rights to create a model there")
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.hub.repos:
-            raise HubError(409, message="You already created this model repo")
+            url = f"{self.hub.url}/{name}"
+            raise HubError(409, message="You already created this model repo", url=url)
         private = asked.get("private") or asked.get("visibility") == "private"
         self.hub.repos[name] = repo = Repo(private=bool(private))
         repo.commit("main", {".gitattributes": b"*.safetensors filter=lfs\n"})

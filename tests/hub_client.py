@@ -8,6 +8,7 @@ import io
 import json
 import multiprocessing
 import os
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -66,9 +67,9 @@ class HubClient:
         """``python -m train.push FOLDER ...``."""
         return self._pool.submit(_push, [str(folder), *arguments], token).result()
 
-    def push_to_hub(self, folder: Path, repo: str) -> None:
-        """The mixin's own ``push_to_hub``."""
-        self._pool.submit(_push_to_hub, folder, repo).result()
+    def push_to_hub(self, folder: Path, repo: str) -> list[str]:
+        """``CSRNet.push_to_hub``; what it warns of."""
+        return self._pool.submit(_push_to_hub, folder, repo).result()
 
 
 @pytest.fixture(scope="session")
@@ -164,8 +165,11 @@ def _push(arguments: list[str], token: str) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def _push_to_hub(folder: Path, repo: str) -> None:
+def _push_to_hub(folder: Path, repo: str) -> list[str]:
     from csrnet_hub import CSRNet
 
     _as("hf_writer")
-    CSRNet.from_pretrained(folder).push_to_hub(repo)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        CSRNet.from_pretrained(folder).push_to_hub(repo)
+    return [str(one.message) for one in caught if one.category is UserWarning]

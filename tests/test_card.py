@@ -184,6 +184,33 @@ def test_a_start_of_which_nothing_is_known_is_told_so(config: dict[str, Any]) ->
     assert "front end came from" not in card
 
 
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("exclude", 3),
+        ("native", "half"),
+        ("empty", "y"),
+        ("optimiser", ["x"]),
+        ("repeat", 5),
+        ("scale", None),
+        ("name", "caf\udce9"),
+        ("init", {"step": {}}),
+    ],
+)
+def test_whatever_a_record_holds_its_model_has_a_card(
+    config: dict[str, Any], entry: str, value: Any
+) -> None:
+    config["training_record"][entry] = value
+    card = card_of(config)
+    assert is_unedited(card)
+    assert ModelCard(card).data.library_name == "csrnet-hub"
+
+
+def test_a_figure_beyond_all_bounds_is_none(config: dict[str, Any]) -> None:
+    config["metrics"] = {"mine": {"images": 60, "mae": 10**400}}
+    assert "Not measured" in card_of(config)
+
+
 def test_a_converted_model_names_its_checkpoint() -> None:
     card = card_of({"variant": "B", "training_record": {"converted_from": "PartA.pth.tar"}})
     assert "Converted from the checkpoint `PartA.pth.tar`" in card

@@ -14,14 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from csrnet_hub import CrowdCounter, CSRNet, __version__, cli, torch_engine
 from csrnet_hub.cli import main
-from csrnet_hub.convert import read_state_dict
 from csrnet_hub.counting import CountResult
 from csrnet_hub.named import find_images
 
@@ -407,113 +403,6 @@ def test_a_model_that_is_not_there_is_a_sentence(
 # convert
 
 
-def legacy(model: CSRNet, path: Path) -> Path:
-    """The model in the shape in which other code saves it, by the file's suffix."""
-    state = model.state_dict()
-    if path.suffix == ".npz":
-        np.savez(path, **{key: value.numpy() for key, value in state.items()})
-    elif path.suffix == ".tar":
-        wrapped = {f"module.{key}": value for key, value in state.items()}
-        best = np.float64(66.4)
-        torch.save({"epoch": 9, "arch": "x", "best_prec1": best, "state_dict": wrapped}, path)
-    elif path.name == "old.pt":
-        torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=False)
-    else:
-        torch.save(state, path)
-    return path
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left"), SafetensorError("No space left")])
-def test_a_full_disk_is_a_sentence(
-    model: CSRNet,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    error: Exception,
-) -> None:
-    def full(*args: object) -> None:
-        raise error
-
-    old = legacy(model, tmp_path / "a.pth")
-    monkeypatch.setattr(CSRNet, "save_pretrained", full)
-    assert main(["convert", str(old), str(tmp_path / "new")]) == 2
-    assert "could not be written" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["a.pth.tar", "a.pth", "a.npz", "old.pt"])
-def test_a_converted_checkpoint_gives_equal_outputs(
-    model: CSRNet, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    old, new = legacy(model, tmp_path / name), tmp_path / "my model"
-    assert main(["convert", str(old), str(new), "--density-scale", "10"]) == 0
-    assert f"csrnet count PHOTO --model '{new}'" in capsys.readouterr().out
-    converted = CSRNet.from_pretrained(new)
-    expected = CSRNet()
-    expected.load_state_dict(model.state_dict())  # in the memory format of a new model
-    x = torch.randn(1, 3, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(converted(x), expected(x))
-    assert converted.density_scale == 10
-    assert name in (new / "README.md").read_text(encoding="utf-8")
-
-
-def test_numbers_pickled_under_numpy_1_are_no_obstacle(model: CSRNet, tmp_path: Path) -> None:
-    saved = {"best_prec1": np.float64(66.4), "state_dict": model.state_dict()}
-    torch.save(saved, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
-    content = (tmp_path / "new.pth").read_bytes()
-    names = (b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-    assert any(name in content for name in names)
-    for name in names:
-        for other in names:
-            content = content.replace(other, name)
-        (tmp_path / "renamed.pth").write_bytes(content)
-        state = read_state_dict(tmp_path / "renamed.pth")
-        assert torch.equal(state["output_layer.bias"], model.output_layer.bias)
-
-
-class Harmful:
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (Path("harmful-file"),))
-
-
-def test_code_in_a_checkpoint_never_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": Harmful()}, "a.pth")
-    np.savez("b.npz", x=np.array([Harmful()], dtype=object))
-    assert main(["convert", "a.pth", "new"]) == 2
-    assert main(["convert", "b.npz", "new"]) == 2
-    assert not Path("harmful-file").exists()
-    assert not Path("new").exists()
-    assert "run code" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["a.pth", "a.npz", "a.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 truncated", b"\x80\x02("])
-def test_a_damaged_checkpoint_is_a_sentence(
-    tmp_path: Path, name: str, content: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    assert main(["convert", str(tmp_path / name), str(tmp_path / "new")]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f"csrnet: {name}")
-    assert "Traceback" not in err
-
-
-def test_convert_refuses_other_content_and_a_folder_in_use(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.save([1, 2], tmp_path / "list.pth")
-    assert main(["convert", str(tmp_path / "list.pth"), str(tmp_path / "new")]) == 2
-    assert "no state dict" in capsys.readouterr().err
-    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
-    assert main(["convert", str(tmp_path / "other.pth"), str(tmp_path / "new")]) == 2
-    assert "is missing" in capsys.readouterr().err
-    assert main(["convert", str(tmp_path / "other.pth"), str(model_folder)]) == 2
-    assert "already holds a model" in capsys.readouterr().err
-
-
 def test_pictures_that_lie_deeper_are_pointed_at_and_hidden_files_left_alone(
     scene: np.ndarray, tmp_path: Path
 ) -> None:
@@ -559,27 +448,6 @@ def test_a_reader_that_has_enough_ends_it_quietly(folder: Path, model_folder: Pa
     assert process.returncode == 141
     assert "Broken pipe" not in err
     assert "Traceback" not in err
-
-
-def test_the_weights_of_a_model_folder_are_not_converted(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    weights = model_folder / "model.safetensors"
-    assert main(["convert", str(weights), str(tmp_path / "new")]) == 2
-    assert "is a model already" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
-
-
-def test_weights_beside_a_configuration_of_other_code_are_converted(
-    model_folder: Path, tmp_path: Path
-) -> None:
-    state = CSRNet.from_pretrained(model_folder).state_dict()
-    weights, new = tmp_path / "model.safetensors", tmp_path / "new"
-    save_file({f"module.{key}": value for key, value in state.items()}, weights)
-    (tmp_path / "config.json").write_text('{"load_weights": false}')
-    assert main(["convert", str(weights), str(new)]) == 0
-    converted = CSRNet.from_pretrained(new).state_dict()
-    assert all(torch.equal(converted[key], value) for key, value in state.items())
 
 
 def test_a_precision_that_the_processor_lacks_is_warned_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -496,8 +497,50 @@ def test_what_a_user_put_beside_a_model_outlives_the_next_better_one(
         state.save_model(now, recipe, best)
     assert (best / "model.onnx").read_bytes() == b"theirs"
     assert (best / "notes" / "a.txt").read_text() == "Ask Ada."
-    assert (best / state.EDITED_CARD).read_text(encoding="utf-8") == card
+    assert (best / "README.edited.md").read_text(encoding="utf-8") == card
     assert "those of step 2" in (best / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_card_that_is_edited_again_and_again_is_never_lost(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    now, best = state.new_state(recipe, str(vgg), CPU), tmp_path / "best"
+    for words in ("First.", "Second.", "Third."):
+        state.save_model(now, recipe, best)
+        (best / "README.md").write_text(words, encoding="utf-8")
+    state.save_model(now, recipe, best)
+    kept = sorted(path.read_text(encoding="utf-8") for path in best.glob("README.edited*.md"))
+    assert kept == ["First.", "Second.", "Third."]
+
+
+def test_what_cannot_be_copied_ends_no_run(
+    recipe: Recipe, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, best = state.new_state(recipe, str(vgg), CPU), tmp_path / "best"
+    state.save_model(now, recipe, best)
+    (best / ".#README.md").symlink_to("ada@host.1:2")  # as an editor's lock
+    (best / "secret.txt").write_text("Ask Ada.")
+    copy2 = shutil.copy2
+
+    def refused(path: Any, *rest: Any, **options: Any) -> Any:
+        if Path(path).name == "secret.txt":
+            raise PermissionError(13, "Permission denied", str(path))
+        return copy2(path, *rest, **options)
+
+    monkeypatch.setattr(shutil, "copy2", refused)
+    state.save_model(now, recipe, best)
+    assert (best / ".#README.md").readlink() == Path("ada@host.1:2")
+    assert (best / "secret.txt").read_text() == "Ask Ada."
+
+
+def test_a_link_to_another_disk_stays_one(recipe: Recipe, vgg: Path, tmp_path: Path) -> None:
+    now, best = state.new_state(recipe, str(vgg), CPU), tmp_path / "best"
+    (tmp_path / "disk").mkdir()
+    best.symlink_to(tmp_path / "disk")
+    for now.step in (1, 2):
+        state.save_model(now, recipe, best)
+    assert best.is_symlink()
+    assert step_of(tmp_path / "disk") == 2
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,24 @@ def test_offline_a_model_in_the_cache_loads_without_a_request(
     hub.requests.clear()
     assert offline.load(published) == first
     assert hub.requests == []
+
+
+def test_with_local_files_only_what_is_not_in_the_cache_is_told_as_that(
+    online: HubClient, published: str, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"cache_dir": tmp_path, "local_files_only": True}
+    with pytest.raises(ModelError, match=r"config\.json is not in the cache, which is all that"):
+        online.load(published, **options)
+    there = online.load(published, cache_dir=tmp_path)
+    assert online.load(published, **options) == there
+
+
+def test_a_cache_that_cannot_be_written_is_told_as_that(
+    online: HubClient, published: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ModelError, match=r"cannot be kept in the Hub's cache .* cache_dir"):
+        online.load(published, cache_dir=tmp_path / "file")
 
 
 def test_offline_a_model_that_is_not_in_the_cache_is_a_sentence(offline: HubClient) -> None:

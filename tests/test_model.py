@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
+from csrnet_hub import model as model_module
 from csrnet_hub.model import DILATIONS, load_vgg16_frontend, receptive_field
+
+from .thin import narrow
 
 
 def copy_folder(source: Path, to: Path) -> Path:
@@ -140,6 +146,77 @@ def test_a_card_that_nobody_edited_goes_with_its_model(tmp_path: Path) -> None:
     card.write_text("My own words.", encoding="utf-8")
     model.save_pretrained(tmp_path)
     assert card.read_text(encoding="utf-8") == "My own words."
+
+
+def test_a_save_that_fails_leaves_the_folder_as_it_was(
+    thin_model: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch)
+    thin_model.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"a part")
+        raise SafetensorError("No space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_module, "save_file", full)
+        with pytest.raises(SafetensorError):
+            CSRNet(density_scale=5.0).save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_save_into_a_folder_of_links_leaves_what_they_lead_to(
+    thin_model: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch)
+    blobs, folder = tmp_path / "blobs", tmp_path / "folder"  # as the Hub's cache has them
+    thin_model.save_pretrained(blobs)
+    folder.mkdir()
+    for path in blobs.iterdir():
+        (folder / path.name).symlink_to(path)
+    before = {path.name: path.read_bytes() for path in blobs.iterdir()}
+    other = CSRNet(density_scale=5.0)
+    other.save_pretrained(folder)
+    assert CSRNet.from_pretrained(folder).density_scale == 5.0
+    assert {path.name: path.read_bytes() for path in blobs.iterdir()} == before
+
+
+def test_loading_leaves_the_programs_random_numbers_alone(model_folder: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    CSRNet.from_pretrained(model_folder)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_configuration_with_an_editors_mark_is_read(model_folder: Path, tmp_path: Path) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    text = (folder / "config.json").read_text(encoding="utf-8")
+    (folder / "config.json").write_text(text, encoding="utf-8-sig")
+    assert CSRNet.from_pretrained(folder).density_scale == 10.0
+
+
+@pytest.mark.parametrize("which", ["model.safetensors", "config.json", "."])
+def test_what_may_not_be_read_is_told_as_that(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    locked = folder / which
+    if which == ".":
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)
+    else:  # root may read anything, so the system's refusal is made up
+        opened = Path.open
+
+        def refused(self: Path, *rest: Any, **options: Any) -> Any:
+            if self == locked:
+                raise PermissionError(13, "Permission denied", str(self))
+            return opened(self, *rest, **options)
+
+        monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ModelError, match=r"[Pp]ermission"):
+        CSRNet.from_pretrained(folder)
 
 
 def test_a_missing_tensor_is_an_error_that_names_it(model_folder: Path, tmp_path: Path) -> None:
@@ -323,7 +400,7 @@ def test_the_front_end_loads_from_torchvision(monkeypatch: pytest.MonkeyPatch) -
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         pytest.skip(f"torchvision does not import here: {error}")
     torch.manual_seed(4)
-    vgg = zoo.vgg16(weights=None)
+    vgg = zoo.vgg16(weights=None, init_weights=False)  # which would draw the same layers twice
     monkeypatch.setattr(zoo, "vgg16", lambda weights: vgg)  # no download in a test
     model = CSRNet()
     load_vgg16_frontend(model)

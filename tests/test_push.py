@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from csrnet_hub import CSRNet
-from csrnet_hub.card import PLACEHOLDER, card_of, sealed, unsealed
+from csrnet_hub.card import PLACEHOLDER, card_of, named, sealed, unsealed
 
 from .fake_hub import FakeHub
 from .hub_client import HubClient, Outcome
@@ -339,10 +339,33 @@ def test_a_name_that_is_no_repositorys_is_one_line(
     assert "give org/name" in one_line(online.push(folder, name))
 
 
-def test_push_to_hub_publishes_the_card_that_save_pretrained_writes(
+def test_push_to_hub_publishes_the_model_with_a_card_that_names_the_repository(
     hub: FakeHub, online: HubClient, folder: Path
 ) -> None:
     online.push_to_hub(folder, "org/mixin")
     published = hub.repos["org/mixin"].files()
-    assert published["README.md"] == (folder / "README.md").read_bytes()
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert published["README.md"].decode() == named(card, "org/mixin")
+    assert 'CSRNet.from_pretrained("org/mixin")' in published["README.md"].decode()
     assert json.loads(published["config.json"]) == json.loads((folder / "config.json").read_text())
+
+
+def test_push_to_hub_makes_the_card_anew_unless_somebody_edited_it(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    online.push_to_hub(folder, "org/again")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for mae in (71.5, 62.5):
+        config["metrics"] = {"mine": {"images": 60, "mae": mae}}
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        assert online.push_to_hub(folder, "org/again") == []
+        assert f"{mae}" in hub.repos["org/again"].files()["README.md"].decode()
+    edited = hub.repos["org/again"].files()["README.md"] + b"\nAsk Ada.\n"
+    hub.repos["org/again"].commit("main", {"README.md": edited})
+    config["metrics"]["mine"]["mae"] = 60.5
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (said,) = online.push_to_hub(folder, "org/again")
+    assert "was edited, or made by other code: it stays" in said
+    published = hub.repos["org/again"].files()
+    assert published["README.md"] == edited
+    assert json.loads(published["config.json"])["metrics"]["mine"]["mae"] == 60.5

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
-from csrnet_hub.card import CARD_NAME, PLACEHOLDER, SEAL, card_of, is_unedited, sealed, unsealed
+from csrnet_hub.card import CARD_NAME, PLACEHOLDER, SEAL, card_of, is_unedited, named, unsealed
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.hub import LOG_IN, http_status, one_line
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
@@ -112,13 +112,7 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
                 f"{folder / CARD_NAME} is not in UTF-8: save it anew as that."
             ) from error
     files = {name: (folder / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
-    return files | {CARD_NAME: _named(card, repo_id).encode()}
-
-
-def _named(card: str, repo_id: str) -> str:
-    """A card with the repository's name filled in; sealed anew, unless somebody edited it."""
-    named = card.replace(PLACEHOLDER, repo_id)
-    return sealed(named) if is_unedited(card) else named
+    return files | {CARD_NAME: named(card, repo_id).encode()}
 
 
 def _look(api: HfApi, repo_id: str, revision: str) -> ModelInfo | None:

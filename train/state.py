@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ import torch
 
 from csrnet_hub.card import CARD_NAME, is_unedited
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
-from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
+from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME, printable
 
 from .data import Example, fingerprint
 from .loss import name_losses
 from .recipe import BEFORE, Recipe
 
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
-EDITED_CARD = "README.edited.md"  # a card that was edited, beside the one that took its place
+EDITED_CARD = "README.edited{}.md"  # a card that was edited, beside the one that took its place
 
 
 class TrainingError(RuntimeError):
@@ -61,7 +62,7 @@ def new_state(recipe: Recipe, vgg: str, device: torch.device) -> State:
             if isinstance(layer, torch.nn.Conv2d):
                 torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     load_vgg16_frontend(model, vgg)
-    name = "torchvision's IMAGENET1K_V1" if vgg == "torchvision" else Path(vgg).name
+    name = "torchvision's IMAGENET1K_V1" if vgg == "torchvision" else printable(Path(vgg).name)
     return begin(recipe, model, {"frontend": name}, device)
 
 
@@ -75,7 +76,7 @@ def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
     record = dict(model.training_record or {})
     photographs = record.pop("photographs", "")
     model.training_record = model.metrics = model.interval = None  # they are not the new run's
-    name = Path(source).resolve().name if Path(source).is_dir() else source
+    name = printable(Path(source).resolve().name) if Path(source).is_dir() else source
     state = begin(recipe, model, {"init": {"model": name, **record}}, device)
     state.photographs = set(str(photographs).split())
     return state
@@ -240,6 +241,8 @@ def save_model(state: State, recipe: Recipe, out: Path) -> None:
 
 def write_folder(model: CSRNet, out: Path) -> None:
     """A model folder that is whole before it takes its name, in place of an older one."""
+    if out.is_symlink():  # to another disk, say: what it leads to is replaced, not the link
+        out = out.resolve()
     put_back(out)
     # save_pretrained may be interrupted
     partial, old = out.with_name(out.name + ".partial"), _replaced(out)
@@ -258,12 +261,25 @@ def write_folder(model: CSRNet, out: Path) -> None:
 
 def _keep_own(old: Path, new: Path) -> None:
     """Take over what a user put into a model folder: files of theirs, and a card they edited."""
-    for path in old.iterdir():
+    for path in list(old.iterdir()):
         if path.name not in (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME):
-            (shutil.copytree if path.is_dir() else shutil.copy2)(path, new / path.name)
+            _take_over(path, new / path.name)
     card = old / CARD_NAME
     if card.is_file() and not is_unedited(card.read_text(encoding="utf-8", errors="replace")):
-        shutil.copy2(card, new / EDITED_CARD)
+        names = (EDITED_CARD.format(f"-{i}" if i > 1 else "") for i in count(1))
+        shutil.copy2(card, new / next(name for name in names if not os.path.lexists(new / name)))
+
+
+def _take_over(path: Path, own: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, own, symlinks=True)
+        else:
+            shutil.copy2(path, own, follow_symlinks=False)  # a link may lead nowhere
+    except OSError:  # it may not be read, for one: it can still be moved
+        shutil.rmtree(own, ignore_errors=True)
+        own.unlink(missing_ok=True)
+        path.rename(own)
 
 
 def _replaced(out: Path) -> Path:
