@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -279,7 +281,8 @@ def test_an_int8_file_has_float_ends_and_counts_like_torch(
 def test_a_share_that_rounding_adds_to_all_counts_is_taken_off(
     int8_file: Path, calibrated: CSRNet, photos: Path
 ) -> None:
-    rounded, exact = CrowdCounter.from_pretrained(int8_file), CrowdCounter(calibrated, "cpu")
+    rounded = CrowdCounter.from_pretrained(int8_file)
+    exact = CrowdCounter(calibrated, "cpu", "float32")
     crops = [crop[0].transpose(1, 2, 0) for crop in calibration_crops(photos, CSRNet())]
     ours, theirs = (sum(way.count(crop).count for crop in crops) for way in (rounded, exact))
     assert ours == pytest.approx(theirs, rel=1e-4)
@@ -331,3 +334,49 @@ def test_photographs_that_cannot_be_calibrated_on_are_a_sentence(
 def test_only_openvino_takes_int8(calibrated: CSRNet, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"must end in \.xml"):
         export(calibrated, tmp_path / "m.onnx", photos)
+
+
+def test_int8_that_is_wrong_in_dense_photographs_alone_is_not_kept(
+    calibrated: CSRNet, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    Image.new("RGB", (200, 200)).save(photos / "-black.png")  # the first, which is right
+    counter = CrowdCounter(calibrated, "cpu", "float32")
+    top = 1.01 * float(counter.count(photos / "-black.png").density.max())
+
+    def clipped(graph: Any, crops: Any) -> Any:  # as by ranges that are too narrow
+        end = graph.get_results()[0].input_value(0)
+        end.get_tensor().set_names(set())
+        density = openvino.opset13.minimum(end, np.float32(top))
+        density.output(0).get_tensor().set_names({"density"})
+        return openvino.Model([density], graph.get_parameters())
+
+    monkeypatch.setattr("csrnet_hub.export.quantise", clipped)
+    try:
+        with pytest.raises(ExportError, match="so it was not kept"):
+            export(calibrated, tmp_path / "bad.xml", photos)
+    finally:
+        (photos / "-black.png").unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_model_cannot_be_saved_as_a_folder(
+    plain_file: Path, calibrated: CSRNet, tmp_path: Path
+) -> None:
+    model = CrowdCounter.from_pretrained(plain_file).model
+    for way in (model.save_pretrained, model.push_to_hub):
+        with pytest.raises(ModelError, match="copy those"):
+            way(str(tmp_path / "new"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_in_half_precision_is_exported_and_stays_as_it_is(
+    calibrated: CSRNet, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    half = copy.deepcopy(calibrated).half()
+    export(half, tmp_path / "half.xml")
+    assert half.output_layer.weight.dtype == torch.float16
+    counted = CrowdCounter(half, "cpu", "float32", engine="openvino").count(noise(100, 120))
+    expected = CrowdCounter.from_pretrained(tmp_path / "half.xml", dtype="float32")
+    assert counted.count == pytest.approx(expected.count(noise(100, 120)).count, rel=1e-4)
