@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--mcp", action="store_true", help="offer the endpoints as MCP tools too")
     args = parser.parse_args(argv)
     if args.mcp and importlib.util.find_spec("mcp") is None:
-        parser.exit(1, "app.py: --mcp needs a package more: pip install 'gradio[mcp]'\n")
+        parser.exit(1, 'app.py: --mcp needs a package more: pip install "gradio[mcp]"\n')
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file is told the address at once
     hide_pillow_warnings()

@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -23,8 +22,7 @@ from .devices import DTYPES, out_of_memory
 from .images import SUFFIXES, ImageError, hide_pillow_warnings
 from .model import DILATIONS, CSRNet
 from .model_files import ModelError
-from .named import find_images
-from .resources import DEFAULT_MODEL, resource
+from .named import find_images, quoted
 
 MADE_BY = ("Software", "csrnet-hub")  # in the pictures of maps, which later runs may replace
 MARKED = 1024  # bytes of a picture, within which that stands
@@ -174,7 +172,7 @@ def _convert(options: argparse.Namespace) -> int:
 
     convert(options.old, options.new_folder, options.variant, options.density_scale)
     folder = options.new_folder
-    print(f"{folder} is ready: csrnet count PHOTO --model {shlex.quote(str(folder))}")
+    print(f"{folder} is ready: csrnet count PHOTO --model {quoted(folder)}")
     return 0
 
 
@@ -188,13 +186,14 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _count(options: argparse.Namespace) -> int:
-    source = resource(DEFAULT_MODEL) if options.model is None else options.model
-    if source is None:
-        raise ModelError("No model came with this installation; give one with --model.")
     paths = find_images(options.paths)
     _spare_photographs(options, paths)
     counter = CrowdCounter.from_pretrained(
-        source, options.device, options.dtype, engine=options.engine, scale=options.scale
+        options.model,
+        options.device,
+        options.dtype,
+        engine=options.engine,
+        scale=options.scale,
     )
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)

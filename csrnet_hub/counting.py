@@ -18,8 +18,9 @@ from PIL import Image
 from .ahead import read_ahead
 from .images import DEFAULT_MAX_PIXELS, ImageError, ImageSource, check_limit, load_image
 from .model import STRIDE, CSRNet
-from .model_files import is_folder
+from .model_files import ModelError, is_folder
 from .openvino_engine import OpenVINOEngine, read_openvino
+from .resources import DEFAULT_MODEL, resource
 from .scale import (
     ENLARGED,
     NEARLY,
@@ -144,7 +145,7 @@ class CrowdCounter:
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        source: str | Path | None = None,
         device: str | torch.device = "auto",
         dtype: str = "auto",
         tile: int | str | None = "auto",
@@ -156,8 +157,14 @@ class CrowdCounter:
     ) -> CrowdCounter:
         """A counter with the model of a folder or Hub repository; options as for CSRNet's.
 
-        Or with that of a file FILE.xml, which ``csrnet export`` wrote: it runs on OpenVINO.
+        Or with that of a file FILE.xml, which ``csrnet export`` wrote: it runs on OpenVINO. Or,
+        without a name, with the model that this package brings.
+
+        Raises:
+            ModelError: as ``CSRNet.from_pretrained``, and if the package brings none.
         """
+        if source is None and (source := resource(DEFAULT_MODEL)) is None:
+            raise ModelError("No model came with this installation; give one by name.")
         local = is_folder(source)
         model: CSRNet
         if Path(source).suffix.lower() == ".xml" and not local:

@@ -8,6 +8,6 @@ class ExtraError(ValueError):
 
     def __init__(self, extra: str, error: ImportError) -> None:
         super().__init__(
-            f"{error.name or error} is not installed: in a clone pip install -e '.[{extra}]', "
-            f"elsewhere pip install 'csrnet-hub[{extra}] @ git+ADDRESS_OF_THE_REPOSITORY'."
+            f'{error.name or error} is not installed: in a clone pip install -e ".[{extra}]", '
+            f'elsewhere pip install "csrnet-hub[{extra}] @ git+ADDRESS_OF_THE_REPOSITORY".'
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shlex
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,13 +29,17 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     return list(found.values())
 
 
+def quoted(path: Path) -> str:
+    """A path as the system's own shell takes it."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+
+
 def _nothing(pattern: str) -> str:
     path = Path(pattern)
     deeper = (file for file in path.rglob("*") if is_picture(file)) if path.is_dir() else iter(())
     if first := next(deeper, None):
         example = Path(glob.escape(str(path))) / "**" / f"*{first.suffix}"
-        given = shlex.quote(str(example))
-        return f"{pattern} holds no picture itself, but its folders do: give {given}."
+        return f"{pattern} holds no picture itself, but its folders do: give {quoted(example)}."
     return f"{pattern} holds no picture ({', '.join(sorted(SUFFIXES))})."
 
 

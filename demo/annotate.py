@@ -52,9 +52,9 @@ RENAME = (
     "are looked for under that name."
 )
 SAVING = """\
-To train with them, put photos and .mat files into one folder, here `SET`, under the names that the
-buttons give (`NAME.jpg`, `GT_NAME.mat`); `python -m train.prepare SET SET.h5` reads them. CSV and
-JSON hold the same heads, x and y in pixels of the upright photo.
+To train with them, put the photos and one file of each into one folder, here `SET`, all .csv, all
+.json or all .mat, under the names that the buttons give; `python -m train.prepare SET SET.h5` reads
+them. Each holds the same heads, x and y in pixels of the upright photo.
 """
 
 # for the surface, which keeps the heads until then
