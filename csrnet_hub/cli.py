@@ -382,3 +382,7 @@ def _unused(folder: Path, stem: str, names: set[str]) -> str:
         name, number = f"{stem}-{number}", number + 1
     names.add(name.casefold())
     return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.cbook import get_sample_data
 from safetensors import safe_open
 
-from csrnet_hub import CrowdCounter
+from csrnet_hub import CrowdCounter, ModelError
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
 if sys.version_info >= (3, 11):
@@ -45,6 +45,13 @@ def test_the_shipped_model_sees_one_person_in_a_portrait(shipped: Path) -> None:
     result = CrowdCounter.from_pretrained(shipped, "cpu").count(portrait)
     assert round(result.count) == 1  # 2.3 at its own size
     assert result.scale < 0.3
+
+
+def test_without_a_name_the_shipped_model_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CrowdCounter.from_pretrained().name == Path(DEFAULT_MODEL).name
+    monkeypatch.setattr("csrnet_hub.counting.resource", lambda name: None)
+    with pytest.raises(ModelError, match="No model came with this installation"):
+        CrowdCounter.from_pretrained()
 
 
 def test_the_shipped_weights_are_half_precision_and_nothing_but_tensors(shipped: Path) -> None:
