@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -12,13 +13,15 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 
 from csrnet_hub.annotations import to_csv, to_json, to_mat
 from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
 from csrnet_hub.images import DEFAULT_MAX_PIXELS, LONGEST
-from csrnet_hub.render import colour_top, density_image, display_pair
+from csrnet_hub.render import colour_top, density_image
 
-from .canvas import canvas, read_heads, read_points, with_photo, without_photo
+from .canvas import canvas, read_points, with_photo, without_photo
+from .heads import of_another, read_heads
 from .models import Models
 from .shared import (
     EXPIRED,
@@ -57,8 +60,12 @@ To train with them, put the photos and one file of each into one folder, here `S
 them. Each holds the same heads, x and y in pixels of the upright photo.
 """
 
-# for the surface, which keeps the heads until then
-DOWNLOADED = "() => { window.dispatchEvent(new Event('heads-downloaded')); }"
+# For the surface, which keeps the heads until the browser could have their file.
+DOWNLOADED = """async (file) => {
+  const detail = await fetch(file.url, { method: "HEAD" }).then((one) => one.ok, () => false);
+  window.dispatchEvent(new CustomEvent("heads-downloaded", { detail }));
+}"""
+DETAILED = 4096  # pixels of the longer side: a head of a phone's photo can be made out
 
 MAPS = LatestFiles()
 
@@ -134,8 +141,8 @@ def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tupl
     """The sheet for an upload, and the photo as a JPEG for the page."""
     pixels = read_photo(upload, max_pixels)
     height, width = pixels.shape[:2]
-    empty = np.zeros((-(-height // 8), -(-width // 8)), np.float32)
-    small, _ = display_pair(pixels, empty, SHOWN)
+    small = Image.fromarray(pixels)
+    small.thumbnail((DETAILED, DETAILED), Image.Resampling.LANCZOS)
     # every pasted picture has one name: what is kept for a photo is kept under its pixels
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()[:16]
     return Sheet(upload_name(upload), width, height, digest, time.time()), jpeg(small)
@@ -189,7 +196,7 @@ def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]
         if kept != stem:
             new_name = escape(kept + Path(sheet.name).suffix, quote=False)
             gr.Warning(RENAME.format(new_name), duration=None)
-    held = {"digest": sheet.digest, "heads": points or []}
+    held = {"digest": sheet.digest, "heads": points}
     return [gr.skip(), gr.update(saved=held), gr.update(visible=True), *files]
 
 
@@ -222,7 +229,9 @@ def go_on(sent: Any, upload: Any, points: Any) -> Any:
         sheet = Sheet.sent(sent)
         if sheet is None:
             raise VisitorError("Choose the photo first, then the annotation to go on with.")
-        _, heads = read_heads(upload, sheet.name)
+        path, heads = read_heads(upload, sheet.name)
+        for doubt in of_another(path, sheet.name, (sheet.width, sheet.height)):
+            gr.Warning(escape(doubt, quote=False))
         inside, outside = heads_in_frame(heads, sheet.height, sheet.width)
         if outside:
             gr.Warning(f"{outside} heads outside the photo were left out.")
@@ -232,7 +241,7 @@ def go_on(sent: Any, upload: Any, points: Any) -> Any:
         if twice := len(inside) - len(new):
             were = "1 head of the file was" if twice == 1 else f"{twice:,} heads of the file were"
             gr.Info(f"{were} on the photo already and left out.")
-    return gr.update(added={"at": time.time(), "digest": sheet.digest, "heads": new})
+    return gr.update(added={"at": time.time(), "digest": sheet.digest, "heads": json.dumps(new)})
 
 
 def not_among(marked: list[list[float]], heads: list[list[float]]) -> list[list[float]]:
@@ -302,4 +311,4 @@ def layout(models: Models) -> None:
     surface.input(grown, [sheet, surface], beside, trigger_mode="always_last", **aside)
     button.click(save, [sheet, surface], [number, surface, downloads, *files], **aside)
     for file in files:
-        file.click(None, js=DOWNLOADED)
+        file.click(None, file, js=DOWNLOADED)

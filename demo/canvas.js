@@ -1,8 +1,8 @@
 // A photo to mark: heads by clicks, or a region as a rectangle or a free-hand line.
-// `value` is a list of [x, y] in pixels of the photo; `src`, `width`, `height` describe the photo;
-// `opened` changes with each photo, whose `value` is empty and comes a moment after the rest;
-// `digest` is of the photo's pixels; `saved` has the heads that stand ready for download, and
-// `added` those of a file, each with the digest of its photo.
+// `value` is a list of [x, y] in pixels of the photo, as JSON: Gradio copies a list head by head, many
+// times a click. `src`, `width`, `height` describe the photo; `opened` changes with each photo, whose
+// `value` is empty and comes a moment after the rest; `digest` is of the photo's pixels; `saved` has the
+// heads that stand ready for download, and `added` those of a file, each with the digest of its photo.
 const screen = element.querySelector("canvas");
 const pen = screen.getContext("2d");
 const tools = element.querySelector(".canvas-tools");
@@ -10,23 +10,33 @@ const note = element.querySelector(".canvas-hint b"), hint = element.querySelect
 const photo = new Image();
 const pointers = new Map();
 let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
-let last = []; // the value as it was when it was last drawn or sent
+let last = "[]"; // the value as it was when it was last drawn or sent
+let read = { text: "[]", list: [] }; // the value that was read last
+let tapped = { at: -1e9, x: 0, y: 0 }; // the last tap, of which a double click makes two
 let view = { zoom: 1, x: 0, y: 0 }, shown = null;
 let pinch = null, several = false; // the fingers' distance; whether there were two since all were up
 
 // Heads stay in the browser until they are downloaded, under their photo's size and digest.
 const KEPT = "csrnet-hub heads ", MOST_KEPT = 20; // photos
+const memory = new Map(); // heads that storage would not take, until the page is left
 let storage = null;
-let unsaved = null; // { key, list, kept }: the heads of this photo, whether storage has them
+let unsaved = null; // { key, list, kept, edited }: the heads of this photo, whether storage has them
 try { storage = window.localStorage; } catch { /* this browser keeps nothing for the page */ }
 const entry = () => `${KEPT}${props.width}x${props.height} ${props.digest}`;
 
-const points = () => (Array.isArray(props.value) ? props.value : []);
+function points() {
+  if (props.value !== read.text) read = { text: props.value, list: JSON.parse(props.value || "[]") };
+  return read.list;
+}
 const heads = () => tool === "heads";
 const scale = () =>
   Math.min(screen.clientWidth / props.width, screen.clientHeight / props.height) * view.zoom;
 const near = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
 
+const beside = (x, y) => { // whether a place of the screen is none of the photo
+  const s = scale(), [across, down] = [x / s + view.x, y / s + view.y];
+  return across < 0 || across > props.width || down < 0 || down > props.height;
+};
 function place(x, y) { // of the screen -> of the photo
   const inside = (value, most) => Math.round(Math.min(Math.max(value, 0), most - 0.01) * 100) / 100;
   const s = scale();
@@ -35,7 +45,8 @@ function place(x, y) { // of the screen -> of the photo
 
 function layout() {
   if (!props.src) return;
-  const ratio = props.width / props.height, sharp = window.devicePixelRatio || 1;
+  const sharp = window.devicePixelRatio || 1;
+  const ratio = Math.min(Math.max(props.width / props.height, 0.5), 2.5); // a panorama has room to zoom
   screen.style.width = `min(100%, max(70vh, 300px) * ${ratio})`;
   screen.style.aspectRatio = ratio;
   screen.width = Math.round(screen.clientWidth * sharp);
@@ -88,28 +99,37 @@ function keep() {
   if (!unsaved || unsaved.kept) return;
   const { key, list } = unsaved;
   unsaved.kept = true;
+  memory.delete(key);
   try {
     if (!list.length) return storage.removeItem(key);
-    const text = `${Date.now()} ${JSON.stringify(list)}`;
+    const text = `${Date.now()} ${JSON.stringify(list)}`, gone = [];
     const others = Object.keys(storage).filter((one) => one.startsWith(KEPT) && one !== key);
     others.sort((a, b) => parseInt(storage[a]) - parseInt(storage[b])); // the oldest first
     while (others.length >= MOST_KEPT) storage.removeItem(others.shift());
     for (;;) {
       try { return storage.setItem(key, text); }
-      catch { // it is full
-        if (!others.length) return;
+      catch (full) {
+        if (!others.length) {
+          for (const [one, theirs] of gone) storage.setItem(one, theirs); // they made no room
+          throw full;
+        }
+        gone.push([others[0], storage[others[0]]]);
         storage.removeItem(others.shift());
       }
     }
-  } catch { /* marking goes on without it */ }
+  } catch { // marking goes on without it
+    if (list.length) memory.set(key, list);
+    reflect();
+  }
 }
 
 function leave() { // another tab may have written others there
-  if (unsaved?.list.length) unsaved.kept = false;
+  if (unsaved?.list.length && unsaved.edited) unsaved.kept = false;
   keep();
 }
 
 function kept() {
+  if (memory.has(entry())) return memory.get(entry());
   try {
     const text = storage.getItem(entry());
     const inside = ([x, y]) => x !== null && x >= 0 && x < props.width && y >= 0 && y < props.height;
@@ -122,18 +142,20 @@ function begin() { // a photo without heads, but for those that the browser has 
   past = [];
   const list = heads() && props.src ? kept() : [];
   if (!list.length) return;
-  set(list);
+  past.push(points());
+  send(list, true);
   note.textContent = list.length === 1
     ? "1 head is back; Undo removes it."
     : `${list.length.toLocaleString("en")} heads are back; Undo removes them.`;
 }
 
-function send(list) {
-  props.value = last = list;
+function send(list, back = false) { // back: from where they are kept
+  props.value = last = JSON.stringify(list);
+  read = { text: last, list };
   note.textContent = "";
   if (heads()) {
-    if (!unsaved || unsaved.kept) setTimeout(keep, 300);
-    unsaved = { key: entry(), list, kept: false };
+    if (!back && (!unsaved || unsaved.kept)) setTimeout(keep, 300);
+    unsaved = { key: entry(), list, kept: back, edited: !back };
   }
   trigger("input");
   draw();
@@ -159,14 +181,16 @@ function zoom(factor, x = screen.clientWidth / 2, y = screen.clientHeight / 2) {
 function pan(dx, dy) { // of the screen; the photo stays in sight
   const s = scale();
   if (!s) return; // another tab is open, or what the canvas lies in is closed
-  const keep = (value, most) => Math.min(Math.max(value, 0), Math.max(most, 0));
+  const keep = (value, most) => (most < 0 ? most / 2 : Math.min(Math.max(value, 0), most));
   view.x = keep(view.x - dx / s, props.width - screen.clientWidth / s);
   view.y = keep(view.y - dy / s, props.height - screen.clientHeight / s);
+  for (const button of tools.querySelectorAll("[data-do^=move]")) button.hidden = view.zoom === 1;
   screen.style.touchAction = heads() && view.zoom === 1 ? "pan-y" : "none";
   draw();
 }
 
 function mark(x, y) {
+  if (beside(x, y)) return;
   const target = place(x, y);
   if (!erasing) return set([...points(), target]);
   const others = points().map((point, i) => [near(point, target), i]).sort((a, b) => a[0] - b[0]);
@@ -185,13 +209,14 @@ function finish() {
 }
 
 screen.addEventListener("pointerdown", (event) => {
-  if (!props.src || event.button) return; // the other buttons of a mouse mark nothing
+  if (!props.src || event.button > 1) return; // the right button of a mouse is the browser's
+  if (event.button === 1) event.preventDefault(); // the middle one moves the photo, not the page
   screen.setPointerCapture(event.pointerId);
   pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
   start = { x: event.offsetX, y: event.offsetY, moved: false };
-  several = several || pointers.size > 1;
+  several = several || pointers.size > 1 || event.button === 1;
   cursor = null;
-  draft = pointers.size === 1 && tool === "free" ? [place(event.offsetX, event.offsetY)] : null;
+  draft = !several && tool === "free" ? [place(event.offsetX, event.offsetY)] : null;
 });
 
 screen.addEventListener("pointermove", (event) => {
@@ -221,10 +246,13 @@ screen.addEventListener("pointermove", (event) => {
 function lift(event) {
   if (!pointers.delete(event.pointerId)) return;
   pinch = null;
-  const tapped = start && !start.moved, x = event.offsetX, y = event.offsetY;
+  const x = event.offsetX, y = event.offsetY, tap_ended = start && !start.moved;
+  const twice = event.timeStamp - tapped.at < 400 && near([x, y], [tapped.x, tapped.y]) < 4;
+  if (tap_ended) tapped = { at: event.timeStamp, x, y };
   if (event.type === "pointercancel" || several) draft = null;
-  else if (tapped && heads()) mark(x, y);
-  else if (tapped && tool === "rectangle") tap(x, y);
+  else if (tap_ended && twice && tool !== "free") draw();
+  else if (tap_ended && heads()) mark(x, y);
+  else if (tap_ended && tool === "rectangle") tap(x, y);
   else if (!pointers.size) finish();
   if (!pointers.size) { start = null; several = false; }
 }
@@ -232,6 +260,10 @@ screen.addEventListener("pointerup", lift);
 screen.addEventListener("pointercancel", lift);
 
 screen.addEventListener("wheel", (event) => {
+  if (event.shiftKey && !event.ctrlKey && props.src && view.zoom > 1) {
+    event.preventDefault();
+    return pan(-event.deltaX, -event.deltaY);
+  }
   if (!event.ctrlKey || !props.src) return; // without Ctrl the page scrolls
   event.preventDefault();
   const lines = event.deltaMode ? 33 : 1; // pixels: a notch of a wheel is 100, a trackpad's step 1 to 10
@@ -260,25 +292,35 @@ screen.addEventListener("keydown", (event) => {
   cursor = cursor || [screen.clientWidth / 2, screen.clientHeight / 2];
   if (moves[event.key]) step_to(cursor.map((value, i) => value + moves[event.key][i]));
   else if (event.key === "Enter" || event.key === " ") {
+    if (event.repeat) return event.preventDefault(); // a key that is held marks once
     if (heads()) mark(...cursor);
     else { const at = cursor; tap(...at); cursor = at; }
   } else if (event.key === "Escape" && corner) corner = null;
   else if (event.key === "Backspace" || back) undo();
-  else if (event.key === "+") zoom(1.5);
-  else if (event.key === "-") zoom(1 / 1.5);
+  else if (event.key === "+") zoom(1.5, ...cursor);
+  else if (event.key === "-") zoom(1 / 1.5, ...cursor);
   else return;
   event.preventDefault();
   draft = corner && !heads() ? corners(corner, place(...cursor)) : null;
   draw();
 });
 screen.addEventListener("blur", draw);
-screen.addEventListener("focus", draw);
+screen.addEventListener("focus", () => { // with the keyboard: where Enter would mark is shown
+  if (screen.matches(":focus-visible")) {
+    cursor = cursor || [screen.clientWidth / 2, screen.clientHeight / 2];
+  }
+  draw();
+});
 
 const press = {
   undo,
   clear: () => points().length && set([]),
   "zoom-in": () => zoom(1.5),
   "zoom-out": () => zoom(1 / 1.5),
+  "move-left": () => pan(screen.clientWidth / 3, 0),
+  "move-right": () => pan(-screen.clientWidth / 3, 0),
+  "move-up": () => pan(0, screen.clientHeight / 3),
+  "move-down": () => pan(0, -screen.clientHeight / 3),
   erase: () => { erasing = !erasing; },
   rectangle: () => { tool = "rectangle"; corner = null; },
   free: () => { tool = "free"; corner = null; },
@@ -293,15 +335,18 @@ function reflect() {
   }
   hint.textContent = heads()
     ? "Click each head. Ctrl and the wheel, or two fingers, zoom; drag to move the zoomed photo. " +
-      "Keys: arrows (with Shift finely), Enter, Backspace, + and -." + (storage ? " Heads stay in " +
-      `this browser until you download them, for the last ${MOST_KEPT} photos: choose the same ` +
-      "photo again and they are back." : "")
-    : "Draw around a part of the photo, or tap two corners of a rectangle. Keys: arrows (with " +
-      "Shift finely), Enter at two corners.";
+      "Keys: arrows (with Shift finely), Enter, Backspace, + and -. " + (storage && !memory.size
+        ? `Heads stay in this browser until you download them, for the last ${MOST_KEPT} photos: ` +
+          "choose the same photo again and they are back."
+        : "This browser has no room for the heads: save and download them before you leave.")
+    : "Draw around a part of the photo, or tap two corners of a rectangle. Ctrl and the wheel, or " +
+      "two fingers, zoom; Shift and the wheel, or two fingers, move the zoomed photo. Keys: arrows " +
+      "(with Shift finely), Enter at two corners.";
 }
 tools.addEventListener("click", (event) => {
   const name = event.target.closest("button")?.dataset.do;
   if (!name || !props.src) return;
+  tapped.at = -1e9;
   press[name]();
   reflect();
   pan(0, 0);
@@ -309,21 +354,22 @@ tools.addEventListener("click", (event) => {
 
 function refresh() {
   element.querySelector(".canvas").hidden = !props.src;
-  const other = JSON.stringify(points()) !== JSON.stringify(last), another = shown !== props.opened;
+  const other = props.value !== last, another = shown !== props.opened;
   if (another) {
     shown = props.opened;
     past = [];
+    tapped.at = -1e9;
     leave();
     unsaved = null;
     note.textContent = "";
     view = { zoom: 1, x: 0, y: 0 };
     photo.src = props.src || "";
   }
-  last = points();
+  last = props.value;
   draft = corner = null;
   layout();
   if (props.src) pan(0, 0);
-  if ((another || other) && !last.length) begin();
+  if ((another || other) && !points().length) begin();
 }
 photo.addEventListener("load", draw);
 new ResizeObserver(layout).observe(screen);
@@ -335,15 +381,25 @@ watch(["value", "src", "width", "height", "digest", "opened"], () => {
 });
 watch(["added"], () => {
   const { digest, heads } = props.added;
-  if (digest === props.digest && heads.length) set([...points(), ...heads]);
+  const more = JSON.parse(heads || "[]");
+  if (digest === props.digest && more.length) set([...points(), ...more]);
 });
-window.addEventListener("heads-downloaded", () => { // unless others are marked by now
+function downloaded(event) {
+  if (!event.detail) {
+    note.textContent = "The file could not be had: press Save the heads once more.";
+    return;
+  }
   const { digest, heads } = props.saved;
-  if (!unsaved || digest !== props.digest || JSON.stringify(heads) !== JSON.stringify(points())) return;
+  if (!unsaved || digest !== props.digest || heads !== props.value) return; // others are marked by now
   unsaved = { key: entry(), list: [], kept: false };
   keep();
-});
-window.addEventListener("pagehide", leave);
+  reflect();
+}
+function sharpen() { // another screen, or another zoom of the browser
+  const now = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
+  now.addEventListener("change", () => { layout(); sharpen(); }, { once: true });
+}
+sharpen();
 let own = false; // a reload that no visitor asked for: Gradio's, once a lost connection is back
 window.navigation?.addEventListener("navigate", (event) => {
   own = event.navigationType === "reload" && !event.userInitiated;
@@ -352,10 +408,17 @@ function stored() {
   try { return storage.getItem(unsaved.key).endsWith(` ${JSON.stringify(unsaved.list)}`); }
   catch { return false; }
 }
-window.addEventListener("beforeunload", (event) => { // heads are hours of work
-  if (!unsaved?.list.length || !element.isConnected) return;
+function ask(event) { // heads are hours of work
+  if (!element.isConnected) return;
   leave();
+  if (memory.size) return event.preventDefault();
+  if (!unsaved?.list.length) return;
   if (!own || !stored()) event.preventDefault(); // without that reload the page would stay dead
-});
+}
+if (heads()) {
+  window.addEventListener("heads-downloaded", downloaded);
+  window.addEventListener("pagehide", leave);
+  window.addEventListener("beforeunload", ask);
+}
 reflect();
 refresh();

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,14 +14,12 @@ from PIL import Image
 
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import to_csv
-from csrnet_hub.datasets.tables import delimiter_of, photo_column
-from csrnet_hub.datasets.text import read_json, read_text
 from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
 from csrnet_hub.regions import grid_counts
 from csrnet_hub.render import colour_top, density_image, display_pair
 
-from .canvas import read_heads
 from .counted import notices_html
+from .heads import of_another, read_heads
 from .models import Models, notices
 from .pace import counting
 from .photo import DRAWN, DRAWN_NOTICE
@@ -83,39 +78,6 @@ def compare(
     sigma = np.clip(adaptive_sigma(inside), 2.0, 15.0)
     truth = density_map(inside, result.height, result.width, sigma, stride=8)
     return Comparison(result, len(inside), outside, truth, tuple(notices))
-
-
-def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
-    """Sentences on an annotation that, by the name or the size in it, is one of another photo than
-    that of this `name` and `size` (width, height); the file was read before."""
-    named: list[Any] = []
-    sized: tuple[Any, Any] = size
-    if path.suffix.lower() == ".json" and isinstance(content := read_json(path), dict):
-        named, sized = [content.get("image")], (content.get("width"), content.get("height"))
-    elif path.suffix.lower() == ".csv":
-        text = read_text(path)
-        rows = [
-            row for row in csv.reader(io.StringIO(text), delimiter=delimiter_of(text)) if any(row)
-        ]
-        columns = [column.strip().lower() for column in rows[0]] if rows else []
-        if {"x", "y"} <= set(columns):
-            at = photo_column(columns, rows[1:])
-            named = [row[at] for row in rows[1:]] if at is not None else []
-        elif len(columns) == 3:
-            named = [row[0] for row in rows]
-    found = []
-    names = {Path(one.strip().replace("\\", "/")).name for one in named if isinstance(one, str)}
-    if names and Path(name).stem not in {Path(one).stem for one in names}:
-        found.append(
-            f"The annotation is of {min(names)}, and this photo is called {name}: is it the "
-            "annotation of this photo?"
-        )
-    if sized != size and all(isinstance(side, int) for side in sized):
-        found.append(
-            f"The annotation is of a photo of {sized[0]} × {sized[1]} pixels, and this one has "
-            f"{size[0]} × {size[1]}: its heads are at other places here."
-        )
-    return found
 
 
 def numbers_html(comparison: Comparison) -> str:

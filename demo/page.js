@@ -26,6 +26,20 @@
     if (box) give(box, files);
   }
   const holds = (data) => data && [...data.types].includes("Files");
+  // A picture of the page, pulled and let go, is a file to the browser too: neither Gradio's boxes
+  // nor what follows here take it for one from outside.
+  let own = false;
+  window.addEventListener("dragstart", () => { own = true; }, true);
+  for (const kind of ["dragend", "pointermove"]) { // no pointer moves while something is dragged
+    window.addEventListener(kind, () => { own = false; }, true);
+  }
+  for (const kind of ["dragenter", "dragover", "drop"]) {
+    window.addEventListener(kind, (event) => {
+      if (!own || !holds(event.dataTransfer)) return;
+      event.stopImmediatePropagation();
+      if (kind === "drop") event.preventDefault(); // the browser would leave the page for it
+    }, true);
+  }
   window.addEventListener("dragover", (event) => {
     if (holds(event.dataTransfer)) event.preventDefault();
   });
@@ -104,6 +118,10 @@
     for (const button of document.querySelectorAll("button.label-wrap")) {
       const open = String(button.classList.contains("open"));
       if (button.getAttribute("aria-expanded") !== open) button.setAttribute("aria-expanded", open);
+    }
+    for (const button of document.querySelectorAll('[aria-label="common.upload"]')) {
+      button.setAttribute("aria-label", "Add files"); // a word that Gradio lacks
+      button.title = "Add files";
     }
   };
   document.addEventListener("load", tell, true); // of a picture: its shape says where it lies

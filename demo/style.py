@@ -78,9 +78,10 @@ input[type="range"]:focus-visible, input[type="checkbox"]:focus-visible {
 .picture .icon-button-wrapper { top: -2.1rem !important; }
 .picture:not(.fullscreen) .image-frame { width: 100%; }
 .picture:not(.fullscreen) img { width: 100% !important; max-height: 480px; object-fit: contain; }
-.scale { display: flex; flex-wrap: wrap; justify-content: space-between; gap: .1rem .6rem;
-  margin: .2rem 0 .4rem; font-variant-numeric: tabular-nums; }
-.scale i { flex: 1 0 100%; height: .7rem; border-radius: .35rem; }
+.scale { display: grid; grid-template-columns: minmax(0, 1fr) auto minmax(0, 1fr);
+  gap: .1rem .3rem; margin: .2rem 0 .4rem; font-variant-numeric: tabular-nums; }
+.scale i { grid-column: 1 / -1; height: .7rem; border-radius: .35rem; }
+.scale span:last-child { text-align: right; }
 .scale .jet { background: linear-gradient(to right, #000080, #0000ff 11%, #00ffff 36%,
   #80ff80 50%, #ffff00 64%, #ff0000 89%, #800000); }
 .scale .signed { background: linear-gradient(to right, #053061, #4393c3 25%, #f7f7f7 50%,
@@ -95,6 +96,7 @@ input[type="range"]:focus-visible, input[type="checkbox"]:focus-visible {
 .card { margin-bottom: 1.5rem; overflow-x: auto; max-width: 46rem; }
 .card p, .card li { margin: .5rem 0; }
 .card ul { padding-left: 1.2rem; list-style: disc; }
+.icon-button, .icon-mode { min-width: 24px; min-height: 24px; }
 #batch-table table { font-family: var(--font) !important; font-variant-numeric: tabular-nums; }
 #batch-gallery .grid-container {
   grid-template-columns: repeat(auto-fill, minmax(min(200px, 40%), 1fr)); }
@@ -123,13 +125,17 @@ HEAD = """<style>
   .gradio-container * { animation-duration: .01ms !important; scroll-behavior: auto !important;
     animation-iteration-count: 1 !important; transition-duration: .01ms !important; }
 }
+@media (forced-colors: active) {
+  .canvas-tools button[aria-pressed="true"] { outline: 2px solid; outline-offset: -4px; }
+}
+body:not(.dark) .cm-line span { color: inherit !important; }
 /* On paper: what was found without what it was asked with, black on white from a dark page too. */
 @media print {
   body, .gradio-container { background: #fff !important; }
   .gradio-container * { color: #000 !important; box-shadow: none !important;
     background-color: transparent !important; }
   .scale i { print-color-adjust: exact; }
-  footer, .tab-wrapper, #drawn, .canvas-tools, .canvas-hint, #parts:has(.waiting),
+  footer, .tab-wrapper, #drawn, #batch-table, .canvas-tools, .canvas-hint, #parts:has(.waiting),
   .gradio-container .form, .gradio-container input, .gradio-container button:not(:has(img)),
   .gradio-container .icon-button-wrapper { display: none !important; }
   .gradio-container img, .gradio-container canvas, .sheet { break-inside: avoid; }

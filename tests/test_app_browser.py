@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 import app
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import read_annotation
+from csrnet_hub.regions import count_inside
 from demo import annotate, batch, compare, photo, screenshots, shared, turns, video
 from demo.parts import DRAW_ONE
 
@@ -765,13 +766,193 @@ def test_a_browser_keeps_the_heads_of_few_photos_and_marks_without_room(
     newest = [f"csrnet-hub heads 9x9 {i}" for i in range(14, 33)]
     kept = ",".join(["csrnet-hub heads of a.png", *newest])
     visit.wait_for_function(f"{keys} === '{kept}'")
-    visit.evaluate(  # full for all that the page would keep
-        """() => { Storage.prototype.setItem = () => { throw new DOMException("full"); }; }"""
+    visit.evaluate(  # full, whatever is removed
+        """() => {
+            const put = Storage.prototype.setItem;
+            Storage.prototype.setItem = function (key, text) {
+                if (!key.includes("9x9")) throw new DOMException("full");
+                put.call(this, key, text);
+            };
+        }"""
     )
     surface.click(position={"x": 90, "y": 50})
-    visit.wait_for_function(f"{keys} === 'csrnet-hub heads of a.png'")
+    expect(visit.locator("#heads .canvas-hint")).to_contain_text("has no room for the heads")
     surface.click(position={"x": 120, "y": 50})
     expect(number).to_contain_text("3 people")
+    visit.wait_for_timeout(400)  # a click is kept after 300 ms
+    visit.wait_for_function(f"{keys} === '{kept}'")  # those of others, removed in vain, are back
+    choose_another(visit, dots(tmp_path / "b.png", people=10))
+    expect(number).to_contain_text("0 people")
+    choose_another(visit, tmp_path / "a.png")
+    expect(number).to_contain_text("3 people")
+
+
+def choose_another(page: Page, file: Path) -> None:
+    page.locator("#annotate-photo").get_by_role("button", name="Remove Image").click()
+    page.wait_for_selector("#annotate-photo input[type=file]", state="attached")
+    choose(page, file, "#annotate-photo")
+
+
+def test_a_picture_of_the_page_that_is_pulled_a_little_is_no_new_photo(
+    visit: Page, tmp_path: Path
+) -> None:
+    choose(visit, dots(tmp_path / "a.png"))
+    exact = visit.locator("#number .exact")
+    count = exact.inner_text()
+    fingers = visit.context.new_cdp_session(visit)  # a mouse whose drags are the browser's own
+    for what in ("#overlay img", "#photo img"):
+        picture = visit.locator(what)
+        picture.scroll_into_view_if_needed()
+        box = picture.bounding_box()
+        assert box
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for kind, by in (
+            ("mouseMoved", 0),
+            ("mousePressed", 0),
+            ("mouseMoved", 10),
+            ("mouseMoved", 30),
+            ("mouseMoved", 50),
+            ("mouseReleased", 50),
+        ):
+            at = {"x": x + by, "y": y + by, "button": "left", "buttons": 1, "clickCount": 1}
+            fingers.send("Input.dispatchMouseEvent", {"type": kind, **at})
+        visit.wait_for_timeout(500)
+        expect(exact).to_have_text(count)
+    text = base64.b64encode(dots(tmp_path / "b.png", people=10).read_bytes()).decode()
+    assert visit.evaluate(GIVEN, ["drop", text, "b.png"])  # one from outside is taken, as before
+    expect(exact).not_to_have_text(count)
+
+
+def test_heads_whose_file_is_gone_stay_in_the_browser(
+    visit: Page, uploads: Path, tmp_path: Path
+) -> None:
+    visit.on("dialog", lambda dialog: dialog.accept())
+    tab(visit, "Annotate")
+    choose(visit, dots(tmp_path / "mine.png"), "#annotate-photo")
+    visit.locator("#heads canvas").click(position={"x": 50, "y": 50})
+    expect(visit.locator("#heads-number")).to_contain_text("1 person")
+    keys = "Object.keys(localStorage).filter(key => key.startsWith('csrnet-hub')).length"
+    visit.wait_for_function(f"{keys} === 1")
+    press(visit, "Save the heads")
+    button = visit.get_by_text("CSV", exact=True).locator("visible=true")
+    expect(button).to_be_visible()
+    for file in uploads.rglob("mine.csv"):
+        file.unlink()
+    button.click()
+    expect(visit.locator("#heads .canvas-hint b")).to_contain_text("press Save the heads once more")
+    assert visit.evaluate(keys) == 1
+    press(visit, "Save the heads")
+    while not list(uploads.rglob("mine.csv")):
+        visit.wait_for_timeout(50)
+    visit.wait_for_timeout(500)  # the page hears of it
+    saved(visit, "CSV")
+    visit.wait_for_function(f"{keys} === 0")
+
+
+def test_a_tab_in_which_nothing_was_marked_takes_no_heads_back(visit: Page, tmp_path: Path) -> None:
+    mine = dots(tmp_path / "mine.png")
+    number = visit.locator("#heads-number")
+    visit.on("dialog", lambda dialog: dialog.accept())
+    tab(visit, "Annotate")
+    choose(visit, mine, "#annotate-photo")
+    visit.locator("#heads canvas").click(position={"x": 50, "y": 50})
+    expect(number).to_contain_text("1 person")
+    visit.wait_for_timeout(400)
+    visit.reload()
+    tab(visit, "Annotate")
+    choose(visit, mine, "#annotate-photo")  # and left alone from here on
+    expect(number).to_contain_text("1 person")
+    second = visit.context.new_page()
+    open_page(second, visit.url)
+    tab(second, "Annotate")
+    choose(second, mine, "#annotate-photo")
+    expect(second.locator("#heads-number")).to_contain_text("1 person")
+    second.locator("#heads canvas").click(position={"x": 100, "y": 50})
+    expect(second.locator("#heads-number")).to_contain_text("2 people")
+    second.wait_for_timeout(400)
+    second.close()
+    visit.reload()
+    tab(visit, "Annotate")
+    choose(visit, mine, "#annotate-photo")
+    expect(number).to_contain_text("2 people")
+
+
+def test_a_key_that_is_held_and_a_double_click_mark_once(visit: Page, tmp_path: Path) -> None:
+    tab(visit, "Annotate")
+    choose(visit, dots(tmp_path / "a.png"), "#annotate-photo")
+    number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
+    surface.dblclick(position={"x": 50, "y": 50})
+    expect(number).to_contain_text("1 person")
+    surface.focus()
+    visit.keyboard.down("Enter")
+    for _ in range(5):
+        visit.keyboard.down("Enter")  # as a system repeats a key
+    visit.keyboard.up("Enter")
+    expect(number).to_contain_text("2 people")
+    visit.wait_for_timeout(300)
+    expect(number).to_contain_text("2 people")
+
+
+def test_a_zoomed_photo_is_moved_by_buttons(
+    visit: Page, counter: PlainCounter, tmp_path: Path
+) -> None:
+    choose(visit, dots(tmp_path / "a.png"))
+    part = visit.locator("#part")
+    moves = part.locator("[data-do^=move]:not([hidden])")
+    expect(part.locator("canvas")).to_be_visible()
+    expect(moves).to_have_count(0)
+    for _ in range(3):
+        part.get_by_role("button", name="Zoom in").click()
+    expect(moves).to_have_count(4)
+    for name in ("Move left", "Move up"):
+        for _ in range(4):
+            part.get_by_role("button", name=name).click()
+    drag(visit, part.locator("canvas"), (0.002, 0.002), (0.5, 0.5))
+    inside = visit.locator("#inside .exact")
+    expect(inside).to_contain_text("inside")
+    right, bottom = 160 / 2 / 1.5**3, 112 / 2 / 1.5**3
+    corners = np.array([[0, 0], [right, 0], [right, bottom], [0, bottom]])
+    result = counter.count(tmp_path / "a.png")
+    expected = count_inside(result.density, corners, result.height, result.width)
+    assert float(inside.inner_text().split()[0]) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("size", [(1600, 100), (100, 1600)])
+def test_a_panorama_has_a_surface_that_can_be_marked(
+    visit: Page, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    tab(visit, "Annotate")
+    choose(visit, dots(tmp_path / "long.png", size=size), "#annotate-photo")
+    number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
+    expect(number).to_contain_text("0 people")
+    box = surface.bounding_box()
+    assert box
+    assert min(box["width"], box["height"]) > 200
+    surface.click(position={"x": 4, "y": 4})  # beside the photo
+    surface.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    expect(number).to_contain_text("1 person")
+    press(visit, "Save the heads")
+    heads = read_annotation(saved(visit, "CSV").rename(tmp_path / "heads.csv"), "long.png")
+    assert heads == pytest.approx(np.array([[size[0] / 2, size[1] / 2]]), abs=4)
+
+
+def test_the_middle_number_of_a_colour_bar_stands_in_its_middle(
+    visit: Page, tmp_path: Path
+) -> None:
+    choose(visit, dots(tmp_path / "a.png"))
+    expect(visit.locator("#overlay img")).to_be_visible()
+    for width in (320, 768, 1280):
+        visit.set_viewport_size({"width": width, "height": 900})
+        share = visit.evaluate(
+            """() => {
+                const bars = [...document.querySelectorAll(".scale")];
+                const bar = bars.find(one => one.offsetParent);
+                const own = bar.getBoundingClientRect();
+                const middle = bar.children[2].getBoundingClientRect();
+                return (middle.left + middle.width / 2 - own.left) / own.width;
+            }"""
+        )
+        assert share == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_clip_gives_a_plot_a_csv_and_a_marked_clip(visit: Page, tmp_path: Path) -> None:

@@ -287,13 +287,29 @@ def test_without_a_region_the_page_asks_for_one(outline):
 
 @pytest.mark.parametrize(
     "value",
-    ["x", [[1, 2], [3]], [1, 2], [[1, None]], {"a": 1}, [["a", "b"]], [[10**400, 1]]],
-    ids=["text", "uneven", "flat", "None", "dictionary", "letters", "huge"],
+    [
+        "x",
+        [[1, 2], [3]],
+        [1, 2],
+        [[1, None]],
+        {"a": 1},
+        [["a", "b"]],
+        [[10**400, 1]],
+        "[[1,",
+        pytest.param("[" * 10**5, id="deep"),
+        "[[1, NaN]]",
+        '"x"',
+    ],
 )
 def test_what_is_no_list_of_points_gets_a_sentence(value):
     with pytest.raises(shared.VisitorError, match="points"):
         read_points(value)
     assert "points" in parts.show_part(counted(noise()), value)
+
+
+def test_the_surface_sends_its_points_as_text():
+    assert read_points("[[1,2.5],[3,4]]").tolist() == [[1, 2.5], [3, 4]]
+    assert read_points("[]").shape == read_points("").shape == read_points(None).shape == (0, 2)
 
 
 def test_there_is_a_limit_to_points():
@@ -524,7 +540,7 @@ def test_going_on_with_an_annotation_keeps_the_heads_already_marked():
     earlier = uploaded("a.csv", b"x,y\n1,2\n3,4\n")
     surface = annotate.go_on(sheet, earlier, [[50, 50]])
     assert "value" not in surface  # heads marked in the meantime stay
-    assert surface["added"]["heads"] == [[1, 2], [3, 4]]
+    assert json.loads(surface["added"]["heads"]) == [[1, 2], [3, 4]]
     assert surface["added"]["digest"] == sheet["digest"]
 
 
@@ -536,8 +552,25 @@ def test_heads_that_are_marked_already_are_not_added_again(monkeypatch):
     content = Path(csv_file).read_bytes() + b"a.png,1,2\n"
     for heads, words_said in ((marked, "3 heads of the file were"), (marked[:1], "1 head of the")):
         surface = annotate.go_on(sheet, uploaded("a.csv", content), heads)
-        assert len(surface["added"]["heads"]) == 4 - len(heads)
+        assert len(json.loads(surface["added"]["heads"])) == 4 - len(heads)
         assert words_said in said.pop()
+
+
+def test_heads_of_another_photo_are_not_taken_without_a_word(monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda text: said.append(text))
+    sheet = sheet_of("a.png")
+    annotate.go_on(sheet, uploaded("a.csv", b"image,x,y\na.png,1,2\n"), "[]")
+    assert said == []
+    other = {"image": "<b>.jpg", "width": 600, "height": 400, "heads": [[5, 5]]}
+    annotate.go_on(sheet, uploaded("b.json", json.dumps(other).encode()), "[]")
+    assert "The annotation is of &lt;b&gt;.jpg" in said[0]
+    assert "600" in said[1]
+
+
+def test_a_phones_photo_is_annotated_in_detail():
+    _, shown = annotate.open_photo(uploaded("a.png", encoded(noise(5000, 300))))
+    assert Image.open(io.BytesIO(shown)).size == (4096, 246)
 
 
 def test_two_photos_of_one_name_and_size_are_told_apart():
@@ -553,7 +586,7 @@ def test_an_annotation_with_which_there_would_be_too_many_heads_is_refused():
     table = b"x,y\n" + b"1,2\n" * 50_000
     sheet, earlier = sheet_of("a.png"), uploaded("a.csv", table)
     surface = annotate.go_on(sheet, earlier, [])
-    assert len(surface["added"]["heads"]) == 50_000
+    assert len(json.loads(surface["added"]["heads"])) == 50_000
     with pytest.raises(gr.Error, match="50,001 points"):
         annotate.go_on(sheet, earlier, [[50, 50]])
     with pytest.raises(gr.Error, match="50,001 heads"):

@@ -1,0 +1,78 @@
+"""Annotations that visitors upload: the heads in them, and whether they are of another photo."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csrnet_hub.annotations import read_annotation
+from csrnet_hub.datasets.matlab import is_hdf5
+from csrnet_hub.datasets.tables import delimiter_of, photo_column
+from csrnet_hub.datasets.text import read_json, read_text
+
+from .canvas import LARGEST, MOST_POINTS
+from .shared import VisitorError, uploaded_path
+
+NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
+MATLAB_7_3 = (
+    "This .mat file is one of MATLAB 7.3 (HDF5), which is not read here. In MATLAB save it with "
+    "-v7, or choose a table, x,y."
+)
+EMPTY = "The annotation is empty (0 bytes). Save it again, and choose it again."
+
+
+def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]:
+    """The file of an uploaded annotation and the heads (N, 2) in it of a photo of this name."""
+    path = uploaded_path(upload, NO_ANNOTATION)
+    size = path.stat().st_size
+    if not size:  # as a table it would say that nobody is there
+        raise VisitorError(EMPTY)
+    if size > LARGEST:  # a table of millions of rows would keep others waiting
+        raise VisitorError(
+            f"The annotation has {size / 2**20:.1f} MB; {LARGEST // 2**20} MB are the most. "
+            "Choose one of this photo alone."
+        )
+    if is_hdf5(path):  # a format too rich for files of strangers
+        raise VisitorError(MATLAB_7_3)
+    heads = read_annotation(path, photo_name)
+    if len(heads) > MOST_POINTS:
+        raise VisitorError(f"These are {len(heads):,} heads; {MOST_POINTS:,} are the most.")
+    return path, heads
+
+
+def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
+    """Sentences on an annotation that, by the name or the size in it, is one of another photo than
+    that of this `name` and `size` (width, height); the file was read before."""
+    named: list[Any] = []
+    sized: tuple[Any, Any] = size
+    if path.suffix.lower() == ".json" and isinstance(content := read_json(path), dict):
+        named, sized = [content.get("image")], (content.get("width"), content.get("height"))
+    elif path.suffix.lower() == ".csv":
+        text = read_text(path)
+        rows = [
+            row for row in csv.reader(io.StringIO(text), delimiter=delimiter_of(text)) if any(row)
+        ]
+        columns = [column.strip().lower() for column in rows[0]] if rows else []
+        if {"x", "y"} <= set(columns):
+            at = photo_column(columns, rows[1:])
+            named = [row[at] for row in rows[1:]] if at is not None else []
+        elif len(columns) == 3:
+            named = [row[0] for row in rows]
+    found = []
+    names = {Path(one.strip().replace("\\", "/")).name for one in named if isinstance(one, str)}
+    if names and Path(name).stem not in {Path(one).stem for one in names}:
+        found.append(
+            f"The annotation is of {min(names)}, and this photo is called {name}: is it the "
+            "annotation of this photo?"
+        )
+    if sized != size and all(isinstance(side, int) for side in sized):
+        found.append(
+            f"The annotation is of a photo of {sized[0]} × {sized[1]} pixels, and this one has "
+            f"{size[0]} × {size[1]}: its heads are at other places here."
+        )
+    return found
