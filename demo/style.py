@@ -96,7 +96,7 @@ input[type="range"]:focus-visible, input[type="checkbox"]:focus-visible {
 .card { margin-bottom: 1.5rem; overflow-x: auto; max-width: 46rem; }
 .card p, .card li { margin: .5rem 0; }
 .card ul { padding-left: 1.2rem; list-style: disc; }
-.icon-button, .icon-mode { min-width: 24px; min-height: 24px; }
+.icon-button, .icon-mode, .label-clear-button { min-width: 24px; min-height: 24px; }
 #batch-table table { font-family: var(--font) !important; font-variant-numeric: tabular-nums; }
 #batch-gallery .grid-container {
   grid-template-columns: repeat(auto-fill, minmax(min(200px, 40%), 1fr)); }
@@ -117,6 +117,7 @@ footer > .divider:last-of-type:not(:has(~ a, ~ button)) { display: none; }
   .photo { height: 260px !important; }
   .card td, .card th { padding-inline: .3rem; font-size: var(--text-sm); }
   .tab-wrapper button { padding-inline: .6rem; }
+  :is(#batch-photos, #earlier, #annotation) td.download { display: none; } /* one has them */
 }
 """
 # Gradio confines the rules of CSS that ask for a medium to what is inside the tabs.
