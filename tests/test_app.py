@@ -427,7 +427,7 @@ def test_mcp_is_off_until_asked_for_and_says_what_it_needs(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="1"):
         app.main(["--mcp"])
-    assert "pip install 'gradio[mcp]'" in capsys.readouterr().err
+    assert 'pip install "gradio[mcp]"' in capsys.readouterr().err
 
 
 @pytest.fixture
