@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,6 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import (
     EntryNotFoundError,
     LocalEntryNotFoundError,
-    RevisionNotFoundError,
 )
 
 from .resources import resource
@@ -52,11 +52,17 @@ def card_of(config: Mapping[str, Any]) -> str:
     if template is None:
         raise FileNotFoundError("model_card.md is missing from this installation of csrnet-hub")
     text = template.read_text(encoding="utf-8")
-    try:
-        card = _filled(text, config)
-    except Exception:  # somebody else's record may hold anything where ours has a number
-        card = _filled(text, {**config, "training_record": None, "metrics": None})
-    return sealed(card)
+    for left_out in ((), ("training_record",), ("metrics",), ("training_record", "metrics")):
+        try:
+            card = _filled(text, {**config, **dict.fromkeys(left_out)})
+        except Exception as error:  # a record of somebody else's may hold anything anywhere
+            trouble = f"{type(error).__name__}: {error}"
+            continue
+        if left_out:
+            said = f"the card is without {' and '.join(left_out)}, which it cannot tell"
+            warnings.warn(f"{said} ({trouble})", stacklevel=2)
+        return sealed(card)
+    raise ValueError(f"model_card.md cannot be filled in: {trouble}")
 
 
 def _filled(template: str, config: Mapping[str, Any]) -> str:
@@ -110,11 +116,9 @@ def is_unedited(card: str) -> bool:
     return seal is not None and seal[1] == _digest(unsealed(card))
 
 
-def drop_unedited(folder: Path) -> None:
-    """Remove the card of a model folder if nobody edited it: it is of the model before."""
-    card = folder / CARD_NAME
-    if card.is_file() and is_unedited(card.read_text(encoding="utf-8", errors="replace")):
-        card.unlink()
+def may_be_replaced(card: Path) -> bool:
+    """Whether there is no card, or one that nobody edited: it is of the model before."""
+    return not card.exists() or is_unedited(card.read_text(encoding="utf-8", errors="replace"))
 
 
 def named(card: str, repo_id: str) -> str:
@@ -123,16 +127,16 @@ def named(card: str, repo_id: str) -> str:
     return sealed(text) if is_unedited(card) else text
 
 
-def edited_on_hub(api: HfApi, repo_id: str, revision: str | None) -> bool:
-    """Whether a repository has a card that would be lost: one that this package did not make."""
+def on_hub(api: HfApi, repo_id: str, name: str, commit: str) -> str | None:
+    """The text of a file of a repository at a commit, None where it has none of that name."""
     with TemporaryDirectory() as cache:
         try:
-            path = api.hf_hub_download(repo_id, CARD_NAME, revision=revision, cache_dir=cache)
+            path = api.hf_hub_download(repo_id, name, revision=commit, cache_dir=cache)
         except LocalEntryNotFoundError:  # the Hub could not be asked
             raise
-        except (EntryNotFoundError, RevisionNotFoundError):
-            return False
-        return not is_unedited(Path(path).read_text(encoding="utf-8", errors="replace"))
+        except EntryNotFoundError:
+            return None
+        return Path(path).read_text(encoding="utf-8", errors="replace")
 
 
 def _digest(text: str) -> str:

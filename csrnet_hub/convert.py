@@ -102,7 +102,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         # its weights alone would lose the scale, and so multiply its counts
         raise ModelError(
             f"{path} is a checkpoint of train.fit, which is for going on with --resume: its model "
-            "is the folder best beside it, which is there from the run's first validation on."
+            "is the folder best beside it, which is there from the run's first validation on (of a "
+            "run with --refit the folder refit)."
         )
     for key in ("state_dict", "model", "net"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
-from safetensors.torch import save_file
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, PyTorchModelHubMixin
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from . import winograd
@@ -26,6 +26,7 @@ from .model_files import (
     find_file,
     is_folder,
     number,
+    put_in_place,
     read_config,
     read_safetensors,
     three_numbers,
@@ -33,6 +34,7 @@ from .model_files import (
 )
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+MESSAGE = "Publish a CSRNet model"  # of a commit
 STRIDE = 8  # three poolings: one cell of the density map is 8 x 8 pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -184,44 +186,56 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         *,
         push_to_hub: bool = False,
         repo_id: str | None = None,
-        **push_options: Any,
+        commit_message: str = MESSAGE,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
     ) -> str | None:
         """Write a folder that ``from_pretrained`` reads: config.json, model.safetensors, README.md.
 
-        They are whole before they take the places of older ones; a card (README.md) that somebody
-        edited is kept. Options as for :meth:`push_to_hub`, which is called if asked for; the
-        repository is then ``repo_id``, or has the folder's name.
+        They take the places of older ones together, once all are written; a card (README.md) that
+        somebody edited is kept. The other options are for :meth:`push_to_hub`, which is called if
+        asked for, with the folder's name as the repository's where ``repo_id`` gives none.
 
         Raises:
             ModelError: if config.json cannot hold the model's record.
-            OSError, safetensors.SafetensorError: if the folder cannot be written, such as on a full
-                disk. What was there is then as it was.
+            OSError: if the folder cannot be written, such as on a full disk. After either error the
+                folder holds what it held.
         """
-        from .card import CARD_NAME, drop_unedited
+        from .card import CARD_NAME, may_be_replaced
 
+        self.config()  # before a folder is made for what cannot be saved
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".saving-", dir=folder) as draft:
             super().save_pretrained(draft)
-            drop_unedited(folder)
-            for name in (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME):
-                if name != CARD_NAME or not (folder / name).exists():
-                    (Path(draft) / name).replace(folder / name)
-        if push_to_hub:
-            return self.push_to_hub(repo_id or folder.name, **push_options)
-        return None
+            names = [WEIGHTS_NAME, CONFIG_NAME]
+            names += [CARD_NAME] if may_be_replaced(folder / CARD_NAME) else []
+            put_in_place(Path(draft), folder, names)
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(
+            repo_id or folder.name,
+            commit_message=commit_message,
+            private=private,
+            token=token,
+            branch=branch,
+            create_pr=create_pr,
+        )
 
     def _save_pretrained(self, save_directory: Path) -> None:
         text = json.dumps(self.config(), indent=2) + "\n"
         state = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
-        save_file(state, save_directory / WEIGHTS_NAME, metadata={"format": "pt"})
+        # not save_file, whose files nobody but their owner may read
+        (save_directory / WEIGHTS_NAME).write_bytes(save(state, metadata={"format": "pt"}))
         (save_directory / CONFIG_NAME).write_text(text, encoding="utf-8")
 
     def push_to_hub(  # type: ignore[override]
         self,
         repo_id: str,
         *,
-        commit_message: str = "Publish a CSRNet model",
+        commit_message: str = MESSAGE,
         private: bool | None = None,
         token: str | None = None,
         branch: str | None = None,
@@ -229,32 +243,40 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
     ) -> str:
         """Publish the model on the Hub in one commit; the commit's address.
 
-        The repository is made where there is none. A card that somebody edited there stays as it
-        is, with a warning. ``python -m train.push`` does the same with a folder, and then loads it
-        back to compare.
+        The repository and the branch are made where there are none. A card that somebody edited
+        there stays as it is, with a warning; what somebody commits meanwhile is not written over.
+        ``python -m train.push`` publishes a folder, and then loads it back to compare.
+
+        Raises:
+            huggingface_hub.errors.HfHubHTTPError: if the Hub refuses.
         """
-        from .card import CARD_NAME, edited_on_hub, named
+        from .card import CARD_NAME, is_unedited, named, on_hub
 
         api = HfApi(token=token, library_name="csrnet-hub")
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            card = Path(folder) / CARD_NAME
-            card.write_text(named(card.read_text(encoding="utf-8"), repo_id), encoding="utf-8")
-            if edited := edited_on_hub(api, repo_id, branch):
-                warnings.warn(
-                    f"the card of {repo_id} was edited, or made by other code: it stays as it is",
-                    stacklevel=2,
-                )
-            address: str = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=commit_message,
-                revision=branch,
-                create_pr=create_pr,
-                ignore_patterns=[CARD_NAME] if edited else None,
+            files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if branch is not None:
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+        head = str(api.model_info(repo_id, revision=branch).sha)
+        files[CARD_NAME] = named(files[CARD_NAME].decode(), repo_id).encode()
+        there = on_hub(api, repo_id, CARD_NAME, head)
+        if there is not None and not is_unedited(there):
+            del files[CARD_NAME]
+            warnings.warn(
+                f"the card of {repo_id} was edited, or made by other code: it stays as it is",
+                stacklevel=2,
             )
-        return address
+        commit = api.create_commit(
+            repo_id,
+            [CommitOperationAdd(name, content) for name, content in files.items()],
+            commit_message=commit_message,
+            revision=branch,
+            create_pr=create_pr,
+            parent_commit=head,
+        )
+        return str(commit.commit_url)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that ``save_pretrained`` and ``push_to_hub`` write: model_card.md, filled in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -152,3 +152,27 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, LookupError, AttributeError) as error:
         raise ModelError(f"{path.name} cannot be read as safetensors: {error}.") from error
+
+
+def put_in_place(draft: Path, folder: Path, names: Sequence[str]) -> None:
+    """Move files of a draft within a folder into it, in place of older ones: all of them or none.
+
+    Raises:
+        OSError: if one cannot be moved or replaced; the folder holds what it held.
+    """
+    older = draft / "older"
+    older.mkdir()
+    begun: list[str] = []
+    try:
+        for name in names:
+            begun.append(name)
+            if os.path.lexists(folder / name):
+                (folder / name).rename(older / name)
+            (draft / name).rename(folder / name)
+    except BaseException:  # Ctrl+C too
+        for name in begun:
+            if os.path.lexists(older / name):
+                (older / name).replace(folder / name)
+            elif not os.path.lexists(draft / name):  # it had taken its place, where none was before
+                (folder / name).unlink()
+        raise

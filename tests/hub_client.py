@@ -67,9 +67,9 @@ class HubClient:
         """``python -m train.push FOLDER ...``."""
         return self._pool.submit(_push, [str(folder), *arguments], token).result()
 
-    def push_to_hub(self, folder: Path, repo: str) -> list[str]:
+    def push_to_hub(self, folder: Path, repo: str, **options: Any) -> list[str]:
         """``CSRNet.push_to_hub``; what it warns of."""
-        return self._pool.submit(_push_to_hub, folder, repo).result()
+        return self._pool.submit(_push_to_hub, folder, repo, options).result()
 
 
 @pytest.fixture(scope="session")
@@ -165,11 +165,11 @@ def _push(arguments: list[str], token: str) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def _push_to_hub(folder: Path, repo: str) -> list[str]:
+def _push_to_hub(folder: Path, repo: str, options: dict[str, Any]) -> list[str]:
     from csrnet_hub import CSRNet
 
     _as("hf_writer")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        CSRNet.from_pretrained(folder).push_to_hub(repo)
+        CSRNet.from_pretrained(folder).push_to_hub(repo, **options)
     return [str(one.message) for one in caught if one.category is UserWarning]

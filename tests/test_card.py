@@ -186,29 +186,37 @@ def test_a_start_of_which_nothing_is_known_is_told_so(config: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     ("entry", "value"),
-    [
-        ("exclude", 3),
-        ("native", "half"),
-        ("empty", "y"),
-        ("optimiser", ["x"]),
-        ("repeat", 5),
-        ("scale", None),
-        ("name", "caf\udce9"),
-        ("init", {"step": {}}),
-    ],
+    [("exclude", 3), ("native", "half"), ("empty", "y"), ("optimiser", ["x"])],
 )
-def test_whatever_a_record_holds_its_model_has_a_card(
+def test_a_record_that_the_card_cannot_tell_is_left_out_with_a_warning(
+    config: dict[str, Any], entry: str, value: Any
+) -> None:
+    config["training_record"][entry] = value
+    with pytest.warns(UserWarning, match=r"without training_record, which it cannot tell \("):
+        card = card_of(config)
+    assert is_unedited(card)
+    assert "107.0" in card  # the errors are there
+    assert ModelCard(card).data.library_name == "csrnet-hub"
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"), [("repeat", 5), ("scale", None), ("name", "caf\udce9"), ("init", {"a": {}})]
+)
+def test_what_a_record_holds_that_no_recipe_has_harms_no_card(
     config: dict[str, Any], entry: str, value: Any
 ) -> None:
     config["training_record"][entry] = value
     card = card_of(config)
     assert is_unedited(card)
-    assert ModelCard(card).data.library_name == "csrnet-hub"
+    assert "11802 steps" in card
 
 
-def test_a_figure_beyond_all_bounds_is_none(config: dict[str, Any]) -> None:
+def test_a_figure_beyond_all_bounds_is_left_out_with_a_warning(config: dict[str, Any]) -> None:
     config["metrics"] = {"mine": {"images": 60, "mae": 10**400}}
-    assert "Not measured" in card_of(config)
+    with pytest.warns(UserWarning, match="without metrics"):
+        card = card_of(config)
+    assert "Not measured" in card
+    assert "11802 steps" in card
 
 
 def test_a_converted_model_names_its_checkpoint() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -513,6 +514,7 @@ def test_a_card_that_is_edited_again_and_again_is_never_lost(
     assert kept == ["First.", "Second.", "Third."]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_what_cannot_be_copied_ends_no_run(
     recipe: Recipe, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -533,12 +535,41 @@ def test_what_cannot_be_copied_ends_no_run(
     assert (best / "secret.txt").read_text() == "Ask Ada."
 
 
+@pytest.mark.parametrize("moved", ["best.partial", "secret.txt"])
+def test_what_cannot_be_copied_outlives_a_run_that_is_killed(
+    recipe: Recipe, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: str
+) -> None:
+    now, best = state.new_state(recipe, str(vgg), CPU), tmp_path / "best"
+    state.save_model(now, recipe, best)
+    (best / "secret.txt").write_text("Ask Ada.")
+    rename = Path.rename
+
+    def refused(*rest: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name == moved:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(shutil, "copy2", refused)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            state.save_model(now, recipe, best)
+    state.save_model(now, recipe, best)
+    assert (best / "secret.txt").read_text() == "Ask Ada."
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_a_link_to_another_disk_stays_one(recipe: Recipe, vgg: Path, tmp_path: Path) -> None:
     now, best = state.new_state(recipe, str(vgg), CPU), tmp_path / "best"
     (tmp_path / "disk").mkdir()
     best.symlink_to(tmp_path / "disk")
     for now.step in (1, 2):
         state.save_model(now, recipe, best)
+    (tmp_path / "disk").rename(tmp_path / ".disk.replaced")  # as a crash leaves it
+    state.put_back(best)
     assert best.is_symlink()
     assert step_of(tmp_path / "disk") == 2
 

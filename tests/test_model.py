@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
-from csrnet_hub import model as model_module
 from csrnet_hub.model import DILATIONS, load_vgg16_frontend, receptive_field
 
 from .thin import narrow
@@ -155,15 +153,40 @@ def test_a_save_that_fails_leaves_the_folder_as_it_was(
     thin_model.save_pretrained(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def full(tensors: object, path: Path, metadata: object) -> None:
-        path.write_bytes(b"a part")
-        raise SafetensorError("No space left")
+    rename = Path.rename
 
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    def held(path: Path, target: Path) -> Path:  # as Windows does with a file that is open
+        if path.name == "config.json":
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    for name, broken in (("write_bytes", full), ("rename", held)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, broken)
+            with pytest.raises(OSError, match=r"space|denied"):
+                CSRNet(density_scale=5.0).save_pretrained(tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     with monkeypatch.context() as patch:
-        patch.setattr(model_module, "save_file", full)
-        with pytest.raises(SafetensorError):
-            CSRNet(density_scale=5.0).save_pretrained(tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        patch.setattr(Path, "rename", held)
+        with pytest.raises(OSError, match="denied"):
+            CSRNet().save_pretrained(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_cannot_be_saved_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        CSRNet(training_record={"day": {1, 2}}).save_pretrained(tmp_path / "new")
+    with pytest.raises(TypeError, match="config"):
+        CSRNet().save_pretrained(tmp_path / "new", config={})
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights are others there")
+def test_who_may_read_one_file_of_a_model_may_read_all(model_folder: Path) -> None:
+    assert len({path.stat().st_mode for path in model_folder.iterdir()}) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")

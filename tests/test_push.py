@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors.torch import load_file, save_file
 
 from csrnet_hub import CSRNet
 from csrnet_hub.card import PLACEHOLDER, card_of, named, sealed, unsealed
@@ -369,3 +371,26 @@ def test_push_to_hub_makes_the_card_anew_unless_somebody_edited_it(
     published = hub.repos["org/again"].files()
     assert published["README.md"] == edited
     assert json.loads(published["config.json"])["metrics"]["mine"]["mae"] == 60.5
+
+
+def test_push_to_hub_writes_over_nothing_that_is_committed_meanwhile(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    online.push_to_hub(folder, "org/raced")
+    hub.meanwhile = lambda: hub.publish("org/raced", {"README.md": b"Ask Ada."})
+    weights = load_file(folder / "model.safetensors")  # other weights, which are uploaded
+    save_file({key: 2 * value for key, value in weights.items()}, folder / "model.safetensors")
+    with pytest.raises(HfHubHTTPError):
+        online.push_to_hub(folder, "org/raced")
+    assert hub.repos["org/raced"].files()["README.md"] == b"Ask Ada."
+
+
+def test_push_to_hub_makes_the_branch(hub: FakeHub, online: HubClient, folder: Path) -> None:
+    online.push_to_hub(folder, "org/branched")
+    before = hub.repos["org/branched"].files()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["min_side"] = 256
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    online.push_to_hub(folder, "org/branched", branch="next")
+    assert hub.repos["org/branched"].files() == before
+    assert json.loads(hub.repos["org/branched"].files("next")["config.json"])["min_side"] == 256

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo, get_token
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -22,7 +21,16 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
-from csrnet_hub.card import CARD_NAME, PLACEHOLDER, SEAL, card_of, is_unedited, named, unsealed
+from csrnet_hub.card import (
+    CARD_NAME,
+    PLACEHOLDER,
+    SEAL,
+    card_of,
+    is_unedited,
+    named,
+    on_hub,
+    unsealed,
+)
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.hub import LOG_IN, http_status, one_line
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
@@ -128,22 +136,13 @@ def _look(api: HfApi, repo_id: str, revision: str) -> ModelInfo | None:
 def _keep_edited_card(api: HfApi, repo_id: str, commit: str, new: str) -> None:
     # Nobody edited a card whose seal holds, or, if it is from before there were seals, one that is
     # what the template makes of the config.json beside it.
-    with TemporaryDirectory() as cache:
-
-        def read(name: str) -> str:
-            path = api.hf_hub_download(repo_id, name, revision=commit, cache_dir=cache)
-            return Path(path).read_text(encoding="utf-8")
-
-        try:
-            card = read(CARD_NAME)
-        except EntryNotFoundError:
-            return
-        if is_unedited(card):
-            return
-        try:
-            generated = card_of(json.loads(read(CONFIG_NAME)))
-        except (EntryNotFoundError, ValueError, TypeError, AttributeError, LookupError):
-            generated = None  # somebody else's config.json among them
+    card = on_hub(api, repo_id, CARD_NAME, commit)
+    if card is None or is_unedited(card):
+        return
+    try:
+        generated = card_of(json.loads(on_hub(api, repo_id, CONFIG_NAME, commit) or ""))
+    except (ValueError, TypeError, AttributeError, LookupError):
+        generated = None  # there is none, or it is somebody else's
     known = [new]
     if generated is not None:
         known += [generated, generated.replace(PLACEHOLDER, repo_id)]
