@@ -67,7 +67,7 @@ DOWNLOADED = """async (file) => {
 }"""
 DETAILED = 4096  # pixels of the longer side: a head of a phone's photo can be made out
 
-MAPS = LatestFiles()
+MAPS, PHOTOS = LatestFiles(), LatestFiles()
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,9 @@ def start(upload: Any, request: gr.Request | None = None) -> list[Any]:
     kept = asdict(sheet)
     return [
         kept,
-        with_photo(photo, sheet.width, sheet.height, sheet.digest),
+        with_photo(
+            PHOTOS.keep(request, "photo.jpg", photo), sheet.width, sheet.height, sheet.digest
+        ),
         *grown(kept, [], request),
     ]
 

@@ -20,7 +20,7 @@ let pinch = null, several = false; // the fingers' distance; whether there were 
 const KEPT = "csrnet-hub heads ", MOST_KEPT = 20; // photos
 const memory = new Map(); // heads that storage would not take, until the page is left
 let storage = null;
-let unsaved = null; // { key, list, kept, edited }: the heads of this photo, whether storage has them
+let unsaved = null; // { key, list, at, kept, edited }: this photo's heads, when marked, whether stored
 try { storage = window.localStorage; } catch { /* this browser keeps nothing for the page */ }
 const entry = () => `${KEPT}${props.width}x${props.height} ${props.digest}`;
 
@@ -34,8 +34,8 @@ const scale = () =>
 const near = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
 
 const beside = (x, y) => { // whether a place of the screen is none of the photo
-  const s = scale(), [across, down] = [x / s + view.x, y / s + view.y];
-  return across < 0 || across > props.width || down < 0 || down > props.height;
+  const s = scale(), [across, down] = [x / s + view.x, y / s + view.y], edge = 2 / s;
+  return across < -edge || across > props.width + edge || down < -edge || down > props.height + edge;
 };
 function place(x, y) { // of the screen -> of the photo
   const inside = (value, most) => Math.round(Math.min(Math.max(value, 0), most - 0.01) * 100) / 100;
@@ -97,17 +97,17 @@ function draw() {
 
 function keep() {
   if (!unsaved || unsaved.kept) return;
-  const { key, list } = unsaved;
+  const { key, list, at } = unsaved;
   unsaved.kept = true;
   memory.delete(key);
   try {
     if (!list.length) return storage.removeItem(key);
-    const text = `${Date.now()} ${JSON.stringify(list)}`, gone = [];
+    const text = `${at} ${JSON.stringify(list)}`, gone = [];
     const others = Object.keys(storage).filter((one) => one.startsWith(KEPT) && one !== key);
     others.sort((a, b) => parseInt(storage[a]) - parseInt(storage[b])); // the oldest first
     while (others.length >= MOST_KEPT) storage.removeItem(others.shift());
     for (;;) {
-      try { return storage.setItem(key, text); }
+      try { storage.setItem(key, text); return; }
       catch (full) {
         if (!others.length) {
           for (const [one, theirs] of gone) storage.setItem(one, theirs); // they made no room
@@ -119,12 +119,15 @@ function keep() {
     }
   } catch { // marking goes on without it
     if (list.length) memory.set(key, list);
+  } finally {
     reflect();
   }
 }
 
-function leave() { // another tab may have written others there
-  if (unsaved?.list.length && unsaved.edited) unsaved.kept = false;
+function leave() { // another tab may have written others there: those marked last stay
+  let theirs = 0;
+  try { theirs = parseInt(storage.getItem(unsaved.key)) || 0; } catch { /* nothing is there */ }
+  if (unsaved?.list.length && unsaved.edited && theirs <= unsaved.at) unsaved.kept = false;
   keep();
 }
 
@@ -155,7 +158,7 @@ function send(list, back = false) { // back: from where they are kept
   note.textContent = "";
   if (heads()) {
     if (!back && (!unsaved || unsaved.kept)) setTimeout(keep, 300);
-    unsaved = { key: entry(), list, kept: back, edited: !back };
+    unsaved = { key: entry(), list, at: Date.now(), kept: back, edited: !back };
   }
   trigger("input");
   draw();
@@ -176,6 +179,7 @@ function zoom(factor, x = screen.clientWidth / 2, y = screen.clientHeight / 2) {
   view.x += x / before - x / scale();
   view.y += y / before - y / scale();
   pan(0, 0);
+  reflect();
 }
 
 function pan(dx, dy) { // of the screen; the photo stays in sight
@@ -184,13 +188,12 @@ function pan(dx, dy) { // of the screen; the photo stays in sight
   const keep = (value, most) => (most < 0 ? most / 2 : Math.min(Math.max(value, 0), most));
   view.x = keep(view.x - dx / s, props.width - screen.clientWidth / s);
   view.y = keep(view.y - dy / s, props.height - screen.clientHeight / s);
-  for (const button of tools.querySelectorAll("[data-do^=move]")) button.hidden = view.zoom === 1;
   screen.style.touchAction = heads() && view.zoom === 1 ? "pan-y" : "none";
   draw();
 }
 
 function mark(x, y) {
-  if (beside(x, y)) return;
+  if (!erasing && beside(x, y)) return;
   const target = place(x, y);
   if (!erasing) return set([...points(), target]);
   const others = points().map((point, i) => [near(point, target), i]).sort((a, b) => a[0] - b[0]);
@@ -247,8 +250,9 @@ function lift(event) {
   if (!pointers.delete(event.pointerId)) return;
   pinch = null;
   const x = event.offsetX, y = event.offsetY, tap_ended = start && !start.moved;
-  const twice = event.timeStamp - tapped.at < 400 && near([x, y], [tapped.x, tapped.y]) < 4;
-  if (tap_ended) tapped = { at: event.timeStamp, x, y };
+  const apart = event.pointerType === "mouse" ? 4 : 16; // a finger does not come down where it was
+  const twice = event.timeStamp - tapped.at < 400 && near([x, y], [tapped.x, tapped.y]) < apart;
+  if (tap_ended && event.type === "pointerup" && !several) tapped = { at: event.timeStamp, x, y };
   if (event.type === "pointercancel" || several) draft = null;
   else if (tap_ended && twice && tool !== "free") draw();
   else if (tap_ended && heads()) mark(x, y);
@@ -330,7 +334,8 @@ function reflect() {
   for (const button of tools.querySelectorAll("button")) {
     const name = button.dataset.do;
     const own = name in active;
-    button.hidden = heads() ? name === "rectangle" || name === "free" : name === "erase";
+    const others = heads() ? ["rectangle", "free"] : ["erase"];
+    button.hidden = others.includes(name) || (name.startsWith("move") && view.zoom === 1);
     if (own) button.setAttribute("aria-pressed", active[name]);
   }
   hint.textContent = heads()
@@ -352,6 +357,11 @@ tools.addEventListener("click", (event) => {
   pan(0, 0);
 });
 
+function source() { // `src` is a data URL, or a file of the server
+  const { root, api_prefix: api } = window.gradio_config, path = props.src.split("/");
+  const file = path.map(encodeURIComponent).join("/");
+  return props.src.startsWith("data:") ? props.src : `${root}${api}/file=${file}`;
+}
 function refresh() {
   element.querySelector(".canvas").hidden = !props.src;
   const other = props.value !== last, another = shown !== props.opened;
@@ -363,7 +373,8 @@ function refresh() {
     unsaved = null;
     note.textContent = "";
     view = { zoom: 1, x: 0, y: 0 };
-    photo.src = props.src || "";
+    reflect();
+    photo.src = props.src && source();
   }
   last = props.value;
   draft = corner = null;
@@ -391,9 +402,8 @@ function downloaded(event) {
   }
   const { digest, heads } = props.saved;
   if (!unsaved || digest !== props.digest || heads !== props.value) return; // others are marked by now
-  unsaved = { key: entry(), list: [], kept: false };
+  unsaved = { key: entry(), list: [], at: Date.now(), kept: false };
   keep();
-  reflect();
 }
 function sharpen() { // another screen, or another zoom of the browser
   const now = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);

@@ -64,13 +64,17 @@ def canvas(tool: str, label: str, elem_id: str) -> gr.HTML:
     )
 
 
-def with_photo(jpeg: bytes, width: int, height: int, digest: str = "") -> Any:
-    """An update that puts a photo of (width, height) pixels on the surface, shown as `jpeg`.
+def with_photo(shown: bytes | str, width: int, height: int, digest: str = "") -> Any:
+    """An update that puts a photo of (width, height) pixels on the surface.
 
     Args:
+        shown: a JPEG, or for a large one the path of its file in Gradio's folder: Gradio keeps
+            what is sent in the page itself, for each visitor.
         digest: of its pixels, under which the browser keeps heads that are not saved.
     """
-    src = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+    src = shown
+    if isinstance(shown, bytes):
+        src = "data:image/jpeg;base64," + base64.b64encode(shown).decode("ascii")
     about: dict[str, Any] = {"digest": digest, "opened": time.time()}
     return gr.update(value="[]", src=src, width=width, height=height, **about)
 

@@ -136,7 +136,7 @@ body:not(.dark) .cm-line span { color: inherit !important; }
   .gradio-container * { color: #000 !important; box-shadow: none !important;
     background-color: transparent !important; }
   .scale i { print-color-adjust: exact; }
-  footer, .tab-wrapper, #drawn, #batch-table, .canvas-tools, .canvas-hint, #parts:has(.waiting),
+  footer, .tab-wrapper, #drawn, .canvas-tools, .canvas-hint, #parts:has(.waiting),
   .gradio-container .form, .gradio-container input, .gradio-container button:not(:has(img)),
   .gradio-container .icon-button-wrapper { display: none !important; }
   .gradio-container img, .gradio-container canvas, .sheet { break-inside: avoid; }
