@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -89,7 +89,9 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
             top = colour_top(result.density, result.scale)
             seen = overlay_image(np.asarray(small), result.density, 0.6, top, size)
             thumbnail = keep_file(f"{name}.jpg", jpeg(seen))
-            return Line(name, result, thumbnail, " ".join(notices(result, pixels)))
+            said = " ".join(notices(result, pixels))
+            # without the map, of which 500 may be gigabytes
+            return Line(name, replace(result, density=result.density[:0]), thumbnail, said)
     except gr.Error as error:
         return Line(name, remark=str(error.message))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from .shared import VisitorError
 
 MOST = 300  # frames that are counted
 USUAL_RATE = 25  # frames a second of a stream that does not say
+BACKWARDS = 1.0  # seconds: times that go back by more begin anew
 ROUNDED = 1e-3  # seconds, by which the times in a file may be off
 # Without them FFmpeg would follow an uploaded playlist to files of the server, and draw any text.
 # Given to the streams too, as `options`, they crash Python at FLV and MPG before PyAV 18.
@@ -50,25 +53,38 @@ def reader() -> Any:
     return av
 
 
+@dataclass
+class Reading:
+    """What is learnt of a clip while its frames are read.
+
+    Attributes:
+        meanwhile: called for each frame, those that are left out too; may raise to give it up.
+        damaged: whether a part could not be read.
+    """
+
+    meanwhile: Callable[[], None] = lambda: None
+    damaged: bool = False
+
+
 def frames(
-    path: Path, rate: float, max_pixels: int | None
+    path: Path, rate: float, max_pixels: int | None, reading: Reading | None = None
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Frames of a clip, `rate` a second from its start: seconds and upright pixels (H, W, 3).
 
-    The first in each 1 / rate seconds is given, none where the clip has none.
+    The first in each 1 / rate seconds is given, none where the clip has none. What is damaged is
+    left out; where times begin anew, as in files that were joined, the clip goes on.
 
     Raises:
         VisitorError: PyAV is absent, the file is no clip, or its frames have too many pixels.
     """
     av = reader()
+    reading = reading or Reading()
     if not path.stat().st_size:
         raise VisitorError(EMPTY)
     given = due = 0
     try:
         with av.open(str(path), container_options=ONLY) as clip:
-            if not clip.streams.video:
-                raise VisitorError(NO_PICTURES if clip.streams.audio else DAMAGED)
-            stream = clip.streams.video[0]
+            stream = _pictures_of(av, clip)
             size = (stream.codec_context.width, stream.codec_context.height)
             if max_pixels is not None and size[0] * size[1] > max_pixels:
                 raise VisitorError(
@@ -76,20 +92,58 @@ def frames(
                     "with smaller frames."
                 )
             stream.thread_type = "AUTO"
-            first = None
-            for number, frame in enumerate(clip.decode(stream)):
+            first: float | None = None
+            last = 0.0
+            for number, frame in enumerate(_decoded(av, clip, stream, reading)):
+                reading.meanwhile()
                 seconds = _seconds(frame, number, stream)
                 first = seconds if first is None else first
+                if seconds - first < last - BACKWARDS:
+                    first = seconds - last
+                last = max(last, seconds - first)
                 step = math.floor((seconds - first + ROUNDED) * rate)
                 if step < due:
                     continue
-                yield seconds - first, _upright(frame)
+                yield seconds - first, _upright(frame, stream)
                 given, due = given + 1, step + 1
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, VisitorError):
             raise
         if not given:  # what came before the damage is still worth showing
             raise VisitorError(DAMAGED) from error
+        reading.damaged = True
+
+
+def _pictures_of(av: Any, clip: Any) -> Any:
+    """The stream of a clip's pictures; the picture on the cover of a song is none."""
+    cover = av.stream.Disposition.attached_pic
+    streams = [one for one in clip.streams.video if not one.disposition & cover]
+    if not streams:
+        sound = clip.streams.audio or clip.streams.video
+        raise VisitorError(NO_PICTURES if sound else DAMAGED)
+    return streams[0]
+
+
+def _decoded(av: Any, clip: Any, stream: Any, reading: Reading) -> Iterator[Any]:
+    for packet in clip.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.InvalidDataError:
+            reading.damaged = True
+
+
+def seconds_of(path: Path) -> float:
+    """How long a clip is; 0 for one that does not say.
+
+    Raises:
+        VisitorError: PyAV is absent.
+    """
+    av = reader()
+    try:
+        with av.open(str(path), container_options=ONLY) as clip:
+            return float((clip.duration or 0) / av.time_base)
+    except (av.FFmpegError, ValueError):
+        return 0.0
 
 
 def frames_expected(path: Path, rate: float) -> int:
@@ -98,13 +152,7 @@ def frames_expected(path: Path, rate: float) -> int:
     Raises:
         VisitorError: PyAV is absent.
     """
-    av = reader()
-    try:
-        with av.open(str(path), container_options=ONLY) as clip:
-            seconds = float((clip.duration or 0) / av.time_base)
-    except (av.FFmpegError, ValueError):
-        return 0
-    return min(MOST, math.ceil(float(seconds) * rate))
+    return min(MOST, math.ceil(seconds_of(path) * rate - ROUNDED))
 
 
 def _seconds(frame: Any, number: int, stream: Any) -> float:
@@ -114,10 +162,48 @@ def _seconds(frame: Any, number: int, stream: Any) -> float:
     return number / float(rate)
 
 
-def _upright(frame: Any) -> NDArray[np.uint8]:
+def _upright(frame: Any, stream: Any) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) as they are to be seen: turned or mirrored as the file says, square, and
+    with the colours of a usual screen."""
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90)  # as a phone held the camera
-    return np.ascontiguousarray(np.rot90(pixels, turns))
+    if (table := _brightness(getattr(frame, "color_trc", None))) is not None:  # of PyAV 15 on
+        pixels = table[pixels]
+    wide = float(stream.codec_context.sample_aspect_ratio or 1)
+    if wide != 1 and 0.5 <= wide <= 2:
+        size = (max(1, round(pixels.shape[1] * wide)), pixels.shape[0])
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    return np.ascontiguousarray(_turned(pixels, frame))
+
+
+def _turned(pixels: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
+    matrix = next((one for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return pixels
+    # From x, y of the frame to x, y of the picture: x a + y c, x b + y d.
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(a) < abs(b):
+        pixels, a, d = pixels.transpose(1, 0, 2), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+@cache
+def _brightness(curve: int | None) -> NDArray[np.uint8] | None:
+    """Levels (256,) for those of a clip in HDR, whose curve is that of ITU-R BT.2100; None for
+    others. White is at 203 nits (ITU-R BT.2408), what is brighter is white too."""
+    level = np.arange(256) / 255
+    if curve == 16:  # PQ
+        m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
+        root = level ** (1 / m2)
+        nits = 10_000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
+    elif curve == 18:  # HLG, on a screen of 1,000 nits
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        scene = np.where(level <= 0.5, level**2 / 3, (np.exp((level - c) / a) + b) / 12)
+        nits = 1000 * scene**1.2
+    else:
+        return None
+    light = np.clip(nits / 203, 0, 1)
+    screen = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.round(255 * screen).astype(np.uint8)
 
 
 class Clip:

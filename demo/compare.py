@@ -75,7 +75,9 @@ def compare(
 ) -> Comparison:
     """Put a prediction beside annotated heads (N, 2) x, y in pixels."""
     inside, outside = heads_in_frame(heads, result.height, result.width)
-    sigma = np.clip(adaptive_sigma(inside), 2.0, 15.0)
+    # as in training, where a photo has the size at which it is counted here
+    small = min(result.scale, 1.0)
+    sigma = np.clip(adaptive_sigma(inside), 2.0 / small, 15.0 / small)
     truth = density_map(inside, result.height, result.width, sigma, stride=8)
     return Comparison(result, len(inside), outside, truth, tuple(notices))
 
@@ -90,8 +92,9 @@ def numbers_html(comparison: Comparison) -> str:
             f"{comparison.outside:,} annotated points lie outside the photo and are not counted: "
             "is it the annotation of this photo?",
         )
+    words = f"{abs(error):,.1f} {'too many' if error > 0 else 'too few'}"
     return number_html(
-        f"{abs(error):,.1f} {'too many' if error > 0 else 'too few'}",
+        words if abs(error) >= 0.05 else "no error",
         f"the error is {abs(error) / heads:.1%} of the heads" if heads else "",
         f'<p class="range">predicted {people(comparison.result.count)}, '
         f"annotated {people(heads)}</p>{notices_html(said)}",
@@ -127,7 +130,8 @@ def difference(
     from matplotlib import colormaps
     from scipy.ndimage import gaussian_filter
 
-    values = gaussian_filter(comparison.result.density - comparison.truth, BLUR, mode="constant")
+    blur = BLUR / min(comparison.result.scale, 1.0)
+    values = gaussian_filter(comparison.result.density - comparison.truth, blur, mode="constant")
     top = max(float(np.abs(values).max()), 1e-3)
     box = (0.0, 0.0, photo_size[0] / 8, photo_size[1] / 8)
     scaled = Image.fromarray((values / top).astype(np.float32)).resize(

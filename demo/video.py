@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from csrnet_hub import CountResult
 from csrnet_hub.render import colour_top, display_pair, overlay_image
 
 from . import clips
+from .counted import notices_html
 from .models import Models, notices
 from .pace import Pace
 from .plots import timeline
@@ -39,6 +40,7 @@ from .shared import (
     uploaded_path,
 )
 from .turns import BATCHES
+from .visitors import still_here
 from .wanted import count_when
 
 SIDE = 960  # pixels, the longer side of the annotated clip
@@ -48,35 +50,50 @@ WAITING = (
 )
 COUNTING = "Counting the people, one frame after the other: a few seconds each."
 NO_CLIP = "There is no clip yet. Choose one first."
-COLUMNS = ("seconds", "count", "low", "high", "remark")
+DAMAGED = "Parts of the clip could not be read, so frames are missing: it is damaged or cut off."
+OTHER_SIZE = (
+    "Counted at another size than the frame before, since it is less or more crowded: the count "
+    "may jump."
+)
+COLUMNS = ("seconds", "count", "low", "high", "scale", "remark")
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One counted frame: when, in seconds from the start, its result, what is unusual about it."""
+    """One counted frame: when, in seconds from the start, its result without the map, what is
+    unusual about it, and whether it was counted at another size than the one before."""
 
     seconds: float
     result: CountResult
     remark: str = ""
+    other_size: bool = False
+
+    @classmethod
+    def of(
+        cls, seconds: float, result: CountResult, said: Sequence[str], before: Sequence[Moment]
+    ) -> Moment:
+        """That of a result, of whose map 300 would be hundreds of megabytes."""
+        other = bool(before) and before[-1].result.scale != result.scale
+        return cls(seconds, replace(result, density=result.density[:0]), " ".join(said), other)
 
     @property
     def ends(self) -> tuple[float, float] | tuple[None, None]:
         return ends(self.result, usual=not self.remark)
 
     def record(self) -> dict[str, Any]:
-        values = (round(self.seconds, 3), self.result.count, *self.ends, self.remark)
+        remark = " ".join([self.remark, OTHER_SIZE] if self.other_size else [self.remark]).strip()
+        values = (round(self.seconds, 3), self.result.count, *self.ends, self.result.scale, remark)
         return dict(zip(COLUMNS, values))
 
 
-def annotated(pixels: NDArray[np.uint8], moment: Moment) -> Image.Image:
+def annotated(pixels: NDArray[np.uint8], result: CountResult, seconds: float) -> Image.Image:
     """A frame with its map over it and its count in a corner."""
-    result = moment.result
     small, _ = display_pair(pixels, result.density, SIDE)
     size = (result.width, result.height)
     top = colour_top(result.density, result.scale)
     picture = overlay_image(np.asarray(small), result.density, 0.6, top, size)
     pen = ImageDraw.Draw(picture)
-    text = f"{moment.seconds:.1f} s   {people(result.count)}"
+    text = f"{seconds:.1f} s   {people(result.count)}"
     margin = picture.height // 40
     letters = max(12, picture.height // 16)
     room = picture.width - 2 * margin
@@ -89,19 +106,21 @@ def annotated(pixels: NDArray[np.uint8], moment: Moment) -> Image.Image:
     return picture
 
 
-def summary_html(moments: list[Moment], more: bool = False) -> str:
+def summary_html(moments: list[Moment], more: bool = False, doubt: str = "") -> str:
     """The mean count in large type, the least and the most with their times; whether there were
-    `more` frames."""
+    `more` frames, and what is doubtful."""
     by_count = sorted(moments, key=lambda moment: moment.result.count)
     least, most = by_count[0], by_count[-1]
     mean = sum(moment.result.count for moment in moments) / len(moments)
     cut = f" · only the first {clips.MOST} frames were counted" if more else ""
     if len(moments) == 1:
-        return number_html(headline(mean), f"in one frame, at {moments[0].seconds:.1f} s")
+        one = f"in one frame, at {moments[0].seconds:.1f} s"
+        return number_html(headline(mean), one, notices_html([doubt] if doubt else []))
     return number_html(
         headline(mean),
         f"the mean of {len(moments)} frames · least {people(least.result.count)} at "
         f"{least.seconds:.1f} s · most {people(most.result.count)} at {most.seconds:.1f} s{cut}",
+        notices_html([doubt] if doubt else []),
     )
 
 
@@ -131,24 +150,44 @@ def run(
             more = False
             clip = clips.Clip(per_second)
             pace = Pace(progress, clips.frames_expected(path, per_second), "frames")
-            for seconds, pixels in clips.frames(path, per_second, models.find(model).max_pixels):
+            reading = clips.Reading(_given_up(progress))
+            limit = models.find(model).max_pixels
+            for seconds, pixels in clips.frames(path, per_second, limit, reading):
                 if more := len(moments) == clips.MOST:
                     break
                 step = pace.within(len(moments), f"Counting the people at {seconds:.1f} s")
                 result = models.count(model, pixels, step)
-                moments.append(Moment(seconds, result, " ".join(notices(result, pixels))))
-                clip.add(annotated(pixels, moments[-1]), seconds)
+                moments.append(Moment.of(seconds, result, notices(result, pixels), moments))
+                clip.add(annotated(pixels, result, seconds), seconds)
                 if time.monotonic() - last > 1:
                     yield [gr.skip() for _ in nothing("")]
                     last = time.monotonic()
             if not moments:
                 raise VisitorError(clips.DAMAGED)
-            yield shown(moments, more, clip.finish(), Path(upload_name(upload, "clip")).stem)
+            due = clips.seconds_of(path) - 2 / per_second  # the last frame is not far from the end
+            short = not more and moments[-1].seconds < min(due, 0.9 * due)
+            doubt = DAMAGED if reading.damaged or short else ""
+            stem = Path(upload_name(upload, "clip")).stem
+            yield shown(moments, more, clip.finish(), stem, doubt)
     except gr.Error as error:
         yield nothing(error.message, "problem")
 
 
-def shown(moments: list[Moment], more: bool, clip: bytes, stem: str) -> list[Any]:
+def _given_up(progress: gr.Progress) -> Callable[[], None]:
+    """What ends the reading of a clip once nobody waits for it: many frames may go by uncounted."""
+    told = time.monotonic()
+
+    def meanwhile() -> None:
+        nonlocal told
+        if time.monotonic() - told > 1:
+            told = time.monotonic()
+            still_here()
+            progress(None, desc="Reading the clip")
+
+    return meanwhile
+
+
+def shown(moments: list[Moment], more: bool, clip: bytes, stem: str, doubt: str = "") -> list[Any]:
     """What the tab shows of a counted clip."""
     plot = timeline(
         [moment.seconds for moment in moments],
@@ -162,7 +201,10 @@ def shown(moments: list[Moment], more: bool, clip: bytes, stem: str) -> list[Any
         keep_file(f"{stem}-annotated.mp4", clip),
         keep_file(f"{stem}-counts.csv", table),
     )
-    return [summary_html(moments, more), *(gr.update(value=file, visible=True) for file in files)]
+    return [
+        summary_html(moments, more, doubt),
+        *(gr.update(value=file, visible=True) for file in files),
+    ]
 
 
 def layout(models: Models) -> None:
@@ -199,6 +241,6 @@ def layout(models: Models) -> None:
         WAITING,
         COUNTING,
         cleared=(clip.clear,),
-        changed=(clip.upload, clip.clear),
+        changed=(clip.upload, clip.clear, clip.change),  # change: it was trimmed in the box
         line=BATCHES,
     )

@@ -7,8 +7,10 @@ import csv
 import io
 import json
 import re
+import struct
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -431,6 +433,22 @@ def test_a_perfect_prediction_has_no_error_anywhere():
     assert np.ptp(np.asarray(picture).astype(int), axis=(0, 1)).max() <= 1
 
 
+def test_the_annotation_of_a_photo_that_is_counted_smaller_has_kernels_as_much_wider():
+    result = counted(noise(320, 240)).result
+    heads = np.asarray([[80, 120], [240, 120]], np.float32)
+    tops = [
+        compare.compare(replace(result, scale=scale), heads).truth.max()
+        for scale in (2.0, 1.0, 0.25)
+    ]
+    assert tops[0] == tops[1] > 5 * tops[2]
+
+
+def test_no_error_is_neither_too_many_nor_too_few():
+    result = replace(counted(noise()).result, count=1.0)
+    comparison = compare.compare(result, np.asarray([[5, 5]], np.float32))
+    assert "no error" in words(compare.numbers_html(comparison))
+
+
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
@@ -727,9 +745,7 @@ def test_a_bare_stream_without_times_is_told_in_those_of_its_rate(offered, tmp_p
 @pytest.mark.parametrize("size", [(180, 320), (96, 64), (320, 180), (2, 900)])
 def test_the_count_stands_whole_on_an_annotated_frame(size, offered):
     pixels = np.full((size[1], size[0], 3), 200, np.uint8)
-    picture = np.asarray(
-        video.annotated(pixels, video.Moment(123456.7, offered.count(None, pixels)))
-    )
+    picture = np.asarray(video.annotated(pixels, offered.count(None, pixels), 123456.7))
     white = np.argwhere((picture > 240).all(axis=2))  # (n, 2) row, column of the letters
     assert size[0] < 10 or white[:, 1].max() < picture.shape[1] - 1
     assert size[0] < 100 or len(white) > 20
@@ -818,6 +834,142 @@ def test_a_damaged_clip_is_counted_up_to_the_damage_or_refused(clip, offered):
     cut = uploaded("a.mp4", clip[: len(clip) // 2])
     text = last_of(video.run(offered, cut, 6, None))[0]
     assert clips.DAMAGED in text or "frames" in text
+
+
+def long_clip(path: Path, **options: str) -> Path:
+    """Ten seconds of noise at 25 a second."""
+    av = pytest.importorskip("av")
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "25", **options})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(250):
+            pixels = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_after_a_damaged_part_a_clip_goes_on_and_says_so(offered, tmp_path):
+    content = bytearray(long_clip(tmp_path / "a.mp4").read_bytes())
+    whole = last_of(video.run(offered, uploaded("a.mp4", bytes(content)), 1, None))[0]
+    assert "the mean of 10 frames" in whole
+    assert video.DAMAGED not in whole
+    at = len(content) * 3 // 10
+    content[at : at + 40_000] = np.random.default_rng(1).bytes(40_000)
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(content)
+    reading = clips.Reading()
+    times = [seconds for seconds, _ in clips.frames(path, 1, None, reading)]
+    assert times[-1] == pytest.approx(9)
+    assert len(times) >= 8
+    assert reading.damaged
+    shown = last_of(video.run(offered, uploaded("a.mp4", bytes(content)), 1, None))
+    assert video.DAMAGED in shown[0]
+
+
+def test_a_clip_that_was_cut_off_says_so(offered, tmp_path):
+    content = long_clip(tmp_path / "a.mkv").read_bytes()
+    cut = uploaded("a.mkv", content[: len(content) * 6 // 10])
+    assert video.DAMAGED in last_of(video.run(offered, cut, 1, None))[0]
+
+
+def test_clips_that_were_joined_are_counted_to_the_end(tmp_path):
+    one = long_clip(tmp_path / "a.ts").read_bytes()
+    (tmp_path / "both.ts").write_bytes(one + one)
+    times = [seconds for seconds, _ in clips.frames(tmp_path / "both.ts", 1, None)]
+    assert len(times) in (19, 20)
+    assert times == sorted(times)
+
+
+def test_a_clip_that_nobody_waits_for_is_read_no_further(tmp_path, clip):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(clip)
+    seen: list[int] = []
+
+    def meanwhile() -> None:
+        seen.append(1)
+        if len(seen) == 5:  # of twelve, all within the first step
+            raise shared.NotWantedError
+
+    frames = clips.frames(path, 0.1, None, clips.Reading(meanwhile))
+    next(frames)
+    with pytest.raises(shared.NotWantedError):
+        next(frames)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "seen"),
+    [
+        ((1, 0, 0, 1), lambda frame: frame),
+        ((-1, 0, 0, 1), lambda frame: frame[:, ::-1]),
+        ((1, 0, 0, -1), lambda frame: frame[::-1]),
+        ((-1, 0, 0, -1), lambda frame: frame[::-1, ::-1]),
+        ((0, 1, -1, 0), lambda frame: np.rot90(frame, -1)),
+        ((0, -1, 1, 0), lambda frame: np.rot90(frame, 1)),
+        ((0, 1, 1, 0), lambda frame: frame.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda frame: frame[::-1, ::-1].transpose(1, 0, 2)),
+    ],
+)
+def test_frames_are_turned_and_mirrored_as_the_clip_says(tmp_path, matrix, seen):
+    av = pytest.importorskip("av")
+    frame = np.zeros((64, 96, 3), np.uint8)
+    frame[:16, :24, 0] = frame[:16, 72:, 1] = 255
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    a, b, c, d = matrix
+    place = content.index(b"tkhd") + 4 + 24 + 16  # of the matrix, after the header's other entries
+    moved = [96 * (a < 0) + 64 * (c < 0), 96 * (b < 0) + 64 * (d < 0)]
+    entries = [a << 16, b << 16, 0, c << 16, d << 16, 0, moved[0] << 16, moved[1] << 16, 1 << 30]
+    path.write_bytes(content[:place] + struct.pack(">9i", *entries) + content[place + 36 :])
+    ((_, pixels),) = clips.frames(path, 1, None)
+    assert pixels.shape == seen(frame).shape
+    assert np.abs(pixels.astype(int) - seen(frame)).mean() < 12
+
+
+def test_frames_of_pixels_that_are_no_squares_are_seen_in_their_shape(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(64, 45)
+        container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (720, 576)))))
+        container.mux(stream.encode())
+    ((_, pixels),) = clips.frames(path, 1, None)
+    assert pixels.shape == (576, 1024, 3)
+
+
+def test_the_brightness_of_hdr_is_that_of_a_usual_screen():
+    assert clips._brightness(1) is None
+    for curve, white in ((16, 0.58), (18, 0.75)):  # of ITU-R BT.2408, as shares of the signal
+        table = clips._brightness(curve)
+        assert table[0] == 0
+        assert (np.diff(table.astype(int)) >= 0).all()
+        assert table[round(255 * white)] == pytest.approx(255, abs=4)
+        assert table[255] == 255
+
+
+def test_the_cover_of_a_song_is_no_clip():
+    av = pytest.importorskip("av")
+    cover = SimpleNamespace(disposition=av.stream.Disposition.attached_pic)
+    song = SimpleNamespace(streams=SimpleNamespace(video=[cover], audio=[]))
+    with pytest.raises(shared.VisitorError, match="only sound"):
+        clips._pictures_of(av, song)
+
+
+def test_a_frame_that_is_counted_at_another_size_is_remarked(offered):
+    result = offered.count(None, np.zeros((64, 96, 3), np.uint8))
+    moments: list[video.Moment] = []
+    for scale in (1.0, 1.0, 0.5):
+        moments.append(video.Moment.of(0.0, replace(result, scale=scale), (), moments))
+    assert [video.OTHER_SIZE in moment.record()["remark"] for moment in moments] == [0, 0, 1]
+    assert [moment.record()["scale"] for moment in moments] == [1.0, 1.0, 0.5]
 
 
 def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkeypatch):
