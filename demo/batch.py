@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -112,24 +113,32 @@ def summary_html(lines: list[Line], of: int) -> str:
     return number_html(headline(sum(counts)), escape(" · ".join(facts)))
 
 
-def csv_file(lines: list[Line]) -> str:
+def table_of(lines: list[Line]) -> bytes:
     """The table with all its columns, for download."""
-    return keep_file("counts.csv", to_csv((line.record() for line in lines), [*COLUMNS, "remark"]))
+    return to_csv((line.record() for line in lines), [*COLUMNS, "remark"])
 
 
-def shown(lines: list[Line], of: int, done: bool) -> list[Any]:
-    """What the tab shows: summary, table, gallery, histogram, CSV."""
+def shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:
+    """What the tab shows: summary, table, gallery, histogram, CSV.
+
+    Args:
+        done: whether no photo is left.
+        file: of the CSV, which may be downloaded at any time: a batch can take an hour.
+    """
     counts = [line.result.count for line in lines if line.result is not None]
     gallery = [
         (line.thumbnail, f"{max(line.result.count, 0.0):,.0f} · {line.name}")
         for line in lines
         if line.result is not None
     ]
-    plot = csv = gr.update(visible=False)
-    if done:
-        csv = gr.update(value=csv_file(lines), visible=True)
-        if len(counts) > 1:
-            plot = gr.update(value=keep_file("counts.png", png(histogram(counts))), visible=True)
+    part = Path(f"{file}.part")  # whoever downloads it meanwhile gets a whole one
+    part.write_bytes(table_of(lines))
+    part.replace(file)
+    name = "Table (CSV)" if done else f"Table so far (CSV), {len(lines)} of {of}"
+    csv = gr.update(value=file, label=name, visible=True)
+    plot = gr.update(visible=False)
+    if done and len(counts) > 1:
+        plot = gr.update(value=keep_file("counts.png", png(histogram(counts))), visible=True)
     table = gr.update(value=[line.cells() for line in lines], visible=True, label=label(lines))
     pictures = gr.update(value=gallery, visible=bool(gallery))
     return [summary_html(lines, of), table, pictures, plot, csv]
@@ -167,21 +176,22 @@ def run(
         yield nothing(error.message, "problem")
         return
     lines: list[Line] = []
+    file = keep_file("counts.csv", b"")
     last, pace = time.monotonic(), Pace(progress, len(uploads), "photos")
     try:
         for upload in uploads:
             lines.append(count_one(models, upload, model, pace.within(len(lines), "Counting")))
             if time.monotonic() - last > 1 and len(lines) < len(uploads):
-                yield _shown(lines, len(uploads), done=False)
+                yield _shown(lines, len(uploads), False, file)
                 last = time.monotonic()
-        yield _shown(lines, len(uploads), done=True)
+        yield _shown(lines, len(uploads), True, file)
     except gr.Error as error:
         yield nothing(error.message, "problem")
 
 
-def _shown(lines: list[Line], of: int, done: bool) -> list[Any]:
+def _shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:
     with sentences_for_visitors():
-        return shown(lines, of, done)
+        return shown(lines, of, done, file)
 
 
 def layout(models: Models) -> None:

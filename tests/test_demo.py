@@ -336,6 +336,19 @@ def test_a_region_of_a_very_tall_photo_has_fewer_corners(monkeypatch):
 # many photos
 
 
+def test_the_table_of_a_batch_can_be_had_before_its_end(offered, monkeypatch):
+    clock = iter(range(0, 1000, 2))  # each photo takes two seconds
+    monkeypatch.setattr("demo.batch.time.monotonic", lambda: next(clock))
+    files = [uploaded(f"{i}.png", encoded(noise(seed=i))) for i in range(3)]
+    seen, labels = [], []
+    for _, _, _, _, file in batch.run(offered, files, None):
+        text = Path(file["value"]).read_text("utf-8-sig")
+        seen.append([line["image"] for line in csv.DictReader(io.StringIO(text))])
+        labels.append(file["label"])
+    assert seen == [["0.png"], ["0.png", "1.png"], ["0.png", "1.png", "2.png"]]
+    assert labels[1:] == ["Table so far (CSV), 2 of 3", "Table (CSV)"]
+
+
 def test_every_photo_has_its_row_a_bad_one_with_its_reason(offered):
     files = [uploaded(f"{i}.png", encoded(noise(seed=i))) for i in range(3)]
     files.insert(1, uploaded("bad.jpg", b"no photo"))
