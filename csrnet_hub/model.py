@@ -257,7 +257,7 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             self.save_pretrained(folder)
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        if branch is not None:
+        if branch is not None and not branch.startswith("refs/"):  # of a pull request
             api.create_branch(repo_id, branch=branch, exist_ok=True)
         head = str(api.model_info(repo_id, revision=branch).sha)
         files[CARD_NAME] = named(files[CARD_NAME].decode(), repo_id).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -162,17 +163,24 @@ def put_in_place(draft: Path, folder: Path, names: Sequence[str]) -> None:
     """
     older = draft / "older"
     older.mkdir()
-    begun: list[str] = []
     try:
         for name in names:
-            begun.append(name)
             if os.path.lexists(folder / name):
-                (folder / name).rename(older / name)
-            (draft / name).rename(folder / name)
+                _keep_too(folder / name, older / name)
+            (draft / name).replace(folder / name)  # at once: nobody finds the folder without it
     except BaseException:  # Ctrl+C too
-        for name in begun:
+        for name in names:
+            if os.path.lexists(draft / name):  # it has not taken its place
+                continue
             if os.path.lexists(older / name):
                 (older / name).replace(folder / name)
-            elif not os.path.lexists(draft / name):  # it had taken its place, where none was before
+            else:  # where none was before
                 (folder / name).unlink()
         raise
+
+
+def _keep_too(path: Path, other: Path) -> None:
+    try:
+        os.link(path, other, follow_symlinks=False)
+    except (OSError, NotImplementedError):  # a file system without hard links
+        shutil.copy2(path, other, follow_symlinks=False)

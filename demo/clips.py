@@ -60,10 +60,20 @@ class Reading:
     Attributes:
         meanwhile: called for each frame, those that are left out too; may raise to give it up.
         damaged: whether a part could not be read.
+        last, gap: seconds of the last frame, and the most between two.
+        length: seconds that the pictures should last; 0 if the file does not say.
     """
 
     meanwhile: Callable[[], None] = lambda: None
     damaged: bool = False
+    last: float = 0.0
+    gap: float = 0.0
+    length: float = 0.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all was read, as far as can be told, once the frames are at an end."""
+        return not self.damaged and self.last + self.gap > 0.9 * self.length
 
 
 def frames(
@@ -93,14 +103,15 @@ def frames(
                 )
             stream.thread_type = "AUTO"
             first: float | None = None
-            last = 0.0
+            reading.length = _length(av, clip, stream)
             for number, frame in enumerate(_decoded(av, clip, stream, reading)):
                 reading.meanwhile()
                 seconds = _seconds(frame, number, stream)
                 first = seconds if first is None else first
-                if seconds - first < last - BACKWARDS:
-                    first = seconds - last
-                last = max(last, seconds - first)
+                if seconds - first < reading.last - BACKWARDS:
+                    first = seconds - reading.last
+                reading.gap = max(reading.gap, seconds - first - reading.last)
+                reading.last = max(reading.last, seconds - first)
                 step = math.floor((seconds - first + ROUNDED) * rate)
                 if step < due:
                     continue
@@ -124,6 +135,13 @@ def _pictures_of(av: Any, clip: Any) -> Any:
     return streams[0]
 
 
+def _length(av: Any, clip: Any, stream: Any) -> float:
+    """Seconds that the pictures should last; 0 where the sound may be what lasts so long."""
+    whole = float((clip.duration or 0) / av.time_base)
+    own = float(stream.duration * stream.time_base) if stream.duration else whole
+    return 0.0 if clip.streams.audio and own > 0.99 * whole else own
+
+
 def _decoded(av: Any, clip: Any, stream: Any, reading: Reading) -> Iterator[Any]:
     for packet in clip.demux(stream):
         try:
@@ -132,8 +150,8 @@ def _decoded(av: Any, clip: Any, stream: Any, reading: Reading) -> Iterator[Any]
             reading.damaged = True
 
 
-def seconds_of(path: Path) -> float:
-    """How long a clip is; 0 for one that does not say.
+def frames_expected(path: Path, rate: float) -> int:
+    """About how many frames `frames` will give; 0 for a clip that does not say how long it is.
 
     Raises:
         VisitorError: PyAV is absent.
@@ -141,18 +159,10 @@ def seconds_of(path: Path) -> float:
     av = reader()
     try:
         with av.open(str(path), container_options=ONLY) as clip:
-            return float((clip.duration or 0) / av.time_base)
+            seconds = float((clip.duration or 0) / av.time_base)
     except (av.FFmpegError, ValueError):
-        return 0.0
-
-
-def frames_expected(path: Path, rate: float) -> int:
-    """About how many frames `frames` will give; 0 for a clip that does not say how long it is.
-
-    Raises:
-        VisitorError: PyAV is absent.
-    """
-    return min(MOST, math.ceil(seconds_of(path) * rate - ROUNDED))
+        return 0
+    return min(MOST, math.ceil(seconds * rate - ROUNDED))
 
 
 def _seconds(frame: Any, number: int, stream: Any) -> float:
@@ -168,15 +178,20 @@ def _upright(frame: Any, stream: Any) -> NDArray[np.uint8]:
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     if (table := _brightness(getattr(frame, "color_trc", None))) is not None:  # of PyAV 15 on
         pixels = table[pixels]
-    wide = float(stream.codec_context.sample_aspect_ratio or 1)
-    if wide != 1 and 0.5 <= wide <= 2:
-        size = (max(1, round(pixels.shape[1] * wide)), pixels.shape[0])
+    # what the file says of its pixels' shape goes before what the stream says
+    wide = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+    if wide != 1 and 0.5 <= wide <= 2:  # made smaller: as it is, it has no more than are allowed
+        height, width = pixels.shape[:2]
+        size = (max(1, round(width * min(wide, 1))), max(1, round(height / max(wide, 1))))
         pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
     return np.ascontiguousarray(_turned(pixels, frame))
 
 
 def _turned(pixels: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
-    matrix = next((one for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), None)
+    try:
+        matrix = next((one for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), None)
+    except ValueError:  # there is a kind of data beside it that PyAV does not know
+        return np.rot90(pixels, round(frame.rotation / 90))
     if matrix is None:
         return pixels
     # From x, y of the frame to x, y of the picture: x a + y c, x b + y d.

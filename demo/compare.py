@@ -77,7 +77,7 @@ def compare(
     inside, outside = heads_in_frame(heads, result.height, result.width)
     # as in training, where a photo has the size at which it is counted here
     small = min(result.scale, 1.0)
-    sigma = np.clip(adaptive_sigma(inside), 2.0 / small, 15.0 / small)
+    sigma = np.clip(adaptive_sigma(inside * small), 2.0, 15.0) / small
     truth = density_map(inside, result.height, result.width, sigma, stride=8)
     return Comparison(result, len(inside), outside, truth, tuple(notices))
 

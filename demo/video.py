@@ -164,9 +164,7 @@ def run(
                     last = time.monotonic()
             if not moments:
                 raise VisitorError(clips.DAMAGED)
-            due = clips.seconds_of(path) - 2 / per_second  # the last frame is not far from the end
-            short = not more and moments[-1].seconds < min(due, 0.9 * due)
-            doubt = DAMAGED if reading.damaged or short else ""
+            doubt = "" if more or reading.whole else DAMAGED
             stem = Path(upload_name(upload, "clip")).stem
             yield shown(moments, more, clip.finish(), stem, doubt)
     except gr.Error as error:

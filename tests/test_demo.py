@@ -955,7 +955,7 @@ def test_frames_of_pixels_that_are_no_squares_are_seen_in_their_shape(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (720, 576)))))
         container.mux(stream.encode())
     ((_, pixels),) = clips.frames(path, 1, None)
-    assert pixels.shape == (576, 1024, 3)
+    assert pixels.shape == (405, 720, 3)  # no larger than before: there is a limit to pixels
 
 
 def test_the_brightness_of_hdr_is_that_of_a_usual_screen():
@@ -966,6 +966,51 @@ def test_the_brightness_of_hdr_is_that_of_a_usual_screen():
         assert (np.diff(table.astype(int)) >= 0).all()
         assert table[round(255 * white)] == pytest.approx(255, abs=4)
         assert table[255] == 255
+
+
+def test_data_beside_a_frame_that_the_reader_does_not_know_is_no_damage():
+    class Unknown:
+        rotation = -90
+
+        @property
+        def side_data(self) -> Any:
+            raise ValueError("31 is not a valid Type")
+
+    assert clips._turned(np.zeros((64, 96, 3), np.uint8), Unknown()).shape == (96, 64, 3)
+
+
+@pytest.mark.parametrize("start", [0, 15])
+def test_a_clip_whose_sound_lasts_longer_is_whole(offered, tmp_path, start):
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        sound = container.add_stream("aac", rate=44100)
+        for i in range(5):
+            frame = av.VideoFrame.from_image(Image.new("RGB", (96, 64), (50 * i, 40, 40)))
+            frame.pts, frame.time_base = start + i, Fraction(1, 1)
+            container.mux(stream.encode(frame))
+        for i in range(30):
+            samples = np.zeros((1, 44100), np.float32)
+            heard = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            heard.sample_rate, heard.pts = 44100, 44100 * i
+            container.mux(sound.encode(heard))
+        container.mux(stream.encode())
+        container.mux(sound.encode())
+    shown = last_of(video.run(offered, uploaded("a.mkv", path.read_bytes()), 1, None))
+    assert "the mean of 5 frames" in shown[0]
+    assert video.DAMAGED not in shown[0]
+
+
+def test_a_slow_clip_is_whole(offered, clip):
+    pytest.importorskip("av")
+    slow = clips.Clip(0.1)
+    for i in range(3):
+        slow.add(Image.new("RGB", (96, 64), (50 * i, 40, 40)), 10.0 * i)
+    shown = last_of(video.run(offered, uploaded("a.mp4", slow.finish()), 1, None))
+    assert "the mean of 3 frames" in shown[0]
+    assert video.DAMAGED not in shown[0]
 
 
 def test_the_cover_of_a_song_is_no_clip():

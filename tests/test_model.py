@@ -153,7 +153,7 @@ def test_a_save_that_fails_leaves_the_folder_as_it_was(
     thin_model.save_pretrained(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    rename = Path.rename
+    replace = Path.replace
 
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
@@ -161,16 +161,16 @@ def test_a_save_that_fails_leaves_the_folder_as_it_was(
     def held(path: Path, target: Path) -> Path:  # as Windows does with a file that is open
         if path.name == "config.json":
             raise PermissionError(13, "Permission denied")
-        return rename(path, target)
+        return replace(path, target)
 
-    for name, broken in (("write_bytes", full), ("rename", held)):
+    for name, broken in (("write_bytes", full), ("replace", held)):
         with monkeypatch.context() as patch:
             patch.setattr(Path, name, broken)
             with pytest.raises(OSError, match=r"space|denied"):
                 CSRNet(density_scale=5.0).save_pretrained(tmp_path)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", held)
+        patch.setattr(Path, "replace", held)
         with pytest.raises(OSError, match="denied"):
             CSRNet().save_pretrained(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
