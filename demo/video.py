@@ -159,6 +159,7 @@ def run(
                 result = models.count(model, pixels, step)
                 moments.append(Moment.of(seconds, result, notices(result, pixels), moments))
                 clip.add(annotated(pixels, result, seconds), seconds)
+                reading.meanwhile = _given_up(progress)  # its clock begins anew
                 if time.monotonic() - last > 1:
                     yield [gr.skip() for _ in nothing("")]
                     last = time.monotonic()

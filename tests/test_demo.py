@@ -1043,6 +1043,19 @@ def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkey
     assert clips.frames_expected(Path(uploaded("b.mp4", b"no clip")["path"]), 10) == 0
 
 
+def test_a_clip_of_which_nothing_is_counted_for_long_is_told_as_being_read(monkeypatch):
+    heard: list[Any] = []
+    clock = iter([0.0, 0.5, 1.5, 1.6, 2.0])
+    monkeypatch.setattr("demo.video.time.monotonic", lambda: next(clock))
+    meanwhile = video._given_up(lambda share, desc: heard.append((share, desc)))
+    meanwhile()
+    assert heard == []
+    meanwhile()
+    assert heard == [(None, "Reading the clip")]
+    monkeypatch.setattr("demo.video.still_here", lambda: pytest.fail("asked too often"))
+    meanwhile()
+
+
 def test_a_clip_is_counted_no_further_once_nobody_waits_for_it(clip, offered, monkeypatch):
     pytest.importorskip("av")
     counted = []
