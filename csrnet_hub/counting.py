@@ -26,6 +26,7 @@ from .scale import (
     NEARLY,
     SMALL,
     STEP,
+    as_crowded,
     first_scale,
     in_cells_of,
     may_be_large,
@@ -176,18 +177,26 @@ class CrowdCounter:
             model, device, dtype, tile, engine=engine, scale=scale, name=name, max_pixels=max_pixels
         )
 
-    def count(self, image: ImageSource, progress: Progress | None = None) -> CountResult:
+    def count(
+        self,
+        image: ImageSource,
+        progress: Progress | None = None,
+        like: CountResult | None = None,
+    ) -> CountResult:
         """Count the people in a picture: a path, bytes, a PIL image or an array.
 
         Args:
             progress: called with (tiles done, tiles in all) after each tile; from the first tile on
                 again, where a picture is counted at other sizes too.
+            like: the result of a frame before in the same clip. While this one has its size and is
+                about as crowded (`as_crowded`), it is counted at the same scale: where each frame
+                chose its own, the count of a still crowd would jump.
 
         Raises:
             ImageError: if the picture cannot be used, with a sentence for the person who gave it.
         """
         pixels, seconds = self._read(image)
-        return self._count(pixels, seconds, progress)
+        return self._count(pixels, seconds, progress, like)
 
     def count_many(
         self, images: Iterable[ImageSource], ahead: int | None = None
@@ -229,11 +238,15 @@ class CrowdCounter:
         return pixels, time.perf_counter() - start
 
     def _count(
-        self, pixels: NDArray[np.uint8], seconds: float, progress: Progress | None = None
+        self,
+        pixels: NDArray[np.uint8],
+        seconds: float,
+        progress: Progress | None = None,
+        like: CountResult | None = None,
     ) -> CountResult:
         start = time.perf_counter() - seconds
         height, width = pixels.shape[:2]
-        found, scale = self._density(pixels, progress)
+        found, scale = self._density(pixels, progress, like)
         count = float(found.density.sum(dtype=np.float64))
         margin = self.model.interval
         return CountResult(
@@ -252,13 +265,22 @@ class CrowdCounter:
         )
 
     def _density(
-        self, pixels: NDArray[np.uint8], progress: Progress | None
+        self, pixels: NDArray[np.uint8], progress: Progress | None, like: CountResult | None
     ) -> tuple[Mapped, float]:
         """The map in the photo's own cells, and the scale at which it was counted."""
-        height, width = pixels.shape[:2]
+        size = height, width = pixels.shape[:2]
         auto = self.scale == "auto"
         scale = first_scale(self.model, height, width) if auto else float(self.scale)
-        found = self.engine.density(resized(pixels, scale), progress)
+        if not (auto and like and (like.height, like.width) == size):
+            like = None
+        first = like.scale if like else scale
+        found = self.engine.density(resized(pixels, first), progress)
+        if like:
+            own = in_cells_of(found.density, scaled(height, width, first), size)
+            if as_crowded(own, like.density):
+                return found._replace(density=own), first
+            if first != scale:
+                found = self.engine.density(resized(pixels, scale), progress)
         if auto and may_be_large(self.model, found.density):
             found, scale = self._from_small(pixels, scale, progress) or (found, scale)
         while auto and (larger := next_scale(found.density, scale)) > scale:
@@ -266,8 +288,7 @@ class CrowdCounter:
             if not again.density.sum() > found.density.sum():
                 break  # no more heads than before: the photo is large, but not sharp
             found, scale = again, larger
-        size = scaled(height, width, scale)
-        own = in_cells_of(found.density, size, (height, width))
+        own = in_cells_of(found.density, scaled(height, width, scale), size)
         return found._replace(density=own), scale
 
     def _from_small(

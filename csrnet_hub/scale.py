@@ -21,6 +21,7 @@ NEARLY = 0.9  # times as long sides: shrinking would blur more than it would hel
 MEGAPIXEL = 2**20
 ENLARGED = 2.0  # times as long sides, at the most
 CROWDED = 0.15  # heads in the cell of a head; docs/training.md says how it was found
+ALIKE = 1.3  # times the crowding, of frames of one scene
 STEP = math.sqrt(2)  # a coarse ladder: rounding on some device seldom leads to another rung
 SMALL = STEP**-5  # of a scale: where large heads are looked for first
 
@@ -90,6 +91,13 @@ def crowding(density: NDArray[np.float32]) -> float:
     heads = density.clip(min=0).astype(np.float64)
     total = float(heads.sum())
     return float(np.square(heads).sum()) / total if total > 0 else 0.0
+
+
+def as_crowded(density: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Whether two frames' maps, counted at one scale, show about as much crowding: a change by one
+    rung would be by `STEP` squared at the least."""
+    here, there = crowding(density), crowding(other)
+    return bool(there <= ALIKE * here and here <= ALIKE * there)
 
 
 def scaled(height: int, width: int, scale: float) -> Size:

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from csrnet_hub import CountResult
 from csrnet_hub.render import colour_top, display_pair, overlay_image
+from csrnet_hub.scale import as_crowded
 
 from . import clips
 from .counted import notices_html
@@ -147,6 +148,7 @@ def run(
             path = uploaded_path(upload, NO_CLIP)
             per_second = float(rate) if isinstance(rate, (int, float)) and 0.05 <= rate <= 30 else 1
             moments: list[Moment] = []
+            like: CountResult | None = None  # the frame whose scale the next ones keep
             more = False
             clip = clips.Clip(per_second)
             pace = Pace(progress, clips.frames_expected(path, per_second), "frames")
@@ -156,7 +158,13 @@ def run(
                 if more := len(moments) == clips.MOST:
                     break
                 step = pace.within(len(moments), f"Counting the people at {seconds:.1f} s")
-                result = models.count(model, pixels, step)
+                result = models.count(model, pixels, step, like)
+                if (
+                    like is None
+                    or result.scale != like.scale
+                    or not as_crowded(result.density, like.density)
+                ):
+                    like = result
                 moments.append(Moment.of(seconds, result, notices(result, pixels), moments))
                 clip.add(annotated(pixels, result, seconds), seconds)
                 reading.meanwhile = _given_up(progress)  # its clock begins anew

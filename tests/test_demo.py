@@ -1043,6 +1043,24 @@ def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkey
     assert clips.frames_expected(Path(uploaded("b.mp4", b"no clip")["path"]), 10) == 0
 
 
+def test_each_frame_of_a_clip_is_counted_like_the_one_whose_scale_was_chosen(
+    clip, offered, monkeypatch
+):
+    pytest.importorskip("av")
+    given, count = [], offered.count
+    crowds = iter([1.0, 1.1, 2.0, 2.1, 0.0, 0.0])
+
+    def counted_like(name: Any, pixels: Any, step: Any, like: Any) -> Any:
+        given.append(like)
+        result = count(name, pixels, step, like)
+        return replace(result, density=np.full_like(result.density, next(crowds)))
+
+    monkeypatch.setattr(offered, "count", counted_like)
+    last_of(video.run(offered, uploaded("a.mp4", clip), 3, None))
+    of = [like and float(like.density.flat[0]) for like in given]
+    assert of == [None, 1.0, 1.0, 2.0, 2.0, 0.0]
+
+
 def test_a_clip_of_which_nothing_is_counted_for_long_is_told_as_being_read(monkeypatch):
     heard: list[Any] = []
     clock = iter([0.0, 0.5, 1.5, 1.6, 2.0])
@@ -1176,7 +1194,9 @@ def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
     heard: list[Any] = []
     count = counter.count
     monkeypatch.setattr(
-        counter, "count", lambda pixels, progress=None: heard.append(progress) or count(pixels)
+        counter,
+        "count",
+        lambda pixels, progress=None, like=None: heard.append(progress) or count(pixels),
     )
     Models([counter]).count(None, np.asarray(noise()), lambda done, of: None)
     assert [function.__name__ for function in wrapped] == ["_tensor_part"]

@@ -18,6 +18,7 @@ from csrnet_hub.scale import (
     CROWDED,
     STEP,
     alone,
+    as_crowded,
     crowding,
     first_scale,
     in_cells_of,
@@ -217,6 +218,48 @@ def test_a_larger_size_whose_map_is_not_finite_is_not_taken(
 
     monkeypatch.setattr(counter.engine, "density", density)
     assert counter.count(picture(288, 512)).count == pytest.approx(12 * 22)
+
+
+def test_frames_of_one_scene_are_counted_at_one_scale(
+    sized: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter, seen, crowd = CrowdCounter(sized, "cpu"), [], [0.0]
+
+    def density(pixels: NDArray[np.uint8], progress: Any) -> Any:
+        """An even crowd, of which a larger picture shows a fifth more."""
+        seen.append(pixels.shape[0])
+        rows, columns = (-(-side // 8) for side in pixels.shape[:2])
+        each = crowd[-1] * (96 / pixels.shape[0]) ** 2 * (1.2 if pixels.shape[0] > 96 else 1)
+        return Mapped(np.full((rows, columns), each, np.float32), "cpu", "float32", 1)
+
+    monkeypatch.setattr(counter.engine, "density", density)
+    pixels = picture(288, 512)
+    scales, like = [], None
+    for share in (0.99, 1.01, 1.2, 1.5, 1.4):
+        crowd.append(share * CROWDED)
+        result = counter.count(pixels, like=like)
+        scales.append(result.scale)
+        if like is None or result.scale != like.scale:
+            like = result
+    assert scales[:3] == pytest.approx([1 / 3] * 3)
+    assert scales[3] == scales[4] > 0.4  # another scene is looked at anew
+    assert counter.count(pixels).scale == scales[3]  # as each frame by itself would be
+    seen.clear()
+    counter.count(pixels, like=like)
+    assert len(seen) == 1  # no more than one pass for a frame that is held
+    seen.clear()
+    counter.count(picture(96, 128), like=like)  # another size
+    assert seen == [96]
+    assert CrowdCounter(sized, "cpu", scale=1.0).count(pixels, like=like).scale == 1.0
+
+
+def test_an_empty_scene_is_as_crowded_as_another() -> None:
+    empty, full = np.zeros((4, 4), np.float32), np.full((4, 4), 0.1, np.float32)
+    assert as_crowded(empty, empty)
+    assert not as_crowded(empty, full)
+    assert as_crowded(full, 1.25 * full)
+    assert not as_crowded(1.4 * full, full)
+    assert not as_crowded(np.full((4, 4), np.nan, np.float32), full)
 
 
 def test_a_large_sparse_photo_shows_its_peaks() -> None:
