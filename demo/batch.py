@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -22,6 +23,7 @@ from .pace import Pace
 from .plots import histogram
 from .shared import (
     COLUMNS,
+    EnoughError,
     VisitorError,
     ends,
     headline,
@@ -50,6 +52,7 @@ WAITING = (
 )
 NO_PHOTOS = "There are no photos yet. Choose some first: drop them on the page."
 COUNTING = "Counting the people, one photo after the other: a few seconds each."
+STOPPED = "Stopped before a photo was counted."
 HEAD = ["photo", "people", "low", "high", "width", "height", "remark"]
 LABEL = "Photos: click a heading to sort"
 TYPES: Any = ["str", *["number"] * 5, "str"]
@@ -97,11 +100,12 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
         return Line(name, remark=str(error.message))
 
 
-def summary_html(lines: list[Line], of: int) -> str:
-    """The total in large type, mean, least and most; how many could not be read."""
+def summary_html(lines: list[Line], of: int, stopped: bool = False) -> str:
+    """The total in large type, mean, least and most; how many could not be read, and how many were
+    left when the visitor stopped."""
     counts = [line.result.count for line in lines if line.result is not None]
     if not counts:
-        return message_html(f"None of {of} photos could be counted.", "problem")
+        return message_html(f"None of {len(lines)} photos could be counted.", "problem")
     bad = len(lines) - len(counts)
     facts = [
         f"in all, in {len(counts)} of {of} photos",
@@ -110,6 +114,7 @@ def summary_html(lines: list[Line], of: int) -> str:
         f"most {people(max(counts))}",
     ]
     facts += [f"{bad} could not be counted"] if bad else []
+    facts += [f"stopped before {of - len(lines)} more"] if stopped else []
     return number_html(headline(sum(counts)), escape(" · ".join(facts)))
 
 
@@ -122,7 +127,7 @@ def shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:
     """What the tab shows: summary, table, gallery, histogram, CSV.
 
     Args:
-        done: whether no photo is left.
+        done: whether no photo is left, or the visitor has seen enough.
         file: of the CSV, which may be downloaded at any time: a batch can take an hour.
     """
     counts = [line.result.count for line in lines if line.result is not None]
@@ -141,7 +146,8 @@ def shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:
         plot = gr.update(value=keep_file("counts.png", png(histogram(counts))), visible=True)
     table = gr.update(value=[line.cells() for line in lines], visible=True, label=label(lines))
     pictures = gr.update(value=gallery, visible=bool(gallery))
-    return [summary_html(lines, of), table, pictures, plot, csv]
+    summary = summary_html(lines, of, stopped=done and len(lines) < of)
+    return [summary, table, pictures, plot, csv]
 
 
 def label(lines: list[Line]) -> str:
@@ -179,12 +185,13 @@ def run(
     file = keep_file("counts.csv", b"")
     last, pace = time.monotonic(), Pace(progress, len(uploads), "photos")
     try:
-        for upload in uploads:
-            lines.append(count_one(models, upload, model, pace.within(len(lines), "Counting")))
-            if time.monotonic() - last > 1 and len(lines) < len(uploads):
-                yield _shown(lines, len(uploads), False, file)
-                last = time.monotonic()
-        yield _shown(lines, len(uploads), True, file)
+        with suppress(EnoughError):
+            for upload in uploads:
+                lines.append(count_one(models, upload, model, pace.within(len(lines), "Counting")))
+                if time.monotonic() - last > 1 and len(lines) < len(uploads):
+                    yield _shown(lines, len(uploads), False, file)
+                    last = time.monotonic()
+        yield _shown(lines, len(uploads), True, file) if lines else nothing(STOPPED)
     except gr.Error as error:
         yield nothing(error.message, "problem")
 
@@ -203,6 +210,7 @@ def layout(models: Models) -> None:
             )
             model = models.choice("batch-model")
             button = gr.Button("Count all", variant="primary", size="lg")
+            stop = gr.Button("Stop, and show what is counted", visible=False, elem_id="batch-stop")
         with gr.Column():
             summary = result_output(WAITING, "batch-summary")
             csv = gr.DownloadButton("Table (CSV)", visible=False, size="sm")
@@ -244,4 +252,5 @@ def layout(models: Models) -> None:
         COUNTING,
         cleared=(files.clear,),
         line=BATCHES,
+        stop=stop,
     )

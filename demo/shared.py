@@ -72,6 +72,10 @@ class NotWantedError(Exception):
     """Whoever asked for a count has left or asked for another: it goes no further."""
 
 
+class EnoughError(Exception):
+    """Whoever asked for many counts wants to see those that are there, and no more."""
+
+
 def photo_input(elem_id: str, label: str = "Photo") -> gr.Image:
     """A photo to upload, paste or take; to be used with ``preprocess=False`` and `read_photo`.
 
@@ -188,7 +192,7 @@ def sentences_for_visitors() -> Iterator[None]:
     except (ImageError, DatasetError, VisitorError) as error:
         text = escape(str(error), quote=False)  # messages are shown as HTML
         raise gr.Error(text, print_exception=False) from None
-    except (gr.Error, NotWantedError):
+    except (gr.Error, NotWantedError, EnoughError):
         raise
     except Exception:
         logging.getLogger(__name__).exception("a photo could not be counted")

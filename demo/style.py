@@ -56,9 +56,11 @@ input[type="range"]:focus-visible, input[type="checkbox"]:focus-visible {
   background: var(--block-background-fill); border-radius: var(--block-radius);
   box-shadow: var(--block-shadow); }
 #number.block { min-height: 12rem; }
-.result .pending { opacity: 1 !important; } /* the progress stands below the sentence */
-.result [data-testid="status-tracker"] { top: 3.4rem !important; bottom: 0; height: auto;
-  background: none !important; }
+.result .pending { opacity: 1 !important; } /* the progress stands below what is there */
+.result [data-testid="status-tracker"] { top: auto !important; bottom: 0; height: 5.5rem;
+  background: none !important; justify-content: end; padding-bottom: .6rem !important; }
+.result .progress-text { position: static !important; transform: none !important; order: 2; }
+.block.result:has(.progress-text) { padding-bottom: 5.5rem !important; }
 .result [data-testid="status-tracker"] * { font-family: var(--font) !important; }
 .count { overflow-wrap: anywhere; }
 .count p, .details p { margin: 0; }

@@ -24,6 +24,8 @@ from .models import Models, notices
 from .pace import Pace
 from .plots import timeline
 from .shared import (
+    MAX_FILE_SIZE,
+    EnoughError,
     VisitorError,
     ends,
     headline,
@@ -46,10 +48,11 @@ from .wanted import count_when
 
 SIDE = 960  # pixels, the longer side of the annotated clip
 WAITING = (
-    "Choose a clip, and how many frames of each second of it to count: "
-    f"{clips.MOST} at most in all. Fewer are quicker."
+    f"Choose a clip of up to {MAX_FILE_SIZE[:-2]} MB, and how many frames of each second of it to "
+    f"count: {clips.MOST} at most in all. Fewer are quicker."
 )
 COUNTING = "Counting the people, one frame after the other: a few seconds each."
+STOPPED = "Stopped before a frame was counted."
 NO_CLIP = "There is no clip yet. Choose one first."
 DAMAGED = "Parts of the clip could not be read, so frames are missing: it is damaged or cut off."
 OTHER_SIZE = (
@@ -107,22 +110,39 @@ def annotated(pixels: NDArray[np.uint8], result: CountResult, seconds: float) ->
     return picture
 
 
-def summary_html(moments: list[Moment], more: bool = False, doubt: str = "") -> str:
-    """The mean count in large type, the least and the most with their times; whether there were
-    `more` frames, and what is doubtful."""
+class Film:
+    """The counted frames of a clip: what is known of each, and the clip with their maps."""
+
+    def __init__(self, per_second: float) -> None:
+        self.moments: list[Moment] = []
+        self.clip = clips.Clip(per_second)
+        self.like: CountResult | None = None  # the frame whose scale the next ones keep
+
+    def add(self, seconds: float, pixels: NDArray[np.uint8], result: CountResult) -> None:
+        like = self.like
+        kept = like is not None and result.scale == like.scale
+        if like is None or not kept or not as_crowded(result.density, like.density):
+            self.like = result
+        said = notices(result, pixels)
+        self.moments.append(Moment.of(seconds, result, said, self.moments))
+        self.clip.add(annotated(pixels, result, seconds), seconds)
+
+
+def summary_html(moments: list[Moment], cut: str = "", doubt: str = "") -> str:
+    """The mean count in large type, the least and the most with their times; why there are no more
+    frames, and what is doubtful."""
     by_count = sorted(moments, key=lambda moment: moment.result.count)
     least, most = by_count[0], by_count[-1]
     mean = sum(moment.result.count for moment in moments) / len(moments)
-    cut = f" · only the first {clips.MOST} frames were counted" if more else ""
+    facts = [
+        f"the mean of {len(moments)} frames",
+        f"least {people(least.result.count)} at {least.seconds:.1f} s",
+        f"most {people(most.result.count)} at {most.seconds:.1f} s",
+    ]
     if len(moments) == 1:
-        one = f"in one frame, at {moments[0].seconds:.1f} s"
-        return number_html(headline(mean), one, notices_html([doubt] if doubt else []))
-    return number_html(
-        headline(mean),
-        f"the mean of {len(moments)} frames · least {people(least.result.count)} at "
-        f"{least.seconds:.1f} s · most {people(most.result.count)} at {most.seconds:.1f} s{cut}",
-        notices_html([doubt] if doubt else []),
-    )
+        facts = [f"in one frame, at {least.seconds:.1f} s"]
+    facts += [f"{cut} {moments[-1].seconds:.1f} s"] if cut else []
+    return number_html(headline(mean), " · ".join(facts), notices_html([doubt] if doubt else []))
 
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:
@@ -147,35 +167,27 @@ def run(
         with sentences_for_visitors():
             path = uploaded_path(upload, NO_CLIP)
             per_second = float(rate) if isinstance(rate, (int, float)) and 0.05 <= rate <= 30 else 1
-            moments: list[Moment] = []
-            like: CountResult | None = None  # the frame whose scale the next ones keep
-            more = False
-            clip = clips.Clip(per_second)
+            film, cut = Film(per_second), ""
             pace = Pace(progress, clips.frames_expected(path, per_second), "frames")
             reading = clips.Reading(_given_up(progress))
             limit = models.find(model).max_pixels
-            for seconds, pixels in clips.frames(path, per_second, limit, reading):
-                if more := len(moments) == clips.MOST:
-                    break
-                step = pace.within(len(moments), f"Counting the people at {seconds:.1f} s")
-                result = models.count(model, pixels, step, like)
-                if (
-                    like is None
-                    or result.scale != like.scale
-                    or not as_crowded(result.density, like.density)
-                ):
-                    like = result
-                moments.append(Moment.of(seconds, result, notices(result, pixels), moments))
-                clip.add(annotated(pixels, result, seconds), seconds)
-                reading.meanwhile = _given_up(progress)  # its clock begins anew
-                if time.monotonic() - last > 1:
-                    yield [gr.skip() for _ in nothing("")]
-                    last = time.monotonic()
-            if not moments:
-                raise VisitorError(clips.DAMAGED)
-            doubt = "" if more or reading.whole else DAMAGED
-            stem = Path(upload_name(upload, "clip")).stem
-            yield shown(moments, more, clip.finish(), stem, doubt)
+            try:
+                for seconds, pixels in clips.frames(path, per_second, limit, reading):
+                    if (done := len(film.moments)) == clips.MOST:
+                        cut = f"only the first {done} frames were counted, up to"
+                        break
+                    step = pace.within(done, f"Counting the people at {seconds:.1f} s")
+                    film.add(seconds, pixels, models.count(model, pixels, step, film.like))
+                    reading.meanwhile = _given_up(progress)  # its clock begins anew
+                    if time.monotonic() - last > 1:
+                        yield [gr.skip() for _ in nothing("")]
+                        last = time.monotonic()
+            except EnoughError:
+                cut = "stopped after that at"
+            if not film.moments:
+                raise VisitorError(STOPPED if cut else clips.DAMAGED)
+            doubt = "" if cut or reading.whole else DAMAGED
+            yield shown(film, summary_html(film.moments, cut, doubt), upload_name(upload, "clip"))
     except gr.Error as error:
         yield nothing(error.message, "problem")
 
@@ -194,8 +206,9 @@ def _given_up(progress: gr.Progress) -> Callable[[], None]:
     return meanwhile
 
 
-def shown(moments: list[Moment], more: bool, clip: bytes, stem: str, doubt: str = "") -> list[Any]:
-    """What the tab shows of a counted clip."""
+def shown(film: Film, summary: str, name: str) -> list[Any]:
+    """What the tab shows of a counted clip of that name."""
+    moments, stem = film.moments, Path(name).stem
     plot = timeline(
         [moment.seconds for moment in moments],
         [moment.result.count for moment in moments],
@@ -205,13 +218,10 @@ def shown(moments: list[Moment], more: bool, clip: bytes, stem: str, doubt: str 
     table = to_csv((moment.record() for moment in moments), COLUMNS)
     files = (
         keep_file(f"{stem}-counts.png", png(plot)),
-        keep_file(f"{stem}-annotated.mp4", clip),
+        keep_file(f"{stem}-annotated.mp4", film.clip.finish()),
         keep_file(f"{stem}-counts.csv", table),
     )
-    return [
-        summary_html(moments, more, doubt),
-        *(gr.update(value=file, visible=True) for file in files),
-    ]
+    return [summary, *(gr.update(value=file, visible=True) for file in files)]
 
 
 def layout(models: Models) -> None:
@@ -227,6 +237,7 @@ def layout(models: Models) -> None:
             rate = gr.Slider(0.1, 10, value=1, step=0.1, label="Frames counted per second")
             model = models.choice("video-model")
             button = gr.Button("Count the clip", variant="primary", size="lg")
+            stop = gr.Button("Stop, and show what is counted", visible=False, elem_id="clip-stop")
         with gr.Column():
             summary = result_output(WAITING, "clip-summary")
             csv = gr.DownloadButton("Counts (CSV)", visible=False, size="sm")
@@ -250,4 +261,5 @@ def layout(models: Models) -> None:
         cleared=(clip.clear,),
         changed=(clip.upload, clip.clear, clip.change),  # change: it was trimmed in the box
         line=BATCHES,
+        stop=stop,
     )

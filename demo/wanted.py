@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from .pace import Tell
-from .shared import BUSY, COUNTING, NotWantedError
+from .shared import BUSY, COUNTING, EnoughError, NotWantedError
 from .turns import PHOTOS
 
 NUMBERS = itertools.count(1)
@@ -23,9 +23,11 @@ CLEARED = 0
 @dataclass
 class Latest:
     """The number of a visitor's latest request in a tab: CLEARED once the upload was removed, None
-    where nothing is known, as when the server had too many visitors to keep it."""
+    where nothing is known, as when the server had too many visitors to keep it; and that of the
+    request of which the visitor has seen enough."""
 
     number: int | None = None
+    enough: int | None = None
 
     def is_past(self, number: int) -> bool:
         """Whether the answer to the request of that `number` is no longer wanted."""
@@ -44,6 +46,7 @@ def count_when(
     cleared: tuple[Callable[..., Any], ...] = (),
     changed: tuple[Callable[..., Any], ...] = (),
     line: str = PHOTOS,
+    stop: gr.Button | None = None,
 ) -> None:
     """Wire a count to events: first a sentence that it is under way, then `run` in the queue.
 
@@ -60,17 +63,20 @@ def count_when(
         changed: listeners of the events after which `waiting` is shown, such as `photo.upload`; a
             count that was asked for before is stopped.
         line: where it waits, of `turns`.
+        stop: a hidden button, seen while the count is under way; after it `run` is told by an
+            EnoughError of its `progress` to show what there is.
     """
     latest = gr.State(Latest())
     number = gr.Number(visible=False)  # it is in the browser: each request carries its own
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     answer = while_wanted(run, partial(_instead, nothing, waiting))
+    buttons = [stop] if stop else []
     for listen in asked:
         # "multiple": by default Gradio drops an event while an earlier one is answered
         begun = listen(
-            partial(_begin, nothing, meanwhile),
+            partial(_begin, nothing, meanwhile, len(buttons)),
             latest,
-            [number, *outputs],
+            [number, *buttons, *outputs],
             trigger_mode="multiple",
             **aside,
         )
@@ -85,6 +91,10 @@ def count_when(
             api_visibility="private",
         )
         counted.failure(partial(nothing, BUSY, "problem"), None, outputs, **aside)
+        if stop:
+            counted.then(_hide, [latest, number], stop, show_progress="hidden", **aside)
+    if stop:
+        stop.click(_enough, latest, None, show_progress="hidden", **aside)
     for listen in cleared:
         listen(_stop, latest, None, show_progress="hidden", **aside)
     for listen in changed:
@@ -145,6 +155,8 @@ def _watched(progress: Tell, latest: Latest, number: int) -> Tell:
     def tell(*share: Any, **words: Any) -> None:
         if latest.is_past(number):
             raise NotWantedError
+        if latest.enough == number:
+            raise EnoughError
         progress(*share, **words)
 
     return tell
@@ -159,9 +171,20 @@ def _to_the_end(latest: Latest, number: int) -> Iterator[None]:
             latest.number = CLEARED
 
 
-def _begin(nothing: Callable[..., list[Any]], meanwhile: str, latest: Latest) -> list[Any]:
+def _begin(
+    nothing: Callable[..., list[Any]], meanwhile: str, buttons: int, latest: Latest
+) -> list[Any]:
     latest.number = next(NUMBERS)
-    return [latest.number, *nothing(meanwhile)]
+    return [latest.number, *[gr.update(visible=True)] * buttons, *nothing(meanwhile)]
+
+
+def _enough(latest: Latest) -> None:
+    latest.enough = latest.number
+
+
+def _hide(latest: Latest, number: int) -> Any:
+    # a later request shows the button for itself
+    return gr.skip() if latest.number and latest.is_past(number) else gr.update(visible=False)
 
 
 def _stop(latest: Latest) -> None:

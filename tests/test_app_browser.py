@@ -1166,6 +1166,37 @@ def test_the_count_shown_is_that_of_the_photo_in_the_box(
     server.close()
 
 
+def test_a_batch_can_be_stopped_and_what_is_counted_stays(
+    browser: Browser, uploads: Path, tmp_path: Path
+) -> None:
+    go_on = threading.Semaphore(1)
+
+    class SlowCounter(PlainCounter):
+        def count(self, image: Any, progress: Any = None, like: Any = None) -> CountResult:
+            assert go_on.acquire(timeout=PATIENCE / 1000)
+            return super().count(image, progress)
+
+    server = app.build_app(SlowCounter("slow"))
+    page = browser.new_page()
+    open_page(page, serve(server))
+    tab(page, "Many photos")
+    stop = page.locator("#batch-stop")
+    expect(stop).to_be_hidden()
+    files = [dots(tmp_path / f"{people}.png", people) for people in (5, 30, 90)]
+    page.set_input_files("#batch-photos input[type=file]", files)
+    expect(page.locator("#batch-photos").get_by_text("90")).to_be_visible()
+    press(page, "Count all")
+    expect(page.locator("#batch-summary .progress-text")).to_contain_text("1/3")
+    stop.click()
+    page.wait_for_timeout(500)  # it is heard while the second photo is counted
+    go_on.release(2)
+    expect(page.locator("#batch-summary")).to_contain_text("stopped before 1 more")
+    expect(page.locator("#batch-gallery img")).to_have_count(2)
+    expect(stop).to_be_hidden()
+    page.close()
+    server.close()
+
+
 def test_those_who_wait_are_told_so_and_a_full_queue_is_said(
     browser: Browser, uploads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -349,6 +349,31 @@ def test_the_table_of_a_batch_can_be_had_before_its_end(offered, monkeypatch):
     assert labels[1:] == ["Table so far (CSV), 2 of 3", "Table (CSV)"]
 
 
+def enough_after(calls: int) -> Any:
+    """Progress that a visitor stops after so many calls."""
+    left = iter(range(calls))
+
+    def tell(*share: Any, **words: Any) -> None:
+        if next(left, None) is None:
+            raise shared.EnoughError
+
+    return tell
+
+
+def test_a_batch_that_is_stopped_shows_what_is_counted(offered):
+    files = [uploaded(f"{i}.png", encoded(noise(seed=i))) for i in range(4)]
+    *_, (summary, table, gallery, _, file) = batch.run(offered, files, None, enough_after(2))
+    assert [row[0] for row in table["value"]] == ["0.png", "1.png"]
+    assert "in 2 of 4 photos" in summary
+    assert "stopped before 2 more" in summary
+    assert len(gallery["value"]) == 2
+    assert file["label"] == "Table (CSV)"
+    assert len(Path(file["value"]).read_text("utf-8-sig").splitlines()) == 3
+    *_, shown = batch.run(offered, files, None, enough_after(0))
+    assert batch.STOPPED in shown[0]
+    assert not shown[1]["visible"]
+
+
 def test_every_photo_has_its_row_a_bad_one_with_its_reason(offered):
     files = [uploaded(f"{i}.png", encoded(noise(seed=i))) for i in range(3)]
     files.insert(1, uploaded("bad.jpg", b"no photo"))
@@ -786,11 +811,21 @@ def test_a_clip_of_one_frame_has_no_mean(clip, offered, monkeypatch):
 def test_a_long_clip_is_cut_and_says_so(clip, offered, monkeypatch):
     monkeypatch.setattr(clips, "MOST", 4)
     summary, *_ = last_of(video.run(offered, uploaded("a.mp4", clip), 6, None))
-    assert "only the first 4 frames" in summary
+    assert "only the first 4 frames were counted, up to 0.5 s" in summary
     monkeypatch.setattr(clips, "MOST", 12)
     summary, *_ = last_of(video.run(offered, uploaded("a.mp4", clip), 6, None))
     assert "the mean of 12 frames" in summary
     assert "only the first" not in summary
+
+
+def test_a_clip_that_is_stopped_shows_what_is_counted(clip, offered):
+    upload = uploaded("a.mp4", clip)
+    summary, _, _, table = last_of(video.run(offered, upload, 3, None, enough_after(2)))
+    assert "the mean of 2 frames" in summary
+    assert "stopped after that at 0.3 s" in summary
+    assert video.DAMAGED not in summary
+    assert len(Path(table["value"]).read_text("utf-8-sig").splitlines()) == 3
+    assert video.STOPPED in last_of(video.run(offered, upload, 3, None, enough_after(0)))[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"no clip at all" * 99, encoded(noise(), "JPEG")[:500]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ pytest.importorskip("gradio", minversion="6")
 import gradio as gr
 
 import app
-from demo import batch, wanted
+from demo import batch, shared, wanted
 
 from .page import PlainCounter
 
@@ -62,6 +63,31 @@ def test_what_nobody_wants_any_more_is_not_begun_and_goes_no_further(latest):
     assert begun == ["a", "b", "c"]
     assert wanted.while_wanted(begun.append, instead)(latest, 1, None, "d") == ["past"]
     assert "d" not in begun
+
+
+def test_whoever_stops_a_request_gets_what_there_is_and_a_later_one_runs_on(latest):
+    def run(photos: list[str], progress: Any) -> Any:
+        done: list[str] = []
+        with suppress(shared.EnoughError):
+            for name in photos:
+                progress(0.5)
+                done.append(name)
+                yield [*done]
+        yield [*done, "the end"]
+
+    answer = wanted.while_wanted(run, instead)
+    steps = answer(latest, 1, lambda share: None, ["a", "b", "c"])
+    assert [next(steps), next(steps)] == [["a"], ["a", "b"]]
+    wanted._enough(latest)
+    assert list(steps) == [["a", "b", "the end"]]
+    latest.number = 2
+    assert list(answer(latest, 2, lambda share: None, ["d"])) == [["d"], ["d", "the end"]]
+
+
+def test_the_stop_button_stays_for_a_later_request():
+    for latest in (wanted.Latest(1), wanted.Latest(wanted.CLEARED), wanted.Latest()):
+        assert wanted._hide(latest, 1)["visible"] is False
+    assert wanted._hide(wanted.Latest(2), 1) == gr.skip()
 
 
 def test_a_removed_photo_leaves_no_count_and_a_later_request_its_own_sentence():
