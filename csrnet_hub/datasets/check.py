@@ -97,17 +97,17 @@ def check(folder: Path, format: str | None = None, progress: bool = True) -> dic
 def _look_at(sample: Sample) -> Row:
     pixels = load_image(sample.path)
     height, width = pixels.shape[:2]
-    heads = sample.counted(height, width)
-    _, copies = np.unique(sample.heads, axis=0, return_counts=True)
+    placed = sample.placed(height, width)
+    _, copies = np.unique(placed, axis=0, return_counts=True)
     mode = _stored_mode(sample.path)
     grey = (pixels[..., :1] == pixels[..., 1:]).all()
     return Row(
         sample=sample,
         width=width,
         height=height,
-        heads=len(heads),
+        heads=len(sample.counted(height, width)),
         duplicates=int(copies[copies > 1].sum()),
-        outside=heads_in_frame(sample.heads, height, width)[1],
+        outside=heads_in_frame(placed, height, width)[1],
         file_mode=mode,
         colourless=bool(grey) and mode not in ("1", "L", "LA", "I;16"),
         digest=hashlib.sha256(pixels.tobytes()).digest() + height.to_bytes(4, "big"),

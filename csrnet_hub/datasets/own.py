@@ -1,25 +1,37 @@
 """Photographs of one's own: CSV, JSON, and the files of the common annotation tools.
 
-Each format has one function that turns a file into a list of (name of a photograph, function that
-gives its heads), so that a bad annotation of one photograph spoils no other.
+Each format has one function that turns a file into a list of photographs, each with a function that
+gives its heads, so that a bad annotation of one photograph spoils no other.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..images import SUFFIXES
 from .files import actual, is_there, listed
-from .sample import DatasetError, Entry, Heads
+from .sample import DatasetError, Entry, Heads, Stated
 from .text import read_json
 
-Listing: TypeAlias = list[tuple[str, Callable[[], Heads]]]
+
+class Annotated(NamedTuple):
+    """A photograph that an annotation file lists: its name there, what gives its heads, the size
+    and the split that the file tells."""
+
+    name: str
+    heads: Callable[[], Heads]
+    size: Stated | None = None
+    split: str = ""
+
+
+Listing: TypeAlias = list[Annotated]
 Parse: TypeAlias = Callable[[Path], Listing]
 Accept: TypeAlias = Callable[[Path], bool]
 SPLITS = {
@@ -29,38 +41,44 @@ SPLITS = {
 }  # and the names of their folders, or words in the names of their files
 
 
-def file_splits(accept: Accept, each: bool, folder: Path) -> list[str]:
+def file_splits(accept: Accept, each: bool, parse: Parse, folder: Path) -> list[str]:
     """The splits of a folder, or of one file, in a format whose files `accept` knows; ``each`` says
     that each photograph has one, of its own name."""
-    return list(_files(accept, each, folder))
+    files = _files(accept, each, folder)
+    return list(files) if each or list(files) != ["all"] else _splits_inside(parse, files["all"])
 
 
 def file_entries(
     accept: Accept, each: bool, parse: Parse, folder: Path, split: str
 ) -> Iterator[Entry]:
     """The photographs that the annotation files of a split list, in their order."""
+    held = file_splits(accept, each, parse, folder)
     files = _files(accept, each, folder)
-    if split not in files:
-        raise DatasetError(f"{folder} has no split {split!r}, only {', '.join(files) or 'none'}.")
-    items: list[tuple[Path, str, Callable[[], Heads]]] = []
-    for file in files[split]:
+    if split not in held and split not in files:
+        raise DatasetError(f"{folder} has no split {split!r}, only {', '.join(held) or 'none'}.")
+    inside = split not in files
+    items: list[tuple[Path, Annotated]] = []
+    for file in files["all" if inside else split]:
         try:
-            items += [(file, *item) for item in _parsed(parse, file)]
+            items += [
+                (file, item) for item in _parsed(parse, file) if not inside or _of(item) == split
+            ]
         except DatasetError as error:  # this file's trouble, not that of the others
-            items.append((file, file.name, fails(error)))
-    paths = [_photo(file.parent, name) for file, name, _ in items]
+            items.append((file, Annotated(file.name, fails(error))))
+    paths = [_photo(file.parent, item.name) for file, item in items]
     if not all(map(is_there, paths)):
-        paths = _found_inside(folder if folder.is_dir() else folder.parent, paths)
+        paths = _found_inside(_root(folder), paths, split)
     stems, seen = Counter(path.stem for path in paths), Counter(paths)
-    last = {path: (file, name) for (file, name, _), path in zip(items, paths)}
-    for (file, _, heads), path in zip(items, paths):
+    last = {path: (file, item.name) for (file, item), path in zip(items, paths)}
+    for (file, item), path in zip(items, paths):
+        heads = item.heads
         if seen[path] > 1:  # which of its annotations is right nobody knows
             again, name = last[path]
             heads = fails(
                 DatasetError(f"{again} has {name} twice; a photograph is annotated once.")
             )
         unique = path.stem if stems[path.stem] == 1 else _long_name(file.parent, path)
-        yield Entry(unique, path, heads)
+        yield Entry(unique, path, heads, size=item.size)
 
 
 def _parsed(parse: Parse, file: Path) -> Listing:
@@ -70,6 +88,39 @@ def _parsed(parse: Parse, file: Path) -> Listing:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{file} is not laid out as its format is ({error}).") from error
+
+
+def _splits_inside(parse: Parse, files: list[Path]) -> list[str]:
+    """The splits that files name for each photograph, or the folders of the photographs do."""
+    found: dict[str, str] = {}
+    for file in files:
+        with suppress(DatasetError):  # said when it is read
+            for item in _parsed(parse, file):
+                found.setdefault(_of(item), f"{item.name} of {file}")
+    splits = [split for split in SPLITS if split in found]
+    if len(splits) < 2:
+        return ["all"]
+    _none_beside(splits, [found[""]] if "" in found else [])
+    return splits
+
+
+def _of(item: Annotated) -> str:
+    return item.split or of_folder(PureWindowsPath(item.name).parts[:-1])
+
+
+def of_folder(parts: Iterable[str]) -> str:
+    """The split that the innermost of some folders is called after, as train or train2017."""
+    plain = [re.sub(r"[\W\d_]+$", "", part.lower()) for part in parts]
+    named = (split for part in plain for split, names in SPLITS.items() if part in names)
+    return next(reversed([*named]), "")
+
+
+def _none_beside(splits: list[str], strangers: list[str]) -> None:
+    if strangers:  # which split they are of nobody knows; a wrong one would be trained on
+        raise DatasetError(
+            f"Beside the splits {' and '.join(splits)} there is {', '.join(strangers[:3])}, whose "
+            "split no name tells: name it after one, or move it away."
+        )
 
 
 def candidates(suffix: str, folder: Path) -> list[Path]:
@@ -93,10 +144,12 @@ def _files(accept: Accept, each: bool, folder: Path) -> dict[str, list[Path]]:
     # a photograph's name tells no split: test match.jpg
     each = each or all(map(_of_one_photo, here))
     words = {file: [] if each else _split_words(file) for file in here}
-    if len(here) > 1 and all(len(found) == 1 for found in words.values()):
-        ordered = [split for split in SPLITS if any(words[file] == [split] for file in here)]
-        return {split: [file for file in here if words[file] == [split]] for split in ordered}
-    return {"all": here} if here else {}
+    named = {split: [file for file in here if words[file] == [split]] for split in SPLITS}
+    named = {split: files for split, files in named.items() if files}
+    others = [file.name for file in here if len(words[file]) != 1]
+    if len(named) > 1:
+        _none_beside(list(named), others)
+    return named if len(here) > 1 and not others else {"all": here}
 
 
 def _of_one_photo(file: Path) -> bool:
@@ -135,15 +188,27 @@ def _photo(base: Path, written: str) -> Path:
     return base / name
 
 
-def _found_inside(root: Path, paths: list[Path]) -> list[Path]:
+def _root(folder: Path) -> Path:
+    if folder.is_dir():
+        return folder
+    return folder.parent.parent if folder.parent.name.lower() == "annotations" else folder.parent
+
+
+def _found_inside(root: Path, paths: list[Path], split: str) -> list[Path]:
     """Photographs that are not where they were looked for, from anywhere in a folder where only
-    one has that name, as COCO's own train2017 beside annotations."""
-    held: dict[str, list[Path]] = {}
+    one has that name, as COCO's own train2017 beside annotations: of a split, where only one lies
+    in a folder that is called after it, or none does and one in a folder of no split."""
+    held: dict[tuple[str, str], list[Path]] = {}
     for path in listed(root, "*", deep=True):
         if path.suffix.lower() in SUFFIXES:
-            held.setdefault(path.name.lower(), []).append(path)
-    same = {path: held.get(path.name.lower(), []) for path in paths if not is_there(path)}
-    return [same[path][0] if len(same.get(path, [])) == 1 else path for path in paths]
+            where = of_folder(path.relative_to(root).parts[:-1]) if split in SPLITS else ""
+            held.setdefault((where, path.name.lower()), []).append(path)
+    found = []
+    for path in paths:
+        names = ((where, path.name.lower()) for where in (split, ""))
+        same = next((held[name] for name in names if name in held), [])
+        found.append(path if is_there(path) or len(same) != 1 else same[0])
+    return found
 
 
 def by_suffix(suffix: str, file: Path) -> bool:
@@ -164,9 +229,10 @@ def _kind(file: Path, modified: int) -> str:
     except DatasetError:
         return unknown
     if isinstance(content, list):
-        tasks = all(isinstance(item, dict) and "data" in item for item in content)
-        return "label-studio" if content and tasks else unknown
-    if not isinstance(content, dict):
+        for key, kind in (("data", "label-studio"), ("image", "json")):
+            if content and all(isinstance(item, dict) and key in item for item in content):
+                return kind
+    if not isinstance(content, dict) or not content:
         return unknown
     if isinstance(content.get("image"), str):
         return "json"
@@ -175,11 +241,13 @@ def _kind(file: Path, modified: int) -> str:
     if "shapes" in content:
         return "labelme"
     values = [item for item in content.values() if isinstance(item, dict)]
-    if "_via_img_metadata" in content or any("regions" in item for item in values):
+    third = {"project", "metadata", "file"} <= set(content)  # VIA 3, to be told
+    if "_via_img_metadata" in content or third or any("regions" in item for item in values):
         return "via"
     if {"points", "human_num", "img_id"} <= set(content):
         return ""  # one of NWPU-Crowd's
-    return unknown
+    pictures = all(Path(key).suffix.lower() in SUFFIXES for key in content)
+    return "json" if pictures else unknown
 
 
 def uploaded_name(address: str, base: Path) -> str:

@@ -45,7 +45,7 @@ def _own(
 ) -> Format:
     if accept is None:
         accept = partial(own.json_kind, kind) if kind else partial(own.by_suffix, suffix)
-    splits = partial(own.file_splits, accept, each)
+    splits = partial(own.file_splits, accept, each, parse)
     return Format(title, splits, partial(own.file_entries, accept, each, parse), suffix=suffix)
 
 
@@ -173,13 +173,18 @@ def read_dataset(
     else:
         chosen = [split]
     samples = []
-    seen = set()  # splits may overlap: TRANCOS has a trainval
+    seen: dict[Path, str] = {}
     for one in chosen:
         for entry in kind.entries(Path(folder), one):
-            if entry.path in seen:
+            before = seen.get(entry.path)
+            if before == one or (before and "trainval" in (before, one)):  # TRANCOS' own, of both
                 continue
-            seen.add(entry.path)
+            seen[entry.path] = one
             try:
+                if before:
+                    raise DatasetError(
+                        f"{entry.path} is in two splits, {before} and {one}: leave it in one."
+                    )
                 heads = entry.heads()
             except DatasetError as error:
                 if bad is None:
@@ -187,7 +192,16 @@ def read_dataset(
                 bad.append(error)
                 continue
             samples.append(
-                Sample(entry.name, entry.path, heads, entry.mask, one, entry.group, kind.subject)
+                Sample(
+                    entry.name,
+                    entry.path,
+                    heads,
+                    entry.mask,
+                    one,
+                    entry.group,
+                    kind.subject,
+                    size=entry.size,
+                )
             )
     if not samples and not bad:
         raise DatasetError(f"{folder} holds no photographs in its split {', '.join(chosen)}.")
@@ -201,5 +215,7 @@ def paper_sigma(folder: str | Path, format: str | None = None) -> float | None:
     is the one with 15 pixels.
     """
     name, kind = find_format(folder, format)
-    part = Path(folder).resolve().name.lower()
+    path = Path(folder).resolve()
+    inside = path.name.lower() in ("train_data", "test_data")
+    part = (path.parent if inside else path).name.lower()
     return 15.0 if name == "shanghaitech" and (part == "b" or "part_b" in part) else kind.sigma

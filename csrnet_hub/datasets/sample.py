@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..density import as_points
+from ..density import as_points, heads_in_frame
 
 Heads: TypeAlias = NDArray[np.float32]  # (N, 2) x and y in pixels
 Mask: TypeAlias = Callable[[int, int], NDArray[np.bool_]]  # height, width -> (H, W)
@@ -18,6 +19,15 @@ Mask: TypeAlias = Callable[[int, int], NDArray[np.bool_]]  # height, width -> (H
 
 class DatasetError(ValueError):
     """An annotation or a data folder that cannot be used; names the file and the trouble."""
+
+
+class Stated(NamedTuple):
+    """The size of a photograph in pixels as its annotation tells it; ``relative`` says that the
+    heads are where they are as shares of it."""
+
+    width: float
+    height: float
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Sample:
         group: what the data set's protocol tells apart: the fold, scene or clip.
         subject: what the points are, people or vehicles.
         part: the folder that it is from, where several are read as one set.
+        size: that the annotation tells, if it tells one.
     """
 
     name: str
@@ -44,12 +55,48 @@ class Sample:
     group: str = ""
     subject: str = "people"
     part: str = ""
+    size: Stated | None = None
+
+    def placed(self, height: int, width: int) -> Heads:
+        """The heads (N, 2) on the photograph as it is read, of that size.
+
+        Raises:
+            DatasetError: the annotation is one of another size.
+        """
+        if self.size is None or self.size[:2] == (width, height):
+            return self.heads
+        wide, high, relative = self.size
+        if relative:
+            return np.asarray(self.heads * (width / wide, height / high), np.float32)
+        turned = (high, wide) == (width, height)
+        # some tools tell the sides of a file that is shown turned as they are stored
+        if turned and _fit(self.heads, height, width) and not _fit(self.heads, width, height):
+            return self.heads
+        hint = (
+            "it is shown turned: swap the sides in the annotation if its heads are right, else "
+            "annotate it anew"
+            if turned
+            else "annotate this file, or give the one that was annotated"
+        )
+        raise DatasetError(
+            f"{self.path}: annotated as {wide:g} x {high:g} pixels, but it has {width} x {height}; "
+            f"{hint}."
+        )
 
     def counted(self, height: int, width: int) -> Heads:
-        """The heads that count: all annotated ones, or with a mask those inside it."""
+        """The heads that count: all annotated ones, or with a mask those inside it.
+
+        Raises:
+            DatasetError: as `placed`.
+        """
+        heads = self.placed(height, width)
         if self.mask is None:
-            return self.heads
-        return self.heads[heads_in_mask(self.heads, self.mask(height, width))]
+            return heads
+        return heads[heads_in_mask(heads, self.mask(height, width))]
+
+
+def _fit(heads: Heads, height: int, width: int) -> bool:
+    return not heads_in_frame(heads, height, width)[1]
 
 
 @dataclass(frozen=True)
@@ -61,6 +108,7 @@ class Entry:
     heads: Callable[[], Heads]
     mask: Mask | None = None
     group: str = ""
+    size: Stated | None = None
 
 
 def as_heads(points: ArrayLike, where: str | Path) -> Heads:
@@ -84,6 +132,15 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
     if not np.isfinite(heads).all():
         raise DatasetError(f"{where}: heads that are not finite numbers.")
     return heads
+
+
+def stated(width: Any, height: Any, relative: bool = False) -> Stated | None:
+    """The size that an annotation tells; None where it tells none, or nothing that can be one."""
+    try:
+        size = Stated(float(width), float(height), relative)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return size if 0 < size.width < math.inf and 0 < size.height < math.inf else None
 
 
 def heads_in_mask(heads: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ each GT_NAME.mat may lie beside its photograph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -69,17 +69,17 @@ def is_annotation(file: Path) -> bool:
     return file.suffix.lower() == ".mat" and file.name.lower().startswith("gt_")
 
 
-def parse_beside(file: Path) -> list[tuple[str, Callable[[], Heads]]]:
+def parse_beside(file: Path) -> own.Listing:
     """The photograph NAME of a GT_NAME.mat, whatever its ending, where `own` looks for one."""
     stem = file.stem[len("GT_") :]
     for home in own.homes_of(file.parent):
         found = [stem + end for end in sorted(SUFFIXES) if is_there(actual(home / (stem + end)))]
         if len(found) > 1:
             trouble = f"{file} may be of {' or '.join(found)}; keep one of them in {home}."
-            return [(found[0], own.fails(DatasetError(trouble)))]
+            return [own.Annotated(found[0], own.fails(DatasetError(trouble)))]
         if found:
-            return [(found[0], partial(read_heads, file))]
-    return [(f"{stem}.jpg", partial(read_heads, file))]
+            return [own.Annotated(found[0], partial(read_heads, file))]
+    return [own.Annotated(f"{stem}.jpg", partial(read_heads, file))]
 
 
 def read_heads(path: Path) -> Heads:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..images import SUFFIXES
-from .own import Listing, field
-from .sample import DatasetError, Heads, as_heads
+from .own import Annotated, Listing, field
+from .sample import DatasetError, Heads, as_heads, stated
 from .text import read_json, read_text
 
 COLUMNS = ("image", "x", "y")
@@ -29,11 +29,13 @@ def parse_csv(path: Path) -> Listing:
     reader = csv.reader(lines, delimiter=delimiter)
     try:
         names = [name.strip().lower() for name in next(reader, [])]
-        table = [(reader.line_num, row) for row in reader if row]
+        table = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise DatasetError(f"{path}, line {reader.line_num}: {error}.") from error
     photos = photo_column(names, [row for _, row in table])
     missing = ["image"] * (photos is None) + [name for name in ("x", "y") if name not in names]
+    if "region_shape_attributes" in names:
+        raise DatasetError(f"{path} is VIA's table: export the annotations from it as JSON.")
     if missing or photos is None:
         raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs image, x and y.")
     if twice := repeated(names):
@@ -48,7 +50,7 @@ def parse_csv(path: Path) -> Listing:
         raise DatasetError(f"{path} has no rows.")
     if "" in rows:
         raise DatasetError(f"{path}, line {rows[''][0][0]}: there is no image.")
-    return [(image, partial(_csv_heads, path, found)) for image, found in rows.items()]
+    return [Annotated(image, partial(_csv_heads, path, found)) for image, found in rows.items()]
 
 
 def photo_column(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
@@ -130,14 +132,18 @@ def parse_json(path: Path) -> Listing:
     if is_record(content):
         content = [content]
     if isinstance(content, dict):
-        return [(name, partial(_points, points, path, name)) for name, points in content.items()]
+        return [
+            Annotated(name, partial(_points, points, path, name))
+            for name, points in content.items()
+        ]
     if not isinstance(content, list):
         raise DatasetError(f"{path} holds neither a list nor a table of images.")
     found: Listing = []
     for number, item in enumerate(content, start=1):
         name = field(item, "image", f"{path}, entry {number}")
         points = item.get("heads", item.get("points"))
-        found.append((str(name), partial(_points, points, path, str(name))))
+        heads = partial(_points, points, path, str(name))
+        found.append(Annotated(str(name), heads, stated(item.get("width"), item.get("height"))))
     return found
 
 

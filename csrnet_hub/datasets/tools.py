@@ -8,16 +8,17 @@ person, only those; else all.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from .files import listed
-from .own import Listing, fails, field, uploaded_name
-from .sample import DatasetError, Heads, as_heads
+from .own import SPLITS, Annotated, Listing, fails, field, uploaded_name
+from .sample import DatasetError, Heads, Stated, as_heads, stated
 from .text import read_json, read_text
 
 Point = tuple[float, float]
@@ -76,8 +77,9 @@ def parse_coco(path: Path) -> Listing:
         if identity in known:
             raise DatasetError(f"{path}: two images have the id {identity}.")
         known.add(identity)
-        shapes = found.pop(identity, [])
-        listing.append((name, partial(_together, path, name, shapes, point)))
+        heads = partial(_together, path, name, found.pop(identity, []), point)
+        size = stated(image.get("width"), image.get("height"))
+        listing.append(Annotated(name, heads, size))
     if found:
         raise DatasetError(f"{path}: annotations of image {next(iter(found))}, which is not there.")
     return listing
@@ -102,21 +104,39 @@ def _coco_point(categories: dict[Any, Any], shape: Any, where: str) -> list[Poin
 
 
 def parse_via(path: Path) -> Listing:
-    """A project of the VGG Image Annotator 2, or its annotations exported as JSON (1 and 2)."""
+    """A project of the VGG Image Annotator 2, or its annotations exported as JSON (1 and 2). Of
+    several attributes of its regions the one that names heads or people most often labels them."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise DatasetError(f"{path} is no project of the VGG Image Annotator.")
-    pictures: list[tuple[str, Any]] = []
+    if "metadata" in content and "file" in content:
+        raise DatasetError(f"{path} is of VIA 3, which is not read: annotate with VIA 2.")
+    pictures: list[Pictured] = []
     for key, item in content.get("_via_img_metadata", content).items():
         name = str(field(item, "filename", f"{path}, {key}"))
         regions = field(item, "regions", f"{path}, {key}")
-        pictures.append((name, list(regions.values()) if isinstance(regions, dict) else regions))
-    return _listed(path, pictures, _via_labels, _via_point)
+        shapes = list(regions.values()) if isinstance(regions, dict) else regions
+        pictures.append(Pictured(name, shapes))
+    named: Counter[str] = Counter()
+    for region in _every_shape(pictures):
+        for key, labels in _via_labels(region).items():
+            named[key] += bool(labels & (HEADS | PEOPLE))
+    label = max(named, key=named.__getitem__, default="")
+    return _listed(path, pictures, lambda region: _via_labels(region).get(label, set()), _via_point)
+
+
+class Pictured(NamedTuple):
+    """A picture of a file and its shapes, with what else the file tells of it."""
+
+    name: str
+    shapes: Any
+    size: Stated | None = None
+    split: str = ""
 
 
 def _listed(
     path: Path,
-    pictures: list[tuple[str, Any]],
+    pictures: list[Pictured],
     labels_of: Callable[[Any], set[str]],
     point: Callable[[Any, str], list[Point]],
     used: Iterable[str] | None = None,
@@ -127,30 +147,38 @@ def _listed(
         used = _used(pictures, labels_of)
     counting = _that_count(used)
     listing: Listing = []
-    for name, shapes in pictures:
+    for name, shapes, size, split in pictures:
         if counting and isinstance(shapes, list):  # what has no label is taken for a head still
             own = ((shape, labels_of(shape)) for shape in shapes)
             shapes = [shape for shape, labels in own if not labels or labels & counting]
-        listing.append((name, partial(_together, path, name, shapes, point)))
+        heads = partial(_together, path, name, shapes, point)
+        listing.append(Annotated(name, heads, size, split))
     return listing
 
 
-def _used(pictures: list[tuple[str, Any]], labels_of: Callable[[Any], set[str]]) -> set[str]:
-    every = [shape for _, shapes in pictures if isinstance(shapes, list) for shape in shapes]
-    return {label for shape in every for label in labels_of(shape)}
+def _every_shape(pictures: list[Pictured]) -> list[Any]:
+    return [shape for one in pictures if isinstance(one.shapes, list) for shape in one.shapes]
+
+
+def _used(pictures: list[Pictured], labels_of: Callable[[Any], set[str]]) -> set[str]:
+    return {label for shape in _every_shape(pictures) for label in labels_of(shape)}
 
 
 def _texts(values: Any) -> set[str]:
     return {value.lower() for value in values if isinstance(value, str) and value}
 
 
-def _via_labels(region: Any) -> set[str]:
+def _via_labels(region: Any) -> dict[str, set[str]]:
+    """What each attribute of a region says: a text, or the boxes that are ticked."""
     attributes = region.get("region_attributes") if isinstance(region, dict) else None
     if not isinstance(attributes, dict):
-        return set()
-    boxes = [value for value in attributes.values() if isinstance(value, dict)]
-    ticked = {key for box in boxes for key, on in box.items() if on}
-    return _texts(attributes.values()) | _texts(ticked)
+        return {}
+    return {
+        key: _texts([ticked for ticked, on in value.items() if on])
+        if isinstance(value, dict)
+        else _texts([value])
+        for key, value in attributes.items()
+    }
 
 
 def _via_point(region: Any, where: str) -> list[Point]:
@@ -169,7 +197,9 @@ def parse_labelme(path: Path) -> Listing:
     name = str(field(content, "imagePath", str(path)))
     shapes = field(content, "shapes", str(path))
     used = _labelme_used(path.parent, path.parent.stat().st_mtime_ns)
-    return _listed(path, [(name, shapes)], _labelme_labels, _labelme_point, used)
+    size = stated(content.get("imageWidth"), content.get("imageHeight"))
+    picture = Pictured(name, shapes, size)
+    return _listed(path, [picture], _labelme_labels, _labelme_point, used)
 
 
 @lru_cache(maxsize=4)
@@ -179,7 +209,7 @@ def _labelme_used(folder: Path, modified: int) -> frozenset[str]:
         with suppress(DatasetError):
             content = read_json(file)
             if isinstance(content, dict):
-                used |= _used([("", content.get("shapes"))], _labelme_labels)
+                used |= _used([Pictured("", content.get("shapes"))], _labelme_labels)
     return frozenset(used)
 
 
@@ -192,8 +222,8 @@ def _labelme_point(shape: Any, where: str) -> list[Point]:
     if kind in ("point", "points", "circle"):  # a circle's first point is its centre
         return [(float(x), float(y)) for x, y in points[: 1 if kind == "circle" else None]]
     if kind == "rectangle":
-        (left, top), (right, bottom) = points
-        return _middle(left, top, right - left, bottom - top)
+        xs, ys = zip(*points)  # two corners, or all four
+        return _middle(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
     raise DatasetError(f"{where}: a {kind}, which is no point; mark heads by points.")
 
 
@@ -208,12 +238,16 @@ def parse_cvat(path: Path) -> Listing:
         raise DatasetError(f"{path} cannot be read as XML: {error}.") from error
     if root.tag != "annotations" or root.find("track") is not None:
         raise DatasetError(f'{path} is no export "CVAT for images"; export the task anew as one.')
-    pictures: list[tuple[str, Any]] = []
+    pictures: list[Pictured] = []
     for image in root.iter("image"):
         name = image.get("name")
         if not name:
             raise DatasetError(f"{path}: an image without a name.")
-        pictures.append((name, [shape for shape in image if shape.tag != "tag"]))
+        subset = str(image.get("subset")).lower()
+        split = next((split for split, names in SPLITS.items() if subset in names), "")
+        shapes = [shape for shape in image if shape.tag != "tag"]
+        size = stated(image.get("width"), image.get("height"))
+        pictures.append(Pictured(name, shapes, size, split))
     if not pictures:
         raise DatasetError(f"{path} holds no images.")
     return _listed(path, pictures, lambda shape: _texts([shape.get("label")]), _cvat_point)
@@ -232,9 +266,9 @@ def _cvat_point(shape: ElementTree.Element, where: str) -> list[Point]:
 
 
 def parse_label_studio(path: Path) -> Listing:
-    """The JSON export: key points or boxes in percent of the picture. Of several annotations of a
-    task, the first that was not cancelled counts."""
-    pictures: list[tuple[str, Any]] = []
+    """The JSON export: key points or boxes in percent of the picture, whatever its size. Of several
+    annotations of a task, the first that was not cancelled counts."""
+    pictures: list[Pictured] = []
     tasks = read_json(path)
     if not isinstance(tasks, list):
         raise DatasetError(f"{path} is no list of tasks; export it from Label Studio as JSON.")
@@ -247,14 +281,44 @@ def parse_label_studio(path: Path) -> Listing:
         name = uploaded_name(addresses[0], path.parent)
         made = task.get("annotations", task.get("completions", []))
         valid = [item for item in made if not item.get("was_cancelled")]
-        shapes = field(valid[0], "result", where) if valid else None
-        pictures.append((name, shapes))
+        shapes = _with_labels(field(valid[0], "result", where)) if valid else None
+        pictures.append(Pictured(name, shapes, _label_studio_size(shapes)))
     listing = _listed(path, pictures, _label_studio_labels, _label_studio_point)
-    for index, (name, shapes) in enumerate(pictures):
-        if shapes is None:
-            nobody = DatasetError(f"{path}, {name}: the task is not annotated.")
-            listing[index] = (name, fails(nobody))
+    for index, picture in enumerate(pictures):
+        if picture.shapes is None:
+            nobody = DatasetError(f"{path}, {picture.name}: the task is not annotated.")
+            listing[index] = Annotated(picture.name, fails(nobody))
     return listing
+
+
+def _with_labels(results: Any) -> Any:
+    """The shapes of a task, each with the labels that Labels beside Rectangle and its kin gives as
+    a result of its own, of the shape's id."""
+    if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
+        return results
+    apart = [one for one in results if one.get("type") == "labels"]
+    labels = {one.get("id"): one["value"].get("labels") for one in apart if _has_value(one)}
+    shapes = [one for one in results if one.get("type") != "labels"]
+    lone = set(labels) - {one.get("id") for one in shapes}
+    return [
+        one | {"value": one["value"] | {"labels": labels[one.get("id")]}}
+        if one.get("id") in labels and _has_value(one)
+        else one
+        for one in shapes
+    ] + [one for one in apart if one.get("id") in lone]
+
+
+def _has_value(result: dict[str, Any]) -> bool:
+    return isinstance(result.get("value"), dict)
+
+
+def _label_studio_size(shapes: Any) -> Stated | None:
+    sizes = (
+        stated(shape.get("original_width"), shape.get("original_height"), relative=True)
+        for shape in shapes or ()
+        if isinstance(shape, dict)
+    )
+    return next((size for size in sizes if size), None)
 
 
 def _label_studio_labels(shape: Any) -> set[str]:
