@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -194,6 +195,7 @@ class CrowdCounter:
 
         Raises:
             ImageError: if the picture cannot be used, with a sentence for the person who gave it.
+            ModelError: if the model's map of it holds values that are not finite.
         """
         pixels, seconds = self._read(image)
         return self._count(pixels, seconds, progress, like)
@@ -248,6 +250,8 @@ class CrowdCounter:
         height, width = pixels.shape[:2]
         found, scale = self._density(pixels, progress, like)
         count = float(found.density.sum(dtype=np.float64))
+        if not math.isfinite(count):
+            raise ModelError(f"the map of {self.name} is not finite: its weights are damaged")
         margin = self.model.interval
         return CountResult(
             count=count,

@@ -241,6 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def branch(self, body: bytes, repo: str, name: str) -> None:
         found = self._repo(repo, write=True)
+        if name.startswith("refs/"):
+            raise HubError(400, message="Invalid reference for a branch")
         if name in found.branches:
             raise HubError(409, message="Reference already exists")
         found.branches[name] = self._commit(found, json.loads(body).get("startingPoint", "main"))

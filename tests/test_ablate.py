@@ -224,9 +224,29 @@ def test_the_command_trains_each_variant_and_prints_the_table(
     assert "optimiser must be one of" in capsys.readouterr().err
 
 
+def test_runs_with_another_start_are_not_told_as_this_ones(recipe: Path, tmp_path: Path) -> None:
+    def again(**start: str | None) -> str:
+        runs = plan(recipe, {}, [0], tmp_path / "out")
+        return ablate.ablate(runs, [], tmp_path / "out", torch.device("cpu"), Train(), **start)
+
+    (kept,) = (run.out / ablate.KEPT for run in plan(recipe, {}, [0], tmp_path / "out"))
+    again(init="first", vgg="vgg")
+    again(init="first", vgg="vgg")
+    for start, other in (({"init": "second", "vgg": "vgg"}, "init"), ({"init": "first"}, "vgg")):
+        with pytest.raises(fit.TrainingError, match=f"with another {other}: give"):
+            again(**start)
+    before = json.loads(kept.read_text(encoding="utf-8"))
+    kept.write_text(json.dumps({k: before[k] for k in before if k not in ("init", "vgg")}))
+    again(init="first", vgg="vgg")  # of an earlier version
+    kept.write_text("")
+    with pytest.raises(fit.TrainingError, match=r"recipe\.json is damaged: remove"):
+        again(init="first", vgg="vgg")
+
+
 @pytest.mark.parametrize(
     ("twice", "said"),
     [
+        (["--seeds", "a,1"], "--seeds a,1: give numbers with commas between them"),
         (["--seeds", "0,1,0"], "--seeds 0,1,0 names a seed twice"),
         (["--vary", "ema=0.5", "--vary", "ema=0.6"], "--vary ema is given twice"),
         (["--vary", "ema=0.5,0.50"], "--vary ema names a value twice"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from csrnet_hub import CrowdCounter, CSRNet, ImageError, devices, load_image
+from csrnet_hub import CrowdCounter, CSRNet, ImageError, ModelError, devices, load_image
 from csrnet_hub.bands import density_bands
 from csrnet_hub.devices import pick_dtype
 from csrnet_hub.tiles import Mapped, Progress, plan_tiles, windows
@@ -241,6 +241,14 @@ def overflowing(model: CSRNet, factors: tuple[float, ...] = WEIGHTS) -> CSRNet:
             layer.weight.mul_(factor)
             layer.bias.mul_(total)
     return large
+
+
+def test_a_map_that_is_not_finite_is_no_count(model: CSRNet) -> None:
+    broken = overflowing(model, (1e30, 1e30))
+    with pytest.raises(ModelError, match="is not finite"):
+        CrowdCounter(broken, "cpu", "float32").count(noise(64, 64))
+    (found,) = CrowdCounter(broken, "cpu", "float32").count_many([noise(64, 64)])
+    assert "is not finite" in str(found)
 
 
 def test_a_network_that_overflows_in_float16_goes_on_in_float32(model: CSRNet) -> None:

@@ -311,6 +311,9 @@ def test_outside_the_region_of_interest_nothing_is_learnt(recipe: Recipe) -> Non
     assert batch.weight[1].min() == 1
     assert batch.target[0, 0, :, 4:].max() == 0
     assert batch.target[0, 0, :, :4].sum() > 10
+    present = {tuple(head) for head in batch.heads[0][batch.present[0]].tolist()}
+    assert present == {tuple(head) for head in photo.heads.astype("f4").tolist() if head[0] < 32}
+    assert batch.present[1].any()
 
 
 def test_next_to_a_border_inside_the_picture_nothing_is_learnt(recipe: Recipe) -> None:

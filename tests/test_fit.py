@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -203,6 +204,34 @@ def test_a_killed_run_resumed_ends_as_one_never_killed(
     ]
     assert [step for step, _ in curves[0]] == [1, 2, 3, 4]
     assert np.allclose(curves[0], curves[1], rtol=1e-5)
+
+
+def test_a_run_that_goes_on_keeps_the_colours_of_the_model_that_it_began_with(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    grey = CSRNet(density_scale=10.0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.1))
+    grey.save_pretrained(tmp_path / "grey")
+    begun = state.start_from(recipe, str(tmp_path / "grey"), CPU)
+    state.save_checkpoint(begun, recipe, tmp_path / "last.pt")
+    gone_on = state.load_checkpoint(tmp_path / "last.pt", recipe, CPU)
+    for model in (gone_on.model, gone_on.average):
+        assert (model.mean, model.std) == (grey.mean, grey.std)
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    torch.save({k: v for k, v in saved.items() if k not in ("mean", "std")}, tmp_path / "old.pt")
+    assert state.load_checkpoint(tmp_path / "old.pt", recipe, CPU).model.mean == CSRNet().mean
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_a_sentence(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(content: Any, file: Any) -> None:
+        file.write(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] unexpected pos 94912")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"\.pt could not be written .*is the disk full"):
+        run(recipe, prepared, vgg, tmp_path)
+    assert not list(tmp_path.glob("*.pt*"))
 
 
 def test_a_run_trains_and_its_model_says_how(
@@ -464,6 +493,15 @@ def test_a_refit_takes_every_picture_and_the_figures_of_the_run_without_them(
     assert not (tmp_path / "c").exists()
 
 
+def test_a_refit_on_other_photographs_has_no_figures_of_the_run_without_them(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    run(recipe, prepared, vgg, tmp_path / "a")
+    others = [replace(one, heads=one.heads / 2) for one in load_prepared(prepared)]
+    with pytest.raises(fit.TrainingError, match="trained on other photographs"):
+        fit.fit(recipe, others, tmp_path / "b", str(vgg), CPU, refit=str(tmp_path / "a" / "best"))
+
+
 def test_a_better_model_replaces_the_last_one_and_its_card(
     recipe: Recipe, vgg: Path, tmp_path: Path
 ) -> None:
@@ -639,6 +677,25 @@ def test_a_run_that_breaks_keeps_its_last_good_state(
         good = state.load_checkpoint(tmp_path / "last.pt", recipe, CPU)
         assert good.step == after
         assert torch.isfinite(good.model.output_layer.bias).all()
+
+
+def test_weights_that_are_not_finite_are_not_kept_to_train_longer_from(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = fit.train_step
+
+    def broken(now, *rest):  # type: ignore[no-untyped-def]
+        done = step(now, *rest)
+        if now.step == 1 and not whole:
+            torch.nn.init.constant_(now.model.output_layer.bias, float("nan"))
+        return done
+
+    monkeypatch.setattr(fit, "train_step", broken)
+    longer = replace(recipe, steps=6, warmup=1, cooldown=0.5, validate_every=6)
+    for whole in (True, False):
+        with suppress(fit.TrainingError):
+            run(longer, prepared, vgg, tmp_path / str(whole))
+        assert (tmp_path / str(whole) / "before_cooldown.pt").exists() == whole
 
 
 def test_several_processes_train_as_one_with_the_joined_batch(
@@ -857,7 +914,7 @@ def test_runs_from_before_choose_by_go_on_and_are_refitted(
     with pytest.raises(fit.TrainingError, match="another choose_by"):
         state.load_checkpoint(last, replace(recipe, choose_by="nae"), CPU)
     for measure in CHOICES["choose_by"]:  # a refit chooses nothing
-        state.same_recipe(replace(recipe, choose_by=measure), str(config.parent))
+        state.same_recipe(replace(recipe, choose_by=measure), str(config.parent), [])
 
 
 @pytest.mark.parametrize("moment", ["saving", "between the renames"])

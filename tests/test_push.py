@@ -126,6 +126,15 @@ def test_a_push_to_a_branch_leaves_main_alone(
     assert "model.safetensors" in hub.repos[taken].files("trial/1")
 
 
+def test_a_push_to_a_pull_request_makes_no_branch(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    branches = hub.repos[taken].branches
+    branches["refs/pr/1"] = branches["main"]
+    assert online.push(folder, taken, "--revision", "refs/pr/1").code == 0
+    assert branches["refs/pr/1"] != branches["main"]
+
+
 def test_a_second_push_replaces_the_card_that_the_first_one_wrote(
     hub: FakeHub, online: HubClient, folder: Path, taken: str
 ) -> None:
@@ -322,7 +331,7 @@ def too_large_weights(folder: Path) -> None:
         (shutil.rmtree, "There is no folder"),
         (without_weights, "has no model.safetensors"),
         (damaged_weights, "cannot be read"),
-        (too_large_weights, "does not count"),
+        (too_large_weights, "is not finite"),
     ],
 )
 def test_a_folder_that_does_not_count_is_not_sent(

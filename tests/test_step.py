@@ -15,7 +15,7 @@ from tests.thin import narrow
 from train import fit, step
 from train.crops import Crops
 from train.data import Example
-from train.loss import BESIDE
+from train.loss import BESIDE, batch_loss, of_empty
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.state import State, start_from
 from train.step import Captured, train_step
@@ -122,6 +122,17 @@ def test_outside_the_region_of_interest_a_map_is_free(
         losses.append(train_step(first_state(how, model_folder), how, crops)[0].item())
     assert losses[0] > 0
     assert losses[1] == 0
+
+
+@pytest.mark.parametrize("name", ["pyramid", "bayesian", "generalised"])
+def test_what_an_empty_map_loses_is_by_the_loss_of_each_part(
+    recipe: Recipe, crowd: list[Example], name: str
+) -> None:
+    photos = [replace(crowd[0], part="a"), replace(crowd[0], part="b", pixels=crowd[0].pixels // 2)]
+    own = replace(recipe, batch=2, loss=name, part_loss={"b": "pyramid"})
+    batch = Crops(photos, own, CPU).at(0)
+    empty = batch_loss(own, torch.zeros_like(batch.target), batch).item()
+    assert of_empty(own, batch).item() == pytest.approx(empty, rel=1e-3)
 
 
 def test_a_step_learns_each_crop_by_the_loss_of_its_part(

@@ -156,6 +156,31 @@ def test_prepare_that_is_stopped_says_so_and_leaves_no_file(
     assert not list(tmp_path.glob("o.h5*"))
 
 
+def test_a_prepared_file_that_the_disk_has_no_room_for_is_a_sentence(
+    part: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("Can't decrement id ref count (file write failed)")
+
+    monkeypatch.setattr(h5py.File, "close", full)
+    assert prepare.main([str(part), str(tmp_path / "o.h5")]) == 1
+    assert "o.h5 could not be written: Can't decrement" in capsys.readouterr().err
+    assert not list(tmp_path.glob("o.h5*"))
+
+
+def test_that_frames_of_one_camera_look_alike_is_said(
+    part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WRITERS["beijing-brt"](tmp_path / "brt")
+    for number, folders in enumerate(([part], [part, tmp_path / "brt"])):
+        assert prepare.main([*map(str, folders), str(tmp_path / f"{number}.h5")]) == 0
+        said = "brt: frames of one camera look alike" in capsys.readouterr().err
+        assert said == (len(folders) == 2)
+
+
 def test_a_second_prepare_of_the_same_file_leaves_the_first_one_whole(
     part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -407,7 +432,9 @@ def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trou
         read_recipe(tmp_path / "r.toml")
 
 
-@pytest.mark.parametrize("change", [{"batch": 2}, {"empty": 0.1}, {"worse": 0.1}])
+@pytest.mark.parametrize(
+    "change", [{"batch": 2}, {"empty": 0.1}, {"worse": 0.1}, {"repeat": {"b": 2}}]
+)
 def test_quarters_are_as_the_paper_has_them(change: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match="quarters, which differ in size, want batch 1"):
         read_recipe(RECIPES / "partA_paper.toml", **change)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,11 +119,11 @@ def ablate(
         The table. A run that failed stands in it with its reason; the others go on.
 
     Raises:
-        TrainingError: before anything runs, if a run's folder holds one of another recipe, or one
-            on other photographs.
+        TrainingError: before anything runs, if a run's folder holds one of another recipe, with
+            another start or on other photographs.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _keep_recipes(runs, examples)
+    _keep_recipes(runs, examples, {key: options.get(key) for key in ("vgg", "init")})
     for number, run in enumerate(runs, start=1):
         if not run.read().done:
             print(f"run {number} of {len(runs)}: {run.out.name}", flush=True)
@@ -143,11 +144,13 @@ def ablate(
     return table(runs)
 
 
-def _keep_recipes(runs: Sequence[Run], examples: Sequence[Example]) -> None:
+def _keep_recipes(
+    runs: Sequence[Run], examples: Sequence[Example], start: Mapping[str, Any]
+) -> None:
     data, names = fingerprint(examples), fingerprint(examples, truth=False)
-    records = {run.out / KEPT: {**run.recipe.to_dict(), "data": data} for run in runs}
+    records = {run.out / KEPT: {**run.recipe.to_dict(), **start, "data": data} for run in runs}
     for path, record in records.items():
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else record
+        before = {**start, **(_kept(path) if path.is_file() else record)}  # older ones lack a start
         if before.get("data") == names:  # of an earlier version
             before["data"] = data
         if other := other_entries(record, before, {"name"}):
@@ -157,6 +160,16 @@ def _keep_recipes(runs: Sequence[Run], examples: Sequence[Example]) -> None:
     for path, record in records.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # it was cut off
+        raise TrainingError(
+            f"{path} is damaged: remove {path.parent}, or give another --out"
+        ) from error
+    return kept
 
 
 def _trouble(error: Exception) -> str:
@@ -244,6 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_any_name()
     try:
         vary = _each_once(map(parse_values, options.vary))
+        if not re.fullmatch(r"\d+(,\d+)*", options.seeds):
+            raise RecipeError(f"--seeds {options.seeds}: give numbers with commas between them")
         seeds = [int(seed) for seed in options.seeds.split(",")]
         if len(set(seeds)) < len(seeds):
             raise RecipeError(f"--seeds {options.seeds} names a seed twice: it would count twice")

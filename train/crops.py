@@ -214,6 +214,8 @@ class Crops:
         if weight is not None:
             target = target * weight
         heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
+        if self.mask is not None and weight is not None:  # no cell may answer for these
+            present = present & (_at(weight, heads) > 0)
         drawn = self._upload(np.array([w.picture >= self.first_drawn for w in windows]))  # (B,)
         learnt_by = self._rows([window.picture for window in windows])
         return Batch(relight(pixels, table), target, weight, heads, present, drawn, learnt_by)
@@ -304,6 +306,15 @@ class Crops:
             row[: len(points)] = points
         present = np.arange(most) < np.array([len(points) for points in inside])[:, None]
         return self._upload(heads), self._upload(present)
+
+
+def _at(cells: Tensor, heads: Tensor) -> Tensor:
+    """The values (B, n) of cells (B, 1, h, w) in which heads (B, n, 2) lie."""
+    rows = torch.arange(len(heads), device=heads.device)[:, None]
+    x, y = (
+        (heads[..., axis] / STRIDE).long().clamp(0, cells.shape[3 - axis] - 1) for axis in (0, 1)
+    )
+    return cells[rows, 0, y, x]
 
 
 def widths(example: Example, recipe: Recipe) -> NDArray[np.float64]:

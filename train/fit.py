@@ -117,7 +117,7 @@ def _fit(
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
     judged = None
     if refit:
-        judged = same_recipe(recipe, refit)
+        judged = same_recipe(recipe, refit, train)
         train, held_out = list(examples), []
     elif recipe.choose_by == "nae" and not any(example.count for example in held_out):
         raise TrainingError("no validation image has people: set choose_by to mae in the recipe")
@@ -229,7 +229,8 @@ def _run(
     start, begun = time.perf_counter(), state.step
     saved = start
     while state.step < recipe.steps:
-        if log and rate(recipe, state.step + 1) < 1 <= rate(recipe, state.step):
+        falls = rate(recipe, state.step + 1) < 1 <= rate(recipe, state.step)
+        if log and falls and _finite(state):
             save_checkpoint(state, recipe, out / "before_cooldown.pt")  # to train longer from
         losses.append(train_step(state, recipe, crops, net))
         ended = state.step == recipe.steps

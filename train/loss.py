@@ -105,7 +105,7 @@ def of_empty(recipe: Recipe, batch: Batch) -> Tensor:
     empty = torch.zeros_like(batch.target)
     if recipe.loss == "dmcount":
         return dm_count_loss(empty, batch.heads, batch.present, transport=0.0)
-    if recipe.loss == "generalised":
+    if recipe.loss == "generalised" and not recipe.part_loss:
         return batch.present.sum(dim=1).float().mean()
     return batch_loss(recipe, empty, batch)
 

@@ -23,6 +23,7 @@ from csrnet_hub.ahead import read_ahead
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.datasets.check import not_annotated
+from csrnet_hub.datasets.registry import find_format
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.images import ImageError, load_image
 from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
@@ -99,6 +100,8 @@ def prepare(
         if not done["images"]:
             raise DatasetError("No photograph could be read; nothing was written.")
         partial.replace(out)  # a file of that name is whole, or not there
+    except RuntimeError as error:  # HDF5's own, where the disk is full as it closes
+        raise DatasetError(f"{out} could not be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
     return done
@@ -239,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for path in folders
             for name in not_annotated(path, options.format)
         ]
+        films = [path.name for path in folders if find_format(path, options.format)[1].video]
         done = prepare(samples, options.out, sigmas, bad=bad, max_pixels=options.max_pixels)
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
@@ -257,6 +261,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             f"prepare: left out, since no annotation of that format lists them: "
             f"{', '.join(unknown[:SHOWN])}{more}",
+            file=sys.stderr,
+        )
+    if films:
+        print(
+            f"prepare: {', '.join(films)}: frames of one camera look alike, so the errors on those "
+            "that train.fit holds out come out far too small; measure on another split",
             file=sys.stderr,
         )
     if done["dropped_in"]:

@@ -143,9 +143,11 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
         raise RecipeError(
             f"The recipe {path}: with part_loss, it and loss must be of {', '.join(BESIDE)}."
         )
-    if recipe.crops == "quarters" and (recipe.batch != 1 or recipe.empty or recipe.worse):
+    odd = recipe.batch != 1 or recipe.empty or recipe.worse or recipe.repeat
+    if recipe.crops == "quarters" and odd:
         raise RecipeError(
-            f"The recipe {path}: quarters, which differ in size, want batch 1, empty 0 and worse 0."
+            f"The recipe {path}: quarters, which differ in size, want batch 1, empty 0, worse 0 "
+            "and no repeat."
         )
     return recipe
 

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from csrnet_hub.card import CARD_NAME, is_unedited
+from csrnet_hub.hub import one_line
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME, printable
 
-from .data import Example, fingerprint
+from .data import Example, digest, fingerprint
 from .loss import name_losses
 from .recipe import BEFORE, Recipe
 
@@ -83,11 +84,13 @@ def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
     return state
 
 
-def same_recipe(recipe: Recipe, source: str) -> CSRNet:
-    """The model of a folder or Hub repository that a run of this recipe measured.
+def same_recipe(recipe: Recipe, source: str, train: Iterable[Example]) -> CSRNet:
+    """The model of a folder or Hub repository that a run of this recipe on these photographs, its
+    validation images left out, measured.
 
     Raises:
-        TrainingError: if another recipe made it, or it has no validation figures of its own.
+        TrainingError: if another recipe or other photographs made it, or it has no validation
+            figures of its own.
     """
     model = CSRNet.from_pretrained(source)
     record = model.training_record or {}
@@ -97,6 +100,12 @@ def same_recipe(recipe: Recipe, source: str) -> CSRNet:
     # a refit measures nothing and chooses nothing
     if other := other_entries(now, record, {"validate_every", "choose_by"}):
         raise TrainingError(f"{source} was made with another {', '.join(other)}")
+    known = set(str(record.get("photographs", "")).split())
+    if known and not {digest(example) for example in train} <= known:
+        raise TrainingError(
+            f"{source} was trained on other photographs than those of --data: its errors are not "
+            "those of this run"
+        )
     return model
 
 
@@ -156,25 +165,31 @@ def _optimiser(recipe: Recipe, model: CSRNet, device: torch.device) -> torch.opt
 
 def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
     """Write, flush and rename, so that a file of that name is always whole."""
+    content = {
+        "recipe": recipe.to_dict(),
+        "model": state.model.state_dict(),
+        "average": state.average.state_dict(),
+        "mean": state.model.mean,
+        "std": state.model.std,
+        "optimiser": state.optimiser.state_dict(),
+        "origin": state.origin,
+        "loss": state.loss,
+        "step": state.step,
+        "best": state.best,
+        "data": state.data,
+        "photographs": " ".join(sorted(state.photographs)),
+    }
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(
-            {
-                "recipe": recipe.to_dict(),
-                "model": state.model.state_dict(),
-                "average": state.average.state_dict(),
-                "optimiser": state.optimiser.state_dict(),
-                "origin": state.origin,
-                "loss": state.loss,
-                "step": state.step,
-                "best": state.best,
-                "data": state.data,
-                "photographs": " ".join(sorted(state.photographs)),
-            },
-            file,
-        )
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch's own, where the disk is full
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} could not be written ({one_line(error)}): is the disk full?"
+        ) from error
     partial.replace(path)
 
 
@@ -193,7 +208,8 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
         raise TrainingError(f"{path} is no checkpoint of train.fit, or a damaged one") from error
     if changed := other_entries(recipe.to_dict(), before, FREE_TO_CHANGE):
         raise TrainingError(f"{path} was made with another {', '.join(changed)}")
-    blank = CSRNet(recipe.variant, density_scale=recipe.density_scale)
+    colours = {name: saved[name] for name in ("mean", "std") if name in saved}  # not in older ones
+    blank = CSRNet(recipe.variant, density_scale=recipe.density_scale, **colours)
     state = begin(recipe, blank, origin, device)
     state.model.load_state_dict(saved["model"])
     state.average.load_state_dict(saved["average"])
