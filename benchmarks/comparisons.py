@@ -154,7 +154,9 @@ def memory_free(device: torch.device) -> int:
 
 
 def share_of_rate(plan: Plan) -> list[Row]:
-    """The network alone on batches of 1024x768, against the device's rate of matrix products."""
+    """The network alone on batches of 1024x768, against the device's rate of matrix products, all
+    multiplications of direct convolutions counted: Winograd's, of which there are fewer, may have
+    more than all of the rate."""
     device = plan.device
     batch, times, side = (1, 3, 2048) if device.type == "cpu" else (8, 20, 8192)
     dtype = pick_dtype("auto", device)

@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ModelError, ValueError) as error:
         print(f"csrnet: {error}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("csrnet: there is not enough memory", file=sys.stderr)
+        return 2
     except RuntimeError as error:
         if not out_of_memory(error):
             raise

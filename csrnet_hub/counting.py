@@ -27,11 +27,11 @@ from .scale import (
     NEARLY,
     SMALL,
     STEP,
-    as_crowded,
     first_scale,
     in_cells_of,
+    larger_scale,
     may_be_large,
-    next_scale,
+    next_step,
     resized,
     roomy,
     scaled,
@@ -182,23 +182,19 @@ class CrowdCounter:
         self,
         image: ImageSource,
         progress: Progress | None = None,
-        like: CountResult | None = None,
     ) -> CountResult:
         """Count the people in a picture: a path, bytes, a PIL image or an array.
 
         Args:
             progress: called with (tiles done, tiles in all) after each tile; from the first tile on
                 again, where a picture is counted at other sizes too.
-            like: the result of a frame before in the same clip. While this one has its size and is
-                about as crowded (`as_crowded`), it is counted at the same scale: where each frame
-                chose its own, the count of a still crowd would jump.
 
         Raises:
             ImageError: if the picture cannot be used, with a sentence for the person who gave it.
             ModelError: if the model's map of it holds values that are not finite.
         """
         pixels, seconds = self._read(image)
-        return self._count(pixels, seconds, progress, like)
+        return self._count(pixels, seconds, progress)
 
     def count_many(
         self, images: Iterable[ImageSource], ahead: int | None = None
@@ -244,11 +240,10 @@ class CrowdCounter:
         pixels: NDArray[np.uint8],
         seconds: float,
         progress: Progress | None = None,
-        like: CountResult | None = None,
     ) -> CountResult:
         start = time.perf_counter() - seconds
         height, width = pixels.shape[:2]
-        found, scale = self._density(pixels, progress, like)
+        found, scale = self._density(pixels, progress)
         count = float(found.density.sum(dtype=np.float64))
         if not math.isfinite(count):
             raise ModelError(f"the map of {self.name} is not finite: its weights are damaged")
@@ -269,29 +264,20 @@ class CrowdCounter:
         )
 
     def _density(
-        self, pixels: NDArray[np.uint8], progress: Progress | None, like: CountResult | None
+        self, pixels: NDArray[np.uint8], progress: Progress | None
     ) -> tuple[Mapped, float]:
         """The map in the photo's own cells, and the scale at which it was counted."""
         size = height, width = pixels.shape[:2]
         auto = self.scale == "auto"
         scale = first_scale(self.model, height, width) if auto else float(self.scale)
-        if not (auto and like and (like.height, like.width) == size):
-            like = None
-        first = like.scale if like else scale
-        found = self.engine.density(resized(pixels, first), progress)
-        if like:
-            own = in_cells_of(found.density, scaled(height, width, first), size)
-            if as_crowded(own, like.density):
-                return found._replace(density=own), first
-            if first != scale:
-                found = self.engine.density(resized(pixels, scale), progress)
+        found = self.engine.density(resized(pixels, scale), progress)
         if auto and may_be_large(self.model, found.density):
             found, scale = self._from_small(pixels, scale, progress) or (found, scale)
-        while auto and (larger := next_scale(found.density, scale)) > scale:
+        if auto and (larger := larger_scale(found.density, scale)) > scale:
             again = self.engine.density(resized(pixels, larger), progress)
-            if not again.density.sum() > found.density.sum():
-                break  # no more heads than before: the photo is large, but not sharp
-            found, scale = again, larger
+            # with no more heads than before the photo is large, but not sharp
+            if again.density.sum() > found.density.sum():
+                found, scale = again, larger
         own = in_cells_of(found.density, scaled(height, width, scale), size)
         return found._replace(density=own), scale
 
@@ -303,7 +289,7 @@ class CrowdCounter:
         scale = most * SMALL
         while scale * STEP < NEARLY * most:
             found = self.engine.density(resized(pixels, scale), progress)
-            larger = next_scale(found.density, scale, roomy(self.model), most)
+            larger = next_step(found.density, scale, roomy(self.model), most)
             if larger == scale:
                 return (found, scale) if shows_heads(found.density) else None
             scale = larger

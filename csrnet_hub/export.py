@@ -18,7 +18,7 @@ from .extras import ExtraError
 from .hub import one_line
 from .model import CSRNet
 from .openvino_engine import convert, import_openvino
-from .photograph import Photograph
+from .photograph import traced
 from .quantise import CROPS, Crop, calibration_crops, quantise
 
 TOLERANCE = 1e-3  # of a map's largest cell, between the file and torch
@@ -120,10 +120,11 @@ def _trace(model: CSRNet, out: Path) -> None:
     except ImportError as error:
         raise ExtraError("onnx", error) from error
     sizes = {0: "batch", 2: "height", 3: "width"}
-    with torch.no_grad():  # also keeps the training's own convolutions out of the graph
+    # without gradients, so that the training's own convolutions stay out of the graph
+    with traced(model, batch=2) as (network, images):
         torch.onnx.export(
-            Photograph(model).eval().cpu(),
-            (torch.zeros(2, 3, 60, 92),),
+            network,
+            (images,),
             str(out),
             input_names=["image"],
             output_names=["density"],

@@ -17,10 +17,12 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     first of its names.
 
     Raises:
-        ValueError: if a folder or glob holds no picture.
+        ValueError: if a folder or glob holds no picture, or a name is empty.
     """
     found: dict[str, Path] = {}
     for pattern in patterns:
+        if not pattern:  # as a path it would be the current folder
+            raise ValueError("An empty name was given; give a file, folder or glob.")
         matches = list(_matches(pattern))
         if not matches:
             raise ValueError(_nothing(pattern))

@@ -20,7 +20,7 @@ from .devices import fast_bfloat16
 from .extras import ExtraError
 from .model import STRIDE, CSRNet
 from .model_files import ModelError
-from .photograph import Photograph
+from .photograph import traced
 from .tiles import Mapped, Progress, Window, halo, windows
 
 WHOLE = 2**20 + 2**14  # pixels, a megapixel in whole cells; what is larger goes through in tiles
@@ -207,12 +207,10 @@ def convert(model: CSRNet) -> Any:
         ExtraError: if openvino is not installed.
     """
     openvino = import_openvino()
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), traced(model) as (network, image):
         warnings.simplefilter("ignore")  # of torch about its tracing
         graph = openvino.convert_model(
-            Photograph(model).eval().cpu(),
-            input=[("image", [-1, 3, -1, -1])],
-            example_input=torch.zeros(1, 3, 60, 92),
+            network, input=[("image", [-1, 3, -1, -1])], example_input=image
         )
     graph.output(0).get_tensor().set_names({"density"})
     return graph

@@ -8,6 +8,8 @@ A graph carries the normalisation and the density scale, so that neither can be 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +26,9 @@ class Photograph(nn.Module):
     def __init__(self, model: CSRNet) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).float()
-        self.register_buffer("mean", 255 * torch.tensor(model.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(model.std).view(1, 3, 1, 1))
+        for name, values in (("mean", model.mean), ("std", model.std)):
+            row = torch.tensor(values, dtype=torch.float32, device="cpu")
+            self.register_buffer(name, 255 * row.view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         x = (image - self.mean) / self.std
@@ -33,3 +36,11 @@ class Photograph(nn.Module):
         x = nn.functional.pad(x, (0, -image.shape[3] % STRIDE, 0, -image.shape[2] % STRIDE))
         density: Tensor = self.model(x) / self.model.density_scale  # (B, 1, h, w)
         return density
+
+
+@contextmanager
+def traced(model: CSRNet, batch: int = 1) -> Iterator[tuple[Photograph, Tensor]]:
+    """What a graph is traced from: the network, and zeros in the place of photographs; without
+    gradients, and without the device and the precision that a program may have set for itself."""
+    with torch.no_grad(), torch.device("cpu"), torch.autocast("cpu", enabled=False):
+        yield Photograph(model).eval().cpu(), torch.zeros(batch, 3, 60, 92, dtype=torch.float32)

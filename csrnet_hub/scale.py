@@ -20,9 +20,9 @@ WIDE = 16 / 9  # sides of a picture that is no panorama
 NEARLY = 0.9  # times as long sides: shrinking would blur more than it would help
 MEGAPIXEL = 2**20
 ENLARGED = 2.0  # times as long sides, at the most
-CROWDED = 0.15  # heads in the cell of a head; docs/training.md says how it was found
-ALIKE = 1.3  # times the crowding, of frames of one scene
-STEP = math.sqrt(2)  # a coarse ladder: rounding on some device seldom leads to another rung
+CROWDED = 0.1  # heads in the cell of a head; docs/training.md says how it was found
+FALLS = 1.25  # power of the size with which that falls: not 2, a larger picture shows more heads
+STEP = math.sqrt(2)  # of the sizes at which large heads are looked for
 SMALL = STEP**-5  # of a scale: where large heads are looked for first
 
 Size = tuple[int, int]  # height, width in pixels
@@ -51,11 +51,17 @@ def shrinking(height: int, width: int, pixels: int) -> float:
     return scale if scale < NEARLY else 1.0
 
 
-def next_scale(
-    density: NDArray[np.float32], scale: float, allowed: float = CROWDED, most: float = 1.0
-) -> float:
-    """The scale for a picture that was counted at one: the same, or a larger one, up to ``most``,
-    for a picture that shows more crowding than is allowed: some of its crowd may not show."""
+def larger_scale(density: NDArray[np.float32], scale: float) -> float:
+    """The scale at which a picture that was counted at one is no more than CROWDED, up to 1: the
+    same where it is not, since then all of its crowd shows. It changes little where crowding does,
+    so that nearly equal pictures have nearly equal counts."""
+    needed = scale * math.pow(crowding(density) / CROWDED, 1 / FALLS)
+    return max(scale, min(needed, 1.0))
+
+
+def next_step(density: NDArray[np.float32], scale: float, allowed: float, most: float) -> float:
+    """The scale, by steps up to ``most``, for one at which heads alone have more crowding than is
+    allowed; the same where they have not."""
     needed = scale * math.sqrt(crowding(density) / allowed)
     while scale < min(needed, most):
         scale = min(scale * STEP, most)
@@ -66,7 +72,7 @@ def roomy(model: CSRNet) -> float:
     """Crowding of the largest heads of training, with nobody near; 0 if they are not known."""
     if model.largest_sigma == 0:
         return 0.0
-    return min(alone(model.largest_sigma), CROWDED / 4)  # `may_be_large` and `next_scale` agree
+    return min(alone(model.largest_sigma), CROWDED / 4)  # of crowded ones heads are not large
 
 
 def may_be_large(model: CSRNet, density: NDArray[np.float32]) -> bool:
@@ -91,13 +97,6 @@ def crowding(density: NDArray[np.float32]) -> float:
     heads = density.clip(min=0).astype(np.float64)
     total = float(heads.sum())
     return float(np.square(heads).sum()) / total if total > 0 else 0.0
-
-
-def as_crowded(density: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    """Whether two frames' maps, counted at one scale, show about as much crowding: a change by one
-    rung would be by `STEP` squared at the least."""
-    here, there = crowding(density), crowding(other)
-    return bool(there <= ALIKE * here and here <= ALIKE * there)
 
 
 def scaled(height: int, width: int, scale: float) -> Size:

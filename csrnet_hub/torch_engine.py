@@ -47,8 +47,10 @@ class TorchEngine:
             keep_memory()
         self.kind = pick_dtype(dtype, self.device)
         self.dtype = name_of(self.kind)
-        half = self.kind is not torch.float32
-        if half and self.device.type == "cpu" and not fast_bfloat16(self.device):
+        quick = self.kind is torch.float32 or (
+            self.kind is torch.bfloat16 and fast_bfloat16(self.device)
+        )
+        if self.device.type == "cpu" and not quick:
             warnings.warn(
                 f"this CPU is slower in {self.dtype} than in float32: take that, or auto",
                 stacklevel=3,

@@ -77,16 +77,9 @@ class Models:
         return self.counters[name]
 
     def count(
-        self,
-        name: Any,
-        pixels: NDArray[np.uint8],
-        progress: Progress | None = None,
-        like: CountResult | None = None,
+        self, name: Any, pixels: NDArray[np.uint8], progress: Progress | None = None
     ) -> CountResult:
         """Count the people in upright pixels (H, W, 3), when it is this picture's turn.
-
-        Args:
-            like: the result of a frame of the same clip, as for `CrowdCounter.count`.
 
         Raises:
             VisitorError: there is no such model.
@@ -103,17 +96,13 @@ class Models:
         # ZeroGPU runs it in another process, where a callback would not be heard.
         with self._turns.turn(still_here):
             step(0, 1)  # for whoever reckons with the time: it begins here
-            result = self._count(name, pixels, None if ZERO_GPU else step, like)
+            result = self._count(name, pixels, None if ZERO_GPU else step)
         return replace(result, model=name or self.names[0])  # of two folders' models of one name
 
     def _tensor_part(
-        self,
-        name: Any,
-        pixels: NDArray[np.uint8],
-        progress: Progress | None,
-        like: CountResult | None,
+        self, name: Any, pixels: NDArray[np.uint8], progress: Progress | None
     ) -> CountResult:
-        return self.find(name).count(pixels, progress=progress, like=like)
+        return self.find(name).count(pixels, progress=progress)
 
     def choice(self, elem_id: str) -> gr.Dropdown:
         """A choice of model, not shown where there is only one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from csrnet_hub import CountResult
 from csrnet_hub.render import colour_top, display_pair, overlay_image
-from csrnet_hub.scale import as_crowded
 
 from . import clips
 from .counted import notices_html
@@ -55,38 +54,25 @@ COUNTING = "Counting the people, one frame after the other: a few seconds each."
 STOPPED = "Stopped before a frame was counted."
 NO_CLIP = "There is no clip yet. Choose one first."
 DAMAGED = "Parts of the clip could not be read, so frames are missing: it is damaged or cut off."
-OTHER_SIZE = (
-    "Counted at another size than the frame before, since it is less or more crowded: the count "
-    "may jump."
-)
 COLUMNS = ("seconds", "count", "low", "high", "scale", "remark")
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One counted frame: when, in seconds from the start, its result without the map, what is
-    unusual about it, and whether it was counted at another size than the one before."""
+    """One counted frame: when, in seconds from the start, its result without the map, and what is
+    unusual about it."""
 
     seconds: float
     result: CountResult
     remark: str = ""
-    other_size: bool = False
-
-    @classmethod
-    def of(
-        cls, seconds: float, result: CountResult, said: Sequence[str], before: Sequence[Moment]
-    ) -> Moment:
-        """That of a result, of whose map 300 would be hundreds of megabytes."""
-        other = bool(before) and before[-1].result.scale != result.scale
-        return cls(seconds, replace(result, density=result.density[:0]), " ".join(said), other)
 
     @property
     def ends(self) -> tuple[float, float] | tuple[None, None]:
         return ends(self.result, usual=not self.remark)
 
     def record(self) -> dict[str, Any]:
-        remark = " ".join([self.remark, OTHER_SIZE] if self.other_size else [self.remark]).strip()
-        values = (round(self.seconds, 3), self.result.count, *self.ends, self.result.scale, remark)
+        result = self.result
+        values = (round(self.seconds, 3), result.count, *self.ends, result.scale, self.remark)
         return dict(zip(COLUMNS, values))
 
 
@@ -116,16 +102,12 @@ class Film:
     def __init__(self, per_second: float) -> None:
         self.moments: list[Moment] = []
         self.clip = clips.Clip(per_second)
-        self.like: CountResult | None = None  # the frame whose scale the next ones keep
 
     def add(self, seconds: float, pixels: NDArray[np.uint8], result: CountResult) -> None:
-        like = self.like
-        kept = like is not None and result.scale == like.scale
-        if like is None or not kept or not as_crowded(result.density, like.density):
-            self.like = result
-        said = notices(result, pixels)
-        self.moments.append(Moment.of(seconds, result, said, self.moments))
         self.clip.add(annotated(pixels, result, seconds), seconds)
+        # without the map, of which 300 would be hundreds of megabytes
+        small = replace(result, density=result.density[:0])
+        self.moments.append(Moment(seconds, small, " ".join(notices(result, pixels))))
 
 
 def summary_html(moments: list[Moment], cut: str = "", doubt: str = "") -> str:
@@ -177,7 +159,7 @@ def run(
                         cut = f"only the first {done} frames were counted, up to"
                         break
                     step = pace.within(done, f"Counting the people at {seconds:.1f} s")
-                    film.add(seconds, pixels, models.count(model, pixels, step, film.like))
+                    film.add(seconds, pixels, models.count(model, pixels, step))
                     reading.meanwhile = _given_up(progress)  # its clock begins anew
                     if time.monotonic() - last > 1:
                         yield [gr.skip() for _ in nothing("")]

@@ -24,7 +24,7 @@ class PlainCounter(CrowdCounter):
     def __init__(self, name: str = "plain <b>", factor: float = 1.0) -> None:
         self.name, self.max_pixels, self.factor = name, LIMIT, factor
 
-    def count(self, image: Any, progress: Any = None, like: Any = None) -> CountResult:
+    def count(self, image: Any, progress: Any = None) -> CountResult:
         pixels = load_image(image, max_pixels=self.max_pixels)
         height, width = pixels.shape[:2]
         rows, columns = -(-height // 8), -(-width // 8)

@@ -209,7 +209,7 @@ def test_one_program_cannot_fill_the_queue_for_everybody(uploads: Path) -> None:
     go_on = threading.Event()
 
     class SlowCounter(PlainCounter):
-        def count(self, image: Any, progress: Any = None, like: Any = None) -> CountResult:
+        def count(self, image: Any, progress: Any = None) -> CountResult:
             assert go_on.wait(60)
             return super().count(image, progress)
 

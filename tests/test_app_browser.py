@@ -1126,7 +1126,7 @@ def test_the_count_shown_is_that_of_the_photo_in_the_box(
     go_on, begun = threading.Semaphore(0), []
 
     class SlowCounter(PlainCounter):
-        def count(self, image: Any, progress: Any = None, like: Any = None) -> CountResult:
+        def count(self, image: Any, progress: Any = None) -> CountResult:
             begun.append(image)
             assert go_on.acquire(timeout=PATIENCE / 1000)
             return super().count(image, progress)
@@ -1172,7 +1172,7 @@ def test_a_batch_can_be_stopped_and_what_is_counted_stays(
     go_on = threading.Semaphore(1)
 
     class SlowCounter(PlainCounter):
-        def count(self, image: Any, progress: Any = None, like: Any = None) -> CountResult:
+        def count(self, image: Any, progress: Any = None) -> CountResult:
             assert go_on.acquire(timeout=PATIENCE / 1000)
             return super().count(image, progress)
 
@@ -1203,7 +1203,7 @@ def test_those_who_wait_are_told_so_and_a_full_queue_is_said(
     go_on = threading.Event()
 
     class SlowCounter(PlainCounter):
-        def count(self, image: Any, progress: Any = None, like: Any = None) -> CountResult:
+        def count(self, image: Any, progress: Any = None) -> CountResult:
             assert go_on.wait(PATIENCE / 1000)
             return super().count(image, progress)
 

@@ -348,6 +348,26 @@ def test_a_folder_or_glob_without_pictures_is_a_sentence(
     assert "holds no picture" in capsys.readouterr().err
 
 
+def test_an_empty_name_is_not_the_current_folder(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    assert main(["count", ""]) == 2
+    assert "An empty name was given" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_a_sentence(
+    photo: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "save_map", full)
+    arguments = ["--model", str(model_folder), "--save-maps", str(tmp_path / "maps")]
+    assert main(["count", str(photo), *arguments]) == 2
+    assert "there is not enough memory" in capsys.readouterr().err
+
+
 def test_a_missing_file_is_reported_like_a_bad_one(
     photo: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -456,6 +476,10 @@ def test_a_precision_that_the_processor_lacks_is_warned_of(
     monkeypatch.setattr(torch_engine, "fast_bfloat16", lambda device: False)
     with pytest.warns(UserWarning, match="slower in bfloat16 than in float32"):
         CrowdCounter(model, "cpu", "bfloat16")
+    monkeypatch.setattr(torch_engine, "fast_bfloat16", lambda device: True)
+    CrowdCounter(model, "cpu", "bfloat16")
+    with pytest.warns(UserWarning, match="slower in float16 than in float32"):
+        CrowdCounter(model, "cpu", "float16")
 
 
 def test_a_single_picture_says_how_far_it_is(

@@ -21,6 +21,8 @@ from csrnet_hub.torch_engine import CPU_BAND, CPU_WIDEST, GPU_BAND, TorchEngine,
 
 from .thin import narrow
 
+pytestmark = pytest.mark.filterwarnings("ignore:this CPU is slower in")  # than in float32
+
 
 def noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -1056,15 +1056,6 @@ def test_the_cover_of_a_song_is_no_clip():
         clips._pictures_of(av, song)
 
 
-def test_a_frame_that_is_counted_at_another_size_is_remarked(offered):
-    result = offered.count(None, np.zeros((64, 96, 3), np.uint8))
-    moments: list[video.Moment] = []
-    for scale in (1.0, 1.0, 0.5):
-        moments.append(video.Moment.of(0.0, replace(result, scale=scale), (), moments))
-    assert [video.OTHER_SIZE in moment.record()["remark"] for moment in moments] == [0, 0, 1]
-    assert [moment.record()["scale"] for moment in moments] == [1.0, 1.0, 0.5]
-
-
 def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkeypatch):
     pytest.importorskip("av")
     heard: list[Any] = []
@@ -1076,24 +1067,6 @@ def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkey
     monkeypatch.setattr(clips, "MOST", 4)
     assert clips.frames_expected(Path(upload["path"]), 10) == 4
     assert clips.frames_expected(Path(uploaded("b.mp4", b"no clip")["path"]), 10) == 0
-
-
-def test_each_frame_of_a_clip_is_counted_like_the_one_whose_scale_was_chosen(
-    clip, offered, monkeypatch
-):
-    pytest.importorskip("av")
-    given, count = [], offered.count
-    crowds = iter([1.0, 1.1, 2.0, 2.1, 0.0, 0.0])
-
-    def counted_like(name: Any, pixels: Any, step: Any, like: Any) -> Any:
-        given.append(like)
-        result = count(name, pixels, step, like)
-        return replace(result, density=np.full_like(result.density, next(crowds)))
-
-    monkeypatch.setattr(offered, "count", counted_like)
-    last_of(video.run(offered, uploaded("a.mp4", clip), 3, None))
-    of = [like and float(like.density.flat[0]) for like in given]
-    assert of == [None, 1.0, 1.0, 2.0, 2.0, 0.0]
 
 
 def test_a_clip_of_which_nothing_is_counted_for_long_is_told_as_being_read(monkeypatch):
@@ -1231,7 +1204,7 @@ def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
     monkeypatch.setattr(
         counter,
         "count",
-        lambda pixels, progress=None, like=None: heard.append(progress) or count(pixels),
+        lambda pixels, progress=None: heard.append(progress) or count(pixels),
     )
     Models([counter]).count(None, np.asarray(noise()), lambda done, of: None)
     assert [function.__name__ for function in wrapped] == ["_tensor_part"]

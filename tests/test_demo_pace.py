@@ -28,7 +28,7 @@ class PartsCounter(PlainCounter):
         super().__init__("parts")
         self.between, self.done = between, 0
 
-    def count(self, image: Any, progress: Any = None, like: Any = None) -> CountResult:
+    def count(self, image: Any, progress: Any = None) -> CountResult:
         for _ in range(PARTS):
             self.done += 1
             self.between(self.done)

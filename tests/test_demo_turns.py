@@ -30,7 +30,7 @@ class Slow(PlainCounter):
         super().__init__("slow")
         self.may, self.begun = threading.Semaphore(0), threading.Semaphore(0)
 
-    def count(self, image: Any, progress: Any = None, like: Any = None) -> CountResult:
+    def count(self, image: Any, progress: Any = None) -> CountResult:
         self.begun.release()
         assert self.may.acquire(timeout=60)
         return super().count(image, progress)

@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,36 @@ def int8_file(calibrated: CSRNet, photos: Path, tmp_path_factory: pytest.TempPat
         arguments = [str(folder / "thin"), str(folder / "thin.xml"), "--int8", str(photos)]
         assert main(["export", *arguments]) == 0
     return folder / "thin.xml"
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda: default_dtype(torch.float64),
+        lambda: default_dtype(torch.bfloat16),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+        torch.inference_mode,
+    ],
+)
+def test_what_a_program_has_set_for_torch_changes_no_count(
+    calibrated: CSRNet, own: Callable[[], AbstractContextManager[None]]
+) -> None:
+    pytest.importorskip("openvino")
+    expected = CrowdCounter(calibrated, "cpu", "float32").count(noise(40, 60)).count
+    with own():
+        counter = CrowdCounter(calibrated, "cpu", "float32", engine="openvino")
+        assert counter.count(noise(40, 60)).count == pytest.approx(expected, rel=1e-4)
 
 
 def noise(height: int, width: int) -> np.ndarray:
