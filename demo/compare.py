@@ -111,7 +111,7 @@ def errors_html(comparison: Comparison) -> str:
         "<tr>"
         + "".join(
             f'<td style="background: rgb({"214 96 77" if value > 0 else "67 147 195"} / '
-            f'{abs(value) / most * 0.6:.2f})">{value:+,.1f}</td>'
+            f'{abs(value) / most * 0.6:.2f})">{signed(value)}</td>'
             for value in line
         )
         + "</tr>"
@@ -119,8 +119,14 @@ def errors_html(comparison: Comparison) -> str:
     )
     return (
         '<div class="sheet"><table><caption>Error in each sixteenth of the photo, in heads: red is '
-        f"too many, blue too few; the sum is {errors.sum():+,.1f}</caption>{lines}</table></div>"
+        f"too many, blue too few; the sum is {signed(errors.sum())}</caption>{lines}</table></div>"
     )
+
+
+def signed(heads: float) -> str:
+    """A number of heads with its sign, to tenths; of none without."""
+    text = f"{heads:+,.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def difference(

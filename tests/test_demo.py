@@ -443,6 +443,11 @@ def test_a_batch_has_a_limit(offered):
 # compare
 
 
+def test_no_error_has_no_sign():
+    numbers = (-0.04, 0.04, 0.0, -0.06, 1234.5)
+    assert [compare.signed(heads) for heads in numbers] == ["0.0", "0.0", "0.0", "-0.1", "+1,234.5"]
+
+
 def test_a_comparison_has_both_counts_the_error_and_where_it_is(offered, tmp_path):
     heads = np.array([[10, 10], [50, 60], [100, 40], [500, 500]], np.float32)
     upload = uploaded("a.png", encoded(noise()))
@@ -454,7 +459,7 @@ def test_a_comparison_has_both_counts_the_error_and_where_it_is(offered, tmp_pat
     assert "1 annotated points lie outside" in shown[0]
     pictures = [load_image(path) for path in (shown[2], shown[3], shown[5])]
     assert {picture.shape for picture in pictures} == {(80, 120, 3)}
-    errors = [float(value) for value in re.findall(r">([+-][\d.]+)</td>", shown[7])]
+    errors = [float(value) for value in re.findall(r">([+-]?[\d.]+)</td>", shown[7])]
     assert len(errors) == 16
     assert sum(errors) == pytest.approx(count - 3, abs=1)
 
