@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csrnet_hub.datasets import DatasetError, find_splits, read_dataset
-from csrnet_hub.datasets.check import check
+from csrnet_hub.datasets import DatasetError, find_splits, read_dataset, tables
+from csrnet_hub.datasets.check import check, not_annotated
 from csrnet_hub.datasets.registry import paper_sigma
 from csrnet_hub.datasets.sample import Sample, Stated, stated
 from tests.test_datasets_formats import SIZE, photo, text
+from train.prepare import gather
 
 
 def table(path: Path, *rows: str) -> None:
@@ -257,6 +258,22 @@ def test_points_of_a_photograph_in_a_file_of_its_name_are_no_labelme(
     photo(tmp_path / "a.jpg")
     text(tmp_path / "a.json", json.dumps(content))
     assert read_dataset(tmp_path)[0].heads.tolist() == [[1, 2]]
+
+
+def test_a_large_table_is_parsed_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(tmp_path / "a.jpg")
+    table(tmp_path / "heads.csv", "a.jpg")
+    parsed, read = [], tables.read_text
+    monkeypatch.setattr(tables, "read_text", lambda path: parsed.append(path) or read(path))
+    for _ in range(2):
+        samples, _ = gather([tmp_path])
+        assert not not_annotated(tmp_path)
+    assert len(parsed) == 1
+    table(tmp_path / "heads.csv", "a.jpg", "a.jpg")
+    assert len(read_dataset(tmp_path)[0].heads) == 2
+    assert len(samples[0].heads) == 1
 
 
 def test_the_empty_rows_of_a_spreadsheet_are_none(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -61,7 +62,9 @@ def file_entries(
     for file in files["all" if inside else split]:
         try:
             items += [
-                (file, item) for item in _parsed(parse, file) if not inside or _of(item) == split
+                (file, item)
+                for item in _parsed(parse, each, file)
+                if not inside or _of(item) == split
             ]
         except DatasetError as error:  # this file's trouble, not that of the others
             items.append((file, Annotated(file.name, fails(error))))
@@ -81,13 +84,27 @@ def file_entries(
         yield Entry(unique, path, heads, size=item.size)
 
 
-def _parsed(parse: Parse, file: Path) -> Listing:
+def _parsed(parse: Parse, each: bool, file: Path) -> Listing:
     try:
-        return parse(file)
+        # what one photograph's file says of it may hang on those beside it
+        return parse(file) if each else _once(parse, file, _digest(file))
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{file} is not laid out as its format is ({error}).") from error
+
+
+@lru_cache(maxsize=2)
+def _once(parse: Parse, file: Path, content: bytes) -> Listing:
+    """A table may have a million rows, and is asked for its splits again and again."""
+    return parse(file)
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        return sha256(file.read_bytes()).digest()
+    except OSError:  # said when it is parsed
+        return b""
 
 
 def _splits_inside(parse: Parse, files: list[Path]) -> list[str]:
@@ -95,7 +112,7 @@ def _splits_inside(parse: Parse, files: list[Path]) -> list[str]:
     found: dict[str, str] = {}
     for file in files:
         with suppress(DatasetError):  # said when it is read
-            for item in _parsed(parse, file):
+            for item in _parsed(parse, False, file):
                 found.setdefault(_of(item), f"{item.name} of {file}")
     splits = [split for split in SPLITS if split in found]
     if len(splits) < 2:
