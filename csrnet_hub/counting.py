@@ -199,7 +199,8 @@ class CrowdCounter:
     def count_many(
         self, images: Iterable[ImageSource], ahead: int | None = None
     ) -> Iterator[CountResult | ImageError]:
-        """Count picture after picture: of each its result, or the error that it cannot be used for.
+        """Count picture after picture: of each its result, or an ImageError that says why there is
+        none: what `count` raises, damaged weights and lack of memory included.
 
         Args:
             ahead: so many of the next pictures are read while one is in the network; None: as many

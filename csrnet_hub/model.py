@@ -91,10 +91,10 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         density_scale: ``forward`` gives heads per cell times this factor.
         min_side: pixels; a picture with a shorter side is counted enlarged (0: as it is), since
             training enlarged such pictures too.
-        working_pixels: a picture of more is counted shrunk to so many, unless its crowd is dense
-            (0: as it is); see `csrnet_hub.scale`.
-        largest_sigma: pixels; standard deviation of the widest kernels of training. A picture
-            whose heads turn out wider in the map is counted shrunk (0: as it is).
+        working_pixels: a picture of more is counted shrunk to so many, then once more, larger, if
+            its crowd is dense (0: as it is); see `csrnet_hub.scale`.
+        largest_sigma: pixels; standard deviation of the widest kernels of the training pictures. A
+            picture whose heads turn out wider in the map is counted shrunk (0: as it is).
         training_record: how the weights came to be; travels in config.json.
         metrics: error figures by data set; travels in config.json.
         interval: entries of a :class:`PredictionInterval`; travels in config.json.

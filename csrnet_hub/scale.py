@@ -52,9 +52,10 @@ def shrinking(height: int, width: int, pixels: int) -> float:
 
 
 def larger_scale(density: NDArray[np.float32], scale: float) -> float:
-    """The scale at which a picture that was counted at one is no more than CROWDED, up to 1: the
-    same where it is not, since then all of its crowd shows. It changes little where crowding does,
-    so that nearly equal pictures have nearly equal counts."""
+    """The scale, up to 1, at which the crowding of a picture that was counted at ``scale`` should
+    have fallen to CROWDED; ``scale`` itself where it is no more than that, since all of its crowd
+    shows then. It changes little where crowding does, so nearly equal pictures have nearly equal
+    counts."""
     needed = scale * math.pow(crowding(density) / CROWDED, 1 / FALLS)
     return max(scale, min(needed, 1.0))
 
@@ -69,7 +70,8 @@ def next_step(density: NDArray[np.float32], scale: float, allowed: float, most: 
 
 
 def roomy(model: CSRNet) -> float:
-    """Crowding of the largest heads of training, with nobody near; 0 if they are not known."""
+    """Crowding of the largest heads of training, with nobody near, a quarter of CROWDED at the
+    most; 0 if they are not known."""
     if model.largest_sigma == 0:
         return 0.0
     return min(alone(model.largest_sigma), CROWDED / 4)  # of crowded ones heads are not large
@@ -77,7 +79,7 @@ def roomy(model: CSRNet) -> float:
 
 def may_be_large(model: CSRNet, density: NDArray[np.float32]) -> bool:
     """Whether the heads of a map may be larger than those of training: their crowding is less than
-    that of heads half as large as the largest of those."""
+    four times `roomy`, which is that of heads half as large as the largest of those."""
     return bool(np.isfinite(density).all()) and crowding(density) < 4 * roomy(model)
 
 

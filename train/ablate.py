@@ -3,9 +3,9 @@
 python -m train.ablate RECIPE.toml --data PREPARED.h5 --out FOLDER --vary loss=pyramid,dmcount
 
 The same command again goes on where it was stopped. FOLDER/ablation.md has the table so far; each
-run's folder has its recipe, and is refused to another one. Each seed draws validation pictures and
-crops of its own, the same for all variants: what counts is the difference of two variants on the
-same seeds.
+run's folder has its recipe, its start and its photographs, and is refused to others. Each seed
+draws validation pictures and crops of its own, the same for all variants: what counts is the
+difference of two variants on the same seeds.
 """
 
 from __future__ import annotations

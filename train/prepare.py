@@ -57,8 +57,8 @@ def prepare(
             or one of these for each photograph's name.
         bad: a list that takes the photographs that cannot be read, while the others are written;
             None: the first one is raised.
-        max_pixels: a photograph of more is shrunk to so many, with its heads, kernels and mask, as
-            for counting (`csrnet_hub.scale.shrinking`); 0: none is.
+        max_pixels: a photograph of clearly more is shrunk to about so many, with its heads, kernels
+            and mask, as for counting (`csrnet_hub.scale.shrinking`); 0: none is.
 
     Returns:
         Numbers of images, heads, heads dropped because they lie outside the frame, and images
@@ -222,7 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=_pixels,
         default=MEGAPIXEL,
         metavar="N",
-        help="shrink photographs of more than N pixels to N (1048576 if not given; 0: never)",
+        help="shrink photographs of clearly more than N pixels to about N, panoramas as their "
+        "middle would be (1048576 if not given; 0: never)",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
