@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -44,6 +45,7 @@ from .shared import (
     upload_name,
 )
 
+DIGEST = re.compile(r"[0-9a-f]{16}")
 WAITING = "Choose a photo, then click each head in it."
 NOTHING_TO_SAVE = "There is no photo yet, so there are no heads to save. Choose a photo first."
 LABEL = (
@@ -101,7 +103,8 @@ class Sheet:
             return None
         try:
             size = int(value["width"]), int(value["height"])
-            sheet = cls(str(value["name"]), *size, str(value["digest"]), float(value["opened"]))
+            digest = DIGEST.fullmatch(value["digest"])[0]  # type: ignore[index]
+            sheet = cls(str(value["name"]), *size, digest, float(value["opened"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise VisitorError(EXPIRED) from None
         short, long = sorted((sheet.width, sheet.height))

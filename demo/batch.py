@@ -43,7 +43,7 @@ from .shared import (
     upload_name,
 )
 from .turns import BATCHES
-from .wanted import count_when
+from .wanted import STOP, count_when
 
 MOST = 500  # photos at once
 THUMBNAIL = 480  # pixels
@@ -210,7 +210,7 @@ def layout(models: Models) -> None:
             )
             model = models.choice("batch-model")
             button = gr.Button("Count all", variant="primary", size="lg")
-            stop = gr.Button("Stop, and show what is counted", visible=False, elem_id="batch-stop")
+            stop = gr.Button(STOP, visible=False, elem_id="batch-stop")
         with gr.Column():
             summary = result_output(WAITING, "batch-summary")
             csv = gr.DownloadButton("Table (CSV)", visible=False, size="sm")

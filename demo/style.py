@@ -60,7 +60,8 @@ input[type="range"]:focus-visible, input[type="checkbox"]:focus-visible {
 .result [data-testid="status-tracker"] { top: auto !important; bottom: 0; height: 5.5rem;
   background: none !important; justify-content: end; padding-bottom: .6rem !important; }
 .result .progress-text { position: static !important; transform: none !important; order: 2; }
-.block.result:has(.progress-text) { padding-bottom: 5.5rem !important; }
+.block.result:has([data-testid="status-tracker"]:not(.hide) .progress-text) {
+  padding-bottom: 5.5rem !important; }
 .result [data-testid="status-tracker"] * { font-family: var(--font) !important; }
 .count { overflow-wrap: anywhere; }
 .count p, .details p { margin: 0; }

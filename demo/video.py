@@ -43,7 +43,7 @@ from .shared import (
 )
 from .turns import BATCHES
 from .visitors import still_here
-from .wanted import count_when
+from .wanted import STOP, count_when
 
 SIDE = 960  # pixels, the longer side of the annotated clip
 WAITING = (
@@ -219,7 +219,7 @@ def layout(models: Models) -> None:
             rate = gr.Slider(0.1, 10, value=1, step=0.1, label="Frames counted per second")
             model = models.choice("video-model")
             button = gr.Button("Count the clip", variant="primary", size="lg")
-            stop = gr.Button("Stop, and show what is counted", visible=False, elem_id="clip-stop")
+            stop = gr.Button(STOP, visible=False, elem_id="clip-stop")
         with gr.Column():
             summary = result_output(WAITING, "clip-summary")
             csv = gr.DownloadButton("Counts (CSV)", visible=False, size="sm")

@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import HTTPException, Request
+from gradio.exceptions import InvalidPathError
 from pydantic import ValidationError
 
 from .shared import (
@@ -71,10 +73,11 @@ def still_here() -> None:
 
 class Files(set[str]):
     """Paths to remove, which may be walked while a call adds to them: Gradio's removal of what is
-    old would end for good at the first that comes meanwhile."""
+    old would end for good at the first that comes meanwhile, or at a folder that somebody sends in
+    the place of a file."""
 
     def __iter__(self) -> Iterator[str]:
-        return iter(frozenset(self))
+        return (path for path in frozenset(self) if not Path(path).is_dir())
 
 
 class Page(gr.Blocks):
@@ -188,7 +191,7 @@ class Page(gr.Blocks):
         """
         try:
             return await super().preprocess_data(*args, **kw)
-        except ValidationError:
+        except (ValidationError, InvalidPathError, OSError):
             raise gr.Error(NO_FILE, print_exception=False) from None
 
     def forget(self, request: gr.Request) -> None:
@@ -291,9 +294,18 @@ async def refuse_address(request: Request) -> None:
 
 
 def files_in(value: Any) -> set[str]:
-    """The paths in Gradio's folder that stand somewhere in nested lists and dictionaries."""
-    folder = str(upload_folder().absolute())
-    return {text for text in _texts(value) if text.startswith(folder)}
+    """The paths of files in Gradio's folder that stand somewhere in nested lists and dictionaries.
+
+    Anybody may send any text, and what is here is removed one day: it must be a file's own place
+    there, FOLDER/TOKEN/NAME, and lead nowhere else.
+    """
+    folder = upload_folder().absolute()
+    near = (text for text in _texts(value) if text.startswith(str(folder)))
+    return {text for text in near if _lies_in(folder, Path(text))}
+
+
+def _lies_in(folder: Path, path: Path) -> bool:
+    return path.parent.parent == folder and os.path.normpath(path) == str(path)
 
 
 def _texts(value: Any) -> Iterator[str]:

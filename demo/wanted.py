@@ -18,15 +18,24 @@ from .turns import PHOTOS
 
 NUMBERS = itertools.count(1)
 CLEARED = 0
+STOP = "Stop, and show what is counted"
+STOPPING = "Stopping after this one"
 
 
 @dataclass
 class Latest:
-    """The number of a visitor's latest request in a tab: CLEARED once the upload was removed, None
-    where nothing is known, as when the server had too many visitors to keep it; and that of the
-    request of which the visitor has seen enough."""
+    """What a visitor asks for in a tab, by the numbers of requests.
+
+    Attributes:
+        number: the latest; CLEARED once the upload was removed, None where nothing is known, as
+            when the server had too many visitors to keep it.
+        begun, done: the latest whose turn has come, and that has ended.
+        enough: that of which the visitor has seen enough.
+    """
 
     number: int | None = None
+    begun: int = 0
+    done: int = 0
     enough: int | None = None
 
     def is_past(self, number: int) -> bool:
@@ -59,22 +68,24 @@ def count_when(
         show_on: where progress and the place in the queue are shown.
         waiting: the sentence in place of a count that was stopped.
         meanwhile: the sentence while it is under way.
-        cleared: listeners of the events that stop it, such as `photo.clear`.
+        cleared: listeners of the events that stop it, such as `photo.clear`; what is under way is
+            shown no longer, what has been counted is.
         changed: listeners of the events after which `waiting` is shown, such as `photo.upload`; a
             count that was asked for before is stopped.
         line: where it waits, of `turns`.
         stop: a hidden button, seen while the count is under way; after it `run` is told by an
-            EnoughError of its `progress` to show what there is.
+            EnoughError of its `progress` to show what there is, and one that waits is given up.
     """
     latest = gr.State(Latest())
     number = gr.Number(visible=False)  # it is in the browser: each request carries its own
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     answer = while_wanted(run, partial(_instead, nothing, waiting))
     buttons = [stop] if stop else []
+    shown = partial(_with_button, len(buttons), nothing)
     for listen in asked:
         # "multiple": by default Gradio drops an event while an earlier one is answered
         begun = listen(
-            partial(_begin, nothing, meanwhile, len(buttons)),
+            partial(_begin, shown, meanwhile),
             latest,
             [number, *buttons, *outputs],
             trigger_mode="multiple",
@@ -90,22 +101,17 @@ def count_when(
             show_progress_on=show_on,
             api_visibility="private",
         )
-        counted.failure(partial(nothing, BUSY, "problem"), None, outputs, **aside)
+        counted.failure(partial(shown, False, BUSY, "problem"), None, [*buttons, *outputs], **aside)
         if stop:
-            counted.then(_hide, [latest, number], stop, show_progress="hidden", **aside)
+            counted.then(_hide, latest, stop, show_progress="hidden", **aside)
+    quiet = {"trigger_mode": "multiple", "show_progress": "hidden", **aside}
     if stop:
-        stop.click(_enough, latest, None, show_progress="hidden", **aside)
+        stop.click(partial(_enough, shown, waiting), [latest, number], [stop, *outputs], **quiet)
     for listen in cleared:
-        listen(_stop, latest, None, show_progress="hidden", **aside)
+        listen(partial(_stop, shown, waiting), latest, [*buttons, *outputs], **quiet)
     for listen in changed:
-        listen(
-            partial(_empty, nothing, waiting),
-            [latest, number],
-            outputs,
-            trigger_mode="multiple",
-            show_progress="hidden",
-            **aside,
-        )
+        empty = partial(_empty, shown, waiting)
+        listen(empty, [latest, number], [*buttons, *outputs], **quiet)
 
 
 def while_wanted(
@@ -124,7 +130,7 @@ def while_wanted(
         *inputs: Any,
     ) -> Any:
         answer = None
-        with _to_the_end(latest, number):
+        with _turn(latest, number):
             tell = _watched(progress, latest, number)
             answer = instead(latest, number) or run(*inputs, progress=tell)
         return instead(latest, number) or answer
@@ -135,16 +141,17 @@ def while_wanted(
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (as above)
         *inputs: Any,
     ) -> Iterator[Any]:
-        if past := instead(latest, number):
-            yield past
-            return
-        tell = _watched(progress, latest, number)
-        with _to_the_end(latest, number), closing(run(*inputs, progress=tell)) as steps:
-            for step in steps:
-                past = instead(latest, number)
-                yield past or step
-                if past:
-                    return
+        with _turn(latest, number):
+            if past := instead(latest, number):
+                yield past
+                return
+            tell = _watched(progress, latest, number)
+            with closing(run(*inputs, progress=tell)) as steps:
+                for step in steps:
+                    past = instead(latest, number)
+                    yield past or step
+                    if past:
+                        return
         if past := instead(latest, number):  # it was given up within a step
             yield past
 
@@ -163,42 +170,65 @@ def _watched(progress: Tell, latest: Latest, number: int) -> Tell:
 
 
 @contextmanager
-def _to_the_end(latest: Latest, number: int) -> Iterator[None]:
+def _turn(latest: Latest, number: int) -> Iterator[None]:
+    latest.begun = max(latest.begun, number)
     try:
         yield
     except NotWantedError:
         if not latest.is_past(number):  # whoever asked has left
             latest.number = CLEARED
+    finally:
+        latest.done = max(latest.done, number)
 
 
-def _begin(
-    nothing: Callable[..., list[Any]], meanwhile: str, buttons: int, latest: Latest
+def _with_button(
+    buttons: int, nothing: Callable[..., list[Any]], seen: bool, *sentence: str
 ) -> list[Any]:
+    """What a tab shows in the place of a count, after what becomes of its stop button, if any."""
+    button = gr.update(visible=seen, value=STOP, interactive=True)
+    return [*[button] * buttons, *nothing(*sentence)]
+
+
+def _begin(shown: Callable[..., list[Any]], meanwhile: str, latest: Latest) -> list[Any]:
     latest.number = next(NUMBERS)
-    return [latest.number, *[gr.update(visible=True)] * buttons, *nothing(meanwhile)]
+    return [latest.number, *shown(True, meanwhile)]
 
 
-def _enough(latest: Latest) -> None:
-    latest.enough = latest.number
+def _enough(
+    shown: Callable[..., list[Any]], waiting: str, latest: Latest, number: int | None
+) -> list[Any]:
+    asked = number if latest.number is None else latest.number  # the server may have forgotten it
+    given_up = shown(False, waiting)
+    if not asked:
+        return given_up
+    if latest.number is not None and latest.begun < asked:  # it waits for its turn
+        latest.number = CLEARED
+        return given_up
+    latest.enough = asked
+    return [gr.update(value=STOPPING, interactive=False), *[gr.skip() for _ in given_up[1:]]]
 
 
-def _hide(latest: Latest, number: int) -> Any:
-    # a later request shows the button for itself
-    return gr.skip() if latest.number and latest.is_past(number) else gr.update(visible=False)
+def _hide(latest: Latest) -> Any:
+    # one that is under way shows the button for itself
+    under_way = latest.number and latest.number > latest.done
+    return gr.skip() if under_way else gr.update(visible=False)
 
 
-def _stop(latest: Latest) -> None:
+def _stop(shown: Callable[..., list[Any]], waiting: str, latest: Latest) -> list[Any]:
+    under_way = latest.number and latest.number > latest.done
     latest.number = CLEARED
+    empty = shown(False, waiting)
+    return empty if under_way else [gr.skip() for _ in empty]
 
 
 def _empty(
-    nothing: Callable[..., list[Any]], waiting: str, latest: Latest, number: int | None
+    shown: Callable[..., list[Any]], waiting: str, latest: Latest, number: int | None
 ) -> list[Any]:
-    shown = nothing(waiting)
+    empty = shown(False, waiting)
     if latest.number and latest.number != number:  # the count was asked for after the change
-        return [gr.skip() for _ in shown]
+        return [gr.skip() for _ in empty]
     latest.number = CLEARED
-    return shown
+    return empty
 
 
 def _instead(

@@ -34,6 +34,7 @@ from csrnet_hub.extras import ExtraError
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import programs, shared
 from demo.counted import count_html, details_html, map_scale
+from demo.visitors import files_in
 
 from .page import LIMIT, PlainCounter, encoded, serve, words
 from .page import noise as scene
@@ -415,6 +416,54 @@ def test_uploads_are_gone_within_the_hour_and_when_the_server_stops(
     assert path.is_relative_to(uploads)
     assert path.is_file()
     page.close()
+    assert not path.exists()
+
+
+def test_what_is_removed_is_a_file_of_the_page_and_nothing_else(uploads: Path) -> None:
+    token = uploads / "0123"
+    own = str(token / "a.jpg")
+    strangers = [
+        str(uploads / ".." / "a.jpg"),
+        str(token / ".." / "a.jpg"),
+        str(token / ".." / ".." / "a.jpg"),
+        str(uploads),
+        str(token),
+        str(token / "deeper" / "a.jpg"),
+        f"{uploads}_other/0123/a.jpg",
+        "0123/a.jpg",
+        "\0",
+    ]
+    sent = {"path": own, "also": [strangers, {"and": tuple(strangers)}]}
+    assert files_in(sent) == {own}
+
+
+def test_no_program_makes_the_server_remove_what_is_not_the_pages(
+    counter: CrowdCounter, uploads: Path
+) -> None:
+    """... nor keep all that it would have removed."""
+    victim = uploads.parent / "victim.txt"
+    victim.write_text("mine")
+    page = app.build_app(counter)
+    api = f"{serve(page)}gradio_api/"
+
+    def call(name: str, data: list[Any]) -> None:
+        number = next(k for k, fn in page.fns.items() if getattr(fn.fn, "__name__", "") == name)
+        join = {"fn_index": number, "session_hash": "odd", "data": data}
+        httpx.post(f"{api}queue/join", json=join, trust_env=False).raise_for_status()
+        answers = httpx.get(f"{api}queue/data?session_hash=odd", trust_env=False, timeout=60)
+        assert "process_completed" in answers.text
+
+    upload = httpx.post(f"{api}upload", files={"files": ("me.png", b"me")}, trust_env=False)
+    (path,) = map(Path, upload.json())
+    odd = f"{uploads}/../{victim.name}"
+    for digest in (odd, "0" * 16):
+        sheet = {"name": odd, "width": 9, "height": 9, "digest": digest, "opened": 1.0}
+        call("save", [sheet, "[]"])
+    folder = {"path": str(path.parent), "meta": {"_type": "gradio.FileData"}}
+    event = httpx.post(f"{api}call/count", json={"data": [folder, None]}, trust_env=False).json()
+    httpx.get(f"{api}call/count/{event['event_id']}", trust_env=False, timeout=60)
+    page.close()
+    assert victim.exists()
     assert not path.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -78,16 +79,64 @@ def test_whoever_stops_a_request_gets_what_there_is_and_a_later_one_runs_on(late
     answer = wanted.while_wanted(run, instead)
     steps = answer(latest, 1, lambda share: None, ["a", "b", "c"])
     assert [next(steps), next(steps)] == [["a"], ["a", "b"]]
-    wanted._enough(latest)
+    shown = partial(wanted._with_button, 1, batch.nothing)
+    button, *rest = wanted._enough(shown, "Choose.", latest, 1)
+    assert (button["value"], button["interactive"]) == (wanted.STOPPING, False)
+    assert rest == [gr.skip()] * 5
     assert list(steps) == [["a", "b", "the end"]]
     latest.number = 2
     assert list(answer(latest, 2, lambda share: None, ["d"])) == [["d"], ["d", "the end"]]
 
 
-def test_the_stop_button_stays_for_a_later_request():
-    for latest in (wanted.Latest(1), wanted.Latest(wanted.CLEARED), wanted.Latest()):
-        assert wanted._hide(latest, 1)["visible"] is False
-    assert wanted._hide(wanted.Latest(2), 1) == gr.skip()
+def test_the_stop_button_stays_for_a_later_request(latest):
+    def run(progress: Any) -> Any:
+        yield ["counted"]
+
+    answer = wanted.while_wanted(run, instead)
+    assert wanted._hide(latest) == gr.skip()
+    list(answer(latest, 1, None))
+    assert wanted._hide(latest)["visible"] is False
+    latest.number = 3
+    list(answer(latest, 2, None))  # given up, since a third is asked for
+    assert wanted._hide(latest) == gr.skip()
+    list(answer(latest, 3, None))
+    assert wanted._hide(latest)["visible"] is False
+    for unknown in (wanted.Latest(wanted.CLEARED), wanted.Latest()):
+        assert wanted._hide(unknown)["visible"] is False
+
+
+def test_a_request_that_waits_for_its_turn_is_given_up_at_once(latest):
+    def run(progress: Any) -> Any:
+        pytest.fail("it was given up")
+        yield
+
+    shown = partial(wanted._with_button, 1, batch.nothing)
+    answer = wanted.while_wanted(run, instead)
+    for given_up in (
+        lambda: wanted._enough(shown, "Choose.", latest, 1),
+        lambda: wanted._stop(shown, "Choose.", latest),
+    ):
+        latest.number = 1
+        button, sentence, *_ = given_up()
+        assert button["visible"] is False
+        assert "Choose." in sentence
+        assert latest.number == wanted.CLEARED
+        assert list(answer(latest, 1, None)) == [["past"]]
+        latest.begun = latest.done = 0
+
+
+def test_removing_the_photos_leaves_what_was_counted(latest):
+    shown = partial(wanted._with_button, 1, batch.nothing)
+    list(wanted.while_wanted(lambda progress: (yield ["counted"]), instead)(latest, 1, None))
+    assert wanted._stop(shown, "Choose.", latest) == [gr.skip()] * 6
+
+
+def test_a_request_that_the_server_has_forgotten_can_be_stopped():
+    latest = wanted.Latest()
+    shown = partial(wanted._with_button, 1, batch.nothing)
+    assert wanted._enough(shown, "Choose.", latest, 7)[0]["value"] == wanted.STOPPING
+    assert latest.enough == 7
+    assert wanted._enough(shown, "Choose.", wanted.Latest(), None)[0]["visible"] is False
 
 
 def test_a_removed_photo_leaves_no_count_and_a_later_request_its_own_sentence():
@@ -100,7 +149,8 @@ def test_a_removed_photo_leaves_no_count_and_a_later_request_its_own_sentence():
 
 def test_another_file_empties_the_tab_and_stops_the_count_before_and_not_the_one_after():
     def changed(latest: wanted.Latest, number: int | None) -> list[Any]:
-        return wanted._empty(batch.nothing, "Choose one.", latest, number)
+        shown = partial(wanted._with_button, 0, batch.nothing)
+        return wanted._empty(shown, "Choose one.", latest, number)
 
     for latest, number in ((wanted.Latest(), None), (wanted.Latest(3), 3), (wanted.Latest(0), 3)):
         assert "Choose one." in changed(latest, number)[0]

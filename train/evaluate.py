@@ -53,9 +53,9 @@ def evaluate(
     worst: list[Worst] | None = None,
 ) -> list[Row]:
     """One row a photograph: ``image``, ``heads`` (annotated points), ``count``, ``error``,
-    ``scale`` (times its sides, at which it was counted), ``game1`` to ``game3``; ``low`` and ``high`` where
-    the model gives an interval; ``psnr`` (None for equal maps) and ``ssim`` (None for tiny
-    pictures) if asked for.
+    ``scale`` (times its sides, at which it was counted), ``game1`` to ``game3``; ``low`` and
+    ``high`` where the model gives an interval; ``psnr`` (None for equal maps) and ``ssim`` (None
+    for tiny pictures) if asked for.
 
     With a region of interest only what lies inside it counts, of heads and of the map.
 
