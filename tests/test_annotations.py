@@ -139,7 +139,7 @@ def test_the_column_of_the_photos_has_other_names_too(column, tmp_path):
 @pytest.mark.parametrize("column", ["image", "filename", "Image Name", "whatever"])
 def test_training_and_the_page_read_one_table_alike(column, tmp_path):
     table = written(tmp_path / "all.csv", f"x,{column},y\n1,a.jpg,2\n3,b.jpg,4\n")
-    parsed = {name: heads().tolist() for name, heads in parse_csv(table)}
+    parsed = {one.name: one.heads().tolist() for one in parse_csv(table)}
     assert parsed == {"a.jpg": [[1, 2]], "b.jpg": [[3, 4]]}
     assert read_annotation(table, "b.jpg").tolist() == parsed["b.jpg"]
     twice = written(tmp_path / "twice.csv", f"{column},x,y,x\na.jpg,1,2,9\n")
@@ -153,7 +153,7 @@ def test_of_several_columns_that_of_the_files_tells_the_photos(others, tmp_path)
     text = f"{others},filename,x,y\n1,a.jpg,1,2\n1,b.jpg,3,4\n"
     table = written(tmp_path / "all.csv", text)
     assert read_annotation(table, "b.jpg").tolist() == [[3, 4]]
-    assert [name for name, _ in parse_csv(table)] == ["a.jpg", "b.jpg"]
+    assert [one.name for one in parse_csv(table)] == ["a.jpg", "b.jpg"]
 
 
 def test_photos_of_one_name_in_two_folders_are_never_taken_for_one(tmp_path):
