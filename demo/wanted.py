@@ -205,7 +205,10 @@ def _enough(
         latest.number = CLEARED
         return given_up
     latest.enough = asked
-    return [gr.update(value=STOPPING, interactive=False), *[gr.skip() for _ in given_up[1:]]]
+    button = gr.update(value=STOPPING, interactive=False)
+    if latest.done >= asked:  # it ended as the button was pressed
+        button = gr.update(visible=False)
+    return [button, *[gr.skip() for _ in given_up[1:]]]
 
 
 def _hide(latest: Latest) -> Any:

@@ -128,6 +128,9 @@ def test_a_request_that_waits_for_its_turn_is_given_up_at_once(latest):
 def test_removing_the_photos_leaves_what_was_counted(latest):
     shown = partial(wanted._with_button, 1, batch.nothing)
     list(wanted.while_wanted(lambda progress: (yield ["counted"]), instead)(latest, 1, None))
+    button, *rest = wanted._enough(shown, "Choose.", latest, 1)  # pressed as it ended
+    assert button["visible"] is False
+    assert rest == [gr.skip()] * 5
     assert wanted._stop(shown, "Choose.", latest) == [gr.skip()] * 6
 
 
