@@ -178,11 +178,7 @@ class CrowdCounter:
             model, device, dtype, tile, engine=engine, scale=scale, name=name, max_pixels=max_pixels
         )
 
-    def count(
-        self,
-        image: ImageSource,
-        progress: Progress | None = None,
-    ) -> CountResult:
+    def count(self, image: ImageSource, progress: Progress | None = None) -> CountResult:
         """Count the people in a picture: a path, bytes, a PIL image or an array.
 
         Args:
@@ -237,10 +233,7 @@ class CrowdCounter:
         return pixels, time.perf_counter() - start
 
     def _count(
-        self,
-        pixels: NDArray[np.uint8],
-        seconds: float,
-        progress: Progress | None = None,
+        self, pixels: NDArray[np.uint8], seconds: float, progress: Progress | None = None
     ) -> CountResult:
         start = time.perf_counter() - seconds
         height, width = pixels.shape[:2]

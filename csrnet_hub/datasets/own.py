@@ -45,16 +45,15 @@ SPLITS = {
 def file_splits(accept: Accept, each: bool, parse: Parse, folder: Path) -> list[str]:
     """The splits of a folder, or of one file, in a format whose files `accept` knows; ``each`` says
     that each photograph has one, of its own name."""
-    files = _files(accept, each, folder)
-    return list(files) if each or list(files) != ["all"] else _splits_inside(parse, files["all"])
+    return _splits(parse, each, _files(accept, each, folder))
 
 
 def file_entries(
     accept: Accept, each: bool, parse: Parse, folder: Path, split: str
 ) -> Iterator[Entry]:
     """The photographs that the annotation files of a split list, in their order."""
-    held = file_splits(accept, each, parse, folder)
     files = _files(accept, each, folder)
+    held = _splits(parse, each, files)
     if split not in held and split not in files:
         raise DatasetError(f"{folder} has no split {split!r}, only {', '.join(held) or 'none'}.")
     inside = split not in files
@@ -105,6 +104,10 @@ def _digest(file: Path) -> bytes:
         return sha256(file.read_bytes()).digest()
     except OSError:  # said when it is parsed
         return b""
+
+
+def _splits(parse: Parse, each: bool, files: dict[str, list[Path]]) -> list[str]:
+    return list(files) if each or list(files) != ["all"] else _splits_inside(parse, files["all"])
 
 
 def _splits_inside(parse: Parse, files: list[Path]) -> list[str]:
