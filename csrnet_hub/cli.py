@@ -4,6 +4,7 @@ csrnet export MODEL OUT."""
 from __future__ import annotations
 
 import argparse
+import codecs
 import csv
 import io
 import json
@@ -17,17 +18,14 @@ from typing import Any
 from tqdm import tqdm
 
 from . import __version__
-from .counting import ENGINES, CountResult, CrowdCounter
-from .devices import DTYPES, out_of_memory
-from .images import SUFFIXES, ImageError, hide_pillow_warnings
+from .counting import ENGINES, CountResult, CrowdCounter, not_counted
+from .devices import DTYPES, NO_MEMORY, out_of_memory
+from .images import SUFFIXES, ImageError, hide_pillow_warnings, missing_reader
+from .maps import save_map, unused
 from .model import DILATIONS, CSRNet
 from .model_files import ModelError
 from .named import find_images, quoted
 
-MADE_BY = ("Software", "csrnet-hub")  # in the pictures of maps, which later runs may replace
-MARKED = 1024  # bytes of a picture, within which that stands
-START = 4096  # bytes of any other file that a run writes, within which its mark stands
-LONGEST = 200  # bytes of a map's name without its endings; file systems take 255 with them
 COLUMNS = [
     "image",
     "count",
@@ -39,8 +37,12 @@ COLUMNS = [
     "seconds",
     "device",
     "scale",
+    "map",
+    "notices",
     "error",
 ]
+# with which every table of ours begins; people's own tables of counts begin with image,count too
+TABLE = ",".join(COLUMNS[:6])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,13 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ModelError, ValueError) as error:
         print(f"csrnet: {error}", file=sys.stderr)
         return 2
-    except MemoryError:
-        print("csrnet: there is not enough memory", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        print("csrnet: the device has no memory left; give --device cpu", file=sys.stderr)
+        print("csrnet: there is not enough memory; on a GPU, give --device cpu", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("csrnet: stopped", file=sys.stderr)
@@ -189,7 +188,9 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _count(options: argparse.Namespace) -> int:
-    paths = find_images(options.paths)
+    paths, nothing = find_images(options.paths)
+    if not paths:
+        raise ValueError(" ".join(f"{name}: {why}" for name, why in nothing.items()))
     _spare_photographs(options, paths)
     counter = CrowdCounter.from_pretrained(
         options.model,
@@ -200,31 +201,71 @@ def _count(options: argparse.Namespace) -> int:
     )
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
-    names: set[str] = set()
-    bad = 0
     with ExitStack() as stack:
-        table = _open_csv(options.csv, stack) if options.csv else None
+        report = _Report(options, _open_csv(options.csv, stack) if options.csv else None)
+        for name, why in nothing.items():
+            report.failed(name, why)
         for path, result in _results(counter, paths):
-            line: dict[str, Any]
-            if options.save_maps and not isinstance(result, ImageError):
-                stem = _unused(options.save_maps, path.stem, names)
-                try:
-                    save_map(options.save_maps / stem, path, result)
-                except ValueError as error:  # it was changed or removed since it was counted
-                    result = ImageError(str(error))
             if isinstance(result, ImageError):
-                bad += 1
-                line = {"image": str(path), "error": str(result)}
-                tqdm.write(f"csrnet: {path}: {result}", file=sys.stderr)
+                report.failed(path, str(result))
             else:
-                line = row(path, result)
-                if not options.json:
-                    _say(f"{path}: {max(result.count, 0.0):.1f}{margin(result)}")
-            if options.json:
-                _say(json.dumps(line))
-            if table:
-                table(line)
-    return 1 if bad else 0
+                report.counted(path, result)
+    if report.unread:
+        print(f"csrnet: {report.unread}", file=sys.stderr)
+    return 1 if report.bad else 0
+
+
+class _Report:
+    """What is said of each picture: a line or an object on stdout, a row of the table, its map.
+
+    Attributes:
+        bad: number of pictures with an error.
+        unread: what to install for pictures that could not be read, or "".
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, table: Callable[[dict[str, Any]], None] | None
+    ) -> None:
+        self.options, self.table = options, table
+        self.names: set[str] = set()
+        self.bad = 0
+        self.unread = ""
+
+    def failed(self, path: Path | str, why: str) -> None:
+        self.bad += 1
+        self.unread = self.unread or missing_reader(path)
+        tqdm.write(f"csrnet: {path}: {why}", file=sys.stderr)
+        self._write({"image": str(path), "error": why})
+
+    def counted(self, path: Path, result: CountResult) -> None:
+        line = row(path, result)
+        full: OSError | None = None
+        if self.options.save_maps:
+            stem = unused(self.options.save_maps, path, self.names)
+            try:
+                save_map(stem, path, result)
+                line["map"] = f"{stem}.npy"
+            except ValueError as error:  # it was changed or removed since
+                self.failed(path, str(error))
+                return
+            except MemoryError:
+                self.bad += 1
+                tqdm.write(f"csrnet: the map of {path}: {NO_MEMORY}", file=sys.stderr)
+            except OSError as error:  # the next would fail like this one, which has been counted
+                full = error
+        if not self.options.json:
+            _say(f"{path}: {max(result.count, 0.0):.1f}{margin(result)}")
+            for notice in result.notices:
+                tqdm.write(f"csrnet: {path}: {notice}", file=sys.stderr)
+        self._write(line)
+        if full is not None:
+            raise full
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.options.json:
+            _say(json.dumps(line))
+        if self.table:
+            self.table(line)
 
 
 def _say(line: str) -> None:
@@ -236,7 +277,7 @@ def _say(line: str) -> None:
 def _spare_photographs(options: argparse.Namespace, paths: Sequence[Path]) -> None:
     """Refuse what would write a table or a map over a photograph, such as --csv without a name."""
     if options.csv:
-        spare("--csv", options.csv, ",".join(COLUMNS[:2]))
+        spare("--csv", options.csv, TABLE)
     maps = options.save_maps
     if not maps:
         return
@@ -254,7 +295,7 @@ def spare(option: str, path: Path, mark: str) -> None:
     """Refuse to write over a file that holds anything but what an earlier run wrote there.
 
     Args:
-        mark: what stands at the start of files that the option writes.
+        mark: what files that the option writes begin with.
 
     Raises:
         ValueError: the file is another, or its name a picture's.
@@ -264,8 +305,8 @@ def spare(option: str, path: Path, mark: str) -> None:
     if not path.is_file():  # a pipe would wait for its writer
         return
     with path.open("rb") as file:
-        start = file.read(START)
-    if start and mark.encode() not in start:
+        start = file.read(len(codecs.BOM_UTF8) + len(mark.encode()))
+    if start and not start.removeprefix(codecs.BOM_UTF8).startswith(mark.encode()):
         raise ValueError(
             f"{option} {path} would write over a file that this command did not make: give "
             "another name, or remove it first."
@@ -292,7 +333,7 @@ def _results(
         except ImageError as error:
             found = error
         except (MemoryError, RuntimeError) as error:  # as in count_many
-            found = ImageError(f"It could not be counted: {error}")
+            found = not_counted(error)
     yield paths[0], found
 
 
@@ -308,7 +349,8 @@ def _open_csv(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
     def write(line: dict[str, Any]) -> None:
         cells = {key: value for key, value in line.items() if key != "interval"}
         low, high = line.get("interval") or ("", "")
-        writer.writerow({**cells, "low": low, "high": high})
+        notices = " ".join(line.get("notices", ()))
+        writer.writerow({**cells, "low": low, "high": high, "notices": notices})
         file.flush()
 
     return write
@@ -320,8 +362,9 @@ def scale(text: str) -> float | str:
 
 
 def margin(result: CountResult) -> str:
-    """The prediction interval in words, or nothing where the model has none."""
-    if result.interval is None or result.level is None:
+    """The prediction interval in words; nothing where the model has none, or where the picture is
+    unlike those that it holds for."""
+    if result.interval is None or result.level is None or result.notices:
         return ""
     low, high = result.interval
     return f" ({result.level:.0%} interval {low:.0f} to {high:.0f})"
@@ -339,52 +382,8 @@ def row(path: Path, result: CountResult) -> dict[str, Any]:
         "scale": round(result.scale, 4),
         "device": result.device,
         "interval": [round(end, 3) for end in result.interval] if result.interval else None,
+        "notices": list(result.notices),
     }
-
-
-def save_map(stem: Path, photo: Path, result: CountResult) -> None:
-    """Write STEM.npy (float32, heads per cell) and STEM.png (the jet map beside the photo)."""
-    import numpy as np
-    from PIL.PngImagePlugin import PngInfo
-
-    from .images import load_image
-    from .render import density_figure
-
-    pixels, title = load_image(photo), f"{photo.name}"
-    picture = density_figure(result.density, pixels, title, scale=result.scale)
-    density, drawn = io.BytesIO(), io.BytesIO()
-    np.save(density, result.density)
-    information = PngInfo()
-    information.add_text(*MADE_BY)
-    picture.save(drawn, "PNG", pnginfo=information)
-    for ending, content in ((".png", drawn), (".npy", density)):
-        partial = stem.with_name(f"{stem.name}{ending}.partial")
-        partial.write_bytes(content.getvalue())
-        partial.replace(stem.with_name(stem.name + ending))  # a link of that name is not followed
-
-
-def _is_map(picture: Path) -> bool:
-    try:
-        with picture.open("rb") as file:
-            return "\0".join(MADE_BY).encode() in file.read(MARKED)
-    except OSError:
-        return False
-
-
-def _unused(folder: Path, stem: str, names: set[str]) -> str:
-    # a.jpg and b/a.png must not overwrite each other's maps, nor a file that no earlier run wrote
-    def taken(name: str) -> bool:
-        picture, density = (folder / (name + ending) for ending in (".png", ".npy"))
-        foreign = (picture.exists() or density.exists()) and not _is_map(picture)
-        return name.casefold() in names or foreign
-
-    if len(os.fsencode(stem)) > LONGEST:
-        stem = os.fsencode(stem)[:LONGEST].decode("utf-8", "ignore")
-    name, number = stem, 2
-    while taken(name):  # nor A.jpg and a.png, where file names ignore case
-        name, number = f"{stem}-{number}", number + 1
-    names.add(name.casefold())
-    return name
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .ahead import read_ahead
+from .devices import NO_MEMORY, out_of_memory
 from .images import DEFAULT_MAX_PIXELS, ImageError, ImageSource, check_limit, load_image
 from .model import STRIDE, CSRNet
 from .model_files import ModelError, is_folder
+from .notices import notices
 from .openvino_engine import OpenVINOEngine, read_openvino
 from .resources import DEFAULT_MODEL, resource
 from .scale import (
@@ -70,6 +72,8 @@ class CountResult:
             probability ``level``; None for a model without calibration.
         level: of the interval.
         scale: what the picture's sides were multiplied by to be counted.
+        notices: sentences on what makes the picture unlike those that the model learnt from; with
+            one the interval need not hold.
     """
 
     count: float
@@ -84,6 +88,7 @@ class CountResult:
     interval: tuple[float, float] | None = None
     level: float | None = None
     scale: float = 1.0
+    notices: tuple[str, ...] = ()
 
 
 ENGINES: dict[str, Callable[..., Engine]] = {"torch": TorchEngine, "openvino": OpenVINOEngine}
@@ -223,7 +228,7 @@ class CrowdCounter:
             except ImageError as error:
                 found = ImageError(str(error))  # whose traceback holds no pixels
             except (MemoryError, RuntimeError) as error:  # torch has no error type of its own
-                found = ImageError(f"It could not be counted: {error}")
+                found = not_counted(error)
             del reading  # its pixels, before the next are read
             yield found
 
@@ -255,6 +260,7 @@ class CrowdCounter:
             interval=margin.around(count) if margin else None,
             level=margin.level if margin else None,
             scale=scale,
+            notices=notices(pixels, count, self.model.training_record),
         )
 
     def _density(
@@ -288,3 +294,8 @@ class CrowdCounter:
                 return (found, scale) if shows_heads(found.density) else None
             scale = larger
         return None
+
+
+def not_counted(error: MemoryError | RuntimeError) -> ImageError:
+    """What stands in the place of a picture's count where the device or the model failed."""
+    return ImageError(NO_MEMORY if out_of_memory(error) else f"It could not be counted: {error}")

@@ -72,8 +72,13 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch says that a device's memory ran out."""
-    # MPS and cuDNN have no error type of their own for it.
-    words = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+NO_MEMORY = "There is not enough memory for it: make it smaller, or end other programs first."
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, a device's or the computer's."""
+    # Neither MPS, cuDNN nor torch on a CPU has an error type of its own for it.
+    words = ["out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED"]
+    words += ["allocate memory", "enough memory"]
+    own = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return own or any(word in str(error) for word in words)

@@ -117,6 +117,18 @@ def check_limit(max_pixels: Any) -> None:
         raise ValueError(f"max_pixels must be None or a whole number from 1, not {max_pixels!r}")
 
 
+def missing_reader(path: str | Path) -> str:
+    """What to install for a file that only lacks a decoder, or ""."""
+    with contextlib.suppress(OSError, ValueError), Path(path).open("rb") as file:
+        head = file.read(40)
+        if head[4:8] == b"ftyp" and _reader_of(head) is None:
+            if b"avif" in head:
+                return 'AVIF is read with Pillow 11.3 or newer: pip install -U "pillow>=11.3"'
+            if any(brand in head for brand in _HEIF):
+                return "HEIC is read with the extra heic: pip install pillow-heif"
+    return ""
+
+
 def hide_pillow_warnings() -> None:
     """Keep what Pillow says of odd metadata and large pictures from the log, in the whole process.
 
@@ -236,7 +248,8 @@ def _from_pil(image: Image.Image, max_pixels: int | None) -> np.ndarray:
 
     def block(top: int, left: int) -> np.ndarray:
         right, bottom = min(left + _BLOCK, image.width), min(top + _BLOCK, image.height)
-        return _pil_to_array(image.crop((left, top, right, bottom)))
+        values = _pil_to_array(image.crop((left, top, right, bottom)))
+        return _from_tiff(values, getattr(image, "tag_v2", {})) if values.ndim == 2 else values
 
     return _assemble(image.height, image.width, block, orientation)
 
@@ -267,6 +280,16 @@ def _pil_to_array(image: Image.Image) -> np.ndarray:
     could_be_transparent = image.mode in ("1", "L", "P", "RGB", "LA", "PA", "RGBA")
     mode = "RGBA" if could_be_transparent and image.has_transparency_data else "RGB"
     return np.asarray(image if image.mode == mode else image.convert(mode))
+
+
+def _from_tiff(values: np.ndarray, tags: Any) -> np.ndarray:
+    """What Pillow leaves undone to grey of more than 8 bits: 12 of them to 16, white as zero."""
+    deep = values.dtype.itemsize > 1
+    if deep and tags.get(258) == (12,):  # BitsPerSample
+        values = values * 16
+    if deep and tags.get(262) == 0:  # PhotometricInterpretation
+        values = (1 if values.dtype.kind == "f" else 65535) - values
+    return values
 
 
 def _from_array(array: np.ndarray, max_pixels: int | None) -> np.ndarray:

@@ -10,25 +10,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .images import SUFFIXES
+from .maps import is_map
 
 
-def find_images(patterns: Sequence[str]) -> list[Path]:
+def find_images(patterns: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
     """Files for a list of files, folders (the pictures in them) and globs, each file once, by the
-    first of its names.
+    first of its names; and for each folder or glob that holds no picture a sentence on it.
+
+    Saved maps (`maps`) are pictures to count only where they are named themselves. A glob's folders
+    are taken like folders that are named.
 
     Raises:
-        ValueError: if a folder or glob holds no picture, or a name is empty.
+        ValueError: if a name is empty.
     """
     found: dict[str, Path] = {}
+    nothing = {}
     for pattern in patterns:
         if not pattern:  # as a path it would be the current folder
             raise ValueError("An empty name was given; give a file, folder or glob.")
         matches = list(_matches(pattern))
         if not matches:
-            raise ValueError(_nothing(pattern))
+            nothing[pattern] = _nothing(pattern)
         for path in matches:
             found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
+    return list(found.values()), nothing
 
 
 def quoted(path: Path) -> str:
@@ -38,11 +43,9 @@ def quoted(path: Path) -> str:
 
 def _nothing(pattern: str) -> str:
     path = Path(pattern)
-    deeper = (file for file in path.rglob("*") if is_picture(file)) if path.is_dir() else iter(())
-    if first := next(deeper, None):
-        example = Path(glob.escape(str(path))) / "**" / f"*{first.suffix}"
-        return f"{pattern} holds no picture itself, but its folders do: give {quoted(example)}."
-    return f"{pattern} holds no picture ({', '.join(sorted(SUFFIXES))})."
+    if path.is_dir() and any(is_picture(file) for file in path.rglob("*")):
+        return f"It holds no picture itself, but its folders do: give {quoted(path / '**')}."
+    return f"It holds no picture ({', '.join(sorted(SUFFIXES))})."
 
 
 def _matches(pattern: str) -> Iterator[Path]:
@@ -52,15 +55,23 @@ def _matches(pattern: str) -> Iterator[Path]:
     except OSError:  # in a folder that may not be read: reported and skipped like any bad file
         folder, there = False, True
     if folder:
-        yield from sorted(file for file in path.iterdir() if is_picture(file))
+        yield from _pictures_in(path)
     elif there or not glob.has_magic(pattern):
         yield path  # a file that is not there is reported and skipped like any bad one
     else:
-        found = (Path(name) for name in sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207
-        yield from (file for file in found if is_picture(file))
+        # a folder that is there, such as "trip [2024]", is meant as it is written
+        parent = next(parent for parent in [*path.parents, Path()] if os.path.exists(parent))  # noqa: PTH110
+        whole = str(Path(glob.escape(str(parent))) / path.relative_to(parent))
+        for name in sorted(glob.glob(whole, recursive=True)):  # noqa: PTH207
+            file = Path(name)
+            yield from _pictures_in(file) if file.is_dir() else filter(is_picture, [file])
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if is_picture(file))
 
 
 def is_picture(path: Path) -> bool:
     """Whether a file that was not named itself, but lies in a folder, is one to count."""
     hidden = path.name.startswith(".")  # such as ._a.jpg, which macOS writes beside a.jpg
-    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file() and not is_map(path)

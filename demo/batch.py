@@ -18,7 +18,7 @@ from csrnet_hub import CountResult
 from csrnet_hub.render import colour_top, display_pair, overlay_image
 from csrnet_hub.tiles import Progress
 
-from .models import Models, notices
+from .models import Models
 from .pace import Pace
 from .plots import histogram
 from .shared import (
@@ -93,7 +93,7 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
             top = colour_top(result.density, result.scale)
             seen = overlay_image(np.asarray(small), result.density, 0.6, top, size)
             thumbnail = keep_file(f"{name}.jpg", jpeg(seen))
-            said = " ".join(notices(result, pixels))
+            said = " ".join(result.notices)
             # without the map, of which 500 may be gigabytes
             return Line(name, replace(result, density=result.density[:0]), thumbnail, said)
     except gr.Error as error:

@@ -20,7 +20,7 @@ from csrnet_hub.render import colour_top, density_image, display_pair
 
 from .counted import notices_html
 from .heads import of_another, read_heads
-from .models import Models, notices
+from .models import Models
 from .pace import counting
 from .photo import DRAWN, DRAWN_NOTICE
 from .scenes import draw_scene
@@ -191,7 +191,7 @@ def run(
             result = models.count(model, pixels, counting(progress))
             said = [DRAWN_NOTICE.format(len(heads))] if name in (SCENE, *DRAWN) else []
             said += of_another(path, name, (result.width, result.height))
-            return shown(pixels, compare(result, heads, said + notices(result, pixels)))
+            return shown(pixels, compare(result, heads, [*said, *result.notices]))
     except gr.Error as error:
         return nothing(error.message, "problem")
 

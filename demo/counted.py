@@ -25,7 +25,6 @@ from csrnet_hub.render import (
 )
 from csrnet_hub.scale import scaled
 
-from .models import notices
 from .shared import (
     SHOWN,
     VisitorError,
@@ -71,7 +70,7 @@ class Counted:
     ) -> Counted:
         """From the upright pixels (H, W, 3) and their count; `more` notices come first."""
         small, _ = display_pair(pixels, result.density, SHOWN)
-        return cls(name, result, jpeg(small), (*more, *notices(result, pixels)))
+        return cls(name, result, jpeg(small), (*more, *result.notices))
 
     @property
     def size(self) -> tuple[int, int]:

@@ -16,16 +16,11 @@ from csrnet_hub import CountResult, CrowdCounter
 from csrnet_hub.tiles import Progress
 
 from . import ZERO_GPU
-from .shared import VisitorError, people
+from .shared import VisitorError
 from .turns import Turns
 from .visitors import still_here
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-TINY = 160  # pixels, of the shorter side
-FLAT = 6.0  # of 255: standard deviation of a picture with hardly anything in it
-DARK = 24.0  # of 255: the mean of a picture in which nothing is seen
-DENSE = 0.009  # people a pixel: more than in any photo of ShanghaiTech part A
-FEW = 10  # people; part B of ShanghaiTech has photos of 12
 METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
 
 
@@ -114,33 +109,6 @@ class Models:
             visible=len(self.names) > 1,
             elem_id=elem_id,
         )
-
-
-def notices(result: CountResult, pixels: NDArray[np.uint8]) -> list[str]:
-    """Sentences on what makes a picture (H, W, 3) unlike a crowd model's training pictures."""
-    found = []
-    if min(result.width, result.height) < TINY:
-        found.append(
-            f"The picture is small ({result.width} × {result.height} pixels): heads of a pixel or "
-            "two are hard to tell apart. The original photo counts better."
-        )
-    if result.count > DENSE * result.width * result.height:
-        found.append(
-            f"There are more people than {result.width} × {result.height} pixels show one by one. "
-            "A larger copy of the photo counts better."
-        )
-    step = max(1, max(pixels.shape[:2]) // 512)
-    grey = pixels[::step, ::step].mean(axis=2)
-    if float(grey.mean()) < DARK:
-        found.append("The picture is almost black: a brighter copy of it counts better.")
-    elif float(grey.std()) < FLAT:
-        found.append("The picture is almost all one colour: there is hardly anything to count.")
-    elif result.count < FEW:
-        found.append(
-            f"This looks like {people(result.count)}. The model learnt from photos of a dozen to "
-            "thousands: for so few, counting by eye is better."
-        )
-    return found
 
 
 def splits_of(counter: CrowdCounter) -> list[tuple[str, dict[str, Any]]]:

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from .canvas import read_outline
-from .models import Models, notices
+from .models import Models
 from .parts import count_region
 from .shared import (
     BUSY,
@@ -86,11 +86,10 @@ def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
     with sentences_for_programs():
         pixels = read_photo(image, models.find(model).max_pixels)
         result = models.count(model, pixels)
-        said = notices(result, pixels)
-        low, high = ends(result, usual=not said)
+        low, high = ends(result, usual=not result.notices)
         answer = {name: getattr(result, name) for name in ANSWER}
         answer["interval"] = None if low is None else [low, high]
-        return answer | {"level": result.level, "notices": said}
+        return answer | {"level": result.level, "notices": list(result.notices)}
 
 
 def density_map(models: Models, image: Any, model: Any = None) -> str:

@@ -19,7 +19,7 @@ from csrnet_hub.render import colour_top, display_pair, overlay_image
 
 from . import clips
 from .counted import notices_html
-from .models import Models, notices
+from .models import Models
 from .pace import Pace
 from .plots import timeline
 from .shared import (
@@ -107,7 +107,7 @@ class Film:
         self.clip.add(annotated(pixels, result, seconds), seconds)
         # without the map, of which 300 would be hundreds of megabytes
         small = replace(result, density=result.density[:0])
-        self.moments.append(Moment(seconds, small, " ".join(notices(result, pixels))))
+        self.moments.append(Moment(seconds, small, " ".join(result.notices)))
 
 
 def summary_html(moments: list[Moment], cut: str = "", doubt: str = "") -> str:

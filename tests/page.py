@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 import app
 from csrnet_hub import CountResult, CrowdCounter, load_image
+from csrnet_hub.notices import notices
 
 LIMIT = 100_000  # pixels
 
@@ -44,6 +45,7 @@ class PlainCounter(CrowdCounter):
             tiles=1,
             interval=(count * 0.8, count * 1.25),
             level=0.9,
+            notices=notices(pixels, count),
             **facts,
         )
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import errno
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,26 @@ from csrnet_hub import CrowdCounter, CSRNet, __version__, cli, torch_engine
 from csrnet_hub.cli import main
 from csrnet_hub.counting import CountResult
 from csrnet_hub.named import find_images
+
+from .thin import narrow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def thin() -> Iterator[None]:
+    """Thin networks, in this file alone: what is promised here does not hang on their size."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model_folder(thin_model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that counts some fifty in the scene."""
+    folder = tmp_path_factory.mktemp("models") / "small-model"
+    model = copy.deepcopy(thin_model)
+    model.density_scale = 0.1
+    model.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
@@ -44,6 +68,83 @@ def test_json_has_one_object_a_line_and_the_librarys_count(
     expected = CrowdCounter.from_pretrained(model_folder).count(photo)
     assert row["count"] == pytest.approx(expected.count, abs=1e-3)
     assert (row["width"], row["height"], row["model"]) == (130, 90, "small-model")
+
+
+@pytest.fixture
+def measured(model_folder: Path, tmp_path: Path) -> Path:
+    """The model with an interval."""
+    folder = tmp_path / "measured"
+    shutil.copytree(model_folder, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["interval"] = {"level": 0.9, "quantile": 0.3, "images": 60, "power": 1.0}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_the_interval_is_in_the_words_the_json_and_the_table(
+    scene: np.ndarray, measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, table = tmp_path / "large.png", tmp_path / "t.csv"
+    Image.fromarray(np.tile(scene, (2, 2, 1))).save(photo)
+    arguments = ["count", str(photo), "--model", str(measured)]
+    assert main([*arguments, "--json", "--csv", str(table)]) == 0
+    row = json.loads(capsys.readouterr().out)
+    low, high = row["interval"]
+    assert low < row["count"] < high
+    assert row["notices"] == []
+    names, cells = table.read_text(encoding="utf-8").splitlines()
+    assert names == (
+        "image,count,low,high,width,height,model,seconds,device,scale,map,notices,error"
+    )
+    written = dict(zip(names.split(","), cells.split(","), strict=True))
+    assert (float(written["low"]), float(written["high"])) == (low, high)
+    assert main(arguments) == 0
+    assert f" (90% interval {low:.0f} to {high:.0f})\n" in capsys.readouterr().out
+
+
+def test_a_photo_unlike_those_of_the_training_is_told_and_its_interval_is_not(
+    scene: np.ndarray, measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, table = tmp_path / "small.png", tmp_path / "t.csv"
+    Image.fromarray(scene).save(photo)
+    arguments = ["count", str(photo), "--model", str(measured), "--csv", str(table)]
+    assert main([*arguments, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["notices"]
+    assert told.startswith("The picture is small (130 × 90 pixels)")
+    with table.open(newline="", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["notices"] == told
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert "interval" not in out
+    assert f"csrnet: {photo}: {told}\n" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "advice"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pip install pillow-heif"),
+        ("a.avif", b"\0\0\0\x18ftypavif\0\0\0\0avifmif1", 'pip install -U "pillow>=11.3"'),
+    ],
+)
+def test_what_reads_the_pictures_of_phones_is_told_once(
+    photo: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    head: bytes,
+    advice: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "PIL.AvifImagePlugin", None)
+    album = photo.parent / "album"
+    album.mkdir()
+    for number in range(2):
+        (album / f"{number}{name}").write_bytes(head + bytes(40))
+    assert main(["count", str(album), "--model", str(model_folder)]) == 1
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1].endswith(advice)
+    assert err.count(advice) == 1
 
 
 def test_a_photo_is_counted_at_the_scale_that_is_asked_for(
@@ -121,7 +222,15 @@ def test_no_photograph_is_written_over(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("holds", ["image,x,y\na.JPG,1,2\n", "image,heads,count\na.JPG,1,2\n"])
+@pytest.mark.parametrize(
+    "holds",
+    [
+        "image,x,y\na.JPG,1,2\n",
+        "image,heads,count\na.JPG,1,2\n",
+        "image,count\na.JPG,35\n",
+        "Counted by hand, as image,count,low,high,width,height\n",
+    ],
+)
 def test_a_table_that_count_did_not_write_is_not_written_over(
     folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], holds: str
 ) -> None:
@@ -156,8 +265,8 @@ def test_a_link_to_itself_is_a_bad_file_like_any_other(
 
 def test_a_photo_by_two_names_is_counted_once(folder: Path) -> None:
     here, there = folder / "b.png", folder / ".." / folder.name / "b.png"
-    assert find_images([str(here), str(there)]) == [here]
-    assert find_images([str(there), str(here), str(folder / "*.png")]) == [there]
+    assert find_images([str(here), str(there)])[0] == [here]
+    assert find_images([str(there), str(here), str(folder / "*.png")])[0] == [there]
 
 
 def test_a_photo_that_changes_its_size_meanwhile_ends_no_run(
@@ -198,7 +307,7 @@ def test_a_single_picture_that_memory_is_too_small_for_is_a_sentence(
 
     monkeypatch.setattr(CrowdCounter, "count", fails)
     assert main(["count", str(photo), "--model", str(model_folder)]) == 1
-    assert "It could not be counted: not enough memory" in capsys.readouterr().err
+    assert "There is not enough memory for it: make it smaller" in capsys.readouterr().err
 
 
 def test_what_was_counted_is_in_the_table_when_a_run_is_stopped(
@@ -210,7 +319,7 @@ def test_what_was_counted_is_in_the_table_when_a_run_is_stopped(
         if image.name == "c.jpg":
             raise KeyboardInterrupt
         if image.name == "b.png":
-            raise RuntimeError("no memory")
+            raise RuntimeError("the driver is gone")
         return read(self, image)
 
     monkeypatch.setattr(CrowdCounter, "_read", stopped)
@@ -219,7 +328,7 @@ def test_what_was_counted_is_in_the_table_when_a_run_is_stopped(
     with table.open(newline="") as file:
         first, second = csv.DictReader(file)
     assert float(first["count"])
-    assert "no memory" in second["error"]
+    assert second["error"] == "It could not be counted: the driver is gone"
 
 
 def test_a_table_that_cannot_be_written_is_said_before_counting(
@@ -269,6 +378,34 @@ def test_maps_never_replace_a_picture_that_is_none(
     assert written == {"b.png", "b-2.png", "b-2.npy", "a.png", "a-2.npy", "a-3.png", "a-3.npy"}
 
 
+def test_a_later_run_leaves_the_maps_of_other_photos_alone(
+    scene: np.ndarray, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maps, named = tmp_path / "maps", []
+    for day, rows in (("day1", 90), ("day2", 40), ("day1", 90)):
+        photo = tmp_path / day / "IMG_1.png"
+        photo.parent.mkdir(exist_ok=True)
+        Image.fromarray(scene[:rows]).save(photo)
+        count = ["count", str(photo), "--model", str(model_folder), "--json"]
+        assert main([*count, "--save-maps", str(maps)]) == 0
+        named.append(json.loads(capsys.readouterr().out)["map"])
+    assert named == [str(maps / name) for name in ("IMG_1.npy", "IMG_1-2.npy", "IMG_1.npy")]
+    assert [np.load(path).shape[0] for path in named[:2]] == [12, 5]
+    assert sorted(path.name for path in maps.glob("*.png")) == ["IMG_1-2.png", "IMG_1.png"]
+    assert str(tmp_path).encode() not in (maps / "IMG_1.png").read_bytes()
+
+
+def test_saved_maps_are_counted_only_where_they_are_named(
+    photo: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps"
+    assert main(["count", str(photo), "--model", str(model_folder), "--save-maps", str(maps)]) == 0
+    (drawn,) = maps.glob("*.png")
+    assert photo in find_images([str(photo.parent / "**")])[0]
+    assert drawn not in find_images([str(tmp_path / "**"), str(maps)])[0]
+    assert find_images([str(drawn)])[0] == [drawn]
+
+
 def test_a_map_that_cannot_be_drawn_ends_no_run(
     folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,14 +436,34 @@ def test_without_a_standard_output_pictures_are_counted_all_the_same(
     assert len(table.read_text(encoding="utf-8").splitlines()) == 2
 
 
-def test_the_advice_for_a_folder_of_folders_can_be_followed(tmp_path: Path) -> None:
+def test_the_advice_for_a_folder_of_folders_finds_all_of_its_pictures(
+    scene: np.ndarray, tmp_path: Path
+) -> None:
     inner = tmp_path / "trip [2024]" / "day's"
     inner.mkdir(parents=True)
-    (inner / "a.png").touch()
-    with pytest.raises(ValueError, match="its folders do: give") as caught:
-        find_images([str(inner.parent)])
-    advice = str(caught.value).partition(": give ")[2].removesuffix(".")
-    assert find_images(shlex.split(advice)) == [inner / "a.png"]
+    for name in ("a.png", "B.JPG", "c.heic"):
+        (inner / name).touch()
+    (inner / "._a.jpg").write_bytes(b"what macOS writes beside it")
+    found, nothing = find_images([str(inner.parent)])
+    (said,) = nothing.values()
+    assert not found
+    assert said.startswith("It holds no picture itself, but its folders do: give ")
+    (advice,) = shlex.split(said.partition(": give ")[2].removesuffix("."))
+    assert [path.name for path in find_images([advice])[0]] == ["B.JPG", "a.png", "c.heic"]
+    assert find_images([str(inner)])[0] == find_images([advice])[0]
+
+
+def test_a_glob_that_the_shell_left_alone_takes_the_pictures_of_folders_too(
+    tmp_path: Path,
+) -> None:
+    """As cmd and PowerShell do; in a folder whose name has brackets as well."""
+    for day in ("day1", "day2"):
+        (tmp_path / "[24]" / day).mkdir(parents=True)
+        (tmp_path / "[24]" / day / "a.jpg").touch()
+    found, nothing = find_images([str(tmp_path / "[24]" / "day*")])
+    assert [path.parent.name for path in found] == ["day1", "day2"]
+    assert not nothing
+    assert find_images([str(tmp_path / "[24]" / "day1" / "*.jpg")])[0] == found[:1]
 
 
 def test_a_file_in_a_folder_that_may_not_be_read_is_skipped_like_a_bad_one(
@@ -316,14 +473,16 @@ def test_a_file_in_a_folder_that_may_not_be_read_is_skipped_like_a_bad_one(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "is_dir", forbidden)
-    assert find_images([str(tmp_path / "a.png")]) == [tmp_path / "a.png"]
+    assert find_images([str(tmp_path / "a.png")])[0] == [tmp_path / "a.png"]
 
 
 def test_files_folders_and_globs_are_found_once_each(folder: Path) -> None:
     (folder / "album.jpg").mkdir()
-    names = [path.name for path in find_images([str(folder / "*.png"), str(folder)])]
+    names = [path.name for path in find_images([str(folder / "*.png"), str(folder)])[0]]
     assert names == ["b.png", "a.JPG", "c.jpg"]
-    assert [path.name for path in find_images([str(folder / "*")])] == ["a.JPG", "b.png", "c.jpg"]
+    found, nothing = find_images([str(folder / "*")])
+    assert [path.name for path in found] == ["a.JPG", "b.png", "c.jpg"]
+    assert not nothing
 
 
 @pytest.mark.parametrize("name", ["a.jfif", "a.JPE", "a.mpo"])  # of Windows, and of cameras
@@ -331,13 +490,13 @@ def test_a_jpeg_has_other_names_too(photo: Path, tmp_path: Path, name: str) -> N
     inside = tmp_path / "photos" / name
     inside.parent.mkdir()
     inside.write_bytes(photo.read_bytes())
-    assert find_images([str(inside.parent)]) == [inside]
+    assert find_images([str(inside.parent)])[0] == [inside]
 
 
 def test_a_name_with_brackets_is_a_file_when_it_is_there(tmp_path: Path) -> None:
     path = tmp_path / "crowd [1].png"
     path.touch()
-    assert find_images([str(path)]) == [path]
+    assert find_images([str(path)])[0] == [path]
 
 
 @pytest.mark.parametrize("pattern", ["*.gif", ""])
@@ -356,7 +515,20 @@ def test_an_empty_name_is_not_the_current_folder(
     assert "An empty name was given" in capsys.readouterr().err
 
 
-def test_too_little_memory_is_a_sentence(
+def test_a_glob_or_folder_without_pictures_stops_no_others(
+    photo: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    paths = [str(tmp_path / "*.gif"), str(tmp_path / "empty"), str(photo)]
+    assert main(["count", *paths, "--model", str(model_folder), "--json"]) == 1
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["image"] for row in rows] == paths
+    assert ["error" in row for row in rows] == [True, True, False]
+    assert f"{paths[0]}: It holds no picture (" in err
+
+
+def test_too_little_memory_for_a_map_costs_the_map_alone(
     photo: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def full(*_: Any) -> None:
@@ -364,8 +536,30 @@ def test_too_little_memory_is_a_sentence(
 
     monkeypatch.setattr(cli, "save_map", full)
     arguments = ["--model", str(model_folder), "--save-maps", str(tmp_path / "maps")]
+    assert main(["count", str(photo), *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{photo}: ")
+    assert f"the map of {photo}: There is not enough memory" in err
+
+
+def test_a_disk_that_is_full_names_the_map_and_loses_no_count(
+    photo: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        write(path, content[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")  # without a name, as written
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    maps, table = tmp_path / "maps", tmp_path / "t.csv"
+    arguments = ["--model", str(model_folder), "--save-maps", str(maps), "--csv", str(table)]
     assert main(["count", str(photo), *arguments]) == 2
-    assert "there is not enough memory" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{photo}: ")
+    assert f"csrnet: {maps / photo.stem}.png: No space left on device" in err
+    assert list(maps.iterdir()) == []
+    assert len(table.read_text().splitlines()) == 2
 
 
 def test_a_missing_file_is_reported_like_a_bad_one(
@@ -423,18 +617,6 @@ def test_a_model_that_is_not_there_is_a_sentence(
 # convert
 
 
-def test_pictures_that_lie_deeper_are_pointed_at_and_hidden_files_left_alone(
-    scene: np.ndarray, tmp_path: Path
-) -> None:
-    (tmp_path / "day").mkdir()
-    Image.fromarray(scene).save(tmp_path / "day" / "a.jpg")
-    (tmp_path / "day" / "._a.jpg").write_bytes(b"what macOS writes beside it")
-    with pytest.raises(ValueError, match=r"its folders do: give '.*\*\*.*\.jpg'"):
-        find_images([str(tmp_path)])
-    assert find_images([str(tmp_path / "**" / "*.jpg")]) == [tmp_path / "day" / "a.jpg"]
-    assert find_images([str(tmp_path / "day")]) == [tmp_path / "day" / "a.jpg"]
-
-
 def test_what_the_system_refuses_is_said_with_the_file(
     photo: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -450,13 +632,14 @@ def test_what_the_system_refuses_is_said_with_the_file(
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")
 def test_a_reader_that_has_enough_ends_it_quietly(folder: Path, model_folder: Path) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from csrnet_hub.cli import main; sys.exit(main())",
-    ]
+    program = (
+        "import sys, pytest; from tests.thin import narrow; narrow(pytest.MonkeyPatch()); "
+        "from csrnet_hub.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "count", str(folder), "--model", str(model_folder)]
     with subprocess.Popen(
-        [*command, "count", str(folder), "--model", str(model_folder), "--json"],
+        [*command, "--json"],
+        cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -471,15 +654,15 @@ def test_a_reader_that_has_enough_ends_it_quietly(folder: Path, model_folder: Pa
 
 
 def test_a_precision_that_the_processor_lacks_is_warned_of(
-    model: CSRNet, monkeypatch: pytest.MonkeyPatch
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_engine, "fast_bfloat16", lambda device: False)
     with pytest.warns(UserWarning, match="slower in bfloat16 than in float32"):
-        CrowdCounter(model, "cpu", "bfloat16")
+        CrowdCounter(thin_model, "cpu", "bfloat16")
     monkeypatch.setattr(torch_engine, "fast_bfloat16", lambda device: True)
-    CrowdCounter(model, "cpu", "bfloat16")
+    CrowdCounter(thin_model, "cpu", "bfloat16")
     with pytest.warns(UserWarning, match="slower in float16 than in float32"):
-        CrowdCounter(model, "cpu", "float16")
+        CrowdCounter(thin_model, "cpu", "float16")
 
 
 def test_a_single_picture_says_how_far_it_is(

@@ -42,7 +42,7 @@ from demo import (
 )
 from demo.canvas import read_points
 from demo.counted import Counted, count_html, grid_html, interval_html, notices_html
-from demo.models import Models, card_html, notices
+from demo.models import Models, card_html
 
 from .page import PlainCounter, dots, encoded, noise, words
 
@@ -165,23 +165,6 @@ def test_two_visitors_files_of_one_name_are_two_files():
 def test_a_spreadsheet_runs_no_photos_name_as_a_formula():
     table = shared.to_csv([{"image": "=HYPERLINK(1)", "count": -1.5}], ["image", "count"])
     assert table.decode("utf-8-sig").splitlines()[1] == "'=HYPERLINK(1),-1.5"
-
-
-def test_tiny_blank_and_thin_pictures_get_a_notice_and_a_crowd_none():
-    def said(picture: Image.Image, factor: float) -> str:
-        pixels = np.asarray(picture)
-        return " ".join(notices(PlainCounter("m", factor).count(pixels), pixels))
-
-    assert "small" in said(noise(100, 300), 1)
-    assert "one colour" in said(Image.new("RGB", (300, 300), "teal"), 1)
-    assert "counting by eye" in said(noise(300, 300), 0.01)
-    pixels = np.asarray(noise(300, 300))
-    crowded = PlainCounter("m").count(pixels)
-    object.__setattr__(crowded, "count", 1000.0)
-    assert "more people than 300 × 300 pixels" in " ".join(notices(crowded, pixels))
-    dark = Image.fromarray((np.asarray(noise(300, 300)) // 11).astype(np.uint8))
-    assert "almost black" in said(dark, 1)
-    assert said(noise(300, 300), 1) == ""
 
 
 def test_a_drawn_scene_is_called_that(offered):

@@ -248,6 +248,27 @@ def test_decimal_pictures_run_from_0_to_1() -> None:
     assert "32-bit" in refused(Image.fromarray(np.array([[0, -1]], np.int32)))
 
 
+def grey_tiff(row: bytes, width: int, bits: int, photometric: int, kind: int = 1) -> bytes:
+    """A TIFF file of one row, as cameras of science and industry write it."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1}
+    tags |= {279: len(row), 339: kind}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = struct.pack("<4sI", b"II*\0", 8 + len(row)) + row
+    return start + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_twelve_bits_of_grey_are_read_up_to_white() -> None:
+    row = bytes([0x00, 0x08, 0x00, 0xFF, 0xF0, 0x00])  # 0, 0x800, 0xfff, 0
+    assert load_image(grey_tiff(row, 4, 12, 1))[0, :, 0].tolist() == [0, 128, 255, 0]
+
+
+def test_deep_grey_whose_zero_is_white_is_no_negative() -> None:
+    row = np.array([0, 0x8000, 0xFFFF], "<u2").tobytes()
+    assert load_image(grey_tiff(row, 3, 16, 0))[0, :, 0].tolist() == [255, 127, 0]
+    row = np.array([0.0, 0.2, 1.0], "<f4").tobytes()
+    assert load_image(grey_tiff(row, 3, 32, 0, kind=3))[0, :, 0].tolist() == [255, 204, 0]
+
+
 def test_cmyk_is_not_inverted_in_tiff_nor_in_adobes_jpeg() -> None:
     cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan, all magenta and yellow: red
     jpeg = encoded(cmyk, "JPEG", quality=95)

@@ -32,7 +32,7 @@ from csrnet_hub.metrics import (
 from csrnet_hub.model_files import ModelError
 from csrnet_hub.regions import CELL
 
-from .report import WORST, Worst, plot_files, write_report
+from .report import MARK, MARKDOWN_MARK, WORST, Worst, plot_files, write_report
 
 LEVELS = (1, 2, 3)  # of GAME; level 0 is the counting error
 Row = dict[str, Any]
@@ -231,13 +231,14 @@ def _check_outputs(options: argparse.Namespace) -> None:
         for plot in plot_files(options.report).values():
             if plot.exists():
                 raise ValueError(f"--report would write over {plot}; give another name.")
-    marks = {"json": '"mae_interval"', "csv": "image,heads,count", "report": ", split "}
+    marks = {"json": '{\n  "model": ', "csv": "image,heads,count,error", "report": MARK}
     taken: dict[str, str] = {}
     for name, mark in marks.items():
         if (path := getattr(options, name)) is None:
             continue
         if path.is_dir():
             raise ValueError(f"--{name} {path} is a folder; give the name of a file.")
+        mark = MARKDOWN_MARK if name == "report" and path.suffix.lower() == ".md" else mark
         spare(f"--{name}", path, mark)
         other = taken.setdefault(os.path.realpath(path), name)
         if other != name and (path.is_file() or not path.exists()):  # no pipe, no /dev/null

@@ -19,7 +19,11 @@ from csrnet_hub.render import display_pair
 WORST = 10
 THUMBNAIL = 320  # pixels of a picture's longer side
 
+MARKDOWN_MARK = "<!-- python -m train.evaluate -->"  # with which the pages begin
+MARK = f"<!doctype html>\n{MARKDOWN_MARK}"
+
 HTML = """<!doctype html>
+<!-- python -m train.evaluate -->
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ result.model }} on {{ result.data }}</title>
@@ -136,6 +140,7 @@ def _markdown(
         figures = [str(row["heads"]), f"{row['count']:.1f}", f"{row['error']:+.1f}"]
         largest.append([str(row["image"]), *figures])
     parts = [
+        MARKDOWN_MARK,
         f"# {result['model']} on {result['data']}, split {result['split']}",
         _markdown_table(heading),
         _markdown_table(table),

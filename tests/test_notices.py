@@ -1,0 +1,58 @@
+"""What notices promise: few people, dark, tiny and blank pictures are told, crowds are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.notices import notices
+
+NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+LEARNT = {"heads": [12, 3138]}
+
+
+def said(pixels: np.ndarray, count: float, record: Any = None) -> str:
+    return " ".join(notices(pixels, count, record))
+
+
+def test_a_crowd_like_those_of_the_training_gets_no_notice() -> None:
+    assert said(NOISE, 100) == said(NOISE, 12, LEARNT) == said(NOISE, 3138 / 5, LEARNT) == ""
+
+
+def test_tiny_dark_blank_and_thronged_pictures_get_one_each() -> None:
+    assert said(NOISE[:, :100], 50).startswith("The picture is small (100 × 300 pixels)")
+    assert said(NOISE // 11, 50).startswith("The picture is almost black")
+    assert said(np.full_like(NOISE, 120), 50).startswith("The picture is almost all one colour")
+    assert said(NOISE, 1000).startswith("There are more people than 300 × 300 pixels show")
+
+
+def test_few_people_are_better_counted_by_eye() -> None:
+    assert said(NOISE, 1.2).startswith("This looks like 1 person: for so few, counting by eye")
+    assert said(NOISE, 9.4).startswith("This looks like 9 people")
+    assert said(NOISE, -0.3).startswith("This looks like 0 people")
+    assert said(NOISE, 9.6) == ""
+
+
+def test_what_is_few_and_what_is_many_is_told_by_the_training_record() -> None:
+    assert "learnt from photos of 12 to 3,138: for so few" in said(NOISE, 11, LEARNT)
+    assert said(NOISE, 3, {"heads": [0, 8]}) == ""  # a model of family photographs
+    assert "more than in any photo that the model learnt from (8 at most)" in (
+        said(NOISE, 9, {"heads": [0, 8]})
+    )
+
+
+@pytest.mark.parametrize("told", [None, 5, "12 to 9", [12], [12, 9], [-1, 9], [1.5, 9], [True, 9]])
+def test_a_record_that_tells_no_range_is_none(told: Any) -> None:
+    assert said(NOISE, 9, {"heads": told}) == said(NOISE, 9)
+    assert said(NOISE, 11, {"heads": told}) == ""
+
+
+def test_a_count_comes_with_its_notices(thin_model: CSRNet) -> None:
+    result = CrowdCounter(thin_model, "cpu").count(np.zeros((64, 64, 3), np.uint8))
+    assert [notice.split(":")[0][:22] for notice in result.notices] == [
+        "The picture is small (",
+        "The picture is almost ",
+    ]
