@@ -16,8 +16,10 @@ from scipy.io import savemat
 from . import jsonkeys
 from .datasets import DatasetError
 from .datasets.shanghaitech import read_heads as read_mat
-from .datasets.tables import delimiter_of, photo_column, repeated, with_point
+from .datasets.own import Annotated
+from .datasets.tables import delimiter_of, parse_json, photo_column, repeated, with_point
 from .datasets.text import read_text
+from .images import SUFFIXES as PICTURES
 
 Heads = NDArray[np.float32]
 SUFFIXES = (".mat", ".csv", ".json")
@@ -33,11 +35,12 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
       photos ``filename``, ``file``, ``image_name``, ``path``, ``photo`` or the like (or anything,
       where each of its rows ends as a picture's name does); it alone says that nobody is there.
       Semicolons or tabs between them, and then decimal commas, will do.
-    - ``.json``: ``[[x, y], ...]``, or ``{"heads": [[x, y], ...]}``.
+    - ``.json``: ``[[x, y], ...]``, or ``{"heads": [[x, y], ...]}``, or of many photos as
+      `datasets.tables.parse_json` reads it.
 
     Args:
-        image: file name of the photo; of a table of many photos only its rows are taken (its name
-            is compared without folder and ending). Not needed where all rows are of one photo.
+        image: file name of the photo; of a file of many photos only its heads are taken (its name
+            is compared without folder, ending and case). Not needed where all are of one photo.
 
     Raises:
         DatasetError: saying what is wrong, without the file's folder.
@@ -57,9 +60,10 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
     except OSError as error:
         raise DatasetError(f"{path.name} cannot be read as a text file.") from error
     try:
-        points = _from_csv(text, image) if suffix == ".csv" else _from_json(text)
+        points = _from_csv(text, image) if suffix == ".csv" else _from_json(path, text, image)
     except DatasetError as error:
-        raise DatasetError(f"{path.name}: {error}") from error
+        reason = str(error).replace(str(path), path.name).removeprefix(f"{path.name}: ")
+        raise DatasetError(f"{path.name}: {reason}") from error
     return _checked(points, path.name)
 
 
@@ -116,6 +120,10 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
     else:
         raise DatasetError("the columns must be x,y or image,x,y.")
     for number, row in enumerate(rows, start=1):
+        while len(row) > len(names) and not row[-1]:  # as spreadsheets fill a table up
+            row.pop()
+        if len(row) == 1 < len(names) - 1:  # a photo's name alone: nobody is there
+            row += [""] * (len(names) - 1)
         if len(row) != len(names):
             raise DatasetError(f"row {number} has {len(row)} columns in place of {len(names)}.")
     if twice := repeated(names):
@@ -127,23 +135,29 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
 
 
 def _of_one_image(rows: list[list[str]], column: int, image: str | None) -> list[list[str]]:
-    stems = {row[column].strip(): _stem(row[column]) for row in rows}
+    wanted = _chosen([row[column].strip() for row in rows], image)
+    return [row for row in rows if row[column].strip() == wanted]
+
+
+def _chosen(names: Sequence[str], image: str | None) -> str | None:
+    """Which of the names of a file of many photos is that of the image."""
+    stems = {name: _stem(name) for name in names}
     if len(stems) <= 1:
-        return rows
+        return next(iter(stems), None)
     wanted = None if image is None else _stem(image)
     named = [name for name, stem in stems.items() if stem == wanted]
     if not named:
         raise DatasetError(f"it has {len(stems)} photos, but none is called {image or '?'}.")
     if len(named) > 1:
-        raise DatasetError(f"it has {' and '.join(named)}: leave only the rows of one of them.")
-    return [row for row in rows if row[column].strip() == named[0]]
+        raise DatasetError(f"it has {' and '.join(named)}: leave only one of them.")
+    return named[0]
 
 
 def _stem(name: str) -> str:
-    return name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].strip()
+    return name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].strip().casefold()
 
 
-def _from_json(text: str) -> Any:
+def _from_json(path: Path, text: str, image: str | None) -> Any:
     try:
         content = jsonkeys.loads(text)
     except jsonkeys.RepeatedKeyError as error:
@@ -151,9 +165,17 @@ def _from_json(text: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise DatasetError("this is not JSON.") from error
     points = content.get("heads") if isinstance(content, dict) else content
-    if not isinstance(points, list):
+    if isinstance(points, list) and not any(isinstance(point, dict) for point in points):
+        return points
+    photos = [item for item in parse_json(path) if isinstance(content, list) or _is_photo(item)]
+    wanted = _chosen([item.name for item in photos], image)
+    if wanted is None:
         raise DatasetError('it must hold [[x, y], ...] or {"heads": [[x, y], ...]}.')
-    return points
+    return next(item.heads() for item in photos if item.name == wanted)
+
+
+def _is_photo(item: Annotated) -> bool:
+    return Path(item.name).suffix.lower() in PICTURES
 
 
 def _checked(points: Sequence[Any] | ArrayLike, name: str) -> Heads:

@@ -199,6 +199,36 @@ def test_what_is_no_annotation_says_why_without_its_folder(name, content, words,
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"d/IMG_1.JPG": [[1, 2]], "b.jpg": []},
+        [{"image": "img_1.jpg", "heads": [[1, 2]]}, {"image": "b.jpg", "points": []}],
+        [{"image": "b.jpg", "points": []}, {"image": "IMG_1.png", "points": [{"x": 1, "y": 2}]}],
+    ],
+)
+def test_json_of_many_photos_is_read_as_training_reads_it(content, tmp_path):
+    path = written(tmp_path / "all.json", json.dumps(content))
+    assert read_annotation(path, "img_1.jpg").tolist() == [[1, 2]]
+    assert read_annotation(path, "B.jpg").tolist() == []
+    with pytest.raises(DatasetError, match=r"^all\.json: it has 2 photos, but none is called c"):
+        read_annotation(path, "c.jpg")
+
+
+def test_json_of_many_photos_names_the_one_that_is_wrong(tmp_path):
+    path = written(tmp_path / "all.json", json.dumps({"a.jpg": [[1]], "b.jpg": [[1, 2]]}))
+    assert read_annotation(path, "b.jpg").tolist() == [[1, 2]]
+    with pytest.raises(DatasetError, match=r"a\.jpg: heads of shape") as caught:
+        read_annotation(path, "a.jpg")
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_photos_name_alone_says_that_nobody_is_there(tmp_path):
+    table = written(tmp_path / "a.csv", "image,x,y\nA.jpg\nb.jpg,1,2,,\n")
+    assert read_annotation(table, "a.jpg").tolist() == []
+    assert read_annotation(table, "b.jpg").tolist() == [[1, 2]]
+
+
 def test_a_missing_annotation_says_so_without_its_folder(tmp_path):
     for name in ("gone.mat", "gone.csv"):
         with pytest.raises(DatasetError, match="gone") as caught:
