@@ -15,8 +15,8 @@ from scipy.io import savemat
 
 from . import jsonkeys
 from .datasets import DatasetError
-from .datasets.shanghaitech import read_heads as read_mat
 from .datasets.own import Annotated
+from .datasets.shanghaitech import read_heads as read_mat
 from .datasets.tables import delimiter_of, parse_json, photo_column, repeated, with_point
 from .datasets.text import read_text
 from .images import SUFFIXES as PICTURES

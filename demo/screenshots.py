@@ -1,4 +1,4 @@
-"""Refresh the pictures of the page in docs/: python -m demo.screenshots (needs Playwright)."""
+"""Take the picture of the page in docs/ anew: python -m demo.screenshots (needs Playwright)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from PIL import Image
 
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
-WIDTHS = {"1280": ("light", 1280), "390": ("dark", 390)}  # pixels
+WIDTH = 1280  # pixels
+MARGIN = 16  # pixels below the maps
 PATIENCE = 300_000  # ms, for the count on a slow computer
 
 
@@ -19,24 +20,26 @@ PATIENCE = 300_000  # ms, for the count on a slow computer
 DECODED = "Promise.all([...document.images].map(one => one.decode().catch(() => null)))"
 
 
-def take(address: str, folder: Path, browser: Any) -> list[Path]:
-    """Photograph the page at `address` with a counted scene, at both widths; the files."""
-    taken = []
-    for name, (scheme, width) in WIDTHS.items():
-        options: Any = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
-        context = browser.new_context(**options)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.goto(address)
-        page.locator("#drawn button").last.click()
-        page.wait_for_selector("#overlay img")
-        page.wait_for_timeout(500)
-        page.evaluate(DECODED)
-        taken.append(folder / f"page-{name}.png")
-        page.screenshot(path=taken[-1], full_page=True)
-        shrink(taken[-1])
-        context.close()
-    return taken
+def take(address: str, folder: Path, browser: Any) -> Path:
+    """Photograph the page at `address` with a counted scene, down to its maps; the file."""
+    path = folder / "page.png"
+    context = browser.new_context(color_scheme="light", viewport={"width": WIDTH, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    page.locator("#drawn button").last.click()
+    page.wait_for_selector("#overlay img")
+    page.wait_for_timeout(500)
+    page.evaluate(DECODED)
+    box = page.locator("#overlay").bounding_box()
+    page.screenshot(
+        path=path,
+        full_page=True,
+        clip={"x": 0, "y": 0, "width": WIDTH, "height": box["y"] + box["height"] + MARGIN},
+    )
+    shrink(path)
+    context.close()
+    return path
 
 
 def shrink(path: Path) -> None:
@@ -69,8 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            for path in take(address, args.out, browser):
-                print(path)
+            print(take(address, args.out, browser))
     finally:
         page.close()
 

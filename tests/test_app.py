@@ -40,6 +40,7 @@ from .page import LIMIT, PlainCounter, encoded, serve, words
 from .page import noise as scene
 
 README = Path(app.__file__).parent / "README.md"
+HOSTING = README.parent / "docs" / "hosting.md"
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +337,7 @@ def test_no_web_address_is_fetched_for_a_program(url: str, client: Client) -> No
     assert asked == []
 
 
-@pytest.mark.parametrize("snippet", ["README.md", "the page's"])
+@pytest.mark.parametrize("snippet", ["hosting.md", "the page's"])
 def test_the_printed_snippet_works_as_printed(
     snippet: str,
     url: str,
@@ -346,8 +347,8 @@ def test_the_printed_snippet_works_as_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text, here = programs.SNIPPET, programs.ADDRESS
-    if snippet == "README.md":
-        blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    if snippet == "hosting.md":
+        blocks = re.findall(r"```python\n(.*?)```", HOSTING.read_text(encoding="utf-8"), re.DOTALL)
         (text,) = (block for block in blocks if "gradio_client" in block)
         here = "http://127.0.0.1:7860"
     assert here in text
@@ -360,13 +361,13 @@ def test_the_printed_snippet_works_as_printed(
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="no curl")
-@pytest.mark.parametrize("snippet", ["README.md", "the page's"])
+@pytest.mark.parametrize("snippet", ["hosting.md", "the page's"])
 def test_the_printed_lines_for_a_shell_work_as_printed(
     snippet: str, url: str, counter: CrowdCounter, tmp_path: Path
 ) -> None:
     text, here = programs.SHELL, programs.ADDRESS
-    if snippet == "README.md":
-        (text,) = re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    if snippet == "hosting.md":
+        (text,) = re.findall(r"```bash\n(.*?)```", HOSTING.read_text(encoding="utf-8"), re.DOTALL)
         here = "http://127.0.0.1:7860"
     assert here in text
     (tmp_path / "crowd.jpg").write_bytes(encoded(scene(), "JPEG"))
