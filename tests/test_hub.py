@@ -162,14 +162,26 @@ def test_a_gated_repository_tells_where_to_ask(
 def test_a_token_that_is_not_valid_is_a_sentence(
     online: HubClient, published: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=rf"refused the token .* {published}: log in"):
+    with pytest.raises(ModelError, match=rf"refused the token for {published}, .*log in"):
         online.load(published, token="hf_wrong", cache_dir=tmp_path)
 
 
+@pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("token", ["", "hf_reader"])
-def test_a_repository_that_is_not_there_is_a_sentence(online: HubClient, token: str) -> None:
-    with pytest.raises(ModelError, match=r"no Hub repository org/nowhere .* check the name"):
-        online.load("org/nowhere", token=token)
+def test_what_is_neither_a_folder_nor_a_repository_is_a_sentence(
+    online: HubClient, token: str, force: bool
+) -> None:
+    with pytest.raises(ModelError, match=r"^org/nowhere is no folder here, .* check the name"):
+        online.load("org/nowhere", token=token, force_download=force)
+
+
+def test_a_forced_download_that_fails_tells_why(
+    hub: FakeHub, online: HubClient, published: str
+) -> None:
+    with hub.cutting("HEAD", "/"):
+        with pytest.raises(ModelError, match=f"{published} could not be fetched") as told:
+            online.load(published, force_download=True)
+    assert "above error" not in str(told.value)
 
 
 @pytest.mark.parametrize("name", NAMES)
