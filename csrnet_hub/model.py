@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, PyTorchModelHubMixin
+from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from . import winograd
+from .card import CARD_NAME, may_be_replaced, model_card
 from .intervals import PredictionInterval
 from .model_files import (
     CONFIG_NAME,
@@ -32,9 +33,9 @@ from .model_files import (
     three_numbers,
     whole_number,
 )
+from .publish import MESSAGE, publish
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-MESSAGE = "Publish a CSRNet model"  # of a commit
 STRIDE = 8  # three poolings: one cell of the density map is 8 x 8 pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -203,8 +204,6 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             OSError: if the folder cannot be written, such as on a full disk. After either error the
                 folder holds what it held.
         """
-        from .card import CARD_NAME, may_be_replaced
-
         self.config()  # before a folder is made for what cannot be saved
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -248,40 +247,27 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         ``python -m train.push`` publishes a folder, and then loads it back to compare.
 
         Raises:
+            ModelError: if ``private`` is asked for, but the repository is there and public.
             huggingface_hub.errors.HfHubHTTPError: if the Hub refuses.
         """
-        from .card import CARD_NAME, is_unedited, named, on_hub
-
-        api = HfApi(token=token, library_name="csrnet-hub")
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        if branch is not None and not branch.startswith("refs/"):  # of a pull request
-            api.create_branch(repo_id, branch=branch, exist_ok=True)
-        head = str(api.model_info(repo_id, revision=branch).sha)
-        files[CARD_NAME] = named(files[CARD_NAME].decode(), repo_id).encode()
-        there = on_hub(api, repo_id, CARD_NAME, head)
-        if there is not None and not is_unedited(there):
-            del files[CARD_NAME]
-            warnings.warn(
-                f"the card of {repo_id} was edited, or made by other code: it stays as it is",
-                stacklevel=2,
-            )
-        commit = api.create_commit(
+        published = publish(
+            HfApi(token=token, library_name="csrnet-hub"),
+            files,
             repo_id,
-            [CommitOperationAdd(name, content) for name, content in files.items()],
-            commit_message=commit_message,
-            revision=branch,
+            private=private,
+            branch=branch,
+            message=commit_message,
             create_pr=create_pr,
-            parent_commit=head,
         )
-        return str(commit.commit_url)
+        if published.remark:
+            warnings.warn(published.remark, stacklevel=2)
+        return published.address
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that ``save_pretrained`` and ``push_to_hub`` write: model_card.md, filled in."""
-        from .card import model_card
-
         return model_card(self)
 
     @classmethod
