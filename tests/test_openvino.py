@@ -263,6 +263,18 @@ def test_a_file_counts_with_its_models_configuration(
     assert ours.interval == pytest.approx(theirs.interval, rel=1e-3)
 
 
+def test_a_file_needs_its_engine_and_takes_no_options_of_the_hub(
+    plain_file: Path, scene: np.ndarray
+) -> None:
+    counter = CrowdCounter.from_pretrained(plain_file, dtype="float32")
+    with pytest.raises(ValueError, match='needs engine="openvino"'):
+        CrowdCounter(counter.model)
+    again = CrowdCounter(counter.model, dtype="float32", engine="openvino")
+    assert again.count(scene).count == counter.count(scene).count
+    with pytest.raises(ValueError, match="is a file, for which revision cannot be given"):
+        CrowdCounter.from_pretrained(plain_file, revision="v1", cache_dir=None)
+
+
 def half(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
