@@ -40,8 +40,8 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 def _fastest() -> torch.device:
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    for name in (name for name, is_there in there.items() if is_there()):
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    for name in (name for name, is_there in there.items() if is_there):
         fault = _fault(torch.device(name))
         if not fault:
             return torch.device(name)

@@ -17,13 +17,22 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from . import winograd
-from .card import CARD_NAME, may_be_replaced, model_card
+from .card import (
+    CARD_NAME,
+    OTHER_FIGURES,
+    has_other_figures,
+    may_be_replaced,
+    model_card,
+    read_card,
+)
 from .intervals import PredictionInterval
 from .model_files import (
     CONFIG_NAME,
+    ENTRIES,
     SMALLEST,
     WEIGHTS_NAME,
     ModelError,
+    NewerError,
     find_file,
     is_folder,
     number,
@@ -160,23 +169,15 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
     def config(self) -> dict[str, Any]:
         """The content of config.json: the constructor's arguments, NumPy's numbers as Python's.
 
+        What is no number, such as an error that overflowed, is None: JSON has no form for it.
+
         Raises:
             ModelError: if the training record or the metrics hold what JSON has no form for.
         """
-        content: dict[str, Any] = {
-            "variant": self.variant,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "density_scale": self.density_scale,
-            "min_side": self.min_side,
-            "working_pixels": self.working_pixels,
-            "largest_sigma": self.largest_sigma,
-            "training_record": self.training_record,
-            "metrics": self.metrics,
-            "interval": asdict(self.interval) if self.interval else None,
-        }
+        content = {name: getattr(self, name) for name in ENTRIES}
         try:
-            plain: dict[str, Any] = json.loads(json.dumps(content, default=_plain))
+            text = json.dumps(content, default=_plain)
+            plain: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
         except (TypeError, ValueError) as error:
             raise ModelError(f"{CONFIG_NAME} cannot hold this model's record: {error}.") from error
         return plain
@@ -196,8 +197,9 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         """Write a folder that ``from_pretrained`` reads: config.json, model.safetensors, README.md.
 
         They take the places of older ones together, once all are written; a card (README.md) that
-        somebody edited is kept. The other options are for :meth:`push_to_hub`, which is called if
-        asked for, with the folder's name as the repository's where ``repo_id`` gives none.
+        somebody edited is kept, with a warning if it gives error figures that are not this model's.
+        The other options are for :meth:`push_to_hub`, which is called if asked for, with the
+        folder's name as the repository's where ``repo_id`` gives none.
 
         Raises:
             ModelError: if config.json cannot hold the model's record.
@@ -209,8 +211,11 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".saving-", dir=folder) as draft:
             super().save_pretrained(draft)
-            names = [WEIGHTS_NAME, CONFIG_NAME]
-            names += [CARD_NAME] if may_be_replaced(folder / CARD_NAME) else []
+            names, card = [WEIGHTS_NAME, CONFIG_NAME], folder / CARD_NAME
+            if may_be_replaced(card):
+                names.append(CARD_NAME)
+            elif has_other_figures(read_card(card), read_card(Path(draft) / CARD_NAME)):
+                warnings.warn(OTHER_FIGURES.format(card), stacklevel=2)
             put_in_place(Path(draft), folder, names)
         if not push_to_hub:
             return None
@@ -306,9 +311,12 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         try:
             return cls._from_files(config_file, weights_file)
         except ModelError as error:
+            trouble = f"The Hub repository {source} gave no usable CSRNet: {error}"
+            if isinstance(error, NewerError):
+                raise NewerError(trouble) from error
             raise ModelError(
-                f"The Hub repository {source} gave no usable CSRNet: {error} Load it again with "
-                "force_download=True; if that does not help, its owner has to publish it again."
+                f"{trouble} Delete {config_file.parents[2]} and load it again; if that does not "
+                "help, its owner has to publish it again."
             ) from error
 
     @classmethod
@@ -354,9 +362,11 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as JSON has them."""
-    if isinstance(value, np.generic):
-        return value.item()
+    """The interval and NumPy's numbers as JSON has them."""
+    if isinstance(value, PredictionInterval):
+        return asdict(value)
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
     raise TypeError(f"{value!r:.80} of type {type(value).__name__} has no form in JSON")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +212,18 @@ def test_a_file_that_was_published_damaged_names_the_repository_and_the_file(
 ) -> None:
     repo = f"org/damaged-{name}"
     hub.publish(repo, {**files, name: files[name][: len(files[name]) // 2]})
-    with pytest.raises(ModelError, match=rf"{repo} gave no usable CSRNet: {name} .*force_download"):
+    trouble = rf"{repo} gave no usable CSRNet: {name} .*its owner has to publish it again"
+    with pytest.raises(ModelError, match=trouble):
         online.load(repo)
+
+
+def test_a_repository_of_a_newer_version_is_told_as_that(
+    hub: FakeHub, online: HubClient, files: dict[str, bytes]
+) -> None:
+    config = {**json.loads(files["config.json"]), "colour": 1}
+    hub.publish("org/newer", {**files, "config.json": json.dumps(config).encode()})
+    with pytest.raises(ModelError, match=r"org/newer .* update csrnet-hub\.$"):
+        online.load("org/newer")
 
 
 def test_a_file_that_was_damaged_in_the_cache_is_mended_as_the_message_says(
@@ -220,9 +232,11 @@ def test_a_file_that_was_damaged_in_the_cache_is_mended_as_the_message_says(
     good = online.load(published, cache_dir=tmp_path)
     (weights,) = tmp_path.glob("models--*/snapshots/*/model.safetensors")
     weights.resolve().write_bytes(weights.read_bytes()[:-5])
-    with pytest.raises(ModelError, match=r"model\.safetensors .*force_download=True"):
+    (folder,) = tmp_path.glob("models--*")
+    with pytest.raises(ModelError, match=rf"safetensors .* Delete {re.escape(str(folder))} and"):
         online.load(published, cache_dir=tmp_path)
-    assert online.load(published, cache_dir=tmp_path, force_download=True) == good
+    shutil.rmtree(folder)
+    assert online.load(published, cache_dir=tmp_path) == good
 
 
 def test_a_download_that_was_cut_off_is_a_sentence_and_the_next_one_is_whole(

@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 from unittest.mock import ANY
 
 import pytest
@@ -13,8 +14,9 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 
-from csrnet_hub import CSRNet, ModelError
+from csrnet_hub import CountResult, CrowdCounter, CSRNet, ModelError
 from csrnet_hub.card import PLACEHOLDER, card_of, named, sealed, unsealed
+from train.push import PushError, read_files
 
 from .fake_hub import FakeHub
 from .hub_client import HubClient, Outcome
@@ -207,6 +209,48 @@ def test_a_card_that_was_edited_in_the_folder_is_published_as_it_is(
     card.write_text(card.read_text(encoding="utf-8") + "\nÀ demander.\n", encoding="utf-8")
     assert online.push(folder, "org/edited").code == 0
     assert "À demander." in hub.repos["org/edited"].files()["README.md"].decode()
+
+
+def test_a_card_that_was_edited_and_has_an_older_models_figures_is_told(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    card = folder / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "\nAsk Ada.\n", encoding="utf-8")
+    assert online.push(folder, "org/stale", "--dry-run").err == ""
+    config = json.loads((folder / "config.json").read_text())
+    config["metrics"]["validation"]["mae"] = 77.7
+    (folder / "config.json").write_text(json.dumps(config))
+    outcome = online.push(folder, "org/stale", "--dry-run")
+    assert outcome.code == 0
+    assert "gives error figures that config.json does not" in outcome.err
+
+
+def test_what_was_checked_is_what_is_sent(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, thin_model: CSRNet
+) -> None:
+    narrow(monkeypatch)
+    before = (folder / "model.safetensors").read_bytes()
+    count = CrowdCounter.count
+
+    def changed_meanwhile(self: CrowdCounter, *rest: Any) -> CountResult:
+        (folder / "model.safetensors").write_bytes(b"of a run's next model")
+        return count(self, *rest)
+
+    monkeypatch.setattr(CrowdCounter, "count", changed_meanwhile)
+    assert read_files(folder, "org/new")["model.safetensors"] == before
+    shutil.rmtree(folder)
+    thin_model.save_pretrained(folder)
+    read = Path.read_bytes
+
+    def swapped(path: Path) -> bytes:
+        content = read(path)
+        if path == folder / "config.json":
+            path.write_bytes(content + b" ")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", swapped)
+    with pytest.raises(PushError, match="changed while it was read"):
+        read_files(folder, "org/new")
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,17 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
-from csrnet_hub.card import CARD_NAME, card_of, is_unedited, named
+from csrnet_hub.card import (
+    CARD_NAME,
+    OTHER_FIGURES,
+    card_of,
+    has_other_figures,
+    is_unedited,
+    named,
+)
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.hub import LOG_IN, http_status, one_line
-from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
+from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME, find_file
 from csrnet_hub.publish import MAIN, Published, publish
 
 
@@ -81,20 +88,34 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
         raise PushError(f"{repo_id!r} names no owner; give org/name.")
     if not folder.is_dir():
         raise PushError(f"There is no folder {folder}; give one that from_pretrained reads.")
-    model = CSRNet.from_pretrained(folder)
+    files = _read(folder)
+    if _read(folder) != files:
+        raise PushError(f"{folder} was changed while it was read, by a run say: push again.")
+    with TemporaryDirectory() as checked:  # what is sent, whatever becomes of the folder meanwhile
+        for name, content in files.items():
+            (Path(checked) / name).write_bytes(content)
+        model = CSRNet.from_pretrained(checked)
     noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     CrowdCounter(model, "cpu").count(noise)
     card = card_of(model.config())
-    if (folder / CARD_NAME).is_file():
+    if CARD_NAME in files:
         try:
-            own = (folder / CARD_NAME).read_text(encoding="utf-8")
-            card = card if is_unedited(own) else own  # one that nobody edited may be an older one
+            own = files[CARD_NAME].decode().replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise PushError(
                 f"{folder / CARD_NAME} is not in UTF-8: save it anew as that."
             ) from error
-    files = {name: (folder / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
+        if not is_unedited(own):  # one that nobody edited may be an older one
+            if has_other_figures(own, card):
+                print(f"push: {OTHER_FIGURES.format(folder / CARD_NAME)}", file=sys.stderr)
+            card = own
     return files | {CARD_NAME: named(card, repo_id).encode()}
+
+
+def _read(folder: Path) -> dict[str, bytes]:
+    paths = [find_file(folder, name, {}) for name in (CONFIG_NAME, WEIGHTS_NAME)]
+    paths += [folder / CARD_NAME] if (folder / CARD_NAME).is_file() else []
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def _compare(api: HfApi, repo_id: str, commit: str, files: dict[str, bytes]) -> None:
