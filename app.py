@@ -36,6 +36,7 @@ from fastapi import Depends
 
 from csrnet_hub import CrowdCounter, ModelError
 from csrnet_hub.extras import ExtraError
+from csrnet_hub.hub import one_line
 from csrnet_hub.images import hide_pillow_warnings
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
@@ -111,6 +112,18 @@ def _check_address(host: str, port: int | None) -> None:
         raise OSError(f"cannot serve at {where} ({why}): give another --host or --port") from error
 
 
+def _counter(source: str) -> CrowdCounter:
+    try:
+        return CrowdCounter.from_pretrained(source)
+    except ModelError:
+        raise
+    except RuntimeError as error:  # of torch, such as of a GPU that others have filled
+        raise ModelError(
+            f"The device cannot hold {source} ({one_line(error)}): free it, or set "
+            "CUDA_VISIBLE_DEVICES to nothing to count on the CPU."
+        ) from error
+
+
 def main(argv: list[str] | None = None) -> None:
     """Load the models, serve the page until interrupted."""
     env = os.environ.get
@@ -146,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         sources = args.model or named or [str(resource(DEFAULT_MODEL) or DEFAULT_MODEL)]
         _check_address(args.host, args.port)
-        app = build_app(*(CrowdCounter.from_pretrained(source) for source in sources))
+        app = build_app(*map(_counter, sources))
         app.launch(
             server_name=args.host,
             server_port=args.port,

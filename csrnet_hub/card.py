@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 CARD_NAME = "README.md"
 PLACEHOLDER = "org/name-of-this-repository"  # in the card's code, until train.push knows better
+OTHER_FIGURES = (
+    "{} was edited and stays as it is, but gives error figures that config.json does not: if they "
+    "are of an older model, put it right or remove it."
+)
 COLUMNS = {"images": ".0f", "mae": ".1f", "rmse": ".1f", "nae": ".3f", "bias": "+.1f"}
 MEASURES = {
     "mae": "mean absolute error (heads)",
@@ -115,7 +119,25 @@ def is_unedited(card: str) -> bool:
 
 def may_be_replaced(card: Path) -> bool:
     """Whether there is no card, or one that nobody edited: it is of the model before."""
-    return not card.exists() or is_unedited(card.read_text(encoding="utf-8", errors="replace"))
+    return not card.exists() or is_unedited(read_card(card))
+
+
+def read_card(path: Path) -> str:
+    """The text of a card, whatever encoding somebody saved it in."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def has_other_figures(card: str, generated: str) -> bool:
+    """Whether a card gives the Hub error figures that the one made of config.json does not."""
+    return bool(_figures_for_the_hub(card) - _figures_for_the_hub(generated))
+
+
+def _figures_for_the_hub(card: str) -> set[tuple[Any, Any]]:
+    try:
+        results = getattr(ModelCard(card).data, "eval_results", None) or []
+        return {(result.metric_type, result.metric_value) for result in results}
+    except Exception:  # somebody's own metadata may be anything
+        return set()
 
 
 def named(card: str, repo_id: str) -> str:
@@ -133,7 +155,7 @@ def on_hub(api: HfApi, repo_id: str, name: str, commit: str) -> str | None:
             raise
         except EntryNotFoundError:
             return None
-        return Path(path).read_text(encoding="utf-8", errors="replace")
+        return read_card(Path(path))
 
 
 def _digest(text: str) -> str:

@@ -18,12 +18,15 @@ from .model_files import (
     CONFIG_NAME,
     WEIGHTS_NAME,
     ModelError,
+    NewerError,
     printable,
     read_config,
     read_safetensors,
 )
 
 LARGEST = 2**30  # bytes of an archive's arrays; the network's are 130 MB in double precision
+
+FIRST = "frontend.0.weight"  # name of a tensor of the network
 
 
 class _Ignored:
@@ -83,12 +86,15 @@ def convert(
 def _is_model(folder: Path) -> bool:
     try:
         return bool(read_config(folder / CONFIG_NAME))
+    except NewerError:
+        return True
     except ModelError:  # there is none, or one that other code wrote
         return False
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, without wrappers such as ``state_dict`` and ``module.``.
+    """The tensors of a weights file, without what is around them (such as ``state_dict``) and
+    before their names (such as ``module.``).
 
     Raises:
         ModelError: if the file is missing, damaged, a checkpoint of train.fit, or would run code
@@ -105,15 +111,34 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "is the folder best beside it, which is there from the run's first validation on (of a "
             "run with --refit the folder refit)."
         )
+    state = _unwrapped(content)
+    if state is None:
+        raise ModelError(
+            f"{path.name} holds no state dict (names with tensors), or several: save the one of "
+            "the network alone."
+        )
+    first = next((key for key in state if f".{key}".endswith(f".{FIRST}")), FIRST)
+    prefix = first.removesuffix(FIRST)  # such as module. of nn.DataParallel
+    return {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def _unwrapped(content: Any) -> dict[str, Tensor] | None:
+    """A state dict, or the one in a dict of other things too, by its usual name or the only one."""
+    if _is_state(content):
+        return dict(content)
+    if not isinstance(content, dict):
+        return None
+    found = {key: value for key, value in content.items() if value and _is_state(value)}
     for key in ("state_dict", "model", "net"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not all(
+        if key in found:
+            return dict(found[key])
+    return dict(*found.values()) if len(found) == 1 else None
+
+
+def _is_state(content: Any) -> bool:
+    return isinstance(content, dict) and all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    ):
-        raise ModelError(f"{path.name} holds no state dict (names with tensors).")
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    )
 
 
 def _read_npz(path: Path) -> Any:
@@ -135,7 +160,8 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path.name} holds more than tensors, or is no checkpoint of torch; it was not "
-            "loaded, since that could run code from the file."
+            "loaded, since that could run code from the file. If it is a model, save its weights "
+            "alone with the code that wrote it: torch.save(model.state_dict(), FILE)."
         ) from error
     except Exception as error:  # a damaged archive raises a dozen kinds
         raise ModelError(f"{path.name} cannot be read as a checkpoint of torch.") from error

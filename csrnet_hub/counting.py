@@ -175,6 +175,8 @@ class CrowdCounter:
         local = is_folder(source)
         model: CSRNet
         if Path(source).suffix.lower() == ".xml" and not local:
+            if given := [name for name, value in options.items() if value]:
+                raise ValueError(f"{source} is a file, for which {given[0]} cannot be given")
             model, engine, local = read_openvino(Path(source)), "openvino", True
         else:
             model = CSRNet.from_pretrained(source, **options)

@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import warnings
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from .hub import one_line
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        try:
-            picked = torch.device(device)
-        except RuntimeError as error:
-            raise ValueError(
-                f"there is no device {device!r}; use auto, cpu, cuda or mps"
-            ) from error
-        if picked.type not in ("cpu", "cuda", "mps"):  # others are known by name, and fail later
-            raise ValueError(f"there is no device {device!r}; use auto, cpu, cuda or mps")
-        if picked.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use auto")
-        if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"there is no device {device}; torch sees {torch.cuda.device_count()}")
-        if picked.type == "mps" and not torch.backends.mps.is_available():
-            raise ValueError("device mps was asked for, but torch sees none; use auto")
-        return picked
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """The device of a name; ``auto``: CUDA, else MPS, whichever computes, else the CPU.
+
+    Raises:
+        ValueError: if the device that was asked for is not there, or does not compute.
+    """
+    if device == "auto":
+        return _fastest()
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {device!r}; use auto, cpu, cuda or mps") from error
+    if picked.type not in ("cpu", "cuda", "mps"):  # others are known by name, and fail later
+        raise ValueError(f"there is no device {device!r}; use auto, cpu, cuda or mps")
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use auto")
+    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {device}; torch sees {torch.cuda.device_count()}")
+    if picked.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device mps was asked for, but torch sees none; use auto")
+    if fault := _fault(picked):
+        raise ValueError(f"device {device} does not compute ({fault}); use cpu")
+    return picked
+
+
+def _fastest() -> torch.device:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    for name in (name for name, is_there in there.items() if is_there):
+        fault = _fault(torch.device(name))
+        if not fault:
+            return torch.device(name)
+        warnings.warn(f"device {name} does not compute ({fault}): the CPU is used", stacklevel=5)
+    return torch.device("cpu")
+
+
+def _fault(device: torch.device) -> str:
+    """Why a device does not compute, if so: torch has no code for it, or its memory is full."""
+    if "SPACES_ZERO_GPU" in os.environ:  # there only what is decorated reaches the GPU
+        return ""
+    try:
+        torch.ones(1, device=device).add(1).item()
+    except RuntimeError as error:
+        return one_line(error)
+    return ""
 
 
 def fast_bfloat16(device: torch.device) -> bool:

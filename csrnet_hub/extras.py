@@ -1,13 +1,19 @@
-"""What is said where an optional extra of the package is not installed."""
+"""What is said where an optional extra of the package is missing or broken."""
 
 from __future__ import annotations
 
 
 class ExtraError(ValueError):
-    """Something was asked for that needs an extra which is not installed; says how to get it."""
+    """Something needs an extra that is not installed, or does not load; says how to get it."""
 
     def __init__(self, extra: str, error: ImportError) -> None:
-        super().__init__(
-            f'{error.name or error} is not installed: in a clone pip install -e ".[{extra}]", '
-            f'elsewhere pip install "csrnet-hub[{extra}] @ git+ADDRESS_OF_THE_REPOSITORY".'
-        )
+        if isinstance(error, ModuleNotFoundError):
+            super().__init__(
+                f'{error.name or error} is not installed: in a clone pip install -e ".[{extra}]", '
+                f'elsewhere pip install "csrnet-hub[{extra}] @ git+ADDRESS_OF_THE_REPOSITORY".'
+            )
+        else:  # such as a DLL that is missing
+            super().__init__(
+                f"What the extra {extra} brings is installed but does not load ({error}): install "
+                "it again with pip's --force-reinstall, and the system's libraries that it needs."
+            )

@@ -14,6 +14,8 @@ from huggingface_hub.errors import (
 )
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+NUMBERS = ("(Request ID", "(Amzn")  # of a request, which the client puts first
+LONGEST = 400  # characters
 
 
 def explain(
@@ -24,6 +26,8 @@ def explain(
     Args:
         local_only: the cache alone was to be looked in.
     """
+    if type(error) is ValueError and error.__cause__ is not None:
+        error = error.__cause__  # of a forced download, whose own error tells nothing
     if isinstance(error, HFValidationError):
         return f"{repo!r} is neither a folder nor a Hub repository id such as org/name."
     if isinstance(error, LocalEntryNotFoundError) and local_only:
@@ -44,8 +48,8 @@ def explain(
         return f"The Hub repository {repo} is gated: ask for access on its page, then {LOG_IN}."
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"There is no Hub repository {repo} that you may read: check the name; if it is "
-            f"private, {LOG_IN}."
+            f"{repo} is no folder here, and there is no Hub repository of that name that you may "
+            f"read: check the name; if it is private, {LOG_IN}."
         )
     if isinstance(error, RevisionNotFoundError):
         return (
@@ -59,7 +63,10 @@ def explain(
             "published with `python -m train.push`."
         )
     if http_status(error) == 401:
-        return f"The Hub refused the token when asked for {repo}: {LOG_IN} to one that is valid."
+        return (
+            f"The Hub refused the token for {repo}, or asks for one: check the name, and {LOG_IN} "
+            "to one that is valid."
+        )
     if isinstance(error, LocalTokenNotFoundError):
         return f"There is no token for the Hub on this computer: {LOG_IN}."
     network = isinstance(error, (ConnectionError, TimeoutError))
@@ -82,6 +89,10 @@ def http_status(error: BaseException | None) -> int | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:;") if lines else type(error).__name__
+    """An error in one line: what the Hub says, else its text's first line, else its kind."""
+    words = getattr(error, "server_message", None) or str(error)
+    lines = [line.strip() for line in words.splitlines()]
+    telling = [line for line in lines if line and not line.startswith(NUMBERS)]
+    if words != str(error) or isinstance(error, ValueError):  # a list of what is wrong
+        telling = [" ".join(telling)[:LONGEST]]
+    return telling[0].rstrip(".:;") if any(telling) else type(error).__name__

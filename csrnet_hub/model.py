@@ -12,17 +12,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, PyTorchModelHubMixin
+from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from . import winograd
+from .card import (
+    CARD_NAME,
+    OTHER_FIGURES,
+    has_other_figures,
+    may_be_replaced,
+    model_card,
+    read_card,
+)
 from .intervals import PredictionInterval
 from .model_files import (
     CONFIG_NAME,
+    ENTRIES,
     SMALLEST,
     WEIGHTS_NAME,
     ModelError,
+    NewerError,
     find_file,
     is_folder,
     number,
@@ -32,9 +42,9 @@ from .model_files import (
     three_numbers,
     whole_number,
 )
+from .publish import MESSAGE, publish
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-MESSAGE = "Publish a CSRNet model"  # of a commit
 STRIDE = 8  # three poolings: one cell of the density map is 8 x 8 pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -159,23 +169,15 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
     def config(self) -> dict[str, Any]:
         """The content of config.json: the constructor's arguments, NumPy's numbers as Python's.
 
+        What is no number, such as an error that overflowed, is None: JSON has no form for it.
+
         Raises:
             ModelError: if the training record or the metrics hold what JSON has no form for.
         """
-        content: dict[str, Any] = {
-            "variant": self.variant,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "density_scale": self.density_scale,
-            "min_side": self.min_side,
-            "working_pixels": self.working_pixels,
-            "largest_sigma": self.largest_sigma,
-            "training_record": self.training_record,
-            "metrics": self.metrics,
-            "interval": asdict(self.interval) if self.interval else None,
-        }
+        content = {name: getattr(self, name) for name in ENTRIES}
         try:
-            plain: dict[str, Any] = json.loads(json.dumps(content, default=_plain))
+            text = json.dumps(content, default=_plain)
+            plain: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
         except (TypeError, ValueError) as error:
             raise ModelError(f"{CONFIG_NAME} cannot hold this model's record: {error}.") from error
         return plain
@@ -195,23 +197,25 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         """Write a folder that ``from_pretrained`` reads: config.json, model.safetensors, README.md.
 
         They take the places of older ones together, once all are written; a card (README.md) that
-        somebody edited is kept. The other options are for :meth:`push_to_hub`, which is called if
-        asked for, with the folder's name as the repository's where ``repo_id`` gives none.
+        somebody edited is kept, with a warning if it gives error figures that are not this model's.
+        The other options are for :meth:`push_to_hub`, which is called if asked for, with the
+        folder's name as the repository's where ``repo_id`` gives none.
 
         Raises:
             ModelError: if config.json cannot hold the model's record.
             OSError: if the folder cannot be written, such as on a full disk. After either error the
                 folder holds what it held.
         """
-        from .card import CARD_NAME, may_be_replaced
-
         self.config()  # before a folder is made for what cannot be saved
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".saving-", dir=folder) as draft:
             super().save_pretrained(draft)
-            names = [WEIGHTS_NAME, CONFIG_NAME]
-            names += [CARD_NAME] if may_be_replaced(folder / CARD_NAME) else []
+            names, card = [WEIGHTS_NAME, CONFIG_NAME], folder / CARD_NAME
+            if may_be_replaced(card):
+                names.append(CARD_NAME)
+            elif has_other_figures(read_card(card), read_card(Path(draft) / CARD_NAME)):
+                warnings.warn(OTHER_FIGURES.format(card), stacklevel=2)
             put_in_place(Path(draft), folder, names)
         if not push_to_hub:
             return None
@@ -248,40 +252,27 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         ``python -m train.push`` publishes a folder, and then loads it back to compare.
 
         Raises:
+            ModelError: if ``private`` is asked for, but the repository is there and public.
             huggingface_hub.errors.HfHubHTTPError: if the Hub refuses.
         """
-        from .card import CARD_NAME, is_unedited, named, on_hub
-
-        api = HfApi(token=token, library_name="csrnet-hub")
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        if branch is not None and not branch.startswith("refs/"):  # of a pull request
-            api.create_branch(repo_id, branch=branch, exist_ok=True)
-        head = str(api.model_info(repo_id, revision=branch).sha)
-        files[CARD_NAME] = named(files[CARD_NAME].decode(), repo_id).encode()
-        there = on_hub(api, repo_id, CARD_NAME, head)
-        if there is not None and not is_unedited(there):
-            del files[CARD_NAME]
-            warnings.warn(
-                f"the card of {repo_id} was edited, or made by other code: it stays as it is",
-                stacklevel=2,
-            )
-        commit = api.create_commit(
+        published = publish(
+            HfApi(token=token, library_name="csrnet-hub"),
+            files,
             repo_id,
-            [CommitOperationAdd(name, content) for name, content in files.items()],
-            commit_message=commit_message,
-            revision=branch,
+            private=private,
+            branch=branch,
+            message=commit_message,
             create_pr=create_pr,
-            parent_commit=head,
         )
-        return str(commit.commit_url)
+        if published.remark:
+            warnings.warn(published.remark, stacklevel=2)
+        return published.address
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that ``save_pretrained`` and ``push_to_hub`` write: model_card.md, filled in."""
-        from .card import model_card
-
         return model_card(self)
 
     @classmethod
@@ -320,9 +311,12 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         try:
             return cls._from_files(config_file, weights_file)
         except ModelError as error:
+            trouble = f"The Hub repository {source} gave no usable CSRNet: {error}"
+            if isinstance(error, NewerError):
+                raise NewerError(trouble) from error
             raise ModelError(
-                f"The Hub repository {source} gave no usable CSRNet: {error} Load it again with "
-                "force_download=True; if that does not help, its owner has to publish it again."
+                f"{trouble} Delete {config_file.parents[2]} and load it again; if that does not "
+                "help, its owner has to publish it again."
             ) from error
 
     @classmethod
@@ -368,9 +362,11 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as JSON has them."""
-    if isinstance(value, np.generic):
-        return value.item()
+    """The interval and NumPy's numbers as JSON has them."""
+    if isinstance(value, PredictionInterval):
+        return asdict(value)
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
     raise TypeError(f"{value!r:.80} of type {type(value).__name__} has no form in JSON")
 
 

@@ -20,7 +20,7 @@ from .hub import explain
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 SMALLEST, LARGEST = 1e-6, 1e6  # of what pictures and maps are divided by: no float32 overflows
-ENTRIES = {
+ENTRIES = (  # of config.json: the constructor's arguments
     "variant",
     "mean",
     "std",
@@ -31,13 +31,17 @@ ENTRIES = {
     "training_record",
     "metrics",
     "interval",
-}
+)
 BILLION = 10**9  # pixels: more than any picture has
 LONGEST = 1000  # characters of a name: more are a mistake, and no sentence to show
 
 
 class ModelError(RuntimeError):
     """A model folder, Hub repository or weights file that cannot be used; says what is wrong."""
+
+
+class NewerError(ModelError):
+    """A model with entries in its configuration that this version does not know."""
 
 
 def is_folder(source: str | Path) -> bool:
@@ -87,7 +91,8 @@ def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
     local = isinstance(source, Path) or folder.is_absolute() or str(source).startswith(".")
     # Nor is a name without an owner one of the Hub's, which would be asked in vain.
     if local or str(source).count("/") != 1 or (os.sep != "/" and os.sep in str(source)):
-        raise ModelError(f"There is no model folder {folder}; a model of the Hub is org/name.")
+        name = "org/name, given as a string" if isinstance(source, Path) else "org/name"
+        raise ModelError(f"There is no model folder {folder}; a model of the Hub is {name}.")
     try:
         return Path(hf_hub_download(str(source), name, **options))
     except Exception as error:  # the client lets many kinds of its transport's errors through
@@ -100,18 +105,35 @@ def read_config(path: Path) -> dict[str, Any]:
     """The entries of a config.json, the constructor's arguments.
 
     Raises:
-        ModelError: if it cannot be read, is not JSON or not a CSRNet's.
+        ModelError: if it cannot be read, or as :func:`entries`.
     """
     try:
-        config = jsonkeys.loads(path.read_text(encoding="utf-8-sig"))  # editors add a mark
+        text = path.read_text(encoding="utf-8-sig")  # editors add a mark
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"{path.name} is not valid JSON: {error}.") from error
+    return entries(text, path.name)
+
+
+def entries(text: str, name: str) -> dict[str, Any]:
+    """The entries of a configuration in JSON, of the file `name`.
+
+    Raises:
+        NewerError: if this version does not know all of them.
+        ModelError: if it is not JSON, or not a CSRNet's.
+    """
+    try:
+        config = jsonkeys.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{name} is not valid JSON: {error}.") from error
     if not isinstance(config, dict) or "variant" not in config:
-        raise ModelError(f"{path.name} is not a CSRNet configuration: it names no variant.")
-    if unknown := sorted(set(config) - ENTRIES):
-        raise ModelError(f"{path.name} has unknown entries: {', '.join(unknown)}.")
+        raise ModelError(f"{name} is not a CSRNet configuration: it names no variant.")
+    if unknown := sorted(config.keys() - set(ENTRIES)):
+        raise NewerError(
+            f"{name} has entries that this version does not know ({', '.join(unknown)}), since a "
+            "newer csrnet-hub or other code made it: update csrnet-hub."
+        )
     return config
 
 

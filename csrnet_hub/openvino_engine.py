@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -19,7 +18,7 @@ from torch import nn
 from .devices import fast_bfloat16
 from .extras import ExtraError
 from .model import STRIDE, CSRNet
-from .model_files import ModelError
+from .model_files import ModelError, NewerError, entries
 from .photograph import traced
 from .tiles import Mapped, Progress, Window, halo, windows
 
@@ -188,9 +187,11 @@ def read_openvino(path: Path) -> OpenVINOModel:
             f"{path} and its .bin are damaged or do not belong together; export them again."
         ) from error
     try:
-        config = json.loads(graph.get_rt_info(["csrnet", "config"]).astype(str))
+        config = graph.get_rt_info(["csrnet", "config"]).astype(str)
         with torch.device("meta"):  # no memory for weights
-            model = OpenVINOModel(**config)
+            model = OpenVINOModel(**entries(config, path.name))
+    except NewerError:
+        raise
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             f"{path} has no configuration of a CSRNet: it was not written by csrnet export."

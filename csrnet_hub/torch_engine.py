@@ -42,6 +42,10 @@ class TorchEngine:
     def __init__(
         self, model: CSRNet, device: str | torch.device, dtype: str, tile: int | str | None
     ) -> None:
+        if any(own.is_meta for own in model.parameters()):
+            raise ValueError(
+                'this model has no weights for torch; one of an .xml file needs engine="openvino"'
+            )
         self.device = pick_device(device)
         if self.device.type == "cpu":
             keep_memory()
@@ -102,7 +106,8 @@ class TorchEngine:
         weights = {id(own): nn.Parameter(own.detach().cpu()) for own in self.model.parameters()}
         model = copy.deepcopy(self.model, weights)
         cpu = torch.device("cpu")
-        kind = pick_dtype("auto", cpu)  # float16, the GPU's, would be emulated
+        if kind is not torch.float32:
+            kind = pick_dtype("auto", cpu)  # float16, the GPU's, would be emulated
         return self._in_tiles(pixels, CPU_BAND, model, cpu, kind, progress)
 
     def _in_tiles(

@@ -50,8 +50,11 @@ class HubError(Exception):
         self, status: int, code: str = "", message: str = "", commit: str = "", url: str = ""
     ) -> None:
         headers = {"X-Error-Code": code, "X-Error-Message": message, "X-Repo-Commit": commit}
+        headers["X-Request-Id"] = "Root=1-abc"
         self.status = status
-        self.body = json.dumps({"error": "refused"} | ({"url": url} if url else {})).encode()
+        self.body = json.dumps(
+            {"error": message or "refused"} | ({"url": url} if url else {})
+        ).encode()
         self.headers = {key: value for key, value in headers.items() if value}
 
 
@@ -68,6 +71,7 @@ class FakeHub:
         cut: (method, part of a path, moment): where the connection drops: ``"before"`` the request
             is read whole, in the ``"middle"`` of the answer, or ``"after"`` it was obeyed.
         garbled: path of a file that is served with other content than was sent.
+        refusal: status and message of the answer to every commit.
         meanwhile: called once, when an upload begins.
     """
 
@@ -78,6 +82,7 @@ class FakeHub:
         self.requests: list[tuple[str, str]] = []
         self.cut: tuple[str, str, str] | None = None
         self.garbled: str | None = None
+        self.refusal: tuple[int, str] | None = None
         self.meanwhile: Callable[[], object] | None = None
         self._servers = [self._serve(), self._serve()]
         self.url = f"http://127.0.0.1:{self._servers[0].server_port}"
@@ -228,7 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
     def validate_yaml(self, body: bytes) -> None:
         front = json.loads(body)["content"].split("---")
         if len(front) < 3 or "tags:" not in front[1]:
-            self._send(400, b'{"errors": [{"message": "no metadata"}], "warnings": []}')
+            errors = [{"message": "no tags"}, {"message": "no licence"}]
+            self._send(400, json.dumps({"errors": errors, "warnings": []}).encode())
         else:
             self._json({"errors": [], "warnings": []})
 
@@ -286,6 +292,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def commit(self, body: bytes, repo: str, revision: str) -> None:
         found = self._repo(repo, write=True)
+        if self.hub.refusal:
+            status, message = self.hub.refusal
+            raise HubError(status, message=message)
         files = {}
         for entry in map(json.loads, body.splitlines()):
             value = entry["value"]

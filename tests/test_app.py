@@ -573,6 +573,19 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_an_exit_code(
     assert capsys.readouterr().err == f"app.py: {error}\n"
 
 
+def test_a_device_without_room_for_the_model_is_one_line(
+    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(cls: type, source: str) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 64 MB.\nSee the documentation")
+
+    monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(full))
+    with pytest.raises(SystemExit, match="1"):
+        app.main(["--model", "mine"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot hold mine (CUDA out of memory. Tried to allocate 64 MB): free it" in line
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "³"])
 def test_a_port_that_cannot_be_is_a_sentence(
     started: dict[str, Any], port: str, capsys: pytest.CaptureFixture[str]

@@ -73,6 +73,27 @@ def test_a_converted_checkpoint_gives_equal_outputs(
     assert name in (new / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module.net."])
+@pytest.mark.parametrize("key", ["model_state_dict", "weights", "net"])
+def test_a_state_dict_is_found_under_any_key_and_prefix(
+    model: CSRNet, tmp_path: Path, key: str, prefix: str
+) -> None:
+    state = model.state_dict()
+    wrapped = {f"{prefix}{name}": value for name, value in state.items()}
+    others = {"epoch": 3, "optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 0.1}]}}
+    torch.save({**others, key: wrapped}, tmp_path / "a.pth")
+    found = read_state_dict(tmp_path / "a.pth")
+    assert found.keys() == state.keys()
+    assert torch.equal(found["output_layer.bias"], model.output_layer.bias)
+
+
+def test_of_two_state_dicts_none_is_guessed(tmp_path: Path) -> None:
+    state = {"a": torch.zeros(1)}
+    torch.save({"student": state, "teacher": state}, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=r"no state dict .* or several"):
+        read_state_dict(tmp_path / "a.pth")
+
+
 def test_numbers_pickled_under_numpy_1_are_no_obstacle(model: CSRNet, tmp_path: Path) -> None:
     saved = {"best_prec1": np.float64(66.4), "state_dict": model.state_dict()}
     torch.save(saved, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
@@ -102,7 +123,9 @@ def test_code_in_a_checkpoint_never_runs(
     assert main(["convert", "b.npz", "new"]) == 2
     assert not Path("harmful-file").exists()
     assert not Path("new").exists()
-    assert "run code" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "run code" in err
+    assert "torch.save(model.state_dict(), FILE)" in err
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.npz", "a.safetensors"])

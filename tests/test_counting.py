@@ -13,9 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from csrnet_hub import CrowdCounter, CSRNet, ImageError, ModelError, devices, load_image
+from csrnet_hub import (
+    CrowdCounter,
+    CSRNet,
+    ImageError,
+    ModelError,
+    devices,
+    load_image,
+    torch_engine,
+)
 from csrnet_hub.bands import density_bands
-from csrnet_hub.devices import pick_dtype
+from csrnet_hub.devices import pick_device, pick_dtype
 from csrnet_hub.tiles import Mapped, Progress, plan_tiles, windows
 from csrnet_hub.torch_engine import CPU_BAND, CPU_WIDEST, GPU_BAND, TorchEngine, to_input
 
@@ -212,6 +220,22 @@ def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(
     assert (result.device, result.dtype) == ("cpu", str(natural).removeprefix("torch."))
 
 
+def test_a_picture_that_fits_no_gpu_keeps_the_float32_that_was_asked_for(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(TorchEngine):
+        def _in_tiles(self, pixels, band, model, device, kind, *rest):  # type: ignore[no-untyped-def]
+            if device.type != "cpu":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super()._in_tiles(pixels, band, model, device, kind, *rest)
+
+    monkeypatch.setattr(torch_engine, "pick_dtype", lambda *_: torch.bfloat16)
+    engine = Full(copy.deepcopy(thin_model), "cpu", "auto", "auto")
+    engine.kind, engine.device = torch.float32, torch.device("meta")  # stands for a GPU
+    with pytest.warns(UserWarning, match="counting this picture on the CPU"):
+        assert engine.density(np.zeros((64, 64, 3), np.uint8), None).dtype == "float32"
+
+
 def test_bfloat16_counts_within_one_per_cent(model: CSRNet) -> None:
     picture = noise(64, 64)
     exact = CrowdCounter(model, "cpu", "float32").count(picture)
@@ -346,6 +370,23 @@ def test_an_option_that_cannot_be_is_refused(model: CSRNet, bad: dict) -> None:
 def test_cuda_without_a_gpu_is_a_sentence(model: CSRNet) -> None:
     with pytest.raises(ValueError, match="no CUDA GPU"):
         CrowdCounter(model, "cuda")
+
+
+def test_a_gpu_that_does_not_compute_leaves_the_cpu_or_is_a_sentence(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_kernels(*size: int, device: torch.device) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available\nCUDA kernel errors might be")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "ones", without_kernels)
+    with pytest.warns(UserWarning, match="cuda does not compute .*no kernel.*: the CPU is used"):
+        assert CrowdCounter(thin_model).engine.device.type == "cpu"
+    with pytest.raises(ValueError, match=r"cuda does not compute .*available\); use cpu"):
+        CrowdCounter(thin_model, "cuda")
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")  # where it may not be asked
+    assert pick_device("auto").type == "cuda"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -162,14 +164,26 @@ def test_a_gated_repository_tells_where_to_ask(
 def test_a_token_that_is_not_valid_is_a_sentence(
     online: HubClient, published: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=rf"refused the token .* {published}: log in"):
+    with pytest.raises(ModelError, match=rf"refused the token for {published}, .*log in"):
         online.load(published, token="hf_wrong", cache_dir=tmp_path)
 
 
+@pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("token", ["", "hf_reader"])
-def test_a_repository_that_is_not_there_is_a_sentence(online: HubClient, token: str) -> None:
-    with pytest.raises(ModelError, match=r"no Hub repository org/nowhere .* check the name"):
-        online.load("org/nowhere", token=token)
+def test_what_is_neither_a_folder_nor_a_repository_is_a_sentence(
+    online: HubClient, token: str, force: bool
+) -> None:
+    with pytest.raises(ModelError, match=r"^org/nowhere is no folder here, .* check the name"):
+        online.load("org/nowhere", token=token, force_download=force)
+
+
+def test_a_forced_download_that_fails_tells_why(
+    hub: FakeHub, online: HubClient, published: str
+) -> None:
+    with hub.cutting("HEAD", "/"):
+        with pytest.raises(ModelError, match=f"{published} could not be fetched") as told:
+            online.load(published, force_download=True)
+    assert "above error" not in str(told.value)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -198,8 +212,18 @@ def test_a_file_that_was_published_damaged_names_the_repository_and_the_file(
 ) -> None:
     repo = f"org/damaged-{name}"
     hub.publish(repo, {**files, name: files[name][: len(files[name]) // 2]})
-    with pytest.raises(ModelError, match=rf"{repo} gave no usable CSRNet: {name} .*force_download"):
+    trouble = rf"{repo} gave no usable CSRNet: {name} .*its owner has to publish it again"
+    with pytest.raises(ModelError, match=trouble):
         online.load(repo)
+
+
+def test_a_repository_of_a_newer_version_is_told_as_that(
+    hub: FakeHub, online: HubClient, files: dict[str, bytes]
+) -> None:
+    config = {**json.loads(files["config.json"]), "colour": 1}
+    hub.publish("org/newer", {**files, "config.json": json.dumps(config).encode()})
+    with pytest.raises(ModelError, match=r"org/newer .* update csrnet-hub\.$"):
+        online.load("org/newer")
 
 
 def test_a_file_that_was_damaged_in_the_cache_is_mended_as_the_message_says(
@@ -208,9 +232,11 @@ def test_a_file_that_was_damaged_in_the_cache_is_mended_as_the_message_says(
     good = online.load(published, cache_dir=tmp_path)
     (weights,) = tmp_path.glob("models--*/snapshots/*/model.safetensors")
     weights.resolve().write_bytes(weights.read_bytes()[:-5])
-    with pytest.raises(ModelError, match=r"model\.safetensors .*force_download=True"):
+    (folder,) = tmp_path.glob("models--*")
+    with pytest.raises(ModelError, match=rf"safetensors .* Delete {re.escape(str(folder))} and"):
         online.load(published, cache_dir=tmp_path)
-    assert online.load(published, cache_dir=tmp_path, force_download=True) == good
+    shutil.rmtree(folder)
+    assert online.load(published, cache_dir=tmp_path) == good
 
 
 def test_a_download_that_was_cut_off_is_a_sentence_and_the_next_one_is_whole(

@@ -146,6 +146,26 @@ def test_a_card_that_nobody_edited_goes_with_its_model(tmp_path: Path) -> None:
     assert card.read_text(encoding="utf-8") == "My own words."
 
 
+def test_an_edited_card_with_the_figures_of_an_older_model_is_told(tmp_path: Path) -> None:
+    model = CSRNet(metrics={"mine": {"mae": 71.5, "images": 60}})
+    model.save_pretrained(tmp_path)
+    card = tmp_path / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "Ask Ada.", encoding="utf-8")
+    model.save_pretrained(tmp_path)  # its own figures: a warning would fail the test
+    model.metrics = {"mine": {"mae": 62.5, "images": 60}}
+    with pytest.warns(UserWarning, match="README.md was edited and stays .* an older model"):
+        model.save_pretrained(tmp_path)
+    assert "71.5" in card.read_text(encoding="utf-8")
+
+
+def test_figures_that_are_no_numbers_are_saved_as_none(tmp_path: Path) -> None:
+    odd = {"mine": {"mae": float("nan"), "rmse": np.float32("inf"), "images": np.arange(2)}}
+    CSRNet(metrics=odd).save_pretrained(tmp_path)
+    json.loads((tmp_path / "config.json").read_text(), parse_constant=pytest.fail)
+    expected = {"mine": {"mae": None, "rmse": None, "images": [0, 1]}}
+    assert CSRNet.from_pretrained(tmp_path).metrics == expected
+
+
 def test_a_save_that_fails_leaves_the_folder_as_it_was(
     thin_model: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +398,18 @@ def test_damaged_weights_are_an_error(model_folder: Path, tmp_path: Path) -> Non
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
         CSRNet.from_pretrained(folder)
+
+
+def test_a_model_of_a_newer_version_is_told_as_that(model_folder: Path, tmp_path: Path) -> None:
+    folder = copy_folder(model_folder, tmp_path)
+    (folder / "config.json").write_text('{"variant": "B", "colour": 1}')
+    with pytest.raises(ModelError, match=r"not know \(colour\), .* update csrnet-hub\.$"):
+        CSRNet.from_pretrained(folder)
+
+
+def test_a_model_of_the_hub_is_not_given_as_a_path() -> None:
+    with pytest.raises(ModelError, match="a model of the Hub is org/name, given as a string"):
+        CSRNet.from_pretrained(Path("org/name"))
 
 
 @pytest.mark.parametrize("source", ["x" * 5000, "o/" + "x" * 300, "a\0b"])

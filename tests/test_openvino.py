@@ -209,6 +209,13 @@ def test_without_openvino_the_command_to_install_it_is_told(
         CrowdCounter.from_pretrained(tmp_path / "m.xml")
 
 
+def test_an_extra_that_is_installed_but_does_not_load_is_told_as_that() -> None:
+    broken = ImportError("DLL load failed while importing _core: not found", name="openvino._core")
+    told = str(ExtraError("openvino", broken))
+    assert "installed but does not load (DLL load failed" in told
+    assert "is not installed" not in told
+
+
 def test_without_nncf_the_command_to_install_it_is_told(
     calibrated: CSRNet, photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -263,6 +270,18 @@ def test_a_file_counts_with_its_models_configuration(
     assert ours.interval == pytest.approx(theirs.interval, rel=1e-3)
 
 
+def test_a_file_needs_its_engine_and_takes_no_options_of_the_hub(
+    plain_file: Path, scene: np.ndarray
+) -> None:
+    counter = CrowdCounter.from_pretrained(plain_file, dtype="float32")
+    with pytest.raises(ValueError, match='needs engine="openvino"'):
+        CrowdCounter(counter.model)
+    again = CrowdCounter(counter.model, dtype="float32", engine="openvino")
+    assert again.count(scene).count == counter.count(scene).count
+    with pytest.raises(ValueError, match="is a file, for which revision cannot be given"):
+        CrowdCounter.from_pretrained(plain_file, revision="v1", cache_dir=None)
+
+
 def half(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
@@ -278,6 +297,7 @@ def half(content: bytes) -> bytes:
         ("m.xml", lambda _: b"", "damaged"),
         ("m.xml", lambda text: text.replace(b"csrnet>", b"other>"), "not written by csrnet"),
         ("m.xml", lambda text: text.replace(b"variant", b"flavour"), "not written by csrnet"),
+        ("m.xml", lambda text: text.replace(b"min_side", b"least"), r"\(least\).* update csrnet-"),
     ],
 )
 def test_a_file_that_is_not_whole_or_foreign_is_a_sentence(  # type: ignore[no-untyped-def]

@@ -6,14 +6,17 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import torch
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 
-from csrnet_hub import CSRNet
+from csrnet_hub import CountResult, CrowdCounter, CSRNet, ModelError
 from csrnet_hub.card import PLACEHOLDER, card_of, named, sealed, unsealed
+from train.push import PushError, read_files
 
 from .fake_hub import FakeHub
 from .hub_client import HubClient, Outcome
@@ -42,7 +45,7 @@ def taken(hub: FakeHub, prototype: Path, request: pytest.FixtureRequest) -> str:
     """A repository with another model, as an earlier push left it."""
     config = {**json.loads((prototype / "config.json").read_text()), "density_scale": 7.0}
     name = f"org/taken-{abs(hash(request.node.name))}"
-    card = card_of(config).replace(PLACEHOLDER, name)
+    card = named(card_of(config), name)
     hub.repos.pop(name, None)
     hub.publish(name, {"config.json": json.dumps(config).encode(), "README.md": card.encode()})
     return name
@@ -148,20 +151,21 @@ def test_a_card_that_was_edited_on_the_hub_is_overwritten_only_when_asked(
 ) -> None:
     edited = hub.repos[taken].files()["README.md"] + b"\nAsk Ada before use.\n"
     hub.publish(taken, {"README.md": edited})
-    line = one_line(online.push(folder, taken))
-    assert taken in line
-    assert "--replace-card" in line
+    outcome = online.push(folder, taken)
+    assert outcome.code == 0
+    assert f"The card of {taken} was edited" in outcome.err
+    assert "--replace-card overwrites it" in outcome.err
     assert hub.repos[taken].files()["README.md"] == edited
-    assert "model.safetensors" not in hub.repos[taken].files()
-    assert online.push(folder, taken, "--replace-card").code == 0
+    assert "model.safetensors" in hub.repos[taken].files()
+    assert online.push(folder, taken, "--replace-card") == (0, ANY, "")
     assert hub.repos[taken].files()["README.md"] != edited
 
 
-def test_a_card_beside_somebody_elses_configuration_is_as_if_edited(
+def test_somebody_elses_card_is_as_if_edited(
     hub: FakeHub, online: HubClient, folder: Path, taken: str
 ) -> None:
     hub.publish(taken, {"README.md": b"# Theirs\n", "config.json": b'{"hidden_size": 3}'})
-    assert "--replace-card" in one_line(online.push(folder, taken))
+    assert "made by other code, so it stays" in online.push(folder, taken).err
     assert hub.repos[taken].files()["README.md"] == b"# Theirs\n"
 
 
@@ -170,23 +174,19 @@ def test_a_card_that_another_version_made_and_nobody_edited_is_replaced(
 ) -> None:
     older = unsealed(hub.repos[taken].files()["README.md"].decode()).replace("Counts", "Finds")
     hub.publish(taken, {"README.md": sealed(older).encode()})
-    assert online.push(folder, taken).code == 0
+    assert online.push(folder, taken) == (0, ANY, "")
     published = hub.repos[taken].files()["README.md"]
     assert b"Counts the people" in published
-    # the name that push filled in is no edit
-    hub.publish(taken, {"config.json": (folder / "config.json").read_bytes().replace(b"7", b"8")})
-    assert online.push(folder, taken).code == 0
 
 
-def test_of_a_card_from_before_nobody_is_said_to_have_edited_it(
+def test_a_card_that_is_there_already_is_no_question(
     hub: FakeHub, online: HubClient, folder: Path, taken: str
 ) -> None:
-    made = hub.repos[taken].files()["README.md"].decode()
-    hub.publish(taken, {"README.md": unsealed(made).replace("Counts", "Finds").encode()})
-    assert "edited on the Hub, or made by another version" in one_line(online.push(folder, taken))
-    hub.publish(taken, {"README.md": made.replace("Counts", "Finds").encode()})
-    line = one_line(online.push(folder, taken))
-    assert "was edited and would be lost" in line
+    card = folder / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "\nAsk Ada.\n", encoding="utf-8")
+    for _ in range(2):
+        assert online.push(folder, taken, "--replace-card").code == 0
+        assert online.push(folder, taken) == (0, ANY, "")
 
 
 def test_a_card_that_is_of_another_model_is_made_anew(
@@ -211,6 +211,48 @@ def test_a_card_that_was_edited_in_the_folder_is_published_as_it_is(
     assert "À demander." in hub.repos["org/edited"].files()["README.md"].decode()
 
 
+def test_a_card_that_was_edited_and_has_an_older_models_figures_is_told(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    card = folder / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "\nAsk Ada.\n", encoding="utf-8")
+    assert online.push(folder, "org/stale", "--dry-run").err == ""
+    config = json.loads((folder / "config.json").read_text())
+    config["metrics"]["validation"]["mae"] = 77.7
+    (folder / "config.json").write_text(json.dumps(config))
+    outcome = online.push(folder, "org/stale", "--dry-run")
+    assert outcome.code == 0
+    assert "gives error figures that config.json does not" in outcome.err
+
+
+def test_what_was_checked_is_what_is_sent(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, thin_model: CSRNet
+) -> None:
+    narrow(monkeypatch)
+    before = (folder / "model.safetensors").read_bytes()
+    count = CrowdCounter.count
+
+    def changed_meanwhile(self: CrowdCounter, *rest: Any) -> CountResult:
+        (folder / "model.safetensors").write_bytes(b"of a run's next model")
+        return count(self, *rest)
+
+    monkeypatch.setattr(CrowdCounter, "count", changed_meanwhile)
+    assert read_files(folder, "org/new")["model.safetensors"] == before
+    shutil.rmtree(folder)
+    thin_model.save_pretrained(folder)
+    read = Path.read_bytes
+
+    def swapped(path: Path) -> bytes:
+        content = read(path)
+        if path == folder / "config.json":
+            path.write_bytes(content + b" ")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", swapped)
+    with pytest.raises(PushError, match="changed while it was read"):
+        read_files(folder, "org/new")
+
+
 @pytest.mark.parametrize(
     ("token", "said"),
     [
@@ -231,6 +273,28 @@ def test_without_the_right_token_a_push_is_one_line_and_nothing_is_sent(
     assert hub.sent("PUT") == []
 
 
+@pytest.mark.parametrize("status", [400, 403, 429])
+def test_what_the_hub_says_of_a_refusal_is_passed_on(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str, status: int
+) -> None:
+    hub.refusal = (status, "Storage limit reached: ask for more.")
+    try:
+        line = one_line(online.push(folder, taken))
+    finally:
+        hub.refusal = None
+    assert taken in line
+    assert "Storage limit reached: ask for more" in line
+    assert "Root=1-abc" not in line
+
+
+def test_all_that_is_wrong_with_a_cards_metadata_is_told(
+    hub: FakeHub, online: HubClient, folder: Path
+) -> None:
+    (folder / "README.md").write_text("---\nlicense: mit\n---\nMine.\n", encoding="utf-8")
+    line = one_line(online.push(folder, "org/untagged"))
+    assert "Invalid metadata in README.md. - no tags - no licence" in line
+
+
 def test_a_namespace_of_somebody_else_is_one_line(
     hub: FakeHub, online: HubClient, folder: Path
 ) -> None:
@@ -246,7 +310,13 @@ def test_offline_a_push_is_one_line(hub: FakeHub, offline: HubClient, folder: Pa
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/api/models/"), ("POST", "/preupload/"), ("POST", "/commit/"), ("PUT", "/large/")],
+    [
+        ("GET", "/api/models/"),
+        ("HEAD", "/resolve/"),
+        ("POST", "/preupload/"),
+        ("POST", "/commit/"),
+        ("PUT", "/large/"),
+    ],
 )
 def test_cut_off_half_way_nothing_is_published_and_pushing_again_is_enough(
     hub: FakeHub, online: HubClient, folder: Path, taken: str, method: str, path: str
@@ -376,10 +446,23 @@ def test_push_to_hub_makes_the_card_anew_unless_somebody_edited_it(
     config["metrics"]["mine"]["mae"] = 60.5
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (said,) = online.push_to_hub(folder, "org/again")
-    assert "was edited, or made by other code: it stays" in said
+    assert "The card of org/again was edited" in said
+    assert "train.push ... --replace-card overwrites it" in said
     published = hub.repos["org/again"].files()
     assert published["README.md"] == edited
     assert json.loads(published["config.json"])["metrics"]["mine"]["mae"] == 60.5
+
+
+def test_push_to_hub_puts_private_weights_in_no_public_repository(
+    hub: FakeHub, online: HubClient, folder: Path, taken: str
+) -> None:
+    before = dict(hub.repos[taken].branches)
+    with pytest.raises(ModelError, match="is there and public"):
+        online.push_to_hub(folder, taken, private=True)
+    assert hub.repos[taken].branches == before
+    online.push_to_hub(folder, "org/hidden", private=True)
+    assert online.push_to_hub(folder, "org/hidden", private=True) == []
+    assert hub.repos["org/hidden"].private
 
 
 def test_push_to_hub_writes_over_nothing_that_is_committed_meanwhile(

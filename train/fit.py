@@ -368,13 +368,15 @@ class _processes:  # noqa: N801  (reads as the context manager that it is)
     """The device of this process; under torchrun, its place among the others too."""
 
     def __init__(self, device: str) -> None:
-        self.device = pick_device(device)
         self.together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        gpus = self.together and torch.cuda.is_available()
+        if gpus and device.partition(":")[0] in ("auto", "cuda"):
+            device = f"cuda:{os.environ['LOCAL_RANK']}"  # its own, and not the CPU in its stead
+        self.device = pick_device(device)
 
     def __enter__(self) -> torch.device:
         if self.together:
             if self.device.type == "cuda":
-                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
                 torch.cuda.set_device(self.device)
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         return self.device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,31 +10,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo, get_token
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import (
     HFValidationError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
 from csrnet_hub.card import (
     CARD_NAME,
-    PLACEHOLDER,
-    SEAL,
+    OTHER_FIGURES,
     card_of,
+    has_other_figures,
     is_unedited,
     named,
-    on_hub,
-    unsealed,
 )
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.hub import LOG_IN, http_status, one_line
-from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
-
-MAIN = "main"
+from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME, find_file
+from csrnet_hub.publish import MAIN, Published, publish
 
 
 class PushError(RuntimeError):
@@ -49,7 +44,7 @@ def push(
     private: bool = False,
     revision: str = MAIN,
     replace_card: bool = False,
-) -> str:
+) -> Published:
     """Publish what :func:`read_files` gave in one commit, then load it back and compare.
 
     Args:
@@ -57,38 +52,25 @@ def push(
         revision: branch to commit to; made from the main one where it is missing.
         replace_card: overwrite the repository's card even if somebody edited it.
 
-    Returns:
-        The address of the commit.
-
     Raises:
         PushError: with what is wrong and what to do; a push is one commit, so nothing is ever
             published by half.
+        ModelError: if a private repository was asked for, but it is there and public.
     """
     if not get_token():
         raise PushError(f"There is no token for the Hub: {LOG_IN} to one with write access.")
     api = HfApi(library_name="csrnet-hub")
     with _in_one_sentence(repo_id):
-        head = _look(api, repo_id, revision)
-        if head is None:
-            api.create_repo(repo_id, private=private or None)
-        elif private and not head.private:
-            raise PushError(
-                f"{repo_id} is there and public: make it private in its settings, or leave out "
-                "--private."
-            )
-        elif not replace_card:
-            _keep_edited_card(api, repo_id, str(head.sha), files[CARD_NAME].decode())
-        if revision != MAIN and not revision.startswith("refs/"):  # a pull request's is there
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = api.create_commit(
+        published = publish(
+            api,
+            files,
             repo_id,
-            [CommitOperationAdd(name, content) for name, content in files.items()],
-            commit_message="Publish a CSRNet model",
-            revision=revision,
-            parent_commit=head.sha if head else None,
+            private=private or None,
+            branch=revision,
+            replace_card=replace_card,
         )
-    _compare(api, repo_id, str(commit.oid), files)
-    return str(commit.commit_url)
+    _compare(api, repo_id, published.commit, published.files)
+    return published
 
 
 def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
@@ -106,51 +88,34 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
         raise PushError(f"{repo_id!r} names no owner; give org/name.")
     if not folder.is_dir():
         raise PushError(f"There is no folder {folder}; give one that from_pretrained reads.")
-    model = CSRNet.from_pretrained(folder)
+    files = _read(folder)
+    if _read(folder) != files:
+        raise PushError(f"{folder} was changed while it was read, by a run say: push again.")
+    with TemporaryDirectory() as checked:  # what is sent, whatever becomes of the folder meanwhile
+        for name, content in files.items():
+            (Path(checked) / name).write_bytes(content)
+        model = CSRNet.from_pretrained(checked)
     noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     CrowdCounter(model, "cpu").count(noise)
     card = card_of(model.config())
-    if (folder / CARD_NAME).is_file():
+    if CARD_NAME in files:
         try:
-            own = (folder / CARD_NAME).read_text(encoding="utf-8")
-            card = card if is_unedited(own) else own  # one that nobody edited may be an older one
+            own = files[CARD_NAME].decode().replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise PushError(
                 f"{folder / CARD_NAME} is not in UTF-8: save it anew as that."
             ) from error
-    files = {name: (folder / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
+        if not is_unedited(own):  # one that nobody edited may be an older one
+            if has_other_figures(own, card):
+                print(f"push: {OTHER_FIGURES.format(folder / CARD_NAME)}", file=sys.stderr)
+            card = own
     return files | {CARD_NAME: named(card, repo_id).encode()}
 
 
-def _look(api: HfApi, repo_id: str, revision: str) -> ModelInfo | None:
-    """The commit that a push comes upon: of the branch, of main where there is none, or None."""
-    try:
-        return api.model_info(repo_id, revision=revision)
-    except RevisionNotFoundError:
-        return api.model_info(repo_id)
-    except RepositoryNotFoundError:
-        return None
-
-
-def _keep_edited_card(api: HfApi, repo_id: str, commit: str, new: str) -> None:
-    # Nobody edited a card whose seal holds, or, if it is from before there were seals, one that is
-    # what the template makes of the config.json beside it.
-    card = on_hub(api, repo_id, CARD_NAME, commit)
-    if card is None or is_unedited(card):
-        return
-    try:
-        generated = card_of(json.loads(on_hub(api, repo_id, CONFIG_NAME, commit) or ""))
-    except (ValueError, TypeError, AttributeError, LookupError):
-        generated = None  # there is none, or it is somebody else's
-    known = [new]
-    if generated is not None:
-        known += [generated, generated.replace(PLACEHOLDER, repo_id)]
-    if unsealed(card) not in map(unsealed, known):
-        other = "" if SEAL.search(card) else " on the Hub, or made by another version,"
-        raise PushError(
-            f"The card of {repo_id} was edited{other} and would be lost: bring what is to stay "
-            f"into the folder's {CARD_NAME}, then push with --replace-card."
-        )
+def _read(folder: Path) -> dict[str, bytes]:
+    paths = [find_file(folder, name, {}) for name in (CONFIG_NAME, WEIGHTS_NAME)]
+    paths += [folder / CARD_NAME] if (folder / CARD_NAME).is_file() else []
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def _compare(api: HfApi, repo_id: str, commit: str, files: dict[str, bytes]) -> None:
@@ -182,7 +147,7 @@ def _compare(api: HfApi, repo_id: str, commit: str, files: dict[str, bytes]) -> 
 def _in_one_sentence(repo_id: str) -> Iterator[None]:
     try:
         yield
-    except PushError:
+    except ModelError:
         raise
     except Exception as error:  # the client lets many kinds of its transport's errors through
         raise PushError(_sentence(error, repo_id)) from error
@@ -191,17 +156,21 @@ def _in_one_sentence(repo_id: str) -> Iterator[None]:
 def _sentence(error: Exception, repo_id: str) -> str:
     if isinstance(error, OfflineModeIsEnabled):
         return f"HF_HUB_OFFLINE is set, so nothing was sent to {repo_id}: unset it to push."
-    status = http_status(error)
+    status, said = http_status(error), one_line(error)
     if status == 401:
         return f"The Hub refused the token, so nothing went to {repo_id}: {LOG_IN} to a valid one."
     if status == 403:
-        return f"The token may not write to {repo_id}: {LOG_IN} to one with write access to it."
+        return (
+            f"The token may not write to {repo_id} ({said}): unless that names another remedy, "
+            f"{LOG_IN} to one with write access to it."
+        )
     if status in (409, 412):
         return f"{repo_id} was changed by somebody else during the push: push again."
-    if status is not None or isinstance(error, ValueError):
-        return f"The Hub did not take the push to {repo_id}: {one_line(error)}."
+    cut = isinstance(error, LocalEntryNotFoundError)  # which may be a ValueError too
+    if not cut and (status is not None or isinstance(error, ValueError)):
+        return f"The Hub did not take the push to {repo_id}: {said}."
     return (
-        f"The push to {repo_id} broke off, since the Hub cannot be reached ({one_line(error)}); a "
+        f"The push to {repo_id} broke off, since the Hub cannot be reached ({said}); a "
         "push is one commit, so nothing is published by half: push again."
     )
 
@@ -232,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.dry_run:
             print("A dry run: nothing was sent.")
             return 0
-        address = push(
+        published = push(
             files,
             options.repo_id,
             private=options.private,
@@ -245,7 +214,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("push: stopped; a push is one commit, so nothing is published by half")
         return 130
-    print(f"Published and loaded back, equal to the last byte: {address}")
+    if published.remark:
+        print(f"push: {published.remark}", file=sys.stderr)
+    print(f"Published and loaded back, equal to the last byte: {published.address}")
     return 0
 
 
