@@ -710,7 +710,7 @@ def test_several_processes_train_as_one_with_the_joined_batch(
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     torchrun += ["--standalone", "-m", "tests.thin", *arguments]
     done = subprocess.run(
-        [*torchrun, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=240
+        [*torchrun, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert fit.main([*arguments, "--out", str(tmp_path / "one")]) == 0
