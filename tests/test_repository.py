@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -15,6 +16,8 @@ from safetensors import safe_open
 
 from csrnet_hub import CrowdCounter, ModelError
 from csrnet_hub.resources import DEFAULT_MODEL, resource
+
+from .empty_scenes import empty_scenes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,18 +35,25 @@ def shipped() -> Path:
     return folder
 
 
-def test_the_shipped_model_sees_nobody_in_blank_pictures_and_in_noise(shipped: Path) -> None:
-    counter = CrowdCounter.from_pretrained(shipped, "cpu")
-    noise = np.random.default_rng(0).integers(0, 256, (384, 512, 3), "u1")
-    for picture in (np.full((384, 512, 3), 200, "u1"), noise):
-        result = counter.count(picture)
-        assert result.model == "csrnet-partA"
-        assert abs(result.count) < 3
+@pytest.fixture(scope="module")
+def counter(shipped: Path) -> CrowdCounter:
+    return CrowdCounter.from_pretrained(shipped, "cpu")
 
 
-def test_the_shipped_model_sees_one_person_in_a_portrait(shipped: Path) -> None:
-    portrait = get_sample_data("grace_hopper.jpg", asfileobj=False)
-    result = CrowdCounter.from_pretrained(shipped, "cpu").count(portrait)
+@pytest.mark.parametrize(
+    ("size", "kinds"), [((512, 384), ("blank", "noise")), ((1024, 768), ("noise-grey",))]
+)
+def test_the_shipped_model_sees_nobody_in_blank_pictures_and_in_noise(
+    counter: CrowdCounter, size: tuple[int, int], kinds: tuple[str, ...]
+) -> None:
+    scenes = [scene for scene in empty_scenes(0, *size) if scene[0].startswith(kinds)]
+    assert scenes
+    for name, picture in scenes:
+        assert abs(counter.count(picture).count) < 3, name
+
+
+def test_the_shipped_model_sees_one_person_in_a_portrait(counter: CrowdCounter) -> None:
+    result = counter.count(get_sample_data("grace_hopper.jpg", asfileobj=False))
     assert round(result.count) == 1  # 2.3 at its own size
     assert result.scale < 0.3
 
@@ -103,3 +113,32 @@ def test_the_readme_names_every_option_of_the_page(capsys: pytest.CaptureFixture
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (listed,) = re.findall(r"`python app.py --help` lists (.*?)\n\n", readme, re.DOTALL)
     assert options == set(re.findall(r"--\w+", listed))
+
+
+def test_the_limits_of_the_page_are_those_that_are_promised() -> None:
+    pytest.importorskip("gradio", minversion="6")
+    from demo import batch, canvas, clips, shared, turns
+
+    files = [ROOT / "README.md", ROOT / "docs" / "hosting.md"]
+    text = " ".join(file.read_text(encoding="utf-8") for file in files if file.exists())
+    promised = " ".join(text.split())
+    for limit in (
+        shared.MAX_FILE_SIZE.replace("mb", " MB"),
+        f"{batch.MOST} photos",
+        f"{clips.MOST} frames",
+        f"{canvas.LARGEST // 2**20} MB",
+        f"{canvas.MOST_POINTS:,} heads",
+        f"{shared.MAX_WAITING} may wait",
+        f"{turns.MOST_OF_ONE} calls",
+    ):
+        assert re.search(rf"(?<![\d.,]){limit}\b", promised), limit
+
+
+def test_the_package_imports_nothing_of_what_is_built_on_it() -> None:
+    for file in (ROOT / "csrnet_hub").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            above = {"gradio", "app", "demo", "train", "benchmarks"}
+            assert not above & {name.partition(".")[0] for name in names}, file
