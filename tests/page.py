@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -50,14 +51,26 @@ class PlainCounter(CrowdCounter):
         )
 
 
-def serve(page: gr.Blocks, **changes: Any) -> str:
+def serve(page: gr.Blocks, tries: int = 3, **changes: Any) -> str:
     """Start the page on a free port; its address, with a slash at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     options = app.launch_options() | {"prevent_thread_lock": True, "quiet": True} | changes
-    address: str = page.launch(server_name="127.0.0.1", server_port=port, **options)[1]
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    try:
+        address: str = page.launch(server_name="127.0.0.1", server_port=port, **options)[1]
+    except OSError:  # somebody took it meanwhile
+        if tries == 1:
+            raise
+        return serve(page, tries - 1, **changes)
     return address
+
+
+def fetched(url: str) -> httpx.Response:
+    return httpx.get(url, trust_env=False, timeout=60)  # a busy machine is slow
+
+
+def posted(url: str, **options: Any) -> httpx.Response:
+    return httpx.post(url, trust_env=False, timeout=60, **options)
 
 
 def noise(width: int = 120, height: int = 80, seed: int = 0) -> Image.Image:

@@ -203,15 +203,21 @@ def test_the_figures_of_another_recipe_or_other_photographs_are_not_told_as_this
 
 
 def test_the_command_trains_each_variant_and_prints_the_table(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    compiled: list[CSRNet] = []
+    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or net)
     part = write_part(tmp_path / "part_A", [5 * i for i in range(6)])
     prepared, out = tmp_path / "a.h5", tmp_path / "out"
     prepare.prepare(read_shanghaitech(part, "train"), prepared, progress=False)
     CSRNet(density_scale=10.0).save_pretrained(tmp_path / "first")
     arguments = [str(recipe), "--data", str(prepared), "--out", str(out), "--device", "cpu"]
     arguments += ["--init", str(tmp_path / "first"), "--vary", "loss=euclidean,bayesian"]
-    assert ablate.main([*arguments, "--seeds", "0,1"]) == 0
+    assert ablate.main([*arguments, "--seeds", "0,1", "--compile"]) == 0
+    assert len(compiled) == 4
     told = capsys.readouterr().out
     assert "| loss=bayesian | 0, 1 |" in told
     assert (out / "loss=bayesian,seed=1" / "best" / "config.json").is_file()

@@ -36,7 +36,7 @@ from demo import programs, shared
 from demo.counted import count_html, details_html, map_scale
 from demo.visitors import files_in
 
-from .page import LIMIT, PlainCounter, encoded, serve, words
+from .page import LIMIT, PlainCounter, encoded, fetched, posted, serve, words
 from .page import noise as scene
 
 README = Path(app.__file__).parent / "README.md"
@@ -191,8 +191,8 @@ def test_a_program_that_sends_no_file_is_told_how_to_send_one(
     sent: Any, name: str, url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     call = f"{url}gradio_api/call{name}"
-    event = httpx.post(call, json={"data": [sent, None]}, trust_env=False).json()["event_id"]
-    told = httpx.get(f"{call}/{event}", trust_env=False, timeout=30).text
+    event = posted(call, json={"data": [sent, None]}).json()["event_id"]
+    told = fetched(f"{call}/{event}").text
     assert "handle_file" in told
     assert "Traceback" not in capfd.readouterr().err
 
@@ -217,15 +217,13 @@ def test_one_program_cannot_fill_the_queue_for_everybody(uploads: Path) -> None:
 
     page = app.build_app(SlowCounter("slow"))
     api = f"{serve(page)}gradio_api/"
-    (path,) = httpx.post(
-        f"{api}upload", files={"files": ("a.png", encoded(scene()))}, trust_env=False
-    ).json()
+    (path,) = posted(f"{api}upload", files={"files": ("a.png", encoded(scene()))}).json()
     (fn,) = (number for number, fn in page.fns.items() if fn.api_name == "count")
     call = {"fn_index": fn, "data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, None]}
 
     def join(session: str) -> httpx.Response:
         sent = call | {"session_hash": session}
-        return httpx.post(f"{api}queue/join", json=sent, trust_env=False)
+        return posted(f"{api}queue/join", json=sent)
 
     answers = [join("greedy") for _ in range(shared.MAX_WAITING + 2)]
     refused = [answer for answer in answers if answer.status_code == 503]
@@ -248,13 +246,11 @@ def test_a_program_cannot_read_files_of_the_server(url: str, tmp_path: Path) -> 
 
     def told(path: str) -> str:
         data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, None]
-        event = httpx.post(call, json={"data": data}, trust_env=False).json()["event_id"]
-        return httpx.get(f"{call}/{event}", trust_env=False, timeout=30).text
+        event = posted(call, json={"data": data}).json()["event_id"]
+        return fetched(f"{call}/{event}").text
 
     with secret.open("rb") as file:
-        (own,) = httpx.post(
-            f"{url}gradio_api/upload", files={"files": file}, trust_env=False
-        ).json()
+        (own,) = posted(f"{url}gradio_api/upload", files={"files": file}).json()
     assert "event: complete" in told(own)
     assert "event: error" in told(str(secret))
     assert str(tmp_path) not in told(str(secret))
@@ -330,8 +326,8 @@ def test_no_web_address_is_fetched_for_a_program(url: str, client: Client) -> No
             client.predict(handle_file(address), api_name="/count")
         call = f"{url}gradio_api/call/count"
         data = [{"path": address, "url": address, "meta": {"_type": "gradio.FileData"}}]
-        event = httpx.post(call, json={"data": data}, trust_env=False).json()["event_id"]
-        told = httpx.get(f"{call}/{event}", trust_env=False, timeout=30).text
+        event = posted(call, json={"data": data}).json()["event_id"]
+        told = fetched(f"{call}/{event}").text
         assert "event: error" in told
         server.shutdown()
     assert asked == []
@@ -398,10 +394,10 @@ def written(folder: Path) -> Path:
 
 
 def test_nothing_is_recorded_and_no_font_is_fetched(url: str) -> None:
-    config = httpx.get(f"{url}config", trust_env=False).json()
+    config = fetched(f"{url}config").json()
     assert config["analytics_enabled"] is False
     assert config["run_history"] is False
-    css = httpx.get(f"{url}theme.css", trust_env=False).text
+    css = fetched(f"{url}theme.css").text
     assert not re.search(r"@font-face|@import|url\(.?http", css)
 
 
@@ -412,7 +408,7 @@ def test_uploads_are_gone_within_the_hour_and_when_the_server_stops(
     every, keep = page.delete_cache or (np.inf, np.inf)
     assert every + keep <= 3600
     upload = f"{serve(page)}gradio_api/upload"
-    sent = httpx.post(upload, files={"files": ("me.png", encoded(scene()))}, trust_env=False)
+    sent = posted(upload, files={"files": ("me.png", encoded(scene()))})
     (path,) = map(Path, sent.json())
     assert path.is_relative_to(uploads)
     assert path.is_file()
@@ -450,19 +446,19 @@ def test_no_program_makes_the_server_remove_what_is_not_the_pages(
     def call(name: str, data: list[Any]) -> None:
         number = next(k for k, fn in page.fns.items() if getattr(fn.fn, "__name__", "") == name)
         join = {"fn_index": number, "session_hash": "odd", "data": data}
-        httpx.post(f"{api}queue/join", json=join, trust_env=False).raise_for_status()
-        answers = httpx.get(f"{api}queue/data?session_hash=odd", trust_env=False, timeout=60)
+        posted(f"{api}queue/join", json=join).raise_for_status()
+        answers = fetched(f"{api}queue/data?session_hash=odd")
         assert "process_completed" in answers.text
 
-    upload = httpx.post(f"{api}upload", files={"files": ("me.png", b"me")}, trust_env=False)
+    upload = posted(f"{api}upload", files={"files": ("me.png", b"me")})
     (path,) = map(Path, upload.json())
     odd = f"{uploads}/../{victim.name}"
     for digest in (odd, "0" * 16):
         sheet = {"name": odd, "width": 9, "height": 9, "digest": digest, "opened": 1.0}
         call("save", [sheet, "[]"])
     folder = {"path": str(path.parent), "meta": {"_type": "gradio.FileData"}}
-    event = httpx.post(f"{api}call/count", json={"data": [folder, None]}, trust_env=False).json()
-    httpx.get(f"{api}call/count/{event['event_id']}", trust_env=False, timeout=60)
+    event = posted(f"{api}call/count", json={"data": [folder, None]}).json()
+    fetched(f"{api}call/count/{event['event_id']}")
     page.close()
     assert victim.exists()
     assert not path.exists()
@@ -481,7 +477,7 @@ def test_mcp_is_off_until_asked_for_and_says_what_it_needs(
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def noted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What main() would load and launch, noted instead of done."""
     seen: dict[str, Any] = {}
 
@@ -498,6 +494,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name in ("CSRNET_MODEL", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_SHARE"):
         monkeypatch.delenv(name, raising=False)
     return seen
+
+
+@pytest.fixture
+def started(noted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The same at an address that is free."""
+    monkeypatch.setattr(app, "_check_address", lambda host, port: None)
+    return noted
 
 
 def test_the_demo_serves_its_own_weights_to_this_machine_alone(started: dict[str, Any]) -> None:
@@ -597,18 +600,26 @@ def test_a_port_that_cannot_be_is_a_sentence(
 
 
 def test_an_address_that_cannot_be_served_at_is_said_before_a_model_is_loaded(
-    started: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    noted: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def refused(*options: str) -> None:
+        with pytest.raises(SystemExit, match="1"):
+            app.main([*options])
+        err = capsys.readouterr().err
+        assert err.startswith("app.py: cannot serve at ")
+        assert err.count(options[1]) == 1
+        assert err.endswith("give another --host or --port\n")
+        assert not noted
+
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        for options in (["--port", port], ["--host", "192.0.2.1"], ["--host", "no.invalid"]):
-            with pytest.raises(SystemExit, match="1"):
-                app.main(options)
-            err = capsys.readouterr().err
-            assert err.startswith("app.py: cannot serve at ")
-            assert err.count(options[1]) == 1
-            assert err.endswith("give another --host or --port\n")
-    assert not started
+        refused("--port", str(taken.getsockname()[1]))
+    refused("--host", "192.0.2.1")
+
+    def unknown(address: tuple[str, int], **options: Any) -> None:
+        raise socket.gaierror(-2, f"Name unknown (while attempting to bind on address {address})")
+
+    monkeypatch.setattr(socket, "create_server", unknown)
+    refused("--host", "no.invalid")
 
 
 def test_a_log_file_is_told_the_address_while_the_page_is_up(

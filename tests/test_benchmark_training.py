@@ -18,14 +18,19 @@ def test_a_measurement_is_one_object_whose_figures_agree(
     narrow(monkeypatch)
     monkeypatch.setattr(training, "PICTURES", 2)
     arguments = ["--device", "cpu", "--batch", "1", "--crop", "64", "--steps", "2"]
+    arguments += ["--network", "eager"]
     assert training.main([*arguments, "--loss", "pyramid", "dmcount"]) == 0
-    for loss, line in zip(("pyramid", "dmcount"), capsys.readouterr().out.splitlines()):
+    lines = capsys.readouterr().out.splitlines()
+    for loss, line in zip(("pyramid", "dmcount"), lines, strict=True):
         found = json.loads(line)
         assert (found["loss"], found["batch"], found["crop"]) == (loss, 1, 64)
         assert found["crops_per_second"] == pytest.approx(1 / found["step_seconds"])
         share = found["flops_per_crop"] * found["crops_per_second"] / found["matrix_flops"]
         assert 0 < found["share_of_matrix_rate"] == pytest.approx(share)
-        assert 0 < found["crops_seconds"] < found["step_seconds"]
+        assert found["crops_seconds"] > 0
+        assert found["network"] == "eager"
+    assert training.main([*arguments, "--network", "captured"]) == 1
+    assert "only a GPU runs a captured network" in capsys.readouterr().err
 
 
 def test_the_arithmetic_is_that_of_table_3_of_the_paper() -> None:

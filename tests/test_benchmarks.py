@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,6 +202,19 @@ def test_the_command_writes_a_table_and_the_figures(
     assert written.with_suffix(".md").read_text(encoding="utf-8") in shown
 
 
+def test_as_many_photos_are_counted_in_a_row_as_one_asks_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(what: str, *, photos: int, **options: Any) -> dict[str, Any]:
+        return {"held": {str(photos): 5}}
+
+    monkeypatch.setattr(comparisons, "child", held)
+    arguments = ["endurance", "--photos", "12", "--model", str(folder), "--out", str(tmp_path)]
+    assert command.main(arguments) == 0
+    (kept,) = tmp_path.glob("*.json")
+    assert json.loads(kept.read_text())["results"] == {"endurance": [{"photos": 12, "held": 5}]}
+
+
 def test_what_was_measured_outlives_a_measurement_that_fails(
     folder: Path,
     tmp_path: Path,
@@ -244,6 +258,7 @@ def test_photographs_that_cannot_be_counted_are_said_before_anything_is_measured
         (["counting", "--sizes", "0x10"], "'0x10' is not a size"),
         (["counts", "--data", "none.h5"], "no prepared file none.h5"),
         (["counting", "--device", "tpu9"], "no device 'tpu9'"),
+        (["endurance", "--photos", "0"], "--photos count from 1"),
     ],
 )
 def test_a_mistake_is_a_sentence(

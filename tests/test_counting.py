@@ -138,9 +138,12 @@ def test_windows_are_of_one_size_and_hold_each_tile_with_its_halo(rows: int, col
 
 @pytest.mark.parametrize("variant", ["A", "B", "C", "D"])
 @pytest.mark.parametrize("high", [8, 40, 104])
-def test_bands_give_the_map_of_the_whole_picture(model: CSRNet, variant: str, high: int) -> None:
+def test_bands_give_the_map_of_the_whole_picture(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch, variant: str, high: int
+) -> None:
+    narrow(monkeypatch)
     net = CSRNet(variant)
-    net.load_state_dict(model.state_dict())
+    net.load_state_dict(thin_model.state_dict())
     x = torch.randn(1, 3, 200, 64, generator=torch.Generator().manual_seed(0))
     tops = range(0, 200, high)
     with torch.inference_mode():

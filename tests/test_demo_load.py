@@ -18,13 +18,20 @@ import app
 from .page import PlainCounter, dots, serve
 
 CLIENTS, REQUESTS = 8, 200
-ROOM = 40  # MiB that memory may grow by after the warm-up
+ROOM = 40  # MiB that memory may grow by after the warm-up; the photos' pixels are twice that
 
 
 @pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def counter() -> PlainCounter:
+    counter = PlainCounter("plain")
+    counter.max_pixels = 200_000
+    return counter
+
+
+@pytest.fixture
+def url(counter: PlainCounter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    page = app.build_app(PlainCounter("plain"))
+    page = app.build_app(counter)
     yield serve(page)
     page.close()
 
@@ -51,10 +58,10 @@ def counted(client: httpx.Client, photo: Path) -> float:
 
 
 def test_two_hundred_requests_of_eight_clients_are_each_answered_with_their_own_count(
-    url: str, tmp_path: Path
+    url: str, counter: PlainCounter, tmp_path: Path
 ) -> None:
-    photos = [dots(tmp_path / f"{i}.png", 5 + 9 * i, (64 + 8 * i, 64)) for i in range(CLIENTS)]
-    expected = [PlainCounter("plain").count(photo).count for photo in photos]
+    photos = [dots(tmp_path / f"{i}.png", 5 + 9 * i, (480 + 8 * i, 320)) for i in range(CLIENTS)]
+    expected = [counter.count(photo).count for photo in photos]
     assert len({round(count, 2) for count in expected}) == CLIENTS
     # plain HTTP: the client library would spend more than the server
     options: dict[str, Any] = {"base_url": f"{url}gradio_api/", "trust_env": False, "verify": False}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def uploaded(name: str) -> dict[str, Any]:
 
 def test_a_photo_that_is_counted_again_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now, said = [0.0], []
-    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
     step = pace.counting(lambda share, desc="", unit="": said.append(desc))
     for of, each in ((9, 1.0), (40, 0.5)):  # first shrunk, then larger
         for done in range(1, of + 1):
@@ -60,7 +61,7 @@ def test_the_time_that_a_photo_waits_for_its_turn_is_none_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, said = [0.0], []
-    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
     step = pace.counting(lambda share, desc="", unit="": said.append(desc))
     now[0] = 60.0
     step(0, 1)
@@ -97,7 +98,7 @@ def test_the_time_left_is_said_as_a_person_would_say_it(seconds, share, words):
 def test_a_long_count_says_how_long_it_will_take(monkeypatch):
     heard: list[str] = []
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("demo.pace.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     step = pace.counting(lambda value, **words: heard.append(words["desc"]))
     step(1, 7)
     many = pace.Pace(lambda value, **words: heard.append(words["desc"]), 10, "photos")

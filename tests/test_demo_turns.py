@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 pytest.importorskip("gradio", minversion="6")
-import httpx
 
 import app
 from csrnet_hub import CountResult
 from demo import shared, turns, visitors
 from demo.turns import Turns
 
-from .page import PlainCounter, dots, serve
+from .page import PlainCounter, dots, fetched, posted, serve
 
 
 class Slow(PlainCounter):
@@ -51,13 +50,17 @@ def slow(
     page.close()
 
 
-def posted(url: str, **options: Any) -> httpx.Response:
-    return httpx.post(url, trust_env=False, timeout=60, **options)
-
-
 def uploaded(api: str, photo: Path) -> dict[str, Any]:
     (path,) = posted(f"{api}upload", files={"files": (photo.name, photo.read_bytes())}).json()
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def until(true: Any) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came")
 
 
 def number_of(page: visitors.Page, name: str) -> int:
@@ -74,15 +77,14 @@ def test_whoever_asked_first_comes_first_and_a_batch_lets_others_in_between() ->
                 order.append(f"batch {i}")
                 if i == 0:
                     waits.set()
-                    while len(line._line) < 2:
-                        time.sleep(0.01)
+                    until(lambda: len(line._line) == 2)
 
-    long = threading.Thread(target=batch)
+    long = threading.Thread(target=batch, daemon=True)
     long.start()
     assert waits.wait(10)
     with line.turn(lambda: None):
         order.append("one photo")
-    long.join()
+    long.join(60)
     assert order == ["batch 0", "one photo", "batch 1", "batch 2"]
 
 
@@ -104,16 +106,8 @@ def ask_batch(api: str, page: visitors.Page, session: str, files: list[dict[str,
     assert posted(f"{api}queue/join", json=asked).status_code == 200
 
 
-def until(true: Any) -> None:
-    for _ in range(600):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it never came")
-
-
 def answer(api: str, event: str) -> Any:
-    told = httpx.get(f"{api}call/count/{event}", trust_env=False, timeout=60).text
+    told = fetched(f"{api}call/count/{event}").text
     name, content = told.strip().splitlines()[-2:]
     assert name == "event: complete", told
     return json.loads(content.removeprefix("data: "))[0]
@@ -181,7 +175,7 @@ def page(uploads: Path) -> Iterator[tuple[visitors.Page, str]]:
 def test_nobody_makes_the_server_fetch_a_file_from_the_web(
     route: str, path: str, page: tuple[visitors.Page, str]
 ) -> None:
-    answer = httpx.get(f"{page[1]}{route}{path}", trust_env=False, timeout=60)
+    answer = fetched(f"{page[1]}{route}{path}")
     assert answer.status_code == 403
     assert answer.json() == {"detail": visitors.NO_ADDRESS}
 
@@ -189,7 +183,7 @@ def test_nobody_makes_the_server_fetch_a_file_from_the_web(
 def test_no_call_goes_past_the_queue(page: tuple[visitors.Page, str], tmp_path: Path) -> None:
     file = uploaded(page[1], dots(tmp_path / "a.png"))
     assert posted(f"{page[1]}run/count", json={"data": [file, None]}).status_code == 404
-    served = httpx.get(f"{page[1]}file={file['path']}", trust_env=False)
+    served = fetched(f"{page[1]}file={file['path']}")
     assert served.status_code == 200
     assert served.content == (tmp_path / "a.png").read_bytes()
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csrnet_hub import CrowdCounter
+from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.counting import CountResult
 from csrnet_hub.datasets import read_dataset, read_shanghaitech
 from tests.test_datasets import write_part
 from tests.test_datasets_formats import WRITERS
+from tests.thin import narrow
 from train import evaluate, report
 from train.evaluate import Likeness, mask_shares, summary
+
+
+@pytest.fixture(scope="module", autouse=True)
+def thin() -> Iterator[None]:
+    """Thin networks, in this file alone: what is promised here does not hang on their size."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model_folder(thin_model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "small-model"
+    thin_model.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +238,23 @@ def test_a_scale_is_evaluated_at(
         found.append(json.loads(capsys.readouterr().out))
     assert [one["scale"] for one in found] == [1, 0.5]
     assert found[0]["mae"] != found[1]["mae"]
+
+
+@pytest.mark.filterwarnings("ignore:this CPU is slower in")  # bfloat16 than in float32
+def test_likeness_and_precision_may_be_chosen(
+    part: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(model_folder), str(part), "--split", "train", "--device", "cpu"]
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        assert evaluate.main([*arguments, "--only", "IMG_4", "--likeness", "--dtype", dtype]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    exact, coarse = found
+    assert -1 < exact["ssim"] < 1
+    assert exact["psnr"] > 0
+    assert 0 < abs(exact["mae"] - coarse["mae"]) < 0.1 * exact["mae"]
+    assert evaluate.main([*arguments, "--dtype", "int3"]) == 1
+    assert "int3" in capsys.readouterr().err
 
 
 def test_bad_files_are_left_out_when_asked_and_listed(

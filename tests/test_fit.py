@@ -334,6 +334,19 @@ def test_a_compiled_network_trains_as_the_plain_one(
     assert compiled == pytest.approx(plain, rel=1e-4)
 
 
+def test_a_network_is_compiled_where_one_asks_for_it(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[CSRNet] = []
+    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or net)
+    write_recipe(recipe, tmp_path / "r.toml")
+    arguments = [str(tmp_path / "r.toml"), "--data", str(prepared), "--vgg", str(vgg)]
+    arguments += ["--device", "cpu"]
+    for more, compilations in (([], 0), (["--compile"], 1)):
+        assert fit.main([*arguments, "--out", str(tmp_path / f"{compilations}"), *more]) == 0
+        assert len(compiled) == compilations
+
+
 def test_the_figures_of_a_model_are_those_of_its_file(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:
@@ -710,7 +723,7 @@ def test_several_processes_train_as_one_with_the_joined_batch(
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     torchrun += ["--standalone", "-m", "tests.thin", *arguments]
     done = subprocess.run(
-        [*torchrun, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=240
+        [*torchrun, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert fit.main([*arguments, "--out", str(tmp_path / "one")]) == 0

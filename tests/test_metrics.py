@@ -174,16 +174,6 @@ def test_ssim_and_psnr_equal_a_direct_evaluation() -> None:
     assert psnr(one, other) == pytest.approx(expected, abs=1e-6)
 
 
-def test_ssim_and_psnr_equal_scikit_image() -> None:
-    metrics = pytest.importorskip("skimage.metrics")
-    one, other = two_maps()
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    theirs = metrics.structural_similarity(one, other, data_range=1.0, **options)
-    assert ssim(one, other) == pytest.approx(theirs, abs=1e-6)
-    theirs = metrics.peak_signal_noise_ratio(one, other, data_range=1.0)
-    assert psnr(one, other) == pytest.approx(theirs, abs=1e-6)
-
-
 def test_equal_maps_are_alike_and_nothing_is_beyond() -> None:
     one, other = two_maps()
     assert ssim(one, one) == pytest.approx(1)

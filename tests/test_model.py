@@ -18,11 +18,21 @@ from safetensors.torch import load_file, save_file
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
 from csrnet_hub.model import DILATIONS, load_vgg16_frontend, receptive_field
 
-from .thin import narrow
+from .thin import BACKEND, narrow
 
 
-def copy_folder(source: Path, to: Path) -> Path:
-    return Path(shutil.copytree(source, to / "copy"))
+@pytest.fixture(scope="module")
+def thin_folder(thin_model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "thin-model"
+    thin_model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(thin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model's folder to be changed; networks are thin meanwhile, as it is."""
+    narrow(monkeypatch)
+    return Path(shutil.copytree(thin_folder, tmp_path / "copy"))
 
 
 def change_weights(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
@@ -234,8 +244,7 @@ def test_loading_leaves_the_programs_random_numbers_alone(model_folder: Path) ->
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_a_configuration_with_an_editors_mark_is_read(model_folder: Path, tmp_path: Path) -> None:
-    folder = copy_folder(model_folder, tmp_path)
+def test_a_configuration_with_an_editors_mark_is_read(folder: Path) -> None:
     text = (folder / "config.json").read_text(encoding="utf-8")
     (folder / "config.json").write_text(text, encoding="utf-8-sig")
     assert CSRNet.from_pretrained(folder).density_scale == 10.0
@@ -243,9 +252,8 @@ def test_a_configuration_with_an_editors_mark_is_read(model_folder: Path, tmp_pa
 
 @pytest.mark.parametrize("which", ["model.safetensors", "config.json", "."])
 def test_what_may_not_be_read_is_told_as_that(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    folder = copy_folder(model_folder, tmp_path)
     locked = folder / which
     if which == ".":
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)
@@ -262,40 +270,33 @@ def test_what_may_not_be_read_is_told_as_that(
         CSRNet.from_pretrained(folder)
 
 
-def test_a_missing_tensor_is_an_error_that_names_it(model_folder: Path, tmp_path: Path) -> None:
-    folder = copy_folder(model_folder, tmp_path)
+def test_a_missing_tensor_is_an_error_that_names_it(folder: Path) -> None:
     change_weights(folder, lambda state: state.pop("backend.4.bias"))
     with pytest.raises(ModelError, match=r"backend\.4\.bias is missing"):
         CSRNet.from_pretrained(folder)
 
 
-def test_an_extra_tensor_is_an_error_that_names_it(model_folder: Path, tmp_path: Path) -> None:
-    folder = copy_folder(model_folder, tmp_path)
+def test_an_extra_tensor_is_an_error_that_names_it(folder: Path) -> None:
     change_weights(folder, lambda state: state.update(extra=torch.zeros(1)))
     with pytest.raises(ModelError, match="extra does not belong"):
         CSRNet.from_pretrained(folder)
 
 
-def test_a_wrong_shape_is_an_error_that_names_both(model_folder: Path, tmp_path: Path) -> None:
-    folder = copy_folder(model_folder, tmp_path)
+def test_a_wrong_shape_is_an_error_that_names_both(folder: Path) -> None:
     change_weights(folder, lambda state: state.update({"output_layer.bias": torch.zeros(2)}))
     with pytest.raises(ModelError, match=r"output_layer\.bias has shape \(2,\) in place of \(1,\)"):
         CSRNet.from_pretrained(folder)
 
 
-def test_weights_that_are_not_finite_are_an_error(model_folder: Path, tmp_path: Path) -> None:
-    folder = copy_folder(model_folder, tmp_path)
+def test_weights_that_are_not_finite_are_an_error(folder: Path) -> None:
     change_weights(folder, lambda state: state["backend.0.bias"].fill_(float("nan")))
     with pytest.raises(ModelError, match="not finite"):
         CSRNet.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("kind", ["complex64", "bool", "int8", "float8_e4m3fn"])
-def test_weights_that_are_no_plain_decimals_are_an_error(
-    model_folder: Path, tmp_path: Path, kind: str
-) -> None:
-    folder = copy_folder(model_folder, tmp_path)
-    odd = torch.zeros(64).to(getattr(torch, kind))
+def test_weights_that_are_no_plain_decimals_are_an_error(folder: Path, kind: str) -> None:
+    odd = torch.zeros(BACKEND[-1]).to(getattr(torch, kind))
     try:
         change_weights(folder, lambda state: state.update({"backend.10.bias": odd}))
     except KeyError:
@@ -304,11 +305,8 @@ def test_weights_that_are_no_plain_decimals_are_an_error(
         CSRNet.from_pretrained(folder)
 
 
-def test_weights_that_float32_does_not_hold_are_an_error(
-    model_folder: Path, tmp_path: Path
-) -> None:
-    folder = copy_folder(model_folder, tmp_path)
-    large = torch.full((64,), 1e300, dtype=torch.float64)
+def test_weights_that_float32_does_not_hold_are_an_error(folder: Path) -> None:
+    large = torch.full((BACKEND[-1],), 1e300, dtype=torch.float64)
     change_weights(folder, lambda state: state.update({"backend.10.bias": large}))
     with pytest.raises(ModelError, match="not finite"):
         CSRNet.from_pretrained(folder)
@@ -337,17 +335,13 @@ def test_the_programs_defaults_of_torch_change_no_model_that_is_loaded(model_fol
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_missing_file_is_an_error_that_names_it(
-    model_folder: Path, tmp_path: Path, name: str
-) -> None:
-    folder = copy_folder(model_folder, tmp_path)
+def test_a_missing_file_is_an_error_that_names_it(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(ModelError, match=name):
         CSRNet.from_pretrained(folder)
 
 
-def test_pickled_weights_are_never_a_substitute(model_folder: Path, tmp_path: Path) -> None:
-    folder = copy_folder(model_folder, tmp_path)
+def test_pickled_weights_are_never_a_substitute(folder: Path) -> None:
     torch.save(CSRNet().state_dict(), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"model\.safetensors"):
@@ -385,15 +379,13 @@ def test_pickled_weights_are_never_a_substitute(model_folder: Path, tmp_path: Pa
         '{"variant": "B", "metrics": ' + '{"a":' * 100_000 + "1" + "}" * 100_001,
     ],
 )
-def test_a_damaged_config_is_an_error(model_folder: Path, tmp_path: Path, content: str) -> None:
-    folder = copy_folder(model_folder, tmp_path)
+def test_a_damaged_config_is_an_error(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
     with pytest.raises(ModelError, match=r"config\.json"):
         CSRNet.from_pretrained(folder)
 
 
-def test_damaged_weights_are_an_error(model_folder: Path, tmp_path: Path) -> None:
-    folder = copy_folder(model_folder, tmp_path)
+def test_damaged_weights_are_an_error(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
@@ -491,11 +483,6 @@ def test_the_receptive_field_is_that_of_the_gradient(variant: str) -> None:
     # A maximum passes its gradient to one of its pixels only, so the rim may be a few pixels short.
     assert 8 * cells + first <= reached.min() <= 8 * cells + first + 7
     assert 8 * cells + last - 7 <= reached.max() <= 8 * cells + last
-
-
-def test_a_name_too_long_for_a_file_is_no_model() -> None:
-    with pytest.raises(ModelError, match="There is no model folder"):
-        CSRNet.from_pretrained("x" * 300)
 
 
 def test_the_programs_default_device_changes_nothing_that_is_made_on_import() -> None:
