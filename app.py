@@ -9,6 +9,7 @@ import io
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from csrnet_hub.extras import ExtraError
 from csrnet_hub.images import hide_pillow_warnings
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
+from demo.cards import read_card
 from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS
 from demo.style import CSS, HEAD, THEME
 from demo.visitors import Page, refuse_address
@@ -55,9 +57,13 @@ TABS = {
 INTRO = "# Crowd counter\nHow many people are in a photo, and where they stand."
 
 
-def build_app(counter: CrowdCounter, *others: CrowdCounter) -> gr.Blocks:
-    """Lay out the page around one or more counters; `launch(**launch_options())` serves it."""
-    offered = models.Models([counter, *others])
+def build_app(counter: CrowdCounter, *others: CrowdCounter, cards: Sequence[str] = ()) -> gr.Blocks:
+    """Lay out the page around one or more counters; `launch(**launch_options())` serves it.
+
+    Args:
+        cards: the texts of the cards (README.md) that came with the models, "" for none.
+    """
+    offered = models.Models([counter, *others], cards)
     app = Page(title="Crowd counter")
     with app:
         gr.Markdown(INTRO)
@@ -146,7 +152,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         sources = args.model or named or [str(resource(DEFAULT_MODEL) or DEFAULT_MODEL)]
         _check_address(args.host, args.port)
-        app = build_app(*(CrowdCounter.from_pretrained(source) for source in sources))
+        counters = [CrowdCounter.from_pretrained(source) for source in sources]
+        app = build_app(*counters, cards=[read_card(source) for source in sources])
         app.launch(
             server_name=args.host,
             server_port=args.port,

@@ -493,7 +493,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             seen.update(options)
 
     monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(load))
-    monkeypatch.setattr(app, "build_app", lambda *counters: Page())
+    monkeypatch.setattr(app, "build_app", lambda *counters, cards: Page())
     for name in ("CSRNET_MODEL", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_SHARE"):
         monkeypatch.delenv(name, raising=False)
     return seen

@@ -12,6 +12,7 @@ import sys
 import threading
 from dataclasses import replace
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,11 +26,14 @@ import gradio as gr
 
 from csrnet_hub import load_image
 from csrnet_hub.annotations import read_annotation, to_csv
+from csrnet_hub.card import RECIPE
 from csrnet_hub.datasets.shanghaitech import read_shanghaitech
 from csrnet_hub.density import density_map
+from csrnet_hub.intervals import PredictionInterval
 from demo import (
     annotate,
     batch,
+    cards,
     clips,
     compare,
     models,
@@ -41,8 +45,9 @@ from demo import (
     visitors,
 )
 from demo.canvas import read_points
+from demo.cards import card_html, error_in_words, licence_html, read_card
 from demo.counted import Counted, count_html, grid_html, interval_html, notices_html
-from demo.models import Models, card_html
+from demo.models import Models
 
 from .page import PlainCounter, dots, encoded, noise, words
 
@@ -1167,10 +1172,69 @@ def test_the_errors_of_a_refit_model_are_said_to_be_those_before_it(model, monke
 def test_a_model_without_a_record_has_a_card_too():
     html = card_html("plain", PlainCounter("plain"))
     assert "No errors are recorded" in html
-    assert models.error_in_words("test", {"mae": 20}) == (
+    assert error_in_words("test", {"mae": 20}) == (
         "On the pictures (test) its counts were wrong by 20 people on average."
     )
-    assert "See the model" in html
+    assert "names no licence" in html
+    assert "What it was trained on is not recorded. It gives no prediction interval." in html
+
+
+def test_the_licence_shown_is_that_of_the_card_which_came_with_the_model(model, tmp_path):
+    counter = PlainCounter("mine")
+    counter.model = model
+    assert read_card(str(tmp_path)) == ""
+    made = licence_html(counter, read_card(str(tmp_path)))
+    assert "No card came with the model" in made
+    assert "no terms beyond" in made
+    model.save_pretrained(tmp_path)
+    unedited = licence_html(counter, read_card(str(tmp_path)))
+    assert unedited == made.removeprefix(f"<p>{cards.NO_CARD}</p>")
+    head = "---\nlicense: other\nlicense_name: club-rules\n---\n# Ours\n"
+    section = (
+        "## License and data\n<b>CC BY-NC</b>, our own photos.\n\n- Ask us.\n### More\nNone.\n"
+    )
+    own = f"{head}{section}## Errors\n\nMany.\n"
+    (tmp_path / "README.md").write_text(own, encoding="utf-8")
+    said = licence_html(counter, read_card(str(tmp_path)))
+    for part in ("other · club-rules", "&lt;b&gt;CC BY-NC&lt;/b&gt;, our own photos.", "Ask us."):
+        assert f"<li>{part}" in said
+    assert "None." in said
+    assert "Many" not in said
+    assert "no terms beyond" not in said
+    bare = licence_html(counter, "---\n: {\n---\n# A model\n")
+    assert bare == f"<ul><li>{escape(cards.NO_LICENCE)}</li></ul>"
+
+
+def test_the_licence_of_a_hubs_model_is_that_of_the_same_commit(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for commit, licence in (("a" * 40, "mit"), ("b" * 40, "cc-by-nc-4.0")):
+        folder = tmp_path / "models--org--ours" / "snapshots" / commit
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    (tmp_path / "models--org--ours" / "refs").mkdir()
+    (tmp_path / "models--org--ours" / "refs" / "main").write_text("b" * 40)
+    counter = PlainCounter("org/ours")
+    counter.model = model
+    said = licence_html(counter, read_card("org/ours"))
+    assert "<li>cc-by-nc-4.0</li>" in said
+    assert 'href="https://huggingface.co/org/ours"' in said
+    (folder / "README.md").unlink()
+    assert read_card("org/ours") == ""  # nor is one awaited where there is no network
+    assert read_card("model.xml") == ""
+
+
+def test_a_card_says_what_the_model_was_trained_and_its_interval_calibrated_on(model, monkeypatch):
+    counter = PlainCounter("mine")
+    counter.model = model
+    record = dict.fromkeys(RECIPE, 1) | {"name": "Our <square>", "steps": 11802}
+    monkeypatch.setattr(model, "training_record", record)
+    monkeypatch.setattr(model, "interval", PredictionInterval(0.9, 0.3, 60))
+    html = card_html("mine", counter)
+    assert "Trained by the recipe &quot;Our &lt;square&gt;&quot;, 11,802 steps." in html
+    assert "Its 90% prediction interval was calibrated on 60 photos." in html
+    monkeypatch.setattr(model, "training_record", {"converted_from": "partA.pth.tar"})
+    assert "Converted from partA.pth.tar; how that was trained is not" in card_html("m", counter)
 
 
 def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
