@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import gradio as gr
 from fastapi import HTTPException, Request
@@ -31,6 +32,7 @@ from .shared import (
 from .turns import BATCHES, refusal
 
 ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+OWN_ADDRESS = re.compile(r"https?://[^?#]*/gradio_api/file=([^?#]+)")
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 NO_FILE = (
     'This is no file. Send a picture as handle_file("crowd.jpg") of gradio_client, or upload it '
@@ -103,11 +105,12 @@ class Page(gr.Blocks):
         super().__setattr__(name, value)
 
     def _keep_account(self, mcp: Any) -> None:
-        # Gradio writes what an MCP tool is sent to a file that nothing would ever remove.
+        # Gradio writes what an MCP tool is sent to a file that nothing would ever remove, and has
+        # assistants name what they uploaded by its address at this server.
         convert = mcp.convert_strings_to_filedata
 
         def noted(*args: Any, **kw: Any) -> Any:
-            converted = convert(*args, **kw)
+            converted = with_own_uploads(convert(*args, **kw))
             with at_best("what MCP tools are sent"):
                 self.upload_file_set.update(files_in(converted))
             return converted
@@ -281,6 +284,20 @@ def has_address(value: Any) -> bool:
     if isinstance(value, dict):
         return is_address(value.get("path")) or any(map(has_address, value.values()))
     return isinstance(value, (list, tuple)) and any(map(has_address, value))
+
+
+def with_own_uploads(value: Any) -> Any:
+    """What was sent, with the path of each file that is given by its address in Gradio's folder:
+    nothing is fetched, whatever the server in the address, and none but an upload is named."""
+    if isinstance(value, list):
+        return [with_own_uploads(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    address = OWN_ADDRESS.fullmatch(str(value.get("path")))
+    path = unquote(address[1]) if address else ""
+    if files_in(path) and Path(path).is_file():
+        return {"path": path, "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
+    return {key: with_own_uploads(part) for key, part in value.items()}
 
 
 async def refuse_address(request: Request) -> None:

@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from PIL import Image
 
 pytest.importorskip("gradio", minversion="6")
 import gradio as gr
+from gradio.mcp import GradioMCPServer
 
 from csrnet_hub import load_image
 from csrnet_hub.annotations import read_annotation, to_csv
@@ -1434,6 +1436,31 @@ def test_a_gradio_whose_mcp_server_is_another_still_has_one(caplog):
     page.mcp_server_obj = server = object()
     assert page.mcp_server_obj is server
     assert "MCP" in caplog.text
+
+
+def test_an_upload_that_is_named_by_its_address_here_is_that_file_and_nothing_is_fetched(uploads):
+    """As assistants name it: the tool that Gradio has them upload with gives an address."""
+
+    class Server:
+        convert_strings_to_filedata = GradioMCPServer.convert_strings_to_filedata
+
+    page = visitors.Page()
+    page.mcp_server_obj = Server()
+    here = "https://org-space.hf.space/gradio_api/file="
+
+    def converted(address: str) -> Any:
+        sent = {"image": address, "model": None}
+        return page.mcp_server_obj.convert_strings_to_filedata(sent, [["image"]])
+
+    path = shared.keep_file("a crowd.png", b"x")
+    for address in (f"{here}{path}", here + quote(path)):
+        file = {"path": path, "orig_name": "a crowd.png", "meta": {"_type": "gradio.FileData"}}
+        assert converted(address) == {"image": file, "model": None}
+    assert path in page.upload_file_set
+    (uploads / "own.png").write_bytes(b"x")
+    strangers = (uploads / "own.png", __file__, f"{path}.gone", f"{path}/../../own.png")
+    for address in (*(f"{here}{other}" for other in strangers), f"http://a/b.png?{here}{path}"):
+        assert visitors.has_address(converted(address))  # which is refused, not fetched
 
 
 def test_a_gradio_that_shows_no_calls_is_logged(monkeypatch, caplog):
