@@ -86,7 +86,7 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
         "theme": THEME,
         "css": CSS,
         "head": HEAD,
-        "footer_links": ["api", "gradio"],
+        "footer_links": ["gradio"],  # its own page on the API sends a web address
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": MAX_FILE_SIZE,
@@ -141,7 +141,12 @@ def main(argv: list[str] | None = None) -> None:
         help="default: GRADIO_SERVER_PORT, else the first free one from 7860 on",
     )
     parser.add_argument("--share", action="store_true", help="also open a public address at Gradio")
-    parser.add_argument("--mcp", action="store_true", help="offer the endpoints as MCP tools too")
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        default=env("CSRNET_MCP", "").lower() in ("1", "true", "yes"),
+        help="offer the endpoints as MCP tools too; so does CSRNET_MCP=1",
+    )
     args = parser.parse_args(argv)
     if args.mcp and importlib.util.find_spec("mcp") is None:
         parser.exit(1, 'app.py: --mcp needs a package more: pip install "gradio[mcp]"\n')

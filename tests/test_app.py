@@ -400,6 +400,7 @@ def test_nothing_is_recorded_and_no_font_is_fetched(url: str) -> None:
     config = httpx.get(f"{url}config", trust_env=False).json()
     assert config["analytics_enabled"] is False
     assert config["run_history"] is False
+    assert "api" not in config["footer_links"]  # its lines would send a web address
     css = httpx.get(f"{url}theme.css", trust_env=False).text
     assert not re.search(r"@font-face|@import|url\(.?http", css)
 
@@ -473,6 +474,10 @@ def test_mcp_is_off_until_asked_for_and_says_what_it_needs(
     monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
     app.main([])
     assert started["mcp_server"] is False
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setenv("CSRNET_MCP", "1")  # as on a Space, which passes no options
+    app.main([])
+    assert started["mcp_server"] is True
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="1"):
         app.main(["--mcp"])
