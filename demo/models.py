@@ -19,6 +19,7 @@ from .shared import VisitorError
 from .turns import Turns
 from .visitors import still_here
 
+GPU_SECONDS = 20  # a count takes few, and more of its visitor's quota is asked for than it uses
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -30,7 +31,7 @@ def on_gpu(function: Function) -> Function:
         import spaces
     except ImportError:
         return function
-    decorated: Function = spaces.GPU(function)
+    decorated: Function = spaces.GPU(duration=GPU_SECONDS)(function)
     return decorated
 
 
