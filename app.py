@@ -10,12 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-# Gradio hands out the paths of uploads as they stand here.
-if os.environ.get("GRADIO_TEMP_DIR"):
-    os.environ["GRADIO_TEMP_DIR"] = str(Path(os.environ["GRADIO_TEMP_DIR"]).absolute())
 
 # Gradio reads these while it is imported: nothing is sent, and no table of all that was ever asked
 # is made anew after each request.
@@ -26,7 +21,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 if not os.environ.get("GRADIO_SERVER_PORT", "7860").isdecimal():  # Gradio's import would fail on it
     sys.exit("app.py: GRADIO_SERVER_PORT is no port: give a number from 1 to 65535, or unset it")
 
-from demo import ZERO_GPU
+from demo import ZERO_GPU  # before Gradio: where files are kept
 
 if ZERO_GPU:
     with contextlib.suppress(ImportError):

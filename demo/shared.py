@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -144,8 +143,7 @@ def plot_output(label: str, alt_text: str, elem_id: str) -> gr.Image:
 
 def upload_folder() -> Path:
     """Where Gradio keeps uploads, and serves and removes what is written for visitors."""
-    named = os.environ.get("GRADIO_TEMP_DIR")
-    return Path(named) if named else (Path(tempfile.gettempdir()) / "gradio").resolve()
+    return Path(os.environ["GRADIO_TEMP_DIR"])
 
 
 def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
@@ -160,7 +158,7 @@ def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
         raise VisitorError(missing)
     path = Path(str(upload["path"])).resolve()
     # A program may send any path of the server; only what was uploaded is for it to read.
-    if not (path.is_relative_to(upload_folder().resolve()) and path.is_file()):
+    if not (path.is_relative_to(upload_folder()) and path.is_file()):
         raise VisitorError(EXPIRED)
     return path
 

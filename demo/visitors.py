@@ -238,7 +238,8 @@ class Page(gr.Blocks):
         self.state_holder.delete_state(session)
 
     def _look_after_files(self) -> None:
-        """Once a minute: what calls that wait or run still need stays young; empty folders go."""
+        """Once a minute: what calls that wait or run still need stays young; what has gone is
+        forgotten, and empty folders go."""
         now = time.monotonic()
         if now - self._looked < LOOK_EVERY:
             return
@@ -251,6 +252,10 @@ class Page(gr.Blocks):
             for path in needed & set().union(*self.temp_file_sets):
                 with contextlib.suppress(OSError):
                     os.utime(path)
+        for visitor in self._visitors.values():
+            for path in [path for path in visitor.files if not Path(path).exists()]:
+                visitor.files.discard(path)
+                remove_folder(path)
         sweep()
 
     def _own(self, given: set[str]) -> None:
@@ -316,7 +321,7 @@ def files_in(value: Any) -> set[str]:
     Anybody may send any text, and what is here is removed one day: it must be a file's own place
     there, FOLDER/TOKEN/NAME, and lead nowhere else.
     """
-    folder = upload_folder().absolute()
+    folder = upload_folder()
     near = (text for text in _texts(value) if text.startswith(str(folder)))
     return {text for text in near if _lies_in(folder, Path(text))}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import importlib
 import io
 import json
 import re
@@ -26,6 +27,7 @@ pytest.importorskip("gradio", minversion="6")
 import gradio as gr
 from gradio.mcp import GradioMCPServer
 
+import demo
 from csrnet_hub import load_image
 from csrnet_hub.annotations import read_annotation, to_csv
 from csrnet_hub.card import RECIPE
@@ -41,6 +43,7 @@ from demo import (
     models,
     parts,
     photo,
+    plots,
     scenes,
     shared,
     video,
@@ -82,7 +85,8 @@ def counted(picture: Image.Image) -> Counted:
 def test_the_interval_stands_under_the_count():
     result = PlainCounter("m").count(noise())
     low, high = result.interval
-    assert f"{round(low)} to {round(high)}, made to hold" in count_html(result)
+    said = f"Prediction interval {round(low)} to {round(high)}, made to hold the true number in 90%"
+    assert f"{said} of photos like those that it was calibrated on" in count_html(result)
 
 
 def test_a_picture_unlike_the_photos_of_the_interval_shows_none(offered):
@@ -391,7 +395,7 @@ def test_photos_like_those_of_the_test_have_their_interval_in_the_table(offered)
     *_, (summary, table, _, _, file) = batch.run(offered, files, None)
     low, high = PlainCounter("m").count(noise(300, 300)).interval
     assert [row[2:4] for row in table["value"]] == [[round(low), round(high)], [None, None]]
-    assert "low to high: each photo's 90% interval" in table["label"]
+    assert "low to high: each photo's 90% prediction interval" in table["label"]
     lines = list(csv.DictReader(io.StringIO(Path(file["value"]).read_text("utf-8-sig"))))
     assert [bool(line["low"]) for line in lines] == [True, False]
     assert "interval" not in summary  # the ranges of photos do not add up to that of their total
@@ -1244,9 +1248,9 @@ def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
 
     class Spaces:
         @staticmethod
-        def GPU(function: Any) -> Any:  # noqa: N802
-            wrapped.append(function)
-            return function
+        def GPU(duration: int) -> Any:  # noqa: N802
+            assert duration < 60  # what is asked for of a visitor's quota where nothing is said
+            return lambda function: wrapped.append(function) or function
 
     monkeypatch.setitem(sys.modules, "spaces", Spaces)
     assert models.on_gpu(len) is len
@@ -1265,6 +1269,32 @@ def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
     assert heard == [None]  # a callback cannot cross to the other process
     monkeypatch.setitem(sys.modules, "spaces", None)
     assert models.on_gpu(len) is len
+
+
+def test_a_batch_ends_at_the_photo_for_which_no_time_on_the_gpu_is_left(offered, monkeypatch):
+    files = [uploaded(f"{seed}.png", encoded(noise(seed=seed))) for seed in range(4)]
+    count = Models.count
+
+    def spent(self: Models, name: Any, pixels: Any, progress: Any = None) -> Any:
+        if (pixels == np.asarray(noise(seed=0))).all():
+            return count(self, name, pixels, progress)
+        raise gr.Error("You have exceeded your free GPU quota (20s requested vs. 3s left).")
+
+    monkeypatch.setattr(Models, "count", spent)
+    for zero, rows in ((False, 4), (True, 2)):
+        monkeypatch.setattr(batch, "ZERO_GPU", zero)
+        *_, shown = batch.run(offered, files, None)
+        table = shown[1]["value"]
+        assert len(table) == rows
+        assert "exceeded your free GPU quota" in table[1][-1]
+    assert "in 1 of 4 photos" in shown[0]
+    assert "stopped before 2 more" in shown[0]
+
+
+def test_a_plot_is_read_on_any_page_and_where_it_is_downloaded():
+    for plot in (plots.histogram([3, 9]), plots.timeline([0, 1], [3, 9], [(2, 4), (8, 12)], 0.9)):
+        assert plot.mode == "RGB"
+        assert plot.getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_drawn_scene_has_its_heads_where_they_are_drawn_and_is_the_same_again():
@@ -1431,6 +1461,20 @@ def test_the_folders_of_files_that_went_by_their_age_go_with_what_is_known_of_a_
     assert [path.parent.exists() for path in kept] == [False, True]
 
 
+def test_what_has_gone_is_forgotten_and_its_folder_removed_while_its_program_stays(monkeypatch):
+    async def writes(self: Any, *, session_hash: str) -> list[str]:
+        return [shared.keep_file("map.npy", b"x")]
+
+    monkeypatch.setattr(gr.Blocks, "process_api", writes)
+    page = visitors.Page()
+    (gone,), (stays,) = (asyncio.run(page.process_api(session_hash="program")) for _ in range(2))
+    Path(gone).unlink()  # as Gradio does by its age
+    page._looked -= visitors.LOOK_EVERY + 1
+    (new,) = asyncio.run(page.process_api(session_hash="program"))
+    assert not Path(gone).parent.exists()
+    assert page._visitors["program"].files == {stays, new}
+
+
 def test_a_gradio_whose_mcp_server_is_another_still_has_one(caplog):
     page = visitors.Page()
     page.mcp_server_obj = server = object()
@@ -1469,11 +1513,27 @@ def test_a_gradio_that_shows_no_calls_is_logged(monkeypatch, caplog):
     assert "not seen" in caplog.text
 
 
-def test_the_page_keeps_its_files_where_gradio_does(monkeypatch):
+def test_the_page_keeps_its_files_where_gradio_does():
     gradio_utils = pytest.importorskip("gradio.utils")
     assert str(shared.upload_folder()) == gradio_utils.get_upload_folder()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_folder_of_files_has_one_name_though_a_link_leads_there(named, tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    try:
+        (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    except OSError:
+        pytest.skip("no links on this file system")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "link"))
     monkeypatch.delenv("GRADIO_TEMP_DIR")
-    assert str(shared.upload_folder()) == gradio_utils.get_upload_folder()
+    if named:
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "link" / "gradio"))
+    importlib.reload(demo)
+    assert shared.upload_folder() == (tmp_path / "real" / "gradio").resolve()
+    file = shared.keep_file("a.png", encoded(noise()))
+    assert visitors.files_in(file) == {file}
+    assert shared.uploaded_path({"path": file}) == Path(file)
 
 
 def test_dots_are_counted(tmp_path):
