@@ -130,7 +130,7 @@ def licence_html(counter: CrowdCounter, card: str = "") -> str:
             first, own = "", card
     parts = [*_named_licence(own), *_section(own)] or [NO_LICENCE]
     said = "".join(f"<li>{escape(part)}</li>" for part in parts)
-    return f"{first}<ul>{said}</ul>{_link(counter.name)}"
+    return f"{first}<ul>{said}{_link(counter.name)}</ul>"
 
 
 def _named_licence(card: str) -> list[str]:
@@ -169,7 +169,7 @@ def _link(name: str) -> str:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # a folder's name is without its parents
         return ""
     address = f'href="{escape(ENDPOINT)}/{escape(name)}"'
-    return f'<p><a {address} target="_blank" rel="noopener">The model on the Hub</a></p>'
+    return f'<li><a {address} target="_blank" rel="noopener">The model on the Hub</a></li>'
 
 
 def _figure(value: Any) -> str:

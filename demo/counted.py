@@ -133,13 +133,14 @@ def count_html(result: CountResult, usual: bool = True) -> str:
 
 
 def interval_html(result: CountResult) -> str:
-    """A sentence on the margin, "" for a model without one."""
+    """The prediction interval and what it promises, "" for a model without one."""
     if result.interval is None:
         return ""
     low, high = map(round, result.interval)
     return (
-        f'<p class="range">Prediction interval {low:,} to {high:,}, made to hold the true number '
-        f"in {result.level:.0%} of photos like those that it was calibrated on</p>"
+        f'<p class="range">{low:,} to {high:,}, the prediction interval</p>'
+        f'<p class="holds">made to hold the true number in {result.level:.0%} of photos like those '
+        "that it was calibrated on</p>"
     )
 
 

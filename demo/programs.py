@@ -92,9 +92,9 @@ def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
     Returns:
         A dictionary: count (the density map's sum, not rounded), width and height in pixels,
         model, seconds, device, scale (what the photo's sides were multiplied by to be counted),
-        interval ([low, high] in heads, or null where none is known to
+        interval ([low, high] in heads, the prediction interval, or null where none is known to
         hold), its level, and notices: sentences on what makes the photo unlike those that the
-        interval was measured on.
+        interval was calibrated on.
     """
     with sentences_for_programs():
         pixels = read_photo(image, models.find(model).max_pixels)

@@ -289,7 +289,7 @@ def npy(density: NDArray[np.float32]) -> bytes:
 
 def row(name: str, result: CountResult, usual: bool = True) -> dict[str, Any]:
     """One photo's line of a table; low and high are None for a model without intervals, and for a
-    picture unlike those that the interval was measured on."""
+    picture unlike those that the interval was calibrated on."""
     low, high = ends(result, usual)
     size, seconds = (result.width, result.height), round(result.seconds, 3)
     about = (result.model, seconds, result.device, round(result.scale, 4))
