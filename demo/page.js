@@ -4,6 +4,7 @@
   const PASTES = 'button[aria-label="Paste from clipboard"].selected';
   const seen = (one) => one.closest(".block")?.offsetParent;
   const first = (what) => [...document.querySelectorAll(what)].find(seen);
+  const isImage = (file) => file.type.startsWith("image/");
   // Browsers leave the type of some pictures empty, and Gradio goes by it.
   const typed = (file) => file.type || !PICTURE.test(file.name) ? file
     : new File([file], file.name, { type: `image/${file.name.split(".").pop().toLowerCase()}` });
@@ -27,16 +28,24 @@
     }).then(() => new Promise((done) => setTimeout(done, 50))); // the upload begins
   };
 
-  // Files pasted, or dropped beside the boxes, go to those that are seen; a browser would leave the
-  // page to show one that is dropped.
+  // Files pasted, or dropped beside the boxes, go to those that are seen and take such files; a
+  // browser would leave the page to show one that is dropped.
+  const BOXES = [
+    [".photo", isImage],
+    ["#clip", (file) => file.type.startsWith("video/")],
+    ["#annotation, #earlier", (file) => /\.(csv|json|mat)$/i.test(file.name)],
+    ["#batch-photos", () => true],
+  ];
   function take(given) {
-    const files = given.map(typed), others = files.filter((file) => !/^image\//.test(file.type));
-    const pictures = files.filter((file) => !others.includes(file));
-    const main = first(".photo, #batch-photos, #clip"), notes = first("#annotation, #earlier");
-    if (!main) return;
-    if (!notes) put(main, pictures.length && main.matches(".photo") ? pictures : files);
-    else if (pictures.length) put(main, pictures);
-    if (notes && others.length) put(notes, others);
+    const files = given.map(typed);
+    let taken = 0;
+    for (const [what, fits] of BOXES) {
+      const box = first(what), own = box ? files.filter(fits) : [];
+      if (own.length) put(box, own);
+      taken += own.length;
+    }
+    const box = first(".photo, #clip");
+    if (!taken && box?.querySelector(FILE)) put(box, files); // which says what it takes
   }
   const holds = (data) => data && [...data.types].includes("Files");
   // A picture of the page, pulled and let go, is a file to the browser too: neither Gradio's boxes
@@ -56,7 +65,7 @@
   // A photo's box would lose its photo to a file that is none, and takes none without a type.
   window.addEventListener("drop", (event) => {
     const box = event.target.closest?.(".photo"), files = [...(event.dataTransfer?.files || [])];
-    if (!box || files.every((file) => /^image\//.test(file.type))) return;
+    if (!box || files.every(isImage)) return;
     event.stopImmediatePropagation();
     event.preventDefault();
     box.querySelector(FILE)?.parentElement.dispatchEvent(new DragEvent("dragleave"));

@@ -1459,13 +1459,16 @@ def test_an_annotation_dropped_on_the_photo_is_the_annotation_and_the_photo_stay
     expect(visit.locator("#errors")).to_contain_text("annotated 2 people")
     drop(visit, "h1", heads[0], kind="text/csv")  # beside the boxes
     expect(visit.locator("#annotation")).to_contain_text("one-head")
+    drop(visit, "h1", Path(__file__), kind="text/x-python")
+    expect(visit.get_by_text("Invalid file type")).to_be_visible()
+    expect(visit.locator("#annotation")).to_contain_text("one-head")
     press(visit, "Compare")
     expect(visit.locator("#errors")).to_contain_text("annotated 1 person")
     tab(visit, "One photo")
     choose(visit, dots(tmp_path / "b.png"))
     count = visit.locator("#number .exact").inner_text()
     drop(visit, "#photo .image-frame", heads[0], kind="text/csv")
-    expect(visit.get_by_text("Invalid file type")).to_be_visible()
+    expect(visit.get_by_text("Invalid file type").last).to_be_visible()
     expect(visit.locator("#number .exact")).to_have_text(count)
     expect(visit.locator("#photo img")).to_be_visible()
 
@@ -1493,3 +1496,7 @@ def test_a_clip_dropped_beside_its_box_takes_the_place_of_the_one_in_it(
     for name in ("a.mp4", "b.mp4"):
         drop(visit, "h1", film(tmp_path / name), kind="video/mp4")
         expect(visit.locator("#clip video")).to_have_attribute("src", re.compile(name))
+    for other in (dots(tmp_path / "a.png"), tmp_path / "b.mp4"):  # a picture, and one without type
+        drop(visit, "h1", other, kind="image/png" if other.suffix == ".png" else "")
+        visit.wait_for_timeout(500)
+        expect(visit.locator("#clip video")).to_have_attribute("src", re.compile("b.mp4"))
