@@ -9,12 +9,8 @@ import io
 import os
 import socket
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-
-# Gradio hands out the paths of uploads as they stand here.
-if os.environ.get("GRADIO_TEMP_DIR"):
-    os.environ["GRADIO_TEMP_DIR"] = str(Path(os.environ["GRADIO_TEMP_DIR"]).absolute())
 
 # Gradio reads these while it is imported: nothing is sent, and no table of all that was ever asked
 # is made anew after each request.
@@ -25,7 +21,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 if not os.environ.get("GRADIO_SERVER_PORT", "7860").isdecimal():  # Gradio's import would fail on it
     sys.exit("app.py: GRADIO_SERVER_PORT is no port: give a number from 1 to 65535, or unset it")
 
-from demo import ZERO_GPU
+from demo import ZERO_GPU  # before Gradio: where files are kept
 
 if ZERO_GPU:
     with contextlib.suppress(ImportError):
@@ -40,6 +36,7 @@ from csrnet_hub.hub import one_line
 from csrnet_hub.images import hide_pillow_warnings
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
+from demo.cards import read_card
 from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS
 from demo.style import CSS, HEAD, THEME
 from demo.visitors import Page, refuse_address
@@ -56,9 +53,13 @@ TABS = {
 INTRO = "# Crowd counter\nHow many people are in a photo, and where they stand."
 
 
-def build_app(counter: CrowdCounter, *others: CrowdCounter) -> gr.Blocks:
-    """Lay out the page around one or more counters; `launch(**launch_options())` serves it."""
-    offered = models.Models([counter, *others])
+def build_app(counter: CrowdCounter, *others: CrowdCounter, cards: Sequence[str] = ()) -> gr.Blocks:
+    """Lay out the page around one or more counters; `launch(**launch_options())` serves it.
+
+    Args:
+        cards: the texts of the cards (README.md) that came with the models, "" for none.
+    """
+    offered = models.Models([counter, *others], cards)
     app = Page(title="Crowd counter")
     with app:
         gr.Markdown(INTRO)
@@ -81,7 +82,7 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
         "theme": THEME,
         "css": CSS,
         "head": HEAD,
-        "footer_links": ["api", "gradio"],
+        "footer_links": ["gradio"],  # its own page on the API sends a web address
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": MAX_FILE_SIZE,
@@ -148,7 +149,12 @@ def main(argv: list[str] | None = None) -> None:
         help="default: GRADIO_SERVER_PORT, else the first free one from 7860 on",
     )
     parser.add_argument("--share", action="store_true", help="also open a public address at Gradio")
-    parser.add_argument("--mcp", action="store_true", help="offer the endpoints as MCP tools too")
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        default=env("CSRNET_MCP", "").lower() in ("1", "true", "yes"),
+        help="offer the endpoints as MCP tools too; so does CSRNET_MCP=1",
+    )
     args = parser.parse_args(argv)
     if args.mcp and importlib.util.find_spec("mcp") is None:
         parser.exit(1, 'app.py: --mcp needs a package more: pip install "gradio[mcp]"\n')
@@ -159,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         sources = args.model or named or [str(resource(DEFAULT_MODEL) or DEFAULT_MODEL)]
         _check_address(args.host, args.port)
-        app = build_app(*map(_counter, sources))
+        app = build_app(*map(_counter, sources), cards=[read_card(source) for source in sources])
         app.launch(
             server_name=args.host,
             server_port=args.port,

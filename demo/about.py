@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
-from .models import Models, card_html
+from .cards import card_html
+from .models import Models
 
 INTRO = """\
 How far each model's counts were from the number of annotated heads. MAE is the mean absolute error,
@@ -16,4 +17,8 @@ the heads.
 def layout(models: Models) -> None:
     """One card a model."""
     gr.Markdown(INTRO)
-    gr.HTML("".join(card_html(name, counter) for name, counter in models.counters.items()))
+    cards = (
+        card_html(name, counter, models.cards.get(name, ""))
+        for name, counter in models.counters.items()
+    )
+    gr.HTML("".join(cards))

@@ -18,6 +18,7 @@ from csrnet_hub import CountResult
 from csrnet_hub.render import colour_top, display_pair, overlay_image
 from csrnet_hub.tiles import Progress
 
+from . import ZERO_GPU
 from .models import Models
 from .pace import Pace
 from .plots import histogram
@@ -60,12 +61,14 @@ TYPES: Any = ["str", *["number"] * 5, "str"]
 
 @dataclass(frozen=True)
 class Line:
-    """One photo of the batch: its result with a thumbnail's file, or why there is none."""
+    """One photo of the batch: its result with a thumbnail's file, or why there is none, which may
+    hold for all that follow."""
 
     name: str
     result: CountResult | None = None
     thumbnail: str = ""
     remark: str = ""
+    last: bool = False
 
     def cells(self) -> list[Any]:
         if self.result is None:
@@ -97,7 +100,9 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
             # without the map, of which 500 may be gigabytes
             return Line(name, replace(result, density=result.density[:0]), thumbnail, said)
     except gr.Error as error:
-        return Line(name, remark=str(error.message))
+        # ZeroGPU's, which has no type of its own
+        spent = ZERO_GPU and "quota" in f"{error.title} {error.message}".lower()
+        return Line(name, remark=str(error.message), last=spent)
 
 
 def summary_html(lines: list[Line], of: int, stopped: bool = False) -> str:
@@ -153,7 +158,11 @@ def shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:
 def label(lines: list[Line]) -> str:
     """What the table says above itself: what low and high are, where a photo has them."""
     levels = [line.result.level for line in lines if line.cells()[2] is not None and line.result]
-    return f"{LABEL}; low to high: each photo's {levels[0]:.0%} interval" if levels else LABEL
+    return (
+        f"{LABEL}; low to high: each photo's {levels[0]:.0%} prediction interval"
+        if levels
+        else LABEL
+    )
 
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:
@@ -188,6 +197,8 @@ def run(
         with suppress(EnoughError):
             for upload in uploads:
                 lines.append(count_one(models, upload, model, pace.within(len(lines), "Counting")))
+                if lines[-1].last:
+                    break
                 if time.monotonic() - last > 1 and len(lines) < len(uploads):
                     yield _shown(lines, len(uploads), False, file)
                     last = time.monotonic()

@@ -126,19 +126,22 @@ class Counted:
 
 def count_html(result: CountResult, usual: bool = True) -> str:
     """The count in large type, its interval, the unrounded value; no interval for a picture unlike
-    those that the interval was measured on."""
+    those that the interval was calibrated on."""
     exact = f"{result.count:,.2f} before rounding"
     margin = interval_html(result) if usual else ""
     return number_html(headline(result.count), exact, margin)
 
 
 def interval_html(result: CountResult) -> str:
-    """A sentence on the margin, "" for a model without one."""
+    """The prediction interval and what it promises, "" for a model without one."""
     if result.interval is None:
         return ""
     low, high = map(round, result.interval)
-    holds = f"made to hold the true number in {result.level:.0%} of photos like those of its test"
-    return f'<p class="range">{low:,} to {high:,}, {holds}</p>'
+    return (
+        f'<p class="range">{low:,} to {high:,}, the prediction interval</p>'
+        f'<p class="holds">made to hold the true number in {result.level:.0%} of photos like those '
+        "that it was calibrated on</p>"
+    )
 
 
 def notices_html(notices: Iterable[str]) -> str:

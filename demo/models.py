@@ -1,11 +1,9 @@
-"""The models that the page offers: which one counts, where, and what its card says."""
+"""The models that the page offers: which one counts, and where."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from html import escape
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -16,12 +14,13 @@ from csrnet_hub import CountResult, CrowdCounter
 from csrnet_hub.tiles import Progress
 
 from . import ZERO_GPU
+from .cards import told
 from .shared import VisitorError
 from .turns import Turns
 from .visitors import still_here
 
+GPU_SECONDS = 20  # a count takes few, and more of its visitor's quota is asked for than it uses
 Function = TypeVar("Function", bound=Callable[..., Any])
-METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
 
 
 def on_gpu(function: Function) -> Function:
@@ -32,7 +31,7 @@ def on_gpu(function: Function) -> Function:
         import spaces
     except ImportError:
         return function
-    decorated: Function = spaces.GPU(function)
+    decorated: Function = spaces.GPU(duration=GPU_SECONDS)(function)
     return decorated
 
 
@@ -41,9 +40,10 @@ class Models:
 
     Args:
         counters: at least one.
+        cards: the texts of the cards that came with them, in their order; "" for none.
     """
 
-    def __init__(self, counters: Sequence[CrowdCounter]) -> None:
+    def __init__(self, counters: Sequence[CrowdCounter], cards: Sequence[str] = ()) -> None:
         if not counters:
             raise ValueError("the page needs at least one counter")
         self.counters: dict[str, CrowdCounter] = {}
@@ -52,6 +52,7 @@ class Models:
             while name in self.counters:  # two folders may have one name
                 name, number = f"{counter.name} ({number})", number + 1
             self.counters[name] = counter
+        self.cards: dict[str, str] = dict(zip(self.counters, cards))
         self._count = on_gpu(self._tensor_part)
         self._turns = Turns()
 
@@ -109,74 +110,3 @@ class Models:
             visible=len(self.names) > 1,
             elem_id=elem_id,
         )
-
-
-def splits_of(counter: CrowdCounter) -> list[tuple[str, dict[str, Any]]]:
-    """The splits that a model was measured on, and their parts, each with its error figures."""
-    model = getattr(counter, "model", None)
-    metrics, record = (getattr(model, name, None) for name in ("metrics", "training_record"))
-    record = record if isinstance(record, dict) else {}
-    found = []
-    for split, figures in metrics.items() if isinstance(metrics, dict) else ():
-        if split == "validation":
-            split += " before the refit" if record.get("refit") else ""
-            split += ", on photos it was partly trained on" if record.get("seen") else ""
-        parts = figures.get("parts") if isinstance(figures, dict) else None
-        named = parts.items() if isinstance(parts, dict) else ()
-        found += [(str(split), figures), *((f"{split}, {name}", own) for name, own in named)]
-    return [
-        (name, figures) for name, figures in found if isinstance(figures, dict) and "mae" in figures
-    ]
-
-
-def told(name: str, counter: CrowdCounter) -> str:
-    """A model's name with the MAE of its first split, for a choice: more would not fit."""
-    measured = [f"MAE {_figure(figures['mae'])} ({split})" for split, figures in splits_of(counter)]
-    return " · ".join([name, *measured[:1]])
-
-
-def card_html(name: str, counter: CrowdCounter) -> str:
-    """A model's error figures and licence, as its config.json and its card have them."""
-    splits = splits_of(counter)
-    head = "".join(f"<th scope='col'>{title}</th>" for title in ("data", *METRICS.values()))
-    body = "".join(
-        f"<tr><th scope='row'>{escape(split)}</th>"
-        + "".join(f"<td>{_figure(figures.get(key))}</td>" for key in METRICS)
-        + "</tr>"
-        for split, figures in splits
-    )
-    said = "".join(f"<p>{escape(error_in_words(*split))}</p>" for split in splits)
-    errors = f"<table><tr>{head}</tr>{body}</table>" if splits else "<p>No errors are recorded.</p>"
-    licences = f"<h4>Licences</h4>{licence_html(counter)}"
-    return f'<div class="card"><h3>{escape(name)}</h3>{said}{errors}{licences}</div>'
-
-
-def error_in_words(split: str, figures: dict[str, Any]) -> str:
-    """A split's mean absolute error as one would say it."""
-    images, share = figures.get("images"), figures.get("nae")
-    measured = f"On {images:,} pictures" if isinstance(images, int) else "On the pictures"
-    of = f", {share:.0%} of those in the picture" if isinstance(share, float) else ""
-    mae = _figure(figures["mae"])
-    return f"{measured} ({split}) its counts were wrong by {mae} people on average{of}."
-
-
-def licence_html(counter: CrowdCounter) -> str:
-    """What the model's card says of licences, as a list."""
-    try:
-        from csrnet_hub.card import model_card
-
-        text = str(model_card(counter.model).text)
-    except Exception:  # a card is made from free-form records; the page must not fail on one
-        text = ""
-    section = re.search(r"^## Licen[cs]es?\s*\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    said = section.group(1).strip() if section else "See the model's card."
-    parts = re.split(r"\n\s*\n|^- |\n- ", said)  # paragraphs and items
-    return f"<ul>{''.join(f'<li>{escape(part)}</li>' for part in parts if part.strip())}</ul>"
-
-
-def _figure(value: Any) -> str:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:,.1f}"

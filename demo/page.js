@@ -1,29 +1,51 @@
 // What Gradio leaves undone on the page as a whole.
 (() => {
-  const FILE = "input[type=file]", CLEAR = 'button[aria-label="Remove Image"]';
+  const FILE = "input[type=file]", PICTURE = /\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)$/i;
+  const PASTES = 'button[aria-label="Paste from clipboard"].selected';
   const seen = (one) => one.closest(".block")?.offsetParent;
   const first = (what) => [...document.querySelectorAll(what)].find(seen);
+  const isImage = (file) => file.type.startsWith("image/");
+  // Browsers leave the type of some pictures empty, and Gradio goes by it.
+  const typed = (file) => file.type || !PICTURE.test(file.name) ? file
+    : new File([file], file.name, { type: `image/${file.name.split(".").pop().toLowerCase()}` });
 
-  function give(box, files) {
+  function give(input, files) {
     const given = new DataTransfer();
-    for (const file of box.multiple ? files : files.slice(0, 1)) given.items.add(file);
-    box.files = given.files;
-    box.dispatchEvent(new Event("change", { bubbles: true }));
+    for (const file of input.multiple ? files : files.slice(0, 1)) given.items.add(file);
+    input.files = given.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
-  // A file pasted, or dropped beside the box, goes to the first box for pictures that is seen; a
-  // browser would leave the page to show a dropped one.
-  async function take(files) {
-    const photo = first(".photo, #batch-photos");
-    if (!photo) return;
-    if (!photo.querySelector(FILE)) {
-      photo.querySelector(CLEAR)?.click(); // a photo is there: this one takes its place
-      for (let tries = 0; tries < 20 && !photo.querySelector(FILE); tries += 1) {
-        await new Promise((done) => setTimeout(done, 50));
+  // Into a box in place of what is there, after what is on its way.
+  const put = (box, files) => {
+    box.given = (box.given || Promise.resolve()).then(async () => {
+      for (; box.isConnected; await new Promise((done) => setTimeout(done, 50))) {
+        const pastes = box.querySelector(PASTES), input = box.querySelector(FILE);
+        if (input) return give(input, files);
+        if (pastes) box.querySelector('button[aria-label="Upload file"]').click();
+        else [...box.querySelectorAll(".icon-button")].at(-1)?.click(); // clears a box of one file
       }
+    }).then(() => new Promise((done) => setTimeout(done, 50))); // the upload begins
+  };
+
+  // Files pasted, or dropped beside the boxes, go to those that are seen and take such files; a
+  // browser would leave the page to show one that is dropped.
+  const BOXES = [
+    [".photo", isImage],
+    ["#clip", (file) => file.type.startsWith("video/")],
+    ["#annotation, #earlier", (file) => /\.(csv|json|mat)$/i.test(file.name)],
+    ["#batch-photos", () => true],
+  ];
+  function take(given) {
+    const files = given.map(typed);
+    let taken = 0;
+    for (const [what, fits] of BOXES) {
+      const box = first(what), own = box ? files.filter(fits) : [];
+      if (own.length) put(box, own);
+      taken += own.length;
     }
-    const box = photo.querySelector(FILE);
-    if (box) give(box, files);
+    const box = first(".photo, #clip");
+    if (!taken && box?.querySelector(FILE)) put(box, files); // which says what it takes
   }
   const holds = (data) => data && [...data.types].includes("Files");
   // A picture of the page, pulled and let go, is a file to the browser too: neither Gradio's boxes
@@ -40,6 +62,21 @@
       if (kind === "drop") event.preventDefault(); // the browser would leave the page for it
     }, true);
   }
+  // A photo's box would lose its photo to a file that is none, and takes none without a type.
+  window.addEventListener("drop", (event) => {
+    const box = event.target.closest?.(".photo"), files = [...(event.dataTransfer?.files || [])];
+    if (!box || files.every(isImage)) return;
+    event.stopImmediatePropagation();
+    event.preventDefault();
+    box.querySelector(FILE)?.parentElement.dispatchEvent(new DragEvent("dragleave"));
+    take(files);
+  }, true);
+  window.addEventListener("change", (event) => {
+    const input = event.target, files = [...(input.files || [])];
+    if (!input.closest?.(".photo") || files.every((file) => file === typed(file))) return;
+    event.stopImmediatePropagation();
+    give(input, files.map(typed));
+  }, true);
   window.addEventListener("dragover", (event) => {
     if (holds(event.dataTransfer)) event.preventDefault();
   });
@@ -112,9 +149,14 @@
     }
   }
 
-  // Whether a section is open is shown by an arrow alone.
+  const say = (what, key, words) => document.querySelectorAll(what).forEach((one, i) => {
+    if (one.getAttribute(key) !== words(i)) one.setAttribute(key, words(i));
+  });
+  // What Gradio leaves without words; whether a section is open is shown by an arrow alone.
   const tell = () => {
     document.querySelectorAll(HANDLE).forEach(name);
+    say("#comparison img", "alt", (i) => i ? "Its density map in jet colours" : "The photo");
+    say("#drawn button", "aria-label", (i) => `Drawn scene ${i + 1}`);
     for (const button of document.querySelectorAll("button.label-wrap")) {
       const open = String(button.classList.contains("open"));
       if (button.getAttribute("aria-expanded") !== open) button.setAttribute("aria-expanded", open);

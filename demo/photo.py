@@ -47,11 +47,6 @@ DRAWN_NOTICE = (
     "This scene is drawn, with {} people in it. The model learnt from photographs, so its count of "
     "a drawing can be far off."
 )
-# In the browser: what Gradio leaves without words.
-EXAMPLE_TEXTS = """() => document.querySelectorAll("#drawn button").forEach(
-  (button, i) => button.setAttribute("aria-label", `Drawn scene ${i + 1}`))"""
-SLIDER_TEXTS = """() => setTimeout(() => document.querySelectorAll("#comparison img").forEach(
-  (image, i) => { image.alt = ["The photo", "Its density map in jet colours"][i] || ""; }), 300)"""
 
 
 def layout(models: Models) -> None:
@@ -120,8 +115,6 @@ def layout(models: Models) -> None:
             show_progress="hidden",
             **aside,
         )
-    comparison.change(None, None, None, js=SLIDER_TEXTS)
-    gr.on(None, None, js=EXAMPLE_TEXTS, api_visibility="private")  # once the page is there
 
 
 def _pictures() -> tuple[gr.ImageSlider, gr.Image, gr.HTML, list[Any]]:

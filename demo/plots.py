@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 SIZE = (5.2, 3.0)  # inches of 200 pixels: the words stay readable on a phone
-BLUE, GREY = "#3b82f6", "#7d838c"  # both are read on white and on the dark page
+BLUE, GREY = "#3b82f6", "#4b5563"  # on white, on the dark page too: they are downloaded as well
 
 
 def histogram(counts: Sequence[float]) -> Image.Image:
@@ -34,7 +34,9 @@ def timeline(
     figure, axes = _figure("People over time")
     band = np.array(intervals, np.float64).reshape(-1, 2)  # None becomes NaN, a gap
     if np.isfinite(band).any():
-        words = "interval of each frame" if level is None else f"{level:.0%} interval of each frame"
+        words = "prediction interval of each frame"
+        if level is not None:
+            words = f"{level:.0%} {words}"
         axes.fill_between(seconds, *band.T, color=BLUE, alpha=0.25, label=words)
         axes.legend(frameon=False, labelcolor=GREY)
     axes.plot(seconds, counts, color=BLUE, marker="o", markersize=3)
@@ -47,8 +49,8 @@ def timeline(
 def _figure(title: str) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # pyplot is not safe in threads
 
-    figure = Figure(figsize=SIZE, dpi=200, layout="constrained", facecolor="none")
-    axes = figure.add_subplot(facecolor="none")
+    figure = Figure(figsize=SIZE, dpi=200, layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=11, color=GREY)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
@@ -63,4 +65,4 @@ def _picture(figure: Any) -> Image.Image:
 
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba()))  # transparent where nothing is drawn
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -16,6 +16,7 @@ from .models import Models
 from .parts import count_region
 from .shared import (
     BUSY,
+    MAX_FILE_SIZE,
     NotWantedError,
     VisitorError,
     ends,
@@ -25,7 +26,7 @@ from .shared import (
     sentences_for_visitors,
     upload_name,
 )
-from .turns import PHOTOS
+from .turns import MOST_OF_ONE, PHOTOS
 
 ADDRESS = "ADDRESS OF THIS PAGE"
 SNIPPET = f"""\
@@ -49,7 +50,19 @@ ABOUT = """\
 Install `gradio_client` (`pip install gradio_client`) and send the file itself; web addresses are
 not fetched. `/count` gives the count with its interval, `/density_map` the map as an `.npy` file,
 `/count_part` the count inside an outline. In a shell `curl` does: the answer stands behind `data:`,
-and `null` is the page's first model, or give a name, as `"csrnet-mine"`.
+and `null` is the page's first model, or give a name, as `"csrnet-mine"`; the tab *Models* has them.
+"""
+LIMITS = f"""\
+A file may have {MAX_FILE_SIZE.replace("mb", " MB")}. A photo that cannot be counted is answered by
+`event: error` and a sentence, in Python by an `AppError`. Photos are counted one at a time, and a
+client may have {MOST_OF_ONE} calls waiting (all that come from `curl` are one client together):
+more are refused with status 503, in Python with `Queue is full!`; wait, then send them again. A
+private Space wants a token: `Client(..., token="hf_...")`, or
+`-H "Authorization: Bearer hf_..."` with each `curl`.
+
+Where the page was started with `--mcp`, assistants find the three as tools of the Model Context
+Protocol at `gradio_api/mcp/` below this page's address. They send a picture as a `data:` URL, or
+upload it here and send the address that they got.
 """
 # In the browser, which knows by what address the page is reached.
 FILL_IN = (
@@ -73,15 +86,15 @@ def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
     """Count the people in one photo.
 
     Args:
-        image: a JPEG, PNG, WebP, GIF, TIFF or BMP file.
+        image: a picture file (JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP).
         model: name of one of the page's models; the first if it is left out.
 
     Returns:
         A dictionary: count (the density map's sum, not rounded), width and height in pixels,
         model, seconds, device, scale (what the photo's sides were multiplied by to be counted),
-        interval ([low, high] in heads, or null where none is known to
+        interval ([low, high] in heads, the prediction interval, or null where none is known to
         hold), its level, and notices: sentences on what makes the photo unlike those that the
-        interval was measured on.
+        interval was calibrated on.
     """
     with sentences_for_programs():
         pixels = read_photo(image, models.find(model).max_pixels)
@@ -96,7 +109,7 @@ def density_map(models: Models, image: Any, model: Any = None) -> str:
     """Draw the density map of one photo.
 
     Args:
-        image: a JPEG, PNG, WebP, GIF, TIFF or BMP file.
+        image: a picture file (JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP).
         model: name of one of the page's models; the first if it is left out.
 
     Returns:
@@ -112,7 +125,7 @@ def count_part(models: Models, image: Any, outline: Any, model: Any = None) -> d
     """Count the people inside an outline.
 
     Args:
-        image: a JPEG, PNG, WebP, GIF, TIFF or BMP file.
+        image: a picture file (JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP).
         outline: the corners [[x, y], ...] in pixels of the upright photo, three to 10,000.
         model: name of one of the page's models; the first if it is left out.
 
@@ -140,6 +153,7 @@ def layout(models: Models) -> None:
     snippet = gr.Code(SNIPPET, language="python", label="In Python", interactive=False)
     shell = gr.Code(SHELL, language="shell", label="In a shell", interactive=False)
     gr.on(None, None, None, [snippet, shell], js=FILL_IN, api_visibility="private")
+    gr.Markdown(LIMITS)
     gr.Markdown("".join(map(described, (count, density_map, count_part))))
     with gr.Column(visible=False):
         image = gr.File(label="image")

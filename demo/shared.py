@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -144,8 +143,7 @@ def plot_output(label: str, alt_text: str, elem_id: str) -> gr.Image:
 
 def upload_folder() -> Path:
     """Where Gradio keeps uploads, and serves and removes what is written for visitors."""
-    named = os.environ.get("GRADIO_TEMP_DIR")
-    return Path(named) if named else (Path(tempfile.gettempdir()) / "gradio").resolve()
+    return Path(os.environ["GRADIO_TEMP_DIR"])
 
 
 def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
@@ -160,7 +158,7 @@ def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
         raise VisitorError(missing)
     path = Path(str(upload["path"])).resolve()
     # A program may send any path of the server; only what was uploaded is for it to read.
-    if not (path.is_relative_to(upload_folder().resolve()) and path.is_file()):
+    if not (path.is_relative_to(upload_folder()) and path.is_file()):
         raise VisitorError(EXPIRED)
     return path
 
@@ -291,7 +289,7 @@ def npy(density: NDArray[np.float32]) -> bytes:
 
 def row(name: str, result: CountResult, usual: bool = True) -> dict[str, Any]:
     """One photo's line of a table; low and high are None for a model without intervals, and for a
-    picture unlike those that the interval was measured on."""
+    picture unlike those that the interval was calibrated on."""
     low, high = ends(result, usual)
     size, seconds = (result.width, result.height), round(result.seconds, 3)
     about = (result.model, seconds, result.device, round(result.scale, 4))

@@ -71,7 +71,7 @@ input[type="range"]:focus-visible, input[type="checkbox"]:focus-visible {
 .count .message { font-size: var(--text-lg); }
 .count .problem { color: var(--error-text-color); font-weight: 600;
   border-left: .3rem solid #dc2626; padding-left: .8rem; }
-.exact, .facts, .waiting, .canvas-hint { color: var(--body-text-color); opacity: .78; }
+.holds, .exact, .facts, .waiting, .canvas-hint { color: var(--body-text-color); opacity: .78; }
 .details .facts { margin-top: .8rem; overflow-wrap: anywhere; }
 .notice { border-left: .3rem solid #d97706; padding: .4rem .8rem; margin: .8rem 0 0 !important;
   background: var(--background-fill-secondary); color: var(--body-text-color); }
@@ -103,7 +103,8 @@ input[type="range"]:focus-visible, input[type="checkbox"]:focus-visible {
 #batch-table table { font-family: var(--font) !important; font-variant-numeric: tabular-nums; }
 #batch-gallery .grid-container {
   grid-template-columns: repeat(auto-fill, minmax(min(200px, 40%), 1fr)); }
-footer > .divider:last-of-type:not(:has(~ a, ~ button)) { display: none; }
+footer > .divider:first-child, footer > .divider:last-of-type:not(:has(~ a, ~ button)) {
+  display: none; }
 .canvas canvas { display: block; cursor: crosshair;
   background: var(--background-fill-secondary); }
 .canvas canvas:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 1px; }

@@ -17,7 +17,10 @@ from .shared import MAX_WAITING
 # Gradio's lines, each with one call under way: what one photo takes, and what takes long.
 PHOTOS, BATCHES = "counter", "batches"
 MOST_OF_ONE = MAX_WAITING // 4  # calls of one page or program that may wait
-TOO_MANY = f"Of your calls {MOST_OF_ONE} are waiting: wait for their answers before you send more."
+TOO_MANY = (
+    f"Of your calls {MOST_OF_ONE} are waiting (all that come by MCP are one caller's together): "
+    "wait for their answers before you send more."
+)
 TOO_MANY_UNNAMED = (
     f"{MOST_OF_ONE} calls that name no session_hash are waiting, yours or others': wait for their "
     "answers, or call with gradio_client, which names one."

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import gradio as gr
 from fastapi import HTTPException, Request
@@ -31,6 +32,7 @@ from .shared import (
 from .turns import BATCHES, refusal
 
 ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+OWN_ADDRESS = re.compile(r"https?://[^?#]*/gradio_api/file=([^?#]+)")
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 NO_FILE = (
     'This is no file. Send a picture as handle_file("crowd.jpg") of gradio_client, or upload it '
@@ -103,11 +105,12 @@ class Page(gr.Blocks):
         super().__setattr__(name, value)
 
     def _keep_account(self, mcp: Any) -> None:
-        # Gradio writes what an MCP tool is sent to a file that nothing would ever remove.
+        # Gradio writes what an MCP tool is sent to a file that nothing would ever remove, and has
+        # assistants name what they uploaded by its address at this server.
         convert = mcp.convert_strings_to_filedata
 
         def noted(*args: Any, **kw: Any) -> Any:
-            converted = convert(*args, **kw)
+            converted = with_own_uploads(convert(*args, **kw))
             with at_best("what MCP tools are sent"):
                 self.upload_file_set.update(files_in(converted))
             return converted
@@ -235,7 +238,8 @@ class Page(gr.Blocks):
         self.state_holder.delete_state(session)
 
     def _look_after_files(self) -> None:
-        """Once a minute: what calls that wait or run still need stays young; empty folders go."""
+        """Once a minute: what calls that wait or run still need stays young; what has gone is
+        forgotten, and empty folders go."""
         now = time.monotonic()
         if now - self._looked < LOOK_EVERY:
             return
@@ -248,6 +252,10 @@ class Page(gr.Blocks):
             for path in needed & set().union(*self.temp_file_sets):
                 with contextlib.suppress(OSError):
                     os.utime(path)
+        for visitor in self._visitors.values():
+            for path in [path for path in visitor.files if not Path(path).exists()]:
+                visitor.files.discard(path)
+                remove_folder(path)
         sweep()
 
     def _own(self, given: set[str]) -> None:
@@ -283,6 +291,20 @@ def has_address(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(map(has_address, value))
 
 
+def with_own_uploads(value: Any) -> Any:
+    """What was sent, with the path of each file that is given by its address in Gradio's folder:
+    nothing is fetched, whatever the server in the address, and none but an upload is named."""
+    if isinstance(value, list):
+        return [with_own_uploads(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    address = OWN_ADDRESS.fullmatch(str(value.get("path")))
+    path = unquote(address[1]) if address else ""
+    if files_in(path) and Path(path).is_file():
+        return {"path": path, "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
+    return {key: with_own_uploads(part) for key, part in value.items()}
+
+
 async def refuse_address(request: Request) -> None:
     """Before every request: none makes the server fetch a file from the web, as Gradio's would.
 
@@ -299,7 +321,7 @@ def files_in(value: Any) -> set[str]:
     Anybody may send any text, and what is here is removed one day: it must be a file's own place
     there, FOLDER/TOKEN/NAME, and lead nowhere else.
     """
-    folder = upload_folder().absolute()
+    folder = upload_folder()
     near = (text for text in _texts(value) if text.startswith(str(folder)))
     return {text for text in near if _lies_in(folder, Path(text))}
 

@@ -397,6 +397,7 @@ def test_nothing_is_recorded_and_no_font_is_fetched(url: str) -> None:
     config = fetched(f"{url}config").json()
     assert config["analytics_enabled"] is False
     assert config["run_history"] is False
+    assert "api" not in config["footer_links"]  # its lines would send a web address
     css = fetched(f"{url}theme.css").text
     assert not re.search(r"@font-face|@import|url\(.?http", css)
 
@@ -470,6 +471,10 @@ def test_mcp_is_off_until_asked_for_and_says_what_it_needs(
     monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
     app.main([])
     assert started["mcp_server"] is False
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setenv("CSRNET_MCP", "1")  # as on a Space, which passes no options
+    app.main([])
+    assert started["mcp_server"] is True
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="1"):
         app.main(["--mcp"])
@@ -490,7 +495,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             seen.update(options)
 
     monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(load))
-    monkeypatch.setattr(app, "build_app", lambda *counters: Page())
+    monkeypatch.setattr(app, "build_app", lambda *counters, cards: Page())
     for name in ("CSRNET_MODEL", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_SHARE"):
         monkeypatch.delenv(name, raising=False)
     return seen

@@ -988,20 +988,24 @@ def test_the_middle_number_of_a_colour_bar_stands_in_its_middle(
         assert share == pytest.approx(0.5, abs=0.03)
 
 
-def test_a_clip_gives_a_plot_a_csv_and_a_marked_clip(visit: Page, tmp_path: Path) -> None:
+def film(path: Path) -> Path:
+    """A clip of six frames, two a second."""
     av = pytest.importorskip("av")
-    tab(visit, "Video")
-    press(visit, "Count the clip")
-    expect(visit.locator("#clip-summary")).to_contain_text(video.NO_CLIP)
-    clip = tmp_path / "clip.mp4"
-    with av.open(str(clip), "w") as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=2)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for level in (10, 60, 110, 160, 210, 250):
             picture = Image.new("RGB", (96, 64), (level, 40, 40))
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode())
-    choose(visit, clip, "#clip")
+    return path
+
+
+def test_a_clip_gives_a_plot_a_csv_and_a_marked_clip(visit: Page, tmp_path: Path) -> None:
+    tab(visit, "Video")
+    press(visit, "Count the clip")
+    expect(visit.locator("#clip-summary")).to_contain_text(video.NO_CLIP)
+    choose(visit, film(tmp_path / "clip.mp4"), "#clip")
     expect(visit.locator("#clip video")).to_be_attached()
     press(visit, "Count the clip")
     expect(visit.locator("#clip-summary")).to_contain_text("the mean of 3 frames")
@@ -1412,3 +1416,100 @@ def test_a_reload_after_a_lost_connection_asks_nothing_where_the_heads_are_kept(
             visit.evaluate("setTimeout(() => location.reload(), 0)")
         assert asked == ([] if room else ["beforeunload"])
         expect(visit.get_by_text(photo.WAITING)).to_be_visible()
+
+
+OWN_DROP = """async ([place, files]) => {
+    const data = new DataTransfer();
+    for (const [name, type, text] of files) {
+        const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+        data.items.add(new File([bytes], name, { type }));
+    }
+    const options = { bubbles: true, cancelable: true, dataTransfer: data };
+    document.querySelector(place).dispatchEvent(new DragEvent("drop", options));
+}"""
+
+
+def drop(page: Page, place: str, *files: Path, kind: str = "") -> None:
+    """Let files go over a place, of the type that a browser gives them, "" for none."""
+    sent = [[file.name, kind, base64.b64encode(file.read_bytes()).decode()] for file in files]
+    page.evaluate(OWN_DROP, [place, sent])
+
+
+def test_a_photo_is_taken_after_the_clipboard_was_asked_and_while_another_is_on_its_way(
+    visit: Page, counter: PlainCounter, tmp_path: Path
+) -> None:
+    exact = visit.locator("#number .exact")
+    visit.locator("#photo").get_by_label("Paste from clipboard").click()
+    file = dots(tmp_path / "first.png")
+    text = base64.b64encode(file.read_bytes()).decode()
+    assert visit.evaluate(GIVEN, ["paste", text, file.name])
+    expect(exact).to_have_text(f"{counter.count(file).count:,.2f} before rounding")
+    held: list[Any] = []
+    uploads = "**/gradio_api/upload?*"
+    visit.route(uploads, lambda route: route.continue_() if held else held.append(route))
+    slow, last = (dots(tmp_path / f"{people}.png", people) for people in (5, 90))
+    for file in (slow, last):
+        text = base64.b64encode(file.read_bytes()).decode()
+        assert visit.evaluate(GIVEN, ["drop", text, file.name])
+        visit.wait_for_timeout(1500)
+    held[0].continue_()
+    expect(exact).to_have_text(f"{counter.count(last).count:,.2f} before rounding")
+
+
+def test_an_annotation_dropped_on_the_photo_is_the_annotation_and_the_photo_stays(
+    visit: Page, tmp_path: Path
+) -> None:
+    heads = [tmp_path / "one-head.csv", tmp_path / "two-heads.csv"]
+    for file, rows in zip(heads, ("40,56\n", "40,56\n80,56\n")):
+        file.write_text(f"x,y\n{rows}")
+    tab(visit, "Compare")
+    visit.wait_for_selector("#compare-photo input[type=file]", state="attached")
+    drop(visit, "#compare-photo .upload-container", dots(tmp_path / "a.png"), heads[0])
+    for file in heads:  # the second in place of the first
+        drop(visit, "#compare-photo .upload-container", file, kind="text/csv")
+        expect(visit.locator("#annotation")).to_contain_text(file.stem)
+    press(visit, "Compare")
+    expect(visit.locator("#errors")).to_contain_text("annotated 2 people")
+    drop(visit, "h1", heads[0], kind="text/csv")  # beside the boxes
+    expect(visit.locator("#annotation")).to_contain_text("one-head")
+    drop(visit, "h1", Path(__file__), kind="text/x-python")
+    expect(visit.get_by_text("Invalid file type")).to_be_visible()
+    expect(visit.locator("#annotation")).to_contain_text("one-head")
+    press(visit, "Compare")
+    expect(visit.locator("#errors")).to_contain_text("annotated 1 person")
+    tab(visit, "One photo")
+    choose(visit, dots(tmp_path / "b.png"))
+    count = visit.locator("#number .exact").inner_text()
+    drop(visit, "#photo .image-frame", heads[0], kind="text/csv")
+    expect(visit.get_by_text("Invalid file type").last).to_be_visible()
+    expect(visit.locator("#number .exact")).to_have_text(count)
+    expect(visit.locator("#photo img")).to_be_visible()
+
+
+def test_a_picture_whose_type_the_browser_does_not_know_is_taken(
+    visit: Page, counter: PlainCounter, tmp_path: Path
+) -> None:
+    exact = visit.locator("#number .exact")
+    files = [dots(tmp_path / f"{people}.tiff", people) for people in (20, 40, 60)]
+    counts = [f"{counter.count(file).count:,.2f} before rounding" for file in files]
+    drop(visit, "#photo .upload-container", files[0])
+    expect(exact).to_have_text(counts[0])
+    drop(visit, "h1", files[1])
+    expect(exact).to_have_text(counts[1])
+    plain = {"name": "c.tiff", "mimeType": "", "buffer": files[2].read_bytes()}
+    visit.set_input_files("#photo input[type=file]", plain)
+    expect(exact).to_have_text(counts[2])
+
+
+def test_a_clip_dropped_beside_its_box_takes_the_place_of_the_one_in_it(
+    visit: Page, tmp_path: Path
+) -> None:
+    tab(visit, "Video")
+    visit.wait_for_selector("#clip input[type=file]", state="attached")
+    for name in ("a.mp4", "b.mp4"):
+        drop(visit, "h1", film(tmp_path / name), kind="video/mp4")
+        expect(visit.locator("#clip video")).to_have_attribute("src", re.compile(name))
+    for other in (dots(tmp_path / "a.png"), tmp_path / "b.mp4"):  # a picture, and one without type
+        drop(visit, "h1", other, kind="image/png" if other.suffix == ".png" else "")
+        visit.wait_for_timeout(500)
+        expect(visit.locator("#clip video")).to_have_attribute("src", re.compile("b.mp4"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import importlib
 import io
 import json
 import re
@@ -12,9 +13,11 @@ import sys
 import threading
 from dataclasses import replace
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -22,30 +25,37 @@ from PIL import Image
 
 pytest.importorskip("gradio", minversion="6")
 import gradio as gr
+from gradio.mcp import GradioMCPServer
 from gradio.route_utils import delete_files_created_by_app
 from gradio.state_holder import SessionState
 from gradio.utils import get_upload_folder
 
+import demo
 from csrnet_hub import load_image
 from csrnet_hub.annotations import read_annotation, to_csv
+from csrnet_hub.card import RECIPE
 from csrnet_hub.datasets.shanghaitech import read_shanghaitech
 from csrnet_hub.density import density_map
+from csrnet_hub.intervals import PredictionInterval
 from demo import (
     annotate,
     batch,
+    cards,
     clips,
     compare,
     models,
     parts,
     photo,
+    plots,
     scenes,
     shared,
     video,
     visitors,
 )
 from demo.canvas import read_points
+from demo.cards import card_html, error_in_words, licence_html, read_card
 from demo.counted import Counted, count_html, grid_html, interval_html, notices_html
-from demo.models import Models, card_html
+from demo.models import Models
 
 from .page import PlainCounter, encoded, noise, words
 
@@ -78,7 +88,9 @@ def counted(picture: Image.Image) -> Counted:
 def test_the_interval_stands_under_the_count():
     result = PlainCounter("m").count(noise())
     low, high = result.interval
-    assert f"{round(low)} to {round(high)}, made to hold" in count_html(result)
+    html = count_html(result)
+    assert f"{round(low)} to {round(high)}, the prediction interval" in html
+    assert "true number in 90% of photos like those that it was calibrated on" in html
 
 
 def test_a_picture_unlike_the_photos_of_the_interval_shows_none(offered):
@@ -387,7 +399,7 @@ def test_photos_like_those_of_the_test_have_their_interval_in_the_table(offered)
     *_, (summary, table, _, _, file) = batch.run(offered, files, None)
     low, high = PlainCounter("m").count(noise(300, 300)).interval
     assert [row[2:4] for row in table["value"]] == [[round(low), round(high)], [None, None]]
-    assert "low to high: each photo's 90% interval" in table["label"]
+    assert "low to high: each photo's 90% prediction interval" in table["label"]
     lines = list(csv.DictReader(io.StringIO(Path(file["value"]).read_text("utf-8-sig"))))
     assert [bool(line["low"]) for line in lines] == [True, False]
     assert "interval" not in summary  # the ranges of photos do not add up to that of their total
@@ -1163,10 +1175,69 @@ def test_the_errors_of_a_refit_model_are_said_to_be_those_before_it(model, monke
 def test_a_model_without_a_record_has_a_card_too():
     html = card_html("plain", PlainCounter("plain"))
     assert "No errors are recorded" in html
-    assert models.error_in_words("test", {"mae": 20}) == (
+    assert error_in_words("test", {"mae": 20}) == (
         "On the pictures (test) its counts were wrong by 20 people on average."
     )
-    assert "See the model" in html
+    assert "names no licence" in html
+    assert "What it was trained on is not recorded. It gives no prediction interval." in html
+
+
+def test_the_licence_shown_is_that_of_the_card_which_came_with_the_model(model, tmp_path):
+    counter = PlainCounter("mine")
+    counter.model = model
+    assert read_card(str(tmp_path)) == ""
+    made = licence_html(counter, read_card(str(tmp_path)))
+    assert "No card came with the model" in made
+    assert "no terms beyond" in made
+    model.save_pretrained(tmp_path)
+    unedited = licence_html(counter, read_card(str(tmp_path)))
+    assert unedited == made.removeprefix(f"<p>{cards.NO_CARD}</p>")
+    head = "---\nlicense: other\nlicense_name: club-rules\n---\n# Ours\n"
+    section = (
+        "## License and data\n<b>CC BY-NC</b>, our own photos.\n\n- Ask us.\n### More\nNone.\n"
+    )
+    own = f"{head}{section}## Errors\n\nMany.\n"
+    (tmp_path / "README.md").write_text(own, encoding="utf-8")
+    said = licence_html(counter, read_card(str(tmp_path)))
+    for part in ("other · club-rules", "&lt;b&gt;CC BY-NC&lt;/b&gt;, our own photos.", "Ask us."):
+        assert f"<li>{part}" in said
+    assert "None." in said
+    assert "Many" not in said
+    assert "no terms beyond" not in said
+    bare = licence_html(counter, "---\n: {\n---\n# A model\n")
+    assert bare == f"<ul><li>{escape(cards.NO_LICENCE)}</li></ul>"
+
+
+def test_the_licence_of_a_hubs_model_is_that_of_the_same_commit(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for commit, licence in (("a" * 40, "mit"), ("b" * 40, "cc-by-nc-4.0")):
+        folder = tmp_path / "models--org--ours" / "snapshots" / commit
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    (tmp_path / "models--org--ours" / "refs").mkdir()
+    (tmp_path / "models--org--ours" / "refs" / "main").write_text("b" * 40)
+    counter = PlainCounter("org/ours")
+    counter.model = model
+    said = licence_html(counter, read_card("org/ours"))
+    assert "<li>cc-by-nc-4.0</li>" in said
+    assert 'href="https://huggingface.co/org/ours"' in said
+    (folder / "README.md").unlink()
+    assert read_card("org/ours") == ""  # nor is one awaited where there is no network
+    assert read_card("model.xml") == ""
+
+
+def test_a_card_says_what_the_model_was_trained_and_its_interval_calibrated_on(model, monkeypatch):
+    counter = PlainCounter("mine")
+    counter.model = model
+    record = dict.fromkeys(RECIPE, 1) | {"name": "Our <square>", "steps": 11802}
+    monkeypatch.setattr(model, "training_record", record)
+    monkeypatch.setattr(model, "interval", PredictionInterval(0.9, 0.3, 60))
+    html = card_html("mine", counter)
+    assert "Trained by the recipe &quot;Our &lt;square&gt;&quot;, 11,802 steps." in html
+    assert "Its 90% prediction interval was calibrated on 60 photos." in html
+    monkeypatch.setattr(model, "training_record", {"converted_from": "partA.pth.tar"})
+    assert "Converted from partA.pth.tar; how that was trained is not" in card_html("m", counter)
 
 
 def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
@@ -1174,9 +1245,9 @@ def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
 
     class Spaces:
         @staticmethod
-        def GPU(function: Any) -> Any:  # noqa: N802
-            wrapped.append(function)
-            return function
+        def GPU(duration: int) -> Any:  # noqa: N802
+            assert duration < 60  # what is asked for of a visitor's quota where nothing is said
+            return lambda function: wrapped.append(function) or function
 
     monkeypatch.setitem(sys.modules, "spaces", Spaces)
     assert models.on_gpu(len) is len
@@ -1195,6 +1266,32 @@ def test_spaces_gpu_wraps_the_counting_alone_and_only_on_zero_gpu(monkeypatch):
     assert heard == [None]  # a callback cannot cross to the other process
     monkeypatch.setitem(sys.modules, "spaces", None)
     assert models.on_gpu(len) is len
+
+
+def test_a_batch_ends_at_the_photo_for_which_no_time_on_the_gpu_is_left(offered, monkeypatch):
+    files = [uploaded(f"{seed}.png", encoded(noise(seed=seed))) for seed in range(4)]
+    count = Models.count
+
+    def spent(self: Models, name: Any, pixels: Any, progress: Any = None) -> Any:
+        if (pixels == np.asarray(noise(seed=0))).all():
+            return count(self, name, pixels, progress)
+        raise gr.Error("You have exceeded your free GPU quota (20s requested vs. 3s left).")
+
+    monkeypatch.setattr(Models, "count", spent)
+    for zero, rows in ((False, 4), (True, 2)):
+        monkeypatch.setattr(batch, "ZERO_GPU", zero)
+        *_, shown = batch.run(offered, files, None)
+        table = shown[1]["value"]
+        assert len(table) == rows
+        assert "exceeded your free GPU quota" in table[1][-1]
+    assert "in 1 of 4 photos" in shown[0]
+    assert "stopped before 2 more" in shown[0]
+
+
+def test_a_plot_is_read_on_any_page_and_where_it_is_downloaded():
+    for plot in (plots.histogram([3, 9]), plots.timeline([0, 1], [3, 9], [(2, 4), (8, 12)], 0.9)):
+        assert plot.mode == "RGB"
+        assert plot.getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_drawn_scene_has_its_heads_where_they_are_drawn_and_is_the_same_again():
@@ -1357,11 +1454,50 @@ def test_the_folders_of_files_that_went_by_their_age_go_with_what_is_known_of_a_
     assert [path.parent.exists() for path in kept] == [False, True]
 
 
+def test_what_has_gone_is_forgotten_and_its_folder_removed_while_its_program_stays(monkeypatch):
+    async def writes(self: Any, *, session_hash: str) -> list[str]:
+        return [shared.keep_file("map.npy", b"x")]
+
+    monkeypatch.setattr(gr.Blocks, "process_api", writes)
+    page = visitors.Page()
+    (gone,), (stays,) = (asyncio.run(page.process_api(session_hash="program")) for _ in range(2))
+    Path(gone).unlink()  # as Gradio does by its age
+    page._looked -= visitors.LOOK_EVERY + 1
+    (new,) = asyncio.run(page.process_api(session_hash="program"))
+    assert not Path(gone).parent.exists()
+    assert page._visitors["program"].files == {stays, new}
+
+
 def test_a_gradio_whose_mcp_server_is_another_still_has_one(caplog):
     page = visitors.Page()
     page.mcp_server_obj = server = object()
     assert page.mcp_server_obj is server
     assert "MCP" in caplog.text
+
+
+def test_an_upload_that_is_named_by_its_address_here_is_that_file_and_nothing_is_fetched(uploads):
+    """As assistants name it: the tool that Gradio has them upload with gives an address."""
+
+    class Server:
+        convert_strings_to_filedata = GradioMCPServer.convert_strings_to_filedata
+
+    page = visitors.Page()
+    page.mcp_server_obj = Server()
+    here = "https://org-space.hf.space/gradio_api/file="
+
+    def converted(address: str) -> Any:
+        sent = {"image": address, "model": None}
+        return page.mcp_server_obj.convert_strings_to_filedata(sent, [["image"]])
+
+    path = shared.keep_file("a crowd.png", b"x")
+    for address in (f"{here}{path}", here + quote(path)):
+        file = {"path": path, "orig_name": "a crowd.png", "meta": {"_type": "gradio.FileData"}}
+        assert converted(address) == {"image": file, "model": None}
+    assert path in page.upload_file_set
+    (uploads / "own.png").write_bytes(b"x")
+    strangers = (uploads / "own.png", __file__, f"{path}.gone", f"{path}/../../own.png")
+    for address in (*(f"{here}{other}" for other in strangers), f"http://a/b.png?{here}{path}"):
+        assert visitors.has_address(converted(address))  # which is refused, not fetched
 
 
 def test_a_gradio_that_shows_no_calls_is_logged(monkeypatch, caplog):
@@ -1370,7 +1506,23 @@ def test_a_gradio_that_shows_no_calls_is_logged(monkeypatch, caplog):
     assert "not seen" in caplog.text
 
 
-def test_the_page_keeps_its_files_where_gradio_does(monkeypatch):
+def test_the_page_keeps_its_files_where_gradio_does():
     assert str(shared.upload_folder()) == get_upload_folder()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_folder_of_files_has_one_name_though_a_link_leads_there(named, tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    try:
+        (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    except OSError:
+        pytest.skip("no links on this file system")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "link"))
     monkeypatch.delenv("GRADIO_TEMP_DIR")
-    assert str(shared.upload_folder()) == get_upload_folder()
+    if named:
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "link" / "gradio"))
+    importlib.reload(demo)
+    assert shared.upload_folder() == (tmp_path / "real" / "gradio").resolve()
+    file = shared.keep_file("a.png", encoded(noise()))
+    assert visitors.files_in(file) == {file}
+    assert shared.uploaded_path({"path": file}) == Path(file)

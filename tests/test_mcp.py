@@ -8,7 +8,9 @@ import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
 
 pytest.importorskip("gradio", minversion="6")
@@ -77,3 +79,23 @@ def test_no_web_address_is_fetched_for_a_tool(address: str, uploads: Path) -> No
     assert answer.isError
     assert "send the file itself" in answer.content[0].text
     assert str(uploads) not in answer.content[0].text
+
+
+def test_an_assistant_may_send_the_address_of_what_it_uploaded_here(
+    address: str, uploads: Path
+) -> None:
+    picture = encoded(noise(seed=5))
+    api = address.removesuffix("mcp/")
+    sent = {"files": ("a crowd.png", picture)}
+    (path,) = httpx.post(f"{api}upload", files=sent, trust_env=False).json()
+    expected = PlainCounter("plain").count(picture).count
+    for file in (path, quote(path)):
+        answer = ask(address, "count", image=f"{api}file={file}", model="plain")
+        assert not answer.isError
+        count = ast.literal_eval(answer.content[0].text)["count"]
+        assert count == pytest.approx(expected, rel=1e-6)
+    (uploads / "mine.png").write_bytes(picture)  # the server's, and nobody's upload
+    for other in (uploads / "mine.png", Path(__file__), Path(path).with_name("gone.png")):
+        answer = ask(address, "count", image=f"{api}file={other}", model="plain")
+        assert answer.isError
+        assert "send the file itself" in answer.content[0].text
