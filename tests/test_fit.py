@@ -369,6 +369,21 @@ def test_validation_counts_inside_the_region_of_interest_alone(
         assert abs(expected - density.sum()) > 0.2 * density.sum() > 0.02
 
 
+def test_an_interval_is_that_of_whole_pictures(recipe: Recipe, prepared: Path) -> None:
+    now = state.begin(recipe, lively(), {}, CPU)
+    whole = load_prepared(prepared)
+    validate(now, whole, CPU)
+    alone = now.average.interval
+    assert alone is not None
+    corner = np.zeros(whole[0].pixels.shape[:2], bool)
+    corner[:9, :9] = True
+    inside = [replace(one, mask=corner, count=400) for one in whole]
+    validate(now, [*whole, *inside], CPU)
+    assert now.average.interval == alone
+    validate(now, inside, CPU)
+    assert now.average.interval is None
+
+
 def test_a_run_starts_from_another_model_and_says_which(
     recipe: Recipe, prepared: Path, vgg: Path, model_folder: Path, tmp_path: Path
 ) -> None:
