@@ -272,13 +272,89 @@ def test_a_model_counts_photographs_as_large_as_those_that_it_was_trained_on(
     recipe: Recipe, vgg: Path, tmp_path: Path
 ) -> None:
     pixels = np.zeros((1040, 1040, 3), np.uint8)
-    heads = np.full((3, 2), 500.0)
-    large = [Example(str(k), pixels, heads, np.full(3, 4.0), 3) for k in range(3)]
+    heads = [np.full((3, 2), 500.0 + k) for k in range(3)]
+    large = [Example(str(k), pixels, heads[k], np.full(3, 4.0), 3) for k in range(3)]
     fit.fit(replace(recipe, steps=1, validation=1), large, tmp_path, str(vgg), CPU)
     assert CSRNet.from_pretrained(tmp_path / "best").working_pixels == 1040**2
+    card = (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
+    assert "measured as training saw them" not in card
     shrunk = [replace(one, pixels=pixels[:500, :500], shrunk_to=250_000) for one in large]
     fit.fit(replace(recipe, steps=1, validation=1), shrunk, tmp_path / "small", str(vgg), CPU)
     assert CSRNet.from_pretrained(tmp_path / "small" / "best").working_pixels == 250_000
+    card = (tmp_path / "small" / "best" / "README.md").read_text(encoding="utf-8")
+    assert "1 of them were larger, and were measured as training saw them" in card
+    assert "shrunk to some 250,000 pixels" in card
+
+
+def test_a_model_tells_what_it_was_trained_on_and_what_that_took(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    for name, counts in (("part_A", [7, 8, 50]), ("part_B", [4, 5, 6])):
+        write_part(tmp_path / name, counts)
+    data = tmp_path / "both.h5"
+    folders = [str(tmp_path / name) for name in ("part_A", "part_B")]
+    assert prepare.main([*folders, str(data)]) == 0
+    short = replace(recipe, validation=1, steps=1)
+    train = split(load_prepared(data), 1, recipe.seed)[0]
+    learnt = [min(one.count for one in train), max(one.count for one in train)]
+    run(short, data, vgg, tmp_path / "a")
+    record = CSRNet.from_pretrained(tmp_path / "a" / "best").training_record
+    assert record is not None
+    assert record["heads"] == learnt
+    assert record["kernels"] == {"part_A": "adaptive", "part_B": [15.0, 15.0]}
+    assert record["seconds"] >= 0
+    card = " ".join((tmp_path / "a" / "best" / "README.md").read_text(encoding="utf-8").split())
+    assert f"Trained on photographs of {learnt[0]} to {learnt[1]} people." in card
+    assert "kernels: for part_A geometry-adaptive (beta 0.3" in card
+    assert "pixels), for part_B 15 pixels wide." in card
+    assert f"on {record['device']}." in card
+
+    run(replace(short, steps=2), data, vgg, tmp_path / "a", resume=tmp_path / "a" / "last.pt")
+    again = CSRNet.from_pretrained(tmp_path / "a" / "best").training_record
+    assert again is not None
+    assert again["heads"] == learnt
+
+
+def test_the_heads_of_the_model_that_a_run_starts_from_count_too(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    crowded = [replace(one, count=one.count + 700) for one in load_prepared(prepared)]
+    fit.fit(recipe, crowded, tmp_path / "a", str(vgg), CPU)
+    first = str(tmp_path / "a" / "best")
+    short = replace(recipe, steps=1, choose_by="last")
+    run(short, prepared, vgg, tmp_path / "b", init=first)
+    run(short, prepared, vgg, tmp_path / "c", init=first, refit=str(tmp_path / "b" / "best"))
+    longer = replace(short, steps=2)
+    run(longer, prepared, vgg, tmp_path / "b", resume=tmp_path / "b" / "last.pt")
+    low = min(one.count for one in split(load_prepared(prepared), 2, recipe.seed)[0])
+    high = max(one.count for one in split(crowded, 2, recipe.seed)[0])
+    for folder, least in (("b/best", low), ("c/refit", 0)):
+        record = CSRNet.from_pretrained(tmp_path / folder).training_record
+        assert record is not None
+        assert record["heads"] == [least, high]
+
+
+def test_a_picture_under_two_names_on_both_sides_of_the_split_is_told(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    examples = load_prepared(prepared)
+    held_out = split(examples, 2, recipe.seed)[1]
+    crowded = max(held_out, key=lambda one: one.count)
+    twice = [*examples, replace(crowded, name="copy")]
+    with pytest.warns(UserWarning, match="same picture as .* is trained on.*exclude"):
+        fit.fit(replace(recipe, steps=1), twice, tmp_path, str(vgg), CPU)
+
+
+def test_of_scenes_that_are_held_out_the_card_says_so(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    film = [replace(one, scene=f"street {i % 5}") for i, one in enumerate(load_prepared(prepared))]
+    fit.fit(replace(recipe, steps=1), film, tmp_path, str(vgg), CPU)
+    record = CSRNet.from_pretrained(tmp_path / "best").training_record
+    assert record is not None
+    assert len(record["photographs"].split()) == 6  # two scenes of two frames each are held out
+    card = " ".join((tmp_path / "best" / "README.md").read_text(encoding="utf-8").split())
+    assert "2 of them are one frame each of 2 scenes of fixed cameras" in card
 
 
 def test_a_joint_run_says_how_it_does_on_each_part(

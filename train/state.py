@@ -46,6 +46,7 @@ class State:
     origin: dict[str, Any]  # what the first weights were, for the training record
     loss: str  # all that the run was trained with, should the code have changed on the way
     step: int = 0
+    seconds: float = 0.0  # from the first step to the last; NaN where a checkpoint does not tell
     best: float = math.inf
     photographs: set[str] = field(default_factory=set)  # digests of all that were trained on
     data: str = ""  # fingerprint of the photographs, "" in checkpoints from before there was one
@@ -175,6 +176,7 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
         "origin": state.origin,
         "loss": state.loss,
         "step": state.step,
+        "seconds": state.seconds,
         "best": state.best,
         "data": state.data,
         "photographs": " ".join(sorted(state.photographs)),
@@ -216,6 +218,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
     state.optimiser.load_state_dict(saved["optimiser"])
     state.step, state.best, state.data = saved["step"], saved["best"], saved.get("data", "")
     state.photographs = set(saved.get("photographs", "").split())
+    state.seconds = saved.get("seconds", math.nan)
     if not loss.endswith(state.loss):
         state.loss = f"{loss} up to step {state.step}; then {state.loss}"
     else:
@@ -251,6 +254,8 @@ def save_model(state: State, recipe: Recipe, out: Path) -> None:
     """The averaged weights as a model folder in float16, with their training record."""
     model = copy.deepcopy(state.average).half()
     record = {**recipe.to_dict(), "step": state.step, "loss": state.loss, **state.origin}
+    if math.isfinite(state.seconds):
+        record["seconds"] = round(state.seconds)
     record["photographs"] = " ".join(sorted(state.photographs))
     model.training_record = record
     write_folder(model, out)
