@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from csrnet_hub.datasets import DatasetError
 
+from . import seen
 from .prepare import FORMAT
 
 
@@ -103,10 +104,8 @@ def _truth(one: Example) -> str:
 
 
 def digest(example: Example) -> str:
-    """Eight letters and digits that a photograph is known by under any name: from its size and its
-    heads; without any, from its name."""
-    heads = np.round(example.heads, 1).tolist() or example.name
-    return hashlib.sha256(f"{example.pixels.shape} {heads}".encode()).hexdigest()[:8]
+    """What a photograph is known by under any name: `train.seen.digest`."""
+    return seen.digest(*example.pixels.shape[:2], example.heads, example.name)
 
 
 def split(
