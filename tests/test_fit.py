@@ -175,7 +175,7 @@ def test_a_killed_run_resumed_ends_as_one_never_killed(
     recipe = replace(recipe, validate_every=1, loss=loss)
     straight = run(recipe, prepared, vgg, tmp_path / "a")
 
-    monkeypatch.setattr(fit, "SAVE_EVERY", 2)
+    monkeypatch.setattr(fit, "LOG_EVERY", 2)
     monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
     step = fit.train_step
 
@@ -204,6 +204,46 @@ def test_a_killed_run_resumed_ends_as_one_never_killed(
     ]
     assert [step for step, _ in curves[0]] == [1, 2, 3, 4]
     assert np.allclose(curves[0], curves[1], rtol=1e-5)
+
+
+def test_on_a_cpu_the_bar_moves_each_step_and_minutes_pass_between_two_checkpoints(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, saved, passed = [], [], [0.0]
+    save, step = state.save_checkpoint, fit.train_step
+
+    def slow(*rest):  # type: ignore[no-untyped-def]
+        passed[0] += 50
+        return step(*rest)
+
+    def kept(now, how, path):  # type: ignore[no-untyped-def]
+        saved.extend([now.step] if path.name == "last.pt" else [])
+        save(now, how, path)
+
+    monkeypatch.setattr(fit, "LOG_EVERY", 2)
+    monkeypatch.setattr(fit, "train_step", slow)
+    monkeypatch.setattr(fit, "save_checkpoint", kept)
+    monkeypatch.setattr(fit.time, "perf_counter", lambda: passed[0])
+    move = Log.step
+    monkeypatch.setattr(Log, "step", lambda log, now: (moved.append(now), move(log, now)))
+    run(replace(recipe, steps=11, validate_every=11), prepared, vgg, tmp_path)
+    assert sorted(set(moved)) == list(range(1, 12))
+    assert saved == [4, 8, 11]  # 50 seconds a step, 120 between two, every second one is reported
+
+
+def test_each_process_on_gpus_says_which_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(fit, "pick_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(
+        fit.dist, "init_process_group", lambda kind, **more: asked.append((kind, more))
+    )
+    monkeypatch.setattr(fit.dist, "destroy_process_group", lambda: None)
+    with fit._processes("cuda") as own:
+        assert own == torch.device("cuda", 1)
+    assert asked == [own, ("nccl", {"device_id": own})]
 
 
 def test_a_run_that_goes_on_keeps_the_colours_of_the_model_that_it_began_with(
@@ -749,7 +789,7 @@ def test_a_run_that_breaks_keeps_its_last_good_state(
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    monkeypatch.setattr(fit, "SAVE_EVERY", 1)
+    monkeypatch.setattr(fit, "LOG_EVERY", 1)
     monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
     step = fit.train_step
 

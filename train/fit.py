@@ -52,12 +52,12 @@ from .state import (
 from .step import Captured, place, rate, train_step
 from .validation import validate
 
-SAVE_EVERY = 100  # steps
-SAVE_SECONDS = 60.0  # at least between two checkpoints: a GPU makes 100 steps in a few
-LOG_EVERY = 20
+SAVE_SECONDS = 120.0  # at least between two checkpoints
+LOG_EVERY = 20  # steps
 TOO_LARGE = (
     "memory ran out: lower batch or crop in the recipe, or prepare fewer or smaller photographs, "
-    "all of which lie in memory, three bytes a pixel, or six with worse in the recipe"
+    "all of which lie in memory, three bytes a pixel, and on the training device, be it the CPU, "
+    "once more, or twice with worse in the recipe"
 )
 LEFT = ("last.pt", "best", "refit", FILE)  # in the folder of a run, begun or finished
 
@@ -259,7 +259,9 @@ def _run(
             for name, every in (("log", LOG_EVERY), ("validate", recipe.validate_every))
         }
         rested = time.perf_counter() - saved >= SAVE_SECONDS
-        due["save"] = ended or (state.step % SAVE_EVERY == 0 and rested)
+        due["save"] = ended or (due["log"] and rested)
+        if log and crops.device.type != "cuda":  # a GPU makes many steps between two reports
+            log.step(state.step)
         if not any(due.values()):
             continue  # reading the loss would wait for a GPU
         loss, empty = (float(torch.stack(column).mean()) for column in zip(*losses))
@@ -396,7 +398,9 @@ class _processes:  # noqa: N801  (reads as the context manager that it is)
             if self.device.type == "cuda":
                 self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
                 torch.cuda.set_device(self.device)
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+                dist.init_process_group("nccl", device_id=self.device)
+            else:
+                dist.init_process_group("gloo")
         return self.device
 
     def __exit__(self, *error: object) -> None:
