@@ -108,8 +108,6 @@ def test_another_ground_truth_of_the_same_photographs_is_told_apart(prepared: Pa
         {"scene": "a square"},
     ):
         assert fingerprint([replace(one, **change), *rest]) != same, change
-    by_name = fingerprint(examples, truth=False)  # as earlier versions made it
-    assert fingerprint([replace(one, sigma=one.sigma * 2), *rest], truth=False) == by_name != same
 
 
 def test_prepare_never_replaces_a_file_unasked(part: Path, tmp_path: Path) -> None:
@@ -514,15 +512,6 @@ def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trou
 def test_quarters_are_as_the_paper_has_them(change: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match="quarters, which differ in size, want batch 1"):
         read_recipe(RECIPES / "partA_paper.toml", **change)
-
-
-def test_a_recipe_of_before_an_entry_does_what_it_did(tmp_path: Path) -> None:
-    text = (RECIPES / "partA_cpu.toml").read_text(encoding="utf-8")
-    new = ("worse", "part_loss", "border")
-    old = [line for line in text.splitlines() if not line.startswith(new)]
-    (tmp_path / "r.toml").write_text("\n".join(old), encoding="utf-8")
-    recipe = read_recipe(tmp_path / "r.toml")
-    assert (recipe.worse, recipe.part_loss, recipe.border) == (0.0, {}, 0)
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -147,12 +147,10 @@ def ablate(
 def _keep_recipes(
     runs: Sequence[Run], examples: Sequence[Example], start: Mapping[str, Any]
 ) -> None:
-    data, names = fingerprint(examples), fingerprint(examples, truth=False)
+    data = fingerprint(examples)
     records = {run.out / KEPT: {**run.recipe.to_dict(), **start, "data": data} for run in runs}
     for path, record in records.items():
-        before = {**start, **(_kept(path) if path.is_file() else record)}  # older ones lack a start
-        if before.get("data") == names:  # of an earlier version
-            before["data"] = data
+        before = _kept(path) if path.is_file() else record
         if other := other_entries(record, before, {"name"}):
             raise TrainingError(
                 f"{path.parent} holds a run with another {', '.join(other)}: give another --out"

@@ -221,7 +221,7 @@ class Crops:
             target = avg_pool2d(dense, STRIDE) * STRIDE**2 * inner  # (B, 1, h, w)
             weight = avg_pool2d(inside, STRIDE) * inner  # (B, 1, h, w)
         heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
-        if self.mask is not None:  # no cell may answer for these
+        if self.mask is not None and weight is not None:  # no cell may answer for these
             present = present & (_at(weight, heads) > 0)
         drawn = self._upload(np.array([w.picture >= self.first_drawn for w in windows]))  # (B,)
         learnt_by = self._rows([window.picture for window in windows])

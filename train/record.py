@@ -19,7 +19,8 @@ def of_training(train: Sequence[Example], before: Any = None) -> dict[str, Any]:
         before: the record of the model that a run starts from, whose photographs count too.
     """
     counts = [example.count for example in train]
-    if isinstance(before, dict) and _is_range(known := before.get("heads")):
+    known = before.get("heads") if isinstance(before, dict) else None
+    if isinstance(known, list) and len(known) == 2 and all(type(end) is int for end in known):
         counts += known
     return {"heads": [min(counts), max(counts)], "kernels": _kernels(train)}
 
@@ -33,10 +34,6 @@ def of_validation(train: Sequence[Example], held_out: Sequence[Example]) -> dict
         "shrunk": sum(one.shrunk_to > 0 for one in held_out),
     }
     return {key: number for key, number in told.items() if number}
-
-
-def _is_range(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(end) is int for end in value)
 
 
 def _kernels(train: Iterable[Example]) -> dict[str, Any]:

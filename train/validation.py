@@ -40,10 +40,11 @@ def validate(state: State, examples: Sequence[Example], device: torch.device) ->
         }
     state.average.metrics = {"validation": errors}
     whole = [index for index, example in enumerate(examples) if example.mask is None]
-    of_whole = [[column[index] for index in whole] for column in (counts, heads)]
     try:
         state.average.interval = PredictionInterval.calibrate(
-            *of_whole, groups=[parts[index] for index in whole]
+            [counts[index] for index in whole],
+            [heads[index] for index in whole],
+            groups=[parts[index] for index in whole],
         )
     except ValueError:  # too few pictures
         state.average.interval = None
