@@ -89,7 +89,13 @@ def test_every_combination_is_a_run_of_its_own_folder(recipe: Path, tmp_path: Pa
 def finished(run: Run, *maes: float) -> Run:
     run.out.mkdir(parents=True)
     lines = [
-        {"step": run.recipe.steps * (i + 1) // len(maes), "mae": mae, "rmse": 2 * mae}
+        {
+            "step": run.recipe.steps * (i + 1) // len(maes),
+            "mae": mae,
+            "rmse": 2 * mae,
+            "nae": mae / 100,
+            "counts": {"a": [50, 50 + mae], "b": [200, 200 - mae], "nobody": [0, mae]},
+        }
         for i, mae in enumerate(maes)
     ]
     (run.out / "log.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
@@ -103,8 +109,35 @@ def test_the_table_has_means_spreads_and_differences_on_the_same_seeds(
     for run, maes in zip(runs, [(9, 10), (12, 11), (30, 20), (19, 24), (7, 7)]):  # the last not yet
         finished(run, *maes)
     pyramid, dmcount = (line for line in table(runs).splitlines() if line.startswith("| loss="))
-    assert pyramid.startswith("| loss=pyramid | 0, 1, 2 | 12.0 ± 7.0 | 24.0 ± 14.0 | 12.3 ± 6.8 |")
-    assert dmcount.endswith("| 15.0 ± 5.7 | 30.0 ± 11.3 | 17.5 ± 9.2 | +0.5 ± 2.1 |")
+    assert pyramid == (
+        "| loss=pyramid | 0, 1, 2 | 12.0 ± 7.0 | 24.0 ± 14.0 | 0.120 ± 0.070 | 12.3 ± 6.8 |  |  |"
+    )
+    assert dmcount.startswith("| loss=dmcount | 0, 1 | 15.0 ± 5.7 | 30.0 ± 11.3 | 0.150 ± 0.057 |")
+    # by -1 and 2 heads of 50 and of 200
+    differences = [-1 / 50, -1 / 200, 2 / 50, 2 / 200]
+    error = np.std(differences, ddof=1) / 2
+    assert f"| +0.5 ± 2.1 | +0.006 (standard error {error:.3f}) |" in dmcount
+
+
+def test_the_table_has_the_parts_of_a_set_of_several(recipe: Path, tmp_path: Path) -> None:
+    runs = plan(recipe, {"grey": [0.1, 0.2]}, [0], tmp_path)
+    for run, off in zip(runs, (10, 20)):
+        run.out.mkdir()
+        errors = {"mae": off, "rmse": off, "nae": 0.1}
+        parts = {"photos": {**errors, "nae": None}, "photos-B": {**errors, "mae": off / 2}}
+        counts = {"photos-1": [0, off], "photos-B-1": [100, 100 + off / 2]}
+        entry = {"step": run.recipe.steps, **errors, "parts": parts, "counts": counts}
+        (run.out / "log.jsonl").write_text(json.dumps(entry), encoding="utf-8")
+        run.read()
+    lines = table(runs).splitlines()
+    assert "| grey=0.1, photos alone |  | 10.0 | 10.0 |  | 10.0 |  |  |" in lines
+    assert "| grey=0.2, photos alone |  | 20.0 | 20.0 |  | 20.0 | +10.0 |  |" in lines
+    assert "| grey=0.2, photos-B alone |  | 10.0 | 20.0 | 0.100 | 10.0 | +5.0 | +0.050 |" in lines
+
+
+def test_the_table_names_all_lengths_that_are_compared(recipe: Path, tmp_path: Path) -> None:
+    runs = plan(recipe, {"steps": [700, 1400]}, [0, 1], tmp_path)
+    assert "700 or 1400 steps; validation errors" in table(runs)
 
 
 def test_a_run_that_keeps_its_last_weights_is_judged_by_them(recipe: Path, tmp_path: Path) -> None:
@@ -129,8 +162,8 @@ class Train:
         if self.fails in out.name and self.fails:
             raise self.error
         out.mkdir(exist_ok=True)
-        line = json.dumps({"step": recipe.steps, "mae": 5.0, "rmse": 6.0})
-        (out / "log.jsonl").write_text(line, encoding="utf-8")
+        line = {"step": recipe.steps, "mae": 5.0, "rmse": 6.0, "nae": None, "counts": {}}
+        (out / "log.jsonl").write_text(json.dumps(line), encoding="utf-8")
         return 5.0
 
 
@@ -241,9 +274,6 @@ def test_runs_with_another_start_are_not_told_as_this_ones(recipe: Path, tmp_pat
     for start, other in (({"init": "second", "vgg": "vgg"}, "init"), ({"init": "first"}, "vgg")):
         with pytest.raises(fit.TrainingError, match=f"with another {other}: give"):
             again(**start)
-    before = json.loads(kept.read_text(encoding="utf-8"))
-    kept.write_text(json.dumps({k: before[k] for k in before if k not in ("init", "vgg")}))
-    again(init="first", vgg="vgg")  # of an earlier version
     kept.write_text("")
     with pytest.raises(fit.TrainingError, match=r"recipe\.json is damaged: remove"):
         again(init="first", vgg="vgg")

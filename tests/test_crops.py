@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from csrnet_hub.datasets.sample import heads_in_mask
 from csrnet_hub.density import density_map
 from train import fit
 from train.crops import Crops, Window
 from train.data import Example
 from train.empty import empty_pictures
+from train.evaluate import mask_shares
 from train.recipe import Recipe, read_recipe
 from train.worse import worse_copies
 
@@ -314,6 +316,40 @@ def test_outside_the_region_of_interest_nothing_is_learnt(recipe: Recipe) -> Non
     present = {tuple(head) for head in batch.heads[0][batch.present[0]].tolist()}
     assert present == {tuple(head) for head in photo.heads.astype("f4").tolist() if head[0] < 32}
     assert batch.present[1].any()
+
+
+@pytest.mark.parametrize("border", [0, 2])
+def test_every_head_in_a_region_of_interest_counts_once_whatever_its_outline(
+    recipe: Recipe, border: int
+) -> None:
+    down, across = np.indices((128, 128))
+    regions = {
+        "a strip between the borders of cells": (across >= 13) & (across < 27),
+        "a disc": np.hypot(down - 61.5, across - 70.3) < 30,
+        "a slope": 3 * down + 2 * across < 150,
+    }
+    for name, mask in regions.items():
+        photo = example(300, 128, 128, sigma=6.0)
+        photo = replace(photo, heads=photo.heads[heads_in_mask(photo.heads, mask)])
+        number = len(photo.heads)
+        photo = replace(photo, sigma=photo.sigma[:number], count=number, mask=mask)
+        assert number > 20
+        crops = Crops([photo], replace(recipe, crop=128, border=border), CPU)
+        as_it_is, mirrored, larger = (
+            crops.cut([Window(0, 0, 0, 128, 128, flip)], (side, side))
+            for flip, side in ((False, 128), (True, 128), (False, 256))
+        )
+        for batch, close in ((as_it_is, 1e-4), (mirrored, 1e-4), (larger, 0.01)):
+            assert batch.target.sum().item() == pytest.approx(number, rel=close), name
+            assert batch.present.sum().item() == number  # in cells that the region cuts too
+        assert as_it_is.weight is not None
+        assert torch.allclose(as_it_is.weight[0, 0], torch.from_numpy(mask_shares(mask)))
+        assert as_it_is.target[as_it_is.weight == 0].abs().max() == 0
+        parts = crops.cut(
+            [Window(0, top, left, 64, 64) for top in (0, 64) for left in (0, 64)], (64, 64)
+        )
+        if not border:
+            assert parts.target.sum().item() == pytest.approx(number, rel=1e-4)
 
 
 def test_next_to_a_border_inside_the_picture_nothing_is_learnt(recipe: Recipe) -> None:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from PIL import Image
 
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.counting import CountResult
-from csrnet_hub.datasets import read_dataset, read_shanghaitech
+from csrnet_hub.datasets import DatasetError, read_dataset, read_shanghaitech
 from tests.test_datasets import write_part
 from tests.test_datasets_formats import WRITERS
 from tests.thin import narrow
-from train import evaluate, report
+from train import evaluate, prepare, report
+from train.data import digest, load_prepared
 from train.evaluate import Likeness, mask_shares, summary
+from train.seen import Seen
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,13 +103,28 @@ def test_evaluate_writes_over_nothing_but_its_own_files(
     arguments = [str(model_folder), str(part), "--split", "train", "--only", "IMG_1"]
     own = ["--json", str(tmp_path / "o.json"), "--csv", str(tmp_path / "o.csv")]
     own += ["--report", str(tmp_path / "o.html")]
-    for _ in range(2):
+    marks = {
+        "json": b'{\n  "made_by": "python -m train.evaluate",\n',
+        "csv": b"image,heads,count,error,scale,",
+        "html": b"<!doctype html>\n<!-- python -m train.evaluate -->\n",
+        "md": b"<!-- python -m train.evaluate -->\n",
+    }
+    for page in ("o.html", "o.html", "o.md", "o.md"):
+        own[-1] = str(tmp_path / page)
         assert evaluate.main([*arguments, *own]) == 0
-    for option, name in (("--csv", "a.csv"), ("--json", "a.json"), ("--report", "README.md")):
-        (tmp_path / name).write_text("image,x,y\na.jpg,1,2\n")
+    for ending, mark in marks.items():
+        assert (tmp_path / f"o.{ending}").read_bytes().startswith(mark)
+    for option, name, others in (
+        ("--csv", "a.csv", "image,x,y\na.jpg,1,2\n"),
+        ("--csv", "b.csv", "image,heads,count\na.jpg,1,2\n"),
+        ("--json", "a.json", '{"notes": {"mae_interval": [1, 2]}}\n'),
+        ("--report", "README.md", "# Mine\n\nOn A, split test: good.\n"),
+        ("--report", "page.html", "<!doctype html>\n<title>Mine, split test</title>\n"),
+    ):
+        (tmp_path / name).write_text(others)
         assert evaluate.main([*arguments, option, str(tmp_path / name)]) == 1
         assert f"{name} would write over a file that" in capsys.readouterr().err
-        assert (tmp_path / name).read_text() == "image,x,y\na.jpg,1,2\n"
+        assert (tmp_path / name).read_text() == others
     assert evaluate.main([*arguments, "--csv", str(tmp_path / "a.jpg")]) == 1
     assert "a.jpg is a picture's name" in capsys.readouterr().err
     (tmp_path / "notes-errors.png").write_bytes(b"a picture")
@@ -296,6 +314,57 @@ def test_a_photograph_that_memory_is_too_small_for_is_left_out_when_asked(
     out, err = capsys.readouterr()
     assert json.loads(out)["images"] == 1
     assert "IMG_2.jpg: It could not be counted: not enough memory" in err
+
+
+def test_likeness_that_memory_is_too_small_for_is_a_sentence(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(evaluate, "map_likeness", full)
+    with pytest.raises(DatasetError, match=r"IMG_1\.jpg: It could not .*: not enough memory\."):
+        evaluate.evaluate(FixedCounter(0.1), read_shanghaitech(part, "train"), Likeness())
+    monkeypatch.setattr(evaluate, "map_likeness", lambda *_: [][0])
+    with pytest.raises(IndexError):
+        evaluate.evaluate(FixedCounter(0.1), read_shanghaitech(part, "train"), Likeness())
+
+
+@pytest.mark.parametrize("pixels", [2**20, 72 * 96 // 4])
+def test_photographs_that_the_model_was_trained_on_are_told(
+    tmp_path: Path, thin_model: CSRNet, capsys: pytest.CaptureFixture[str], pixels: int
+) -> None:
+    part = write_part(tmp_path / "part_A", [4, 5, 6])
+    samples = read_shanghaitech(part, "train")
+    prepare.prepare(samples, tmp_path / "p.h5", progress=False, max_pixels=pixels)
+    known = [digest(one) for one in load_prepared(tmp_path / "p.h5") if one.name != "IMG_2"]
+    seen = Seen(thin_model)
+    assert not seen
+    seen.known, seen.working_pixels = {*known, "00000000"}, pixels
+    rows = evaluate.evaluate(FixedCounter(0.1), samples, seen=seen)
+    assert [row["seen"] for row in rows] == [True, False, True]
+    assert summary(rows)["seen"] == 2
+    assert "seen" not in summary(evaluate.evaluate(FixedCounter(0.1), samples))
+
+
+def test_errors_on_photographs_of_the_training_are_called_so(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = write_part(tmp_path / "part_A", [4, 5])
+    prepare.prepare(read_shanghaitech(part, "train"), tmp_path / "p.h5", progress=False)
+    photographs = " ".join(map(digest, load_prepared(tmp_path / "p.h5")))
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for record, told in (({"photographs": photographs}, 2), ({}, 0)):
+        (folder / "config.json").write_text(json.dumps({**config, "training_record": record}))
+        page = tmp_path / f"{told}.md"
+        arguments = [str(folder), str(part), "--split", "train", "--device", "cpu"]
+        assert evaluate.main([*arguments, "--report", str(page)]) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out).get("seen", 0) == told
+        assert ("the model was trained on 2 of these 2 photographs" in err) == bool(told)
+        assert ("| of them trained on | 2 |" in page.read_text()) == bool(told)
 
 
 # the page

@@ -32,7 +32,7 @@ from tests.conftest import lively
 from tests.test_datasets import write_part
 from tests.thin import exact, narrow
 from train import fit, loss, prepare, state
-from train.data import Example, load_prepared, split
+from train.data import Example, fingerprint, load_prepared, split
 from train.log import Log, draw_curves, read_log
 from train.loss import euclidean_loss, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
@@ -175,7 +175,7 @@ def test_a_killed_run_resumed_ends_as_one_never_killed(
     recipe = replace(recipe, validate_every=1, loss=loss)
     straight = run(recipe, prepared, vgg, tmp_path / "a")
 
-    monkeypatch.setattr(fit, "SAVE_EVERY", 2)
+    monkeypatch.setattr(fit, "LOG_EVERY", 2)
     monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
     step = fit.train_step
 
@@ -206,6 +206,46 @@ def test_a_killed_run_resumed_ends_as_one_never_killed(
     assert np.allclose(curves[0], curves[1], rtol=1e-5)
 
 
+def test_on_a_cpu_the_bar_moves_each_step_and_minutes_pass_between_two_checkpoints(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, saved, passed = [], [], [0.0]
+    save, step = state.save_checkpoint, fit.train_step
+
+    def slow(*rest):  # type: ignore[no-untyped-def]
+        passed[0] += 50
+        return step(*rest)
+
+    def kept(now, how, path):  # type: ignore[no-untyped-def]
+        saved.extend([now.step] if path.name == "last.pt" else [])
+        save(now, how, path)
+
+    monkeypatch.setattr(fit, "LOG_EVERY", 2)
+    monkeypatch.setattr(fit, "train_step", slow)
+    monkeypatch.setattr(fit, "save_checkpoint", kept)
+    monkeypatch.setattr(fit.time, "perf_counter", lambda: passed[0])
+    move = Log.step
+    monkeypatch.setattr(Log, "step", lambda log, now: (moved.append(now), move(log, now)))
+    run(replace(recipe, steps=11, validate_every=11), prepared, vgg, tmp_path)
+    assert sorted(set(moved)) == list(range(1, 12))
+    assert saved == [4, 8, 11]  # 50 seconds a step, 120 between two, every second one is reported
+
+
+def test_each_process_on_gpus_says_which_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(fit, "pick_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(
+        fit.dist, "init_process_group", lambda kind, **more: asked.append((kind, more))
+    )
+    monkeypatch.setattr(fit.dist, "destroy_process_group", lambda: None)
+    with fit._processes("cuda") as own:
+        assert own == torch.device("cuda", 1)
+    assert asked == [own, ("nccl", {"device_id": own})]
+
+
 def test_a_run_that_goes_on_keeps_the_colours_of_the_model_that_it_began_with(
     recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -216,9 +256,6 @@ def test_a_run_that_goes_on_keeps_the_colours_of_the_model_that_it_began_with(
     gone_on = state.load_checkpoint(tmp_path / "last.pt", recipe, CPU)
     for model in (gone_on.model, gone_on.average):
         assert (model.mean, model.std) == (grey.mean, grey.std)
-    saved = torch.load(tmp_path / "last.pt", weights_only=True)
-    torch.save({k: v for k, v in saved.items() if k not in ("mean", "std")}, tmp_path / "old.pt")
-    assert state.load_checkpoint(tmp_path / "old.pt", recipe, CPU).model.mean == CSRNet().mean
 
 
 def test_a_checkpoint_that_the_disk_has_no_room_for_is_a_sentence(
@@ -272,13 +309,89 @@ def test_a_model_counts_photographs_as_large_as_those_that_it_was_trained_on(
     recipe: Recipe, vgg: Path, tmp_path: Path
 ) -> None:
     pixels = np.zeros((1040, 1040, 3), np.uint8)
-    heads = np.full((3, 2), 500.0)
-    large = [Example(str(k), pixels, heads, np.full(3, 4.0), 3) for k in range(3)]
+    heads = [np.full((3, 2), 500.0 + k) for k in range(3)]
+    large = [Example(str(k), pixels, heads[k], np.full(3, 4.0), 3) for k in range(3)]
     fit.fit(replace(recipe, steps=1, validation=1), large, tmp_path, str(vgg), CPU)
     assert CSRNet.from_pretrained(tmp_path / "best").working_pixels == 1040**2
+    card = (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
+    assert "measured as training saw them" not in card
     shrunk = [replace(one, pixels=pixels[:500, :500], shrunk_to=250_000) for one in large]
     fit.fit(replace(recipe, steps=1, validation=1), shrunk, tmp_path / "small", str(vgg), CPU)
     assert CSRNet.from_pretrained(tmp_path / "small" / "best").working_pixels == 250_000
+    card = (tmp_path / "small" / "best" / "README.md").read_text(encoding="utf-8")
+    assert "1 of them were larger, and were measured as training saw them" in card
+    assert "shrunk to some 250,000 pixels" in card
+
+
+def test_a_model_tells_what_it_was_trained_on_and_what_that_took(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    for name, counts in (("part_A", [7, 8, 50]), ("part_B", [4, 5, 6])):
+        write_part(tmp_path / name, counts)
+    data = tmp_path / "both.h5"
+    folders = [str(tmp_path / name) for name in ("part_A", "part_B")]
+    assert prepare.main([*folders, str(data)]) == 0
+    short = replace(recipe, validation=1, steps=1)
+    train = split(load_prepared(data), 1, recipe.seed)[0]
+    learnt = [min(one.count for one in train), max(one.count for one in train)]
+    run(short, data, vgg, tmp_path / "a")
+    record = CSRNet.from_pretrained(tmp_path / "a" / "best").training_record
+    assert record is not None
+    assert record["heads"] == learnt
+    assert record["kernels"] == {"part_A": "adaptive", "part_B": [15.0, 15.0]}
+    assert record["seconds"] >= 0
+    card = " ".join((tmp_path / "a" / "best" / "README.md").read_text(encoding="utf-8").split())
+    assert f"Trained on photographs of {learnt[0]} to {learnt[1]} people." in card
+    assert "kernels: for part_A geometry-adaptive (beta 0.3" in card
+    assert "pixels), for part_B 15 pixels wide." in card
+    assert f"on {record['device']}." in card
+
+    run(replace(short, steps=2), data, vgg, tmp_path / "a", resume=tmp_path / "a" / "last.pt")
+    again = CSRNet.from_pretrained(tmp_path / "a" / "best").training_record
+    assert again is not None
+    assert again["heads"] == learnt
+
+
+def test_the_heads_of_the_model_that_a_run_starts_from_count_too(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    crowded = [replace(one, count=one.count + 700) for one in load_prepared(prepared)]
+    fit.fit(recipe, crowded, tmp_path / "a", str(vgg), CPU)
+    first = str(tmp_path / "a" / "best")
+    short = replace(recipe, steps=1, choose_by="last")
+    run(short, prepared, vgg, tmp_path / "b", init=first)
+    run(short, prepared, vgg, tmp_path / "c", init=first, refit=str(tmp_path / "b" / "best"))
+    longer = replace(short, steps=2)
+    run(longer, prepared, vgg, tmp_path / "b", resume=tmp_path / "b" / "last.pt")
+    low = min(one.count for one in split(load_prepared(prepared), 2, recipe.seed)[0])
+    high = max(one.count for one in split(crowded, 2, recipe.seed)[0])
+    for folder, least in (("b/best", low), ("c/refit", 0)):
+        record = CSRNet.from_pretrained(tmp_path / folder).training_record
+        assert record is not None
+        assert record["heads"] == [least, high]
+
+
+def test_a_picture_under_two_names_on_both_sides_of_the_split_is_told(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    examples = load_prepared(prepared)
+    held_out = split(examples, 2, recipe.seed)[1]
+    crowded = max(held_out, key=lambda one: one.count)
+    twice = [*examples, replace(crowded, name="copy")]
+    with pytest.warns(UserWarning, match="same picture as .* is trained on.*exclude"):
+        fit.fit(replace(recipe, steps=1), twice, tmp_path, str(vgg), CPU)
+
+
+def test_of_scenes_that_are_held_out_the_card_says_so(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    film = [replace(one, scene=f"street {i % 5}") for i, one in enumerate(load_prepared(prepared))]
+    fit.fit(replace(recipe, steps=1), film, tmp_path, str(vgg), CPU)
+    record = CSRNet.from_pretrained(tmp_path / "best").training_record
+    assert record is not None
+    assert len(record["photographs"].split()) == 6  # two scenes of two frames each are held out
+    card = " ".join((tmp_path / "best" / "README.md").read_text(encoding="utf-8").split())
+    assert "2 of them are one frame each of 2 scenes of fixed cameras" in card
 
 
 def test_a_joint_run_says_how_it_does_on_each_part(
@@ -380,6 +493,21 @@ def test_validation_counts_inside_the_region_of_interest_alone(
         (count,) = [count for _, count in errors["counts"].values()]
         assert count == pytest.approx(expected, rel=0.05)
         assert abs(expected - density.sum()) > 0.2 * density.sum() > 0.02
+
+
+def test_an_interval_is_that_of_whole_pictures(recipe: Recipe, prepared: Path) -> None:
+    now = state.begin(recipe, lively(), {}, CPU)
+    whole = load_prepared(prepared)
+    validate(now, whole, CPU)
+    alone = now.average.interval
+    assert alone is not None
+    corner = np.zeros(whole[0].pixels.shape[:2], bool)
+    corner[:9, :9] = True
+    inside = [replace(one, mask=corner, count=400) for one in whole]
+    validate(now, [*whole, *inside], CPU)
+    assert now.average.interval == alone
+    validate(now, inside, CPU)
+    assert now.average.interval is None
 
 
 def test_a_run_starts_from_another_model_and_says_which(
@@ -671,7 +799,7 @@ def test_a_run_that_breaks_keeps_its_last_good_state(
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    monkeypatch.setattr(fit, "SAVE_EVERY", 1)
+    monkeypatch.setattr(fit, "LOG_EVERY", 1)
     monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
     step = fit.train_step
 
@@ -857,6 +985,7 @@ def test_going_on_in_a_new_folder_leaves_a_model_there_even_if_no_better_one(
 ) -> None:
     now = state.new_state(recipe, str(vgg), CPU)
     now.step, now.best = 2, 0.01  # an error that no later step has
+    now.data = fingerprint(load_prepared(prepared))
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         state.save_checkpoint(now, recipe, tmp_path / name / "last.pt")
@@ -908,26 +1037,31 @@ def test_a_run_never_goes_on_with_other_photographs(
         with pytest.raises(fit.TrainingError, match="is of a run on other photographs"):
             fit.fit(longer, other, tmp_path / "b", str(vgg), CPU, last)
     assert not (tmp_path / "b").exists()
-    saved = torch.load(last, weights_only=True)
-    torch.save({key: saved[key] for key in saved if key != "data"}, last)  # as once written
     fit.fit(longer, examples[::-1], tmp_path / "a", str(vgg), CPU, last)
-    assert torch.load(last, weights_only=True)["data"] == saved["data"]
 
 
-def test_runs_from_before_choose_by_go_on_and_are_refitted(
+def test_a_refit_chooses_nothing_so_what_chose_may_differ(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:
-    run(recipe, prepared, vgg, tmp_path / "a")
-    last, config = tmp_path / "a" / "last.pt", tmp_path / "a" / "best" / "config.json"
-    saved, told = torch.load(last, weights_only=True), json.loads(config.read_text())
-    del saved["recipe"]["choose_by"], told["training_record"]["choose_by"]
-    torch.save(saved, last)
-    config.write_text(json.dumps(told))
-    assert state.load_checkpoint(last, recipe, CPU).step == 4
-    with pytest.raises(fit.TrainingError, match="another choose_by"):
-        state.load_checkpoint(last, replace(recipe, choose_by="nae"), CPU)
-    for measure in CHOICES["choose_by"]:  # a refit chooses nothing
-        state.same_recipe(replace(recipe, choose_by=measure), str(config.parent), [])
+    run(recipe, prepared, vgg, tmp_path)
+    for measure in CHOICES["choose_by"]:
+        state.same_recipe(replace(recipe, choose_by=measure), str(tmp_path / "best"), [])
+
+
+def test_a_checkpoint_that_tells_no_time_goes_on_and_its_model_tells_none(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    run(recipe, prepared, vgg, tmp_path)
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert saved["seconds"] > 0
+    del saved["seconds"]
+    torch.save(saved, tmp_path / "last.pt")
+    shutil.rmtree(tmp_path / "best")  # the next one is kept
+    run(replace(recipe, steps=5), prepared, vgg, tmp_path, resume=tmp_path / "last.pt")
+    record = CSRNet.from_pretrained(tmp_path / "best").training_record
+    assert record is not None
+    assert "seconds" not in record
+    assert " min on " not in (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("moment", ["saving", "between the renames"])
@@ -1064,7 +1198,7 @@ def test_a_finished_run_is_not_run_again(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:
     now = state.new_state(recipe, str(vgg), CPU)
-    now.step = recipe.steps
+    now.step, now.data = recipe.steps, fingerprint(load_prepared(prepared))
     state.save_checkpoint(now, recipe, tmp_path / "last.pt")
     with pytest.raises(fit.TrainingError, match=r"step 4 of 4 is done"):
         run(recipe, prepared, vgg, tmp_path, resume=tmp_path / "last.pt")

@@ -105,10 +105,9 @@ def test_another_ground_truth_of_the_same_photographs_is_told_apart(prepared: Pa
         {"fixed": not one.fixed},
         {"pixels": one.pixels[:-1]},
         {"name": "another"},
+        {"scene": "a square"},
     ):
         assert fingerprint([replace(one, **change), *rest]) != same, change
-    by_name = fingerprint(examples, truth=False)  # as earlier versions made it
-    assert fingerprint([replace(one, sigma=one.sigma * 2), *rest], truth=False) == by_name != same
 
 
 def test_prepare_never_replaces_a_file_unasked(part: Path, tmp_path: Path) -> None:
@@ -181,6 +180,35 @@ def test_that_frames_of_one_camera_look_alike_is_said(
         assert said == (len(folders) == 2)
 
 
+def test_of_scenes_of_several_cameras_no_such_thing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WRITERS["worldexpo"](tmp_path / "expo")
+    arguments = [str(tmp_path / "expo"), str(tmp_path / "o.h5"), "--split", "test", "--force"]
+    assert prepare.main(arguments) == 0
+    assert "expo: frames of one camera look alike" in capsys.readouterr().err
+    for kind in ("frame", "label"):
+        home = tmp_path / "expo" / f"test_{kind}"
+        (home / "104207").rename(home / "200608")
+    WRITERS["worldexpo"](tmp_path / "expo")
+    for kind in ("frame", "label"):  # the second scene has frames of its own names
+        for path in (tmp_path / "expo" / f"test_{kind}" / "200608").glob("104207*"):
+            path.rename(path.with_name(path.name.replace("104207", "200608")))
+    assert prepare.main(arguments) == 0
+    assert "look alike" not in capsys.readouterr().err
+    examples = load_prepared(tmp_path / "o.h5")
+    assert [one.scene for one in examples] == ["104207"] * 2 + ["200608"] * 2
+    train, held_out = split(examples, 1, seed=0)
+    assert (len(train), len(held_out)) == (2, 1)
+    assert {one.scene for one in train} != {one.scene for one in held_out}
+
+
+def test_folds_of_photographs_are_no_scenes(tmp_path: Path) -> None:
+    WRITERS["ucf-cc-50"](tmp_path / "ucf")
+    assert prepare.main([str(tmp_path / "ucf"), str(tmp_path / "o.h5")]) == 0
+    assert {one.scene for one in load_prepared(tmp_path / "o.h5")} == {""}
+
+
 def test_a_second_prepare_of_the_same_file_leaves_the_first_one_whole(
     part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,12 +260,22 @@ def test_a_test_split_is_never_prepared_unasked(tmp_path: Path, capsys) -> None:
     assert prepare.main([str(part), str(out), "--split", "test"]) == 0
 
 
-def test_folders_of_one_name_are_no_reason_to_lose_a_photograph(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    folders = [write_part(tmp_path / home / "part_A", [1]) for home in "xy"]
-    out = tmp_path / "both.h5"
-    assert prepare.main([*map(str, folders), str(out)]) == 1
-    assert "Two photographs are named part_A-IMG_1" in capsys.readouterr().err
-    assert not out.exists()
+def test_folders_of_one_name_are_parts_of_their_own(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    homes = ("2023/part_A", "2024/part_A", "more/2024/part_A", "part_B")
+    old, new, other, rest = (write_part(tmp_path / home, [1]) for home in homes)
+    out = tmp_path / "all.h5"
+    assert prepare.main([*map(str, (old, new, rest)), str(out)]) == 0
+    parts = {one.name: one.part for one in load_prepared(out)}
+    assert parts == {
+        "2023-part_A-IMG_1": "2023-part_A",
+        "2024-part_A-IMG_1": "2024-part_A",
+        "part_B-IMG_1": "part_B",
+    }
+    out.unlink()
+    for twice in ((new, other), (rest, rest)):
+        assert prepare.main([*map(str, twice), str(out)]) == 1
+        assert "give each folder once, or rename one" in capsys.readouterr().err
+        assert not out.exists()
 
 
 @pytest.mark.parametrize("sigma", ["0", "-1", "wide", "nan", "inf", "1e20", "1e-50"])
@@ -380,6 +418,42 @@ def test_each_part_of_a_file_of_several_is_split_as_it_would_be_alone() -> None:
         split(first + second, 25, seed=3)
 
 
+def frames(scenes: dict[str, list[int]]) -> list[Example]:
+    return [
+        replace(example(count, f"{scene}-{i}"), scene=scene)
+        for scene, counts in scenes.items()
+        for i, count in enumerate(counts)
+    ]
+
+
+def test_whole_scenes_are_held_out_each_by_its_frame_of_median_count() -> None:
+    film = frames({f"s{i:02}": [10 * i + 5, 10 * i, 10 * i + 9] for i in range(20)})
+    photographs = [example(10 * i + 5, f"s{i:02}-0") for i in range(20)]
+    train, held_out = split(film, 4, seed=1)
+    assert [one.name for one in held_out] == [one.name for one in split(photographs, 4, seed=1)[1]]
+    assert len(train) == 3 * (20 - 4)  # the other frames of a scene are used for neither
+    assert not {one.scene for one in train} & {one.scene for one in held_out}
+    for seed in range(3):
+        barred = split(film, 18, seed=seed, train_only=["s03-2"])[0]
+        assert "s03" in {one.scene for one in barred}
+
+
+def test_without_scenes_the_split_is_what_it_always_was() -> None:
+    names = ["IMG_13", "IMG_16", "IMG_19", "IMG_23", "IMG_29"]
+    examples = [example(i * i % 41, f"IMG_{i}") for i in range(30)]
+    assert sorted(one.name for one in split(examples, 5, seed=7)[1]) == names
+    one_scene = [replace(one, scene="square") for one in examples]
+    assert sorted(one.name for one in split(one_scene, 5, seed=7)[1]) == names
+
+
+def test_too_few_scenes_for_the_split_is_a_sentence() -> None:
+    film = frames({"a": [1, 2, 3], "b": [4, 5]})
+    with pytest.raises(DatasetError, match="3 validation images cannot be drawn from 2 scenes"):
+        split(film, 3, seed=0)
+    with pytest.raises(DatasetError, match="too few scenes: at least two are needed"):
+        split(film, 1, seed=0, train_only=["a-0"])
+
+
 def test_too_few_images_for_the_split_is_a_sentence() -> None:
     with pytest.raises(DatasetError, match="at least two are needed"):
         split([example(1, "alone")], 1, seed=0)
@@ -438,15 +512,6 @@ def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trou
 def test_quarters_are_as_the_paper_has_them(change: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match="quarters, which differ in size, want batch 1"):
         read_recipe(RECIPES / "partA_paper.toml", **change)
-
-
-def test_a_recipe_of_before_an_entry_does_what_it_did(tmp_path: Path) -> None:
-    text = (RECIPES / "partA_cpu.toml").read_text(encoding="utf-8")
-    new = ("worse", "part_loss", "border")
-    old = [line for line in text.splitlines() if not line.startswith(new)]
-    (tmp_path / "r.toml").write_text("\n".join(old), encoding="utf-8")
-    recipe = read_recipe(tmp_path / "r.toml")
-    assert (recipe.worse, recipe.part_loss, recipe.border) == (0.0, {}, 0)
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:

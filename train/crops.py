@@ -13,17 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from csrnet_hub.model import STRIDE
 
 from .data import Example
 from .empty import empty_pictures
 from .recipe import Recipe
-from .sampling import clamped, mass, places, relight, rows_of, taps
+from .sampling import clamped, mass, mass_inside, places, relight, rows_of, taps
 from .worse import worse_copies
 
 HEADS_AT_ONCE = 64  # their number in a batch is a multiple of it: few shapes to compile for
 BEYOND = 0.75  # of a window's side; it evens out how often the places of a picture are seen
+LEAST_INSIDE = 1e-6  # of a kernel, in the region of interest: a head far outside has none there
 QUARTERS = 18  # patches of a picture in the paper: four quarters, five at random, all mirrored
 
 
@@ -34,8 +36,8 @@ class Batch:
     Attributes:
         pixels: (B, 3, H, W) float32 RGB in 0 to 255.
         target: (B, 1, H / 8, W / 8) float32 heads per cell.
-        weight: (B, 1, H / 8, W / 8) 1 in cells that are learnt from, 0 outside the region of
-            interest and in the recipe's ``border``; None: all are.
+        weight: (B, 1, H / 8, W / 8) what a cell's prediction counts for: the share of it that lies
+            in the region of interest, 0 in the recipe's ``border``; None: all count whole.
         heads: (B, n, 2) x, y in pixels of the crops, without those in ``border``, filled up with
             zeros.
         present: (B, n) bool, which rows of them are heads.
@@ -78,8 +80,9 @@ class Window:
 class Crops:
     """The training pictures on a device, and the batch of each step.
 
-    All pixels lie in one flat (P, 3) uint8 tensor, all heads in one (N, 3) float32 tensor of x, y
-    and sigma, so that a batch is a few gathers, however many pictures it takes from.
+    All pixels lie in one flat (P, 3) uint8 tensor, all heads in one (N, 4) float32 tensor of x, y,
+    sigma and what its kernel is multiplied by, so that it has the mass one in the region of
+    interest. So a batch is a few gathers, however many pictures it takes from.
 
     Args:
         examples: the training part of a prepared set.
@@ -100,14 +103,16 @@ class Crops:
         own = [recipe.part_loss.get(example.part, recipe.loss) for example in examples]
         self.losses = own + [recipe.loss] * len(drawn)
         pictures = [*(example.pixels for example in examples), *drawn]
-        self.sizes = np.array([picture.shape[:2] for picture in pictures])  # (n, 2) height, width
-        self.starts = np.cumsum([0, *self.sizes.prod(axis=1)])
-        self.pixels = _flat([picture.reshape(-1, 3) for picture in pictures]).to(device)  # (P, 3)
+        shapes = [picture.shape[:2] for picture in pictures]
+        self.sizes = np.array(shapes, dtype=np.int64)  # (n, 2) height, width
+        self.starts = np.cumsum([0, *self.sizes.prod(axis=1)], dtype=np.int64)
+        self.pixels = _flat([picture.reshape(-1, 3) for picture in pictures], device)  # (P, 3)
         self.counts = np.array([*(len(example.heads) for example in examples), *[0] * len(drawn)])
         self.head_starts = np.cumsum([0, *self.counts])
-        heads = [np.column_stack([example.heads, widths(example, recipe)]) for example in examples]
+        heads = [_kernels(example, recipe) for example in examples]
         # a last row, which stands for no head, so that there is always one to point at
-        self.heads = _flat([*heads, np.array([[0.0, 0.0, 1.0]])]).float().to(device)  # (N + 1, 3)
+        none = np.array([[0.0, 0.0, 1.0, 0.0]])
+        self.heads = _flat([*heads, none], device).float()  # (N + 1, 4)
         self.points = [example.heads for example in examples] + [np.zeros((0, 2))] * len(drawn)
         self.mask = None
         if any(example.mask is not None for example in examples):
@@ -117,7 +122,7 @@ class Crops:
                     pictures, [*(example.mask for example in examples), *[None] * len(drawn)]
                 )
             ]
-            self.mask = _flat([mask.reshape(-1).astype(np.uint8) for mask in inside]).to(device)
+            self.mask = _flat([mask.reshape(-1).astype(np.uint8) for mask in inside], device)
 
     def at(self, step: int, part: slice = slice(None)) -> Batch:
         """The batch of a step, a function of the recipe's seed and the step alone.
@@ -205,14 +210,16 @@ class Crops:
         lines = [places(table, axis, shape[axis]) for axis in (0, 1)]  # each (B, side)
         shrunk = any(window.height > shape[0] or window.width > shape[1] for window in windows)
         pixels = self._sample(table, starts, lines, shape, shrunk)  # (B, 3, H, W)
-        target = self._target(windows, table, shape)  # (B, 1, h, w)
         weight = self._inner(table, shape) if self.recipe.border else None  # (B, 1, h, w)
-        if self.mask is not None:
-            near = self._nearest(table, starts, lines, self.mask[:, None])  # (B, 1, H, W)
-            region = torch.nn.functional.avg_pool2d(near, STRIDE).round()  # (B, 1, h, w)
-            weight = region if weight is None else weight * region
-        if weight is not None:
-            target = target * weight
+        if self.mask is None:
+            target = self._target(windows, table, shape, STRIDE)  # (B, 1, h, w)
+            target = target if weight is None else target * weight
+        else:
+            inside = self._nearest(table, starts, lines, self.mask[:, None])  # (B, 1, H, W)
+            dense = self._target(windows, table, shape, 1) * inside  # (B, 1, H, W)
+            inner = 1.0 if weight is None else weight
+            target = avg_pool2d(dense, STRIDE) * STRIDE**2 * inner  # (B, 1, h, w)
+            weight = avg_pool2d(inside, STRIDE) * inner  # (B, 1, h, w)
         heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
         if self.mask is not None and weight is not None:  # no cell may answer for these
             present = present & (_at(weight, heads) > 0)
@@ -277,19 +284,21 @@ class Crops:
         y, x = (clamped(table, axis, lines[axis].round()) for axis in (0, 1))
         return of[rows_of(table, starts, y)[:, :, None] + x[:, None]].float().permute(0, 3, 1, 2)
 
-    def _target(self, windows: Sequence[Window], table: Tensor, shape: tuple[int, int]) -> Tensor:
-        """What ``csrnet_hub.density.density_window`` gives, for a batch: (B, 1, h, w)."""
+    def _target(
+        self, windows: Sequence[Window], table: Tensor, shape: tuple[int, int], cell: int
+    ) -> Tensor:
+        """What ``csrnet_hub.density.density_window`` gives, for a batch, at a stride of ``cell``
+        pixels: (B, 1, h, w)."""
         most = max(1, *(int(self.counts[window.picture]) for window in windows))
         rows = np.full((len(windows), most), len(self.heads) - 1)
         for row, window in enumerate(windows):
             begin, count = self.head_starts[window.picture], self.counts[window.picture]
             rows[row, :count] = np.arange(begin, begin + count)
         chosen = self._upload(rows).long()
-        heads = self.heads[chosen]  # (B, n, 3)
-        real = (chosen < len(self.heads) - 1).float()[:, :, None]  # (B, n, 1)
-        down = mass(heads[..., 1], heads[..., 2], table, 0, shape[0])  # (B, n, h)
-        across = mass(heads[..., 0], heads[..., 2], table, 1, shape[1])  # (B, n, w)
-        target = torch.einsum("bnh,bnw->bhw", down * real, across)[:, None]
+        heads = self.heads[chosen]  # (B, n, 4)
+        down = mass(heads[..., 1], heads[..., 2], table, 0, shape[0], cell)  # (B, n, h)
+        across = mass(heads[..., 0], heads[..., 2], table, 1, shape[1], cell)  # (B, n, w)
+        target = torch.einsum("bnh,bnw->bhw", down * heads[..., 3:], across)[:, None]
         mirrored = table[6].bool()[:, None, None, None]
         return torch.where(mirrored, target.flip(-1), target)
 
@@ -323,6 +332,16 @@ def widths(example: Example, recipe: Recipe) -> NDArray[np.float64]:
     return example.sigma if example.fixed else example.sigma.clip(low, high)
 
 
+def _kernels(example: Example, recipe: Recipe) -> NDArray[np.float64]:
+    """(N, 4): x, y and sigma of each head in pixels, and what its kernel is multiplied by."""
+    heads = np.column_stack([example.heads, widths(example, recipe)])
+    times = np.ones(len(heads))
+    if example.mask is not None:
+        inside = mass_inside(torch.from_numpy(heads), torch.from_numpy(example.mask)).numpy()
+        times = 1 / np.maximum(inside, LEAST_INSIDE)
+    return np.column_stack([heads, times])
+
+
 def _place(rng: np.random.Generator, size: int, side: int) -> float:
     """Where a window begins: drawn from beyond the picture's ends too, then moved inside, so that
     what lies near an edge is seen about as often as what lies in the middle."""
@@ -353,5 +372,10 @@ def _inside(
     return points
 
 
-def _flat(arrays: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.concatenate(arrays))
+def _flat(arrays: list[np.ndarray], device: torch.device) -> Tensor:
+    """Arrays (n, ...) one after another on a device, without a copy of all of them on the way."""
+    rows, first = sum(map(len, arrays)), torch.from_numpy(arrays[0])
+    flat = torch.empty((rows, *first.shape[1:]), dtype=first.dtype, device=device)
+    for part, array in zip(flat.split([len(array) for array in arrays]), arrays):
+        part.copy_(torch.from_numpy(array))
+    return flat

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from csrnet_hub.datasets import DatasetError
 
+from . import seen
 from .prepare import FORMAT
 
 
@@ -24,7 +25,8 @@ class Example:
     is true inside the region of interest, None where that is the whole picture. ``part`` is the
     folder that it is from, where the file was made of several. ``fixed`` says that the kernels were
     given one width, which is kept as it is; the others are geometry-adaptive. ``shrunk_to`` is the
-    number of pixels that a larger photograph was shrunk to, 0 for the others.
+    number of pixels that a larger photograph was shrunk to, 0 for the others. ``scene`` is that of
+    a fixed camera's frame, empty for others.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Example:
     part: str = ""
     fixed: bool = False
     shrunk_to: int = 0
+    scene: str = ""
 
 
 def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
@@ -78,31 +81,27 @@ def _example(file: h5py.File, name: str) -> Example:
         part=str(heads.attrs.get("part", "")),
         fixed=bool(file[f"sigma/{name}"].attrs.get("fixed", False)),
         shrunk_to=int(heads.attrs.get("shrunk_to", 0)),
+        scene=str(heads.attrs.get("scene", "")),
     )
 
 
-def fingerprint(examples: Sequence[Example], truth: bool = True) -> str:
-    """Sixteen letters and digits that tell two sets of photographs apart.
-
-    Args:
-        truth: by sizes, heads and kernels, not by names and counts alone as in earlier versions.
-    """
-    lines = [f"{one.name} {one.count}" for one in examples]
-    if truth:
-        lines = [f"{line} {_truth(one)}" for line, one in zip(lines, examples)]
+def fingerprint(examples: Sequence[Example]) -> str:
+    """Sixteen letters and digits that tell two sets of photographs, with their ground truth,
+    apart."""
+    lines = [f"{one.name} {one.count} {_truth(one)}" for one in examples]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
 def _truth(one: Example) -> str:
     drawn = hashlib.sha256(one.heads.tobytes() + one.sigma.tobytes()).hexdigest()
-    return f"{one.pixels.shape} {one.fixed} {drawn}"
+    scene = f" {one.scene}" if one.scene else ""
+    return f"{one.pixels.shape} {one.fixed} {drawn}{scene}"
 
 
 def digest(example: Example) -> str:
-    """Eight letters and digits that a photograph is known by under any name: from its size and its
-    heads; without any, from its name."""
-    heads = np.round(example.heads, 1).tolist() or example.name
-    return hashlib.sha256(f"{example.pixels.shape} {heads}".encode()).hexdigest()[:8]
+    """What a photograph is known by under any name: `train.seen.digest`."""
+    height, width = example.pixels.shape[:2]
+    return seen.digest(height, width, example.heads, example.name)
 
 
 def split(
@@ -111,31 +110,58 @@ def split(
     """Training and validation parts: one validation image drawn from each of ``validation`` strata
     of equal size, in the order of the counts; as many of each part of a file of several.
 
+    Where a part has scenes of fixed cameras, whole scenes are held out: the frame of the median
+    count stands for its scene, and the others of a scene that is drawn are in neither part.
+
     Args:
         train_only: names never drawn for validation (near-duplicates of each other).
 
     Raises:
-        DatasetError: if there are too few images.
+        DatasetError: if there are too few images or scenes.
     """
     held_out: set[str] = set()
+    kept_out: set[str] = set()  # with all that look like them
     for part in sorted({example.part for example in examples}):
-        able = [one for one in examples if one.part == part and one.name not in set(train_only)]
-        ranked = sorted(able, key=lambda example: (example.count, example.name))
+        scenes = _scenes([one for one in examples if one.part == part])
+        able = [scene for scene in scenes if not {one.name for one in scene} & set(train_only)]
+        ranked = sorted(able, key=lambda scene: _rank(_middle(scene)))
         if not 0 < validation < len(ranked):
             where = f" of {part}" if part else ""
+            kind = "scenes" if any(len(scene) > 1 for scene in scenes) else "images"
             if len(ranked) < 2:
                 raise DatasetError(
-                    f"There are too few images{where}: at least two are needed, one to "
+                    f"There are too few {kind}{where}: at least two are needed, one to "
                     "train on and one to validate on, besides those in train_only."
                 )
+            some = f"{len(ranked)} scenes" if kind == "scenes" else len(ranked)
             raise DatasetError(
-                f"{validation} validation images cannot be drawn from {len(ranked)}{where}: give "
+                f"{validation} validation images cannot be drawn from {some}{where}: give "
                 "fewer by validation in the recipe, from 1."
             )
         rng = np.random.default_rng(seed)
         strata = np.array_split(np.arange(len(ranked)), validation)
-        held_out |= {ranked[rng.choice(stratum)].name for stratum in strata}
+        drawn = [ranked[rng.choice(stratum)] for stratum in strata]
+        held_out |= {_middle(scene).name for scene in drawn}
+        kept_out |= {one.name for scene in drawn for one in scene}
     return (
-        [example for example in examples if example.name not in held_out],
+        [example for example in examples if example.name not in kept_out],
         [example for example in examples if example.name in held_out],
     )
+
+
+def _scenes(part: Sequence[Example]) -> list[list[Example]]:
+    """The frames of each scene; photographs, and frames that are all of one scene, one by one."""
+    if len({one.scene for one in part} - {""}) < 2:
+        return [[one] for one in part]
+    scenes: dict[tuple[str, str], list[Example]] = {}
+    for one in part:
+        scenes.setdefault((one.scene, "" if one.scene else one.name), []).append(one)
+    return list(scenes.values())
+
+
+def _middle(scene: Sequence[Example]) -> Example:
+    return sorted(scene, key=_rank)[len(scene) // 2]
+
+
+def _rank(example: Example) -> tuple[int, str]:
+    return example.count, example.name

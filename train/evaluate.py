@@ -32,9 +32,12 @@ from csrnet_hub.metrics import (
 from csrnet_hub.model_files import ModelError
 from csrnet_hub.regions import CELL
 
-from .report import MARK, MARKDOWN_MARK, WORST, Worst, plot_files, write_report
+from .report import MADE_BY, MARKS, WORST, Worst, plot_files, write_report
+from .seen import Seen
 
 LEVELS = (1, 2, 3)  # of GAME; level 0 is the counting error
+FIRST = ("image", "heads", "count", "error", "scale")  # columns of the table
+JSON_MARK = f'{{\n  "made_by": "{MADE_BY}"'
 Row = dict[str, Any]
 
 
@@ -51,17 +54,19 @@ def evaluate(
     likeness: Likeness | None = None,
     bad: list[DatasetError] | None = None,
     worst: list[Worst] | None = None,
+    seen: Seen | None = None,
 ) -> list[Row]:
     """One row a photograph: ``image``, ``heads`` (annotated points), ``count``, ``error``,
     ``scale`` (times its sides, at which it was counted), ``game1`` to ``game3``; ``low`` and
     ``high`` where the model gives an interval; ``psnr`` (None for equal maps) and ``ssim`` (None
-    for tiny pictures) if asked for.
+    for tiny pictures) if asked for; ``seen`` where it is known what the model was trained on.
 
     With a region of interest only what lies inside it counts, of heads and of the map.
 
     Args:
         bad: a list that takes what cannot be read, while the others are counted; None: raise.
         worst: a list that is filled with the photographs of the largest errors and their maps.
+        seen: the photographs that the model was trained on.
 
     Raises:
         DatasetError: naming the photograph that cannot be read.
@@ -69,9 +74,9 @@ def evaluate(
     rows = []
     for sample in tqdm(samples, "evaluate", unit="image"):
         try:
-            row, density = _evaluate_one(counter, sample, likeness)
-        except (ImageError, DatasetError) as error:
-            named = DatasetError(f"{sample.path}: {error}")
+            row, density = _evaluate_one(counter, sample, likeness, seen)
+        except (ImageError, DatasetError, MemoryError, RuntimeError) as error:
+            named = DatasetError(f"{sample.path}: {_trouble(error)}")
             if bad is None:
                 raise named from error
             bad.append(named)
@@ -84,15 +89,21 @@ def evaluate(
     return rows
 
 
+def _trouble(error: Exception) -> str:
+    """What is wrong with a photograph; what is neither its own trouble nor lack of memory is
+    raised."""
+    if isinstance(error, (ImageError, DatasetError)):
+        return str(error)
+    # torch's own, on a CPU, has no type for it
+    if not isinstance(error, MemoryError) and "memory" not in str(error):
+        raise error
+    return f"It could not be counted: {str(error) or 'not enough memory'}."
+
+
 def _evaluate_one(
-    counter: CrowdCounter, sample: Sample, likeness: Likeness | None
+    counter: CrowdCounter, sample: Sample, likeness: Likeness | None, seen: Seen | None
 ) -> tuple[Row, NDArray[np.float32]]:
-    try:
-        result = counter.count(sample.path)
-    except (MemoryError, RuntimeError) as error:  # torch's own, on a CPU, has no type for it
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
-            raise
-        raise DatasetError(f"It could not be counted: {error or 'not enough memory'}.") from error
+    result = counter.count(sample.path)
     size = (result.height, result.width)
     density, count = result.density, result.count
     heads = sample.counted(*size)
@@ -117,6 +128,8 @@ def _evaluate_one(
                 truth = truth * sample.mask(*size)
             signal, row["ssim"] = map_likeness(density, truth)
             row["psnr"] = signal if math.isfinite(signal) else None
+    if seen:
+        row["seen"] = seen.has(*size, heads, sample.name)
     return row, density
 
 
@@ -141,7 +154,8 @@ def summary(rows: Sequence[Row], samples: Sequence[Sample] = ()) -> dict[str, An
     """The figures of the rows: those of `counting_errors`; ``mae_interval`` (95 %, bootstrap);
     ``ranges`` of the number of heads; ``game`` by level; ``psnr``, ``ssim``, and
     ``interval_coverage`` (share of intervals that hold the heads) and ``interval_width`` (mean of
-    width / count, of counts over 1) where rows have them; ``groups`` where samples have them."""
+    width / count, of counts over 1) where rows have them; ``seen``, how many photographs the model
+    was trained on, where that is known; ``groups`` where samples have them."""
     counts, heads = ([row[key] for row in rows] for key in ("count", "heads"))
     errors: dict[str, Any] = dict(counting_errors(counts, heads))
     errors["mae_interval"] = mae_interval(counts, heads)
@@ -154,6 +168,8 @@ def summary(rows: Sequence[Row], samples: Sequence[Sample] = ()) -> dict[str, An
         held = [row["low"] <= row["heads"] <= row["high"] for row in known]
         wide = [(row["high"] - row["low"]) / row["count"] for row in known if row["count"] > 1]
         errors["interval_coverage"], errors["interval_width"] = _mean(held), _mean(wide)
+    if known := [row["seen"] for row in rows if "seen" in row]:
+        errors["seen"] = sum(known)
     errors["ranges"] = errors_by_range(counts, heads)
     group = {sample.name: sample.group for sample in samples if sample.group}
     if group:
@@ -186,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.model, options.device, options.dtype, scale=options.scale
         )
         likeness = Likeness(sigma) if options.likeness else None
-        rows = evaluate(counter, samples, likeness, bad, worst)
+        rows = evaluate(counter, samples, likeness, bad, worst, Seen(counter.model))
         if not rows:
             raise DatasetError("No photograph could be read.")
     except (DatasetError, ModelError, ValueError, OSError) as error:
@@ -199,12 +215,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         for trouble in bad or ():
             print(f"evaluate: left out: {trouble}", file=sys.stderr)
     result = {
+        "made_by": MADE_BY,
         "model": counter.name,
         "data": options.data.name,
         "split": split,
         "scale": counter.scale,
     }
     result |= summary(rows, samples)
+    if result.get("seen"):
+        print(
+            f"evaluate: the model was trained on {result['seen']} of these {result['images']} "
+            "photographs, which it may know by heart: errors on others are larger",
+            file=sys.stderr,
+        )
     if bad:
         result["skipped"] = [str(error) for error in bad]
     print(json.dumps(result))  # first: whatever happens to the files, the figures are not lost
@@ -212,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in filter(None, (options.json, options.csv, options.report)):
             path.parent.mkdir(parents=True, exist_ok=True)
         if options.json:
-            options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            options.json.write_bytes(f"{json.dumps(result, indent=2)}\n".encode())
         if options.csv:
             _write_csv(options.csv, rows)
         if options.report:
@@ -231,14 +254,14 @@ def _check_outputs(options: argparse.Namespace) -> None:
         for plot in plot_files(options.report).values():
             if plot.exists():
                 raise ValueError(f"--report would write over {plot}; give another name.")
-    marks = {"json": '{\n  "model": ', "csv": "image,heads,count,error", "report": MARK}
+    marks = {"json": JSON_MARK, "csv": ",".join(FIRST)}
+    marks["report"] = MARKS[options.report.suffix.lower()] if options.report else ""
     taken: dict[str, str] = {}
     for name, mark in marks.items():
         if (path := getattr(options, name)) is None:
             continue
         if path.is_dir():
             raise ValueError(f"--{name} {path} is a folder; give the name of a file.")
-        mark = MARKDOWN_MARK if name == "report" and path.suffix.lower() == ".md" else mark
         spare(f"--{name}", path, mark)
         other = taken.setdefault(os.path.realpath(path), name)
         if other != name and (path.is_file() or not path.exists()):  # no pipe, no /dev/null
@@ -272,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
-    columns = dict.fromkeys(key for row in rows for key in row)
+    columns = dict.fromkeys([*FIRST, *(key for row in rows for key in row)])
     # a file's name may be no Unicode
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, list(columns))

@@ -37,6 +37,7 @@ from .crops import Crops, widths
 from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
 from .recipe import Recipe, RecipeError, read_recipe
+from .record import name_device, of_training, of_validation
 from .state import (
     State,
     TrainingError,
@@ -51,12 +52,12 @@ from .state import (
 from .step import Captured, place, rate, train_step
 from .validation import validate
 
-SAVE_EVERY = 100  # steps
-SAVE_SECONDS = 60.0  # at least between two checkpoints: a GPU makes 100 steps in a few
-LOG_EVERY = 20
+SAVE_SECONDS = 120.0  # at least between two checkpoints
+LOG_EVERY = 20  # steps
 TOO_LARGE = (
     "memory ran out: lower batch or crop in the recipe, or prepare fewer or smaller photographs, "
-    "all of which lie in memory, three bytes a pixel, or six with worse in the recipe"
+    "all of which lie in memory, three bytes a pixel, and on the training device, be it the CPU, "
+    "once more, or twice with worse in the recipe"
 )
 LEFT = ("last.pt", "best", "refit", FILE)  # in the folder of a run, begun or finished
 
@@ -115,12 +116,13 @@ def _fit(
 ) -> float:
     rank, world = place()
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
-    judged = None
+    judged, measured = None, of_validation(train, held_out)
     if refit:
         judged = same_recipe(recipe, refit, train)
         train, held_out = list(examples), []
     elif recipe.choose_by == "nae" and not any(example.count for example in held_out):
         raise TrainingError("no validation image has people: set choose_by to mae in the recipe")
+    _warn_of_twins(train, held_out)
     if resume:
         state = go_on(resume, recipe, device, examples, out)
     else:
@@ -134,6 +136,8 @@ def _fit(
                 stacklevel=2,
             )
     state.photographs |= {digest(example) for example in train}
+    state.origin |= of_training(train, state.origin.get("init")) | measured
+    state.origin["device"] = name_device(device, world)
     _set_sizes(state.average, recipe, train)
     if judged:
         lend_figures(state, judged)
@@ -152,6 +156,21 @@ def _fit(
     with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
         _run(state, recipe, crops, net, held_out, out, log)
     return state.best
+
+
+def _warn_of_twins(train: Sequence[Example], held_out: Sequence[Example]) -> None:
+    """Say so where one picture is trained on and validated on, under two names."""
+    names = {digest(example): example.name for example in train}
+    twins = [(one.name, names[digest(one)]) for one in held_out if digest(one) in names]
+    if twins:
+        also = f", and {len(twins) - 1} more such pairs" if len(twins) > 1 else ""
+        warnings.warn(
+            "{} is validated on and is the same picture as {}, which is trained on{}: errors, and "
+            "the interval, come out too good; name one of them in exclude in the recipe".format(
+                *twins[0], also
+            ),
+            stacklevel=3,
+        )
 
 
 @contextmanager
@@ -226,20 +245,23 @@ def _run(
     log: Log | None,  # None in all processes but the first, which alone writes
 ) -> None:
     losses: list[tuple[Tensor, Tensor]] = []
-    start, begun = time.perf_counter(), state.step
+    start, begun, before = time.perf_counter(), state.step, state.seconds
     saved = start
     while state.step < recipe.steps:
         falls = rate(recipe, state.step + 1) < 1 <= rate(recipe, state.step)
         if log and falls and _finite(state):
             save_checkpoint(state, recipe, out / "before_cooldown.pt")  # to train longer from
         losses.append(train_step(state, recipe, crops, net))
+        state.seconds = before + time.perf_counter() - start
         ended = state.step == recipe.steps
         due = {
             name: ended or state.step % every == 0
             for name, every in (("log", LOG_EVERY), ("validate", recipe.validate_every))
         }
         rested = time.perf_counter() - saved >= SAVE_SECONDS
-        due["save"] = ended or (state.step % SAVE_EVERY == 0 and rested)
+        due["save"] = ended or (due["log"] and rested)
+        if log and crops.device.type != "cuda":  # a GPU makes many steps between two reports
+            log.step(state.step)
         if not any(due.values()):
             continue  # reading the loss would wait for a GPU
         loss, empty = (float(torch.stack(column).mean()) for column in zip(*losses))
@@ -378,7 +400,9 @@ class _processes:  # noqa: N801  (reads as the context manager that it is)
         if self.together:
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+                dist.init_process_group("nccl", device_id=self.device)
+            else:
+                dist.init_process_group("gloo")
         return self.device
 
     def __exit__(self, *error: object) -> None:

@@ -33,9 +33,13 @@ class Log:
         self.bar = tqdm(total=steps, initial=step, desc="train", unit="step")
         self.board = _tensorboard(out, step)
 
+    def step(self, step: int) -> None:
+        """Move the bar."""
+        self.bar.update(step - self.bar.n)
+
     def training(self, step: int, loss: float, empty: float, rate: float, speed: float) -> None:
         """The mean loss since the last report, that of empty maps beside it, crops a second."""
-        self.bar.update(step - self.bar.n)
+        self.step(step)
         self.bar.set_postfix(loss=f"{loss:.1f}", of_empty=f"{loss / max(empty, 1e-9):.2f}")
         self._write(step, loss=loss, empty=empty, rate=rate, crops_per_second=speed)
 

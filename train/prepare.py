@@ -48,9 +48,9 @@ def prepare(
     ``sigma/NAME`` (N,) float32 in pixels, whose attribute ``fixed`` says that they are not
     geometry-adaptive. Attributes of heads: ``annotated`` counts all points of the annotation,
     those outside the frame too; ``part`` names the sample's folder where there are several;
-    ``shrunk_to`` is ``max_pixels`` where a photograph was shrunk, else 0. Where
-    a photograph has a region of interest, ``mask/NAME`` (H, W) bool is true inside it, and heads
-    outside it are neither kept nor counted.
+    ``scene`` is the sample's, of frames of fixed cameras; ``shrunk_to`` is ``max_pixels`` where a
+    photograph was shrunk, else 0. Where a photograph has a region of interest, ``mask/NAME`` (H, W)
+    bool is true inside it, and heads outside it are neither kept nor counted.
 
     Args:
         sigma: width of every kernel in pixels; None: geometry-adaptive (section 3.2 of the paper);
@@ -160,6 +160,7 @@ def _write(file: h5py.File, read: _Read) -> None:
     file[f"heads/{sample.name}"] = read.heads.astype(np.float32)
     file[f"heads/{sample.name}"].attrs["annotated"] = read.annotated
     file[f"heads/{sample.name}"].attrs["part"] = sample.part
+    file[f"heads/{sample.name}"].attrs["scene"] = sample.scene
     file[f"heads/{sample.name}"].attrs["shrunk_to"] = read.shrunk_to
     file[f"sigma/{sample.name}"] = read.widths.astype(np.float32)
     file[f"sigma/{sample.name}"].attrs["fixed"] = read.fixed
@@ -174,7 +175,8 @@ def gather(
 ) -> tuple[list[Sample], dict[str, Sigma]]:
     """The samples of several folders, and the kernel width for each sample's name.
 
-    Of several folders each name is put behind its folder's: part_A-IMG_1.
+    Of several folders each name is put behind its folder's: part_A-IMG_1, and where two folders
+    have one name, that behind the name of the folder around it: 2024-photos-IMG_1.
 
     Args:
         format: of all of them; None: each one's is guessed.
@@ -183,20 +185,38 @@ def gather(
             ``"paper"``: that which the CSRNet paper uses for the data set.
 
     Raises:
-        DatasetError: if a folder cannot be read, or there are not as many widths.
+        DatasetError: if a folder cannot be read or is there twice, or there are not as many widths.
     """
     if len(wanted) not in (1, len(folders)):
         raise DatasetError(f"{len(wanted)} kernel widths for {len(folders)} folders: give one each")
     samples, sigmas = [], {}
-    for folder, asked in zip(folders, list(wanted) * (len(folders) // len(wanted))):
+    each = list(wanted) * (len(folders) // len(wanted))
+    for folder, part, asked in zip(folders, _parts(folders), each):
         chosen = split or pick_split(folder, "train", format)
         sigma = paper_sigma(folder, format) if asked == "paper" else asked
         for sample in read_dataset(folder, format, chosen, bad):
-            part = folder.resolve().name if len(folders) > 1 else ""
             name = f"{part}-{sample.name}" if part else sample.name
             samples.append(replace(sample, name=name, part=part))
             sigmas[samples[-1].name] = sigma
     return samples, sigmas
+
+
+def _parts(folders: Sequence[Path]) -> list[str]:
+    """What the photographs of each folder are told apart by."""
+    if len(folders) == 1:
+        return [""]
+    paths = [folder.resolve() for folder in folders]
+    names = Counter(path.name for path in paths)
+    parts = [
+        path.name if names[path.name] == 1 else f"{path.parent.name}-{path.name}" for path in paths
+    ]
+    (part, times), *_ = Counter(parts).most_common(1)
+    if times > 1:
+        raise DatasetError(
+            f"{times} of the folders would be called {part}, and their photographs taken for one "
+            "part: give each folder once, or rename one."
+        )
+    return parts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -243,7 +263,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             for path in folders
             for name in not_annotated(path, options.format)
         ]
-        films = [path.name for path in folders if find_format(path, options.format)[1].video]
+        films = [
+            path.name
+            for path, part in zip(options.data, _parts(options.data))
+            if path.is_dir()
+            and find_format(path, options.format)[1].video
+            and len({one.scene for one in samples if one.part == part and one.scene}) < 2
+        ]
         done = prepare(samples, options.out, sigmas, bad=bad, max_pixels=options.max_pixels)
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
 from dataclasses import asdict, dataclass, fields
@@ -39,10 +38,6 @@ FROM_ZERO = (
 )
 MOST = 2**63  # torch takes no larger seed, nor rates beyond what a float32 holds
 ZOOM = 16.0  # the most that a photograph is enlarged or shrunk: beyond, nothing is left of it
-
-
-# What runs did when recipes had no such entries; one that lacks them does so still.
-BEFORE: dict[str, Any] = {"choose_by": "mae", "border": 0, "part_loss": {}, "worse": 0.0}
 
 
 class RecipeError(ValueError):
@@ -106,7 +101,6 @@ def read_recipe(path: Path, **changes: Any) -> Recipe:
         raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise RecipeError(f"The recipe {path} is not valid TOML: {error}.") from error
-    entries = copy.deepcopy(BEFORE) | entries
     entries |= {key: value for key, value in changes.items() if value is not None}
     kinds = {field.name: str(field.type).split("[")[0] for field in fields(Recipe)}
     if missing := sorted(set(kinds) - set(entries)):

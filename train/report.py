@@ -19,12 +19,11 @@ from csrnet_hub.render import display_pair
 WORST = 10
 THUMBNAIL = 320  # pixels of a picture's longer side
 
-MARKDOWN_MARK = "<!-- python -m train.evaluate -->"  # with which the pages begin
-MARK = f"<!doctype html>\n{MARKDOWN_MARK}"
+MADE_BY = "python -m train.evaluate"
+COMMENT = f"<!-- {MADE_BY} -->"
+MARKS = {".html": f"<!doctype html>\n{COMMENT}", ".md": COMMENT}  # what the files begin with
 
-HTML = """<!doctype html>
-<!-- python -m train.evaluate -->
-<html lang="en"><head><meta charset="utf-8">
+HTML = """<html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ result.model }} on {{ result.data }}</title>
 <style>
@@ -69,7 +68,7 @@ def write_report(
         for name, file in plot_files(path).items():
             file.write_bytes(plots[name])
         text = _markdown(path.stem, result, heading, table, plots, worst)
-        path.write_text(text, "utf-8", "backslashreplace")  # a file's name may be no Unicode
+        _write(path, text)
         return
     environment = jinja2.Environment(autoescape=True)
     page = environment.from_string(HTML).render(
@@ -78,7 +77,13 @@ def write_report(
         plots=[(name, _embedded(png, "png")) for name, png in plots.items()],
         worst=[one.row | _pictures(one) for one in worst],
     )
-    path.write_text(page, "utf-8", "backslashreplace")
+    _write(path, page)
+
+
+def _write(path: Path, text: str) -> None:
+    # a file's name may be no Unicode; lines end alike everywhere, since later runs read the mark
+    marked = f"{MARKS[path.suffix.lower()]}\n{text}\n"
+    path.write_bytes(marked.encode("utf-8", "backslashreplace"))
 
 
 def plot_files(report: Path) -> dict[str, Path]:
@@ -92,6 +97,7 @@ def _headline(result: dict[str, Any]) -> list[list[str]]:
     lines = [
         ["figure", "value"],
         ["images", str(result["images"])],
+        *([["of them trained on", str(result["seen"])]] if result.get("seen") else []),
         ["MAE (95 % interval)", f"{result['mae']:.2f} ({low:.2f} to {high:.2f})"],
         ["RMSE", f"{result['rmse']:.2f}"],
         ["NAE", "-" if result["nae"] is None else f"{result['nae']:.4f}"],
@@ -140,7 +146,6 @@ def _markdown(
         figures = [str(row["heads"]), f"{row['count']:.1f}", f"{row['error']:+.1f}"]
         largest.append([str(row["image"]), *figures])
     parts = [
-        MARKDOWN_MARK,
         f"# {result['model']} on {result['data']}, split {result['split']}",
         _markdown_table(heading),
         _markdown_table(table),
@@ -148,7 +153,7 @@ def _markdown(
         f"## The {len(worst)} largest errors",
         _markdown_table(largest),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _markdown_table(lines: list[list[str]]) -> str:

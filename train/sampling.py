@@ -64,19 +64,38 @@ def rows_of(table: Tensor, starts: Tensor, y: Tensor) -> Tensor:
     return found
 
 
-def mass(position: Tensor, sigma: Tensor, table: Tensor, axis: int, side: int) -> Tensor:
-    """Each head's share of each cell on one axis, of its mass in the picture: (B, n, cells)."""
+def mass(
+    position: Tensor, sigma: Tensor, table: Tensor, axis: int, side: int, cell: int = STRIDE
+) -> Tensor:
+    """Each head's share of each cell on one axis, of its mass in the picture: (B, n, cells), of
+    ``cell`` pixels of the crop each."""
     first, length, size = (table[k + axis][:, None] for k in (2, 4, 0))  # (B, 1)
     zoom = side / length
     position, sigma = (position - first) * zoom, sigma * zoom  # in pixels of the crop
     low, high = -first * zoom, (size - first) * zoom
-    edges = torch.arange(side // STRIDE + 1, device=table.device) * float(STRIDE)
+    edges = torch.arange(side // cell + 1, device=table.device) * float(cell)
     edges = torch.minimum(torch.maximum(edges, low), high)  # (B, cells + 1)
     edges = torch.cat([edges, low, high], 1)[:, None]  # (B, 1, cells + 3)
     reached = torch.special.ndtr((edges - position[..., None]) / sigma[..., None])
     whole = reached[..., -1:] - reached[..., -2:-1]
     share: Tensor = reached[..., :-2].diff(dim=-1) / whole
     return share
+
+
+def mass_inside(heads: Tensor, mask: Tensor) -> Tensor:
+    """How much of each head's mass in the picture lies in a region of interest: (n,).
+
+    Args:
+        heads: (n, 3) x, y and sigma in pixels.
+        mask: (H, W) bool, true inside.
+    """
+    height, width = mask.shape
+    whole = torch.tensor([[height], [width], [0], [0], [height], [width]], dtype=heads.dtype)
+    x, y, sigma = heads.T[:, None]  # (1, n) each
+    down = mass(y, sigma, whole, 0, height, cell=1)[0]  # (n, H)
+    across = mass(x, sigma, whole, 1, width, cell=1)[0]  # (n, W)
+    inside: Tensor = ((down @ mask.to(heads.dtype)) * across).sum(dim=1)
+    return inside
 
 
 def relight(pixels: Tensor, table: Tensor) -> Tensor:

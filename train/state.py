@@ -22,7 +22,7 @@ from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME, printable
 
 from .data import Example, digest, fingerprint
 from .loss import name_losses
-from .recipe import BEFORE, Recipe
+from .recipe import Recipe
 
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
 EDITED_CARD = "README.edited{}.md"  # a card that was edited, beside the one that took its place
@@ -46,9 +46,10 @@ class State:
     origin: dict[str, Any]  # what the first weights were, for the training record
     loss: str  # all that the run was trained with, should the code have changed on the way
     step: int = 0
+    seconds: float = 0.0  # from the first step to the last; NaN where a checkpoint does not tell
     best: float = math.inf
     photographs: set[str] = field(default_factory=set)  # digests of all that were trained on
-    data: str = ""  # fingerprint of the photographs, "" in checkpoints from before there was one
+    data: str = ""  # fingerprint of the photographs
 
 
 def new_state(recipe: Recipe, vgg: str, device: torch.device) -> State:
@@ -113,7 +114,6 @@ def other_entries(
     now: Mapping[str, Any], before: Mapping[str, Any], free: Collection[str]
 ) -> list[str]:
     """The entries of a recipe in which a recorded one differs from it, but for the free ones."""
-    before = {**BEFORE, **before}
     return [key for key in now if key not in free and now[key] != before.get(key)]
 
 
@@ -175,6 +175,7 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
         "origin": state.origin,
         "loss": state.loss,
         "step": state.step,
+        "seconds": state.seconds,
         "best": state.best,
         "data": state.data,
         "photographs": " ".join(sorted(state.photographs)),
@@ -208,14 +209,15 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
         raise TrainingError(f"{path} is no checkpoint of train.fit, or a damaged one") from error
     if changed := other_entries(recipe.to_dict(), before, FREE_TO_CHANGE):
         raise TrainingError(f"{path} was made with another {', '.join(changed)}")
-    colours = {name: saved[name] for name in ("mean", "std") if name in saved}  # not in older ones
+    colours = {name: saved[name] for name in ("mean", "std")}
     blank = CSRNet(recipe.variant, density_scale=recipe.density_scale, **colours)
     state = begin(recipe, blank, origin, device)
     state.model.load_state_dict(saved["model"])
     state.average.load_state_dict(saved["average"])
     state.optimiser.load_state_dict(saved["optimiser"])
-    state.step, state.best, state.data = saved["step"], saved["best"], saved.get("data", "")
-    state.photographs = set(saved.get("photographs", "").split())
+    state.step, state.best, state.data = saved["step"], saved["best"], saved["data"]
+    state.photographs = set(saved["photographs"].split())
+    state.seconds = saved.get("seconds", math.nan)
     if not loss.endswith(state.loss):
         state.loss = f"{loss} up to step {state.step}; then {state.loss}"
     else:
@@ -234,13 +236,11 @@ def go_on(
         TrainingError: as `load_checkpoint`, and if the run was on other photographs.
     """
     state = load_checkpoint(path, recipe, device)
-    data = fingerprint(examples)
-    if state.data not in ("", data, fingerprint(examples, truth=False)):
+    if state.data != fingerprint(examples):
         raise TrainingError(
             f"{path} is of a run on other photographs, or on the same prepared otherwise, so that "
             "some it has trained on might be validated on: give the file that it was begun with"
         )
-    state.data = data
     put_back(out / "best")
     if not (out / "best").exists():
         state.best = math.inf
@@ -251,6 +251,8 @@ def save_model(state: State, recipe: Recipe, out: Path) -> None:
     """The averaged weights as a model folder in float16, with their training record."""
     model = copy.deepcopy(state.average).half()
     record = {**recipe.to_dict(), "step": state.step, "loss": state.loss, **state.origin}
+    if math.isfinite(state.seconds):
+        record["seconds"] = round(state.seconds)
     record["photographs"] = " ".join(sorted(state.photographs))
     model.training_record = record
     write_folder(model, out)

@@ -23,7 +23,8 @@ def validate(state: State, examples: Sequence[Example], device: torch.device) ->
     ``counts`` beside them, each picture's number of heads and count.
 
     Pictures are counted whole, as a user would. The prediction interval is calibrated on the same
-    errors, wide enough for each part of the set, and kept with the model.
+    errors, wide enough for each part of the set, and kept with the model; without those inside a
+    region of interest, since it is told of counts of whole pictures.
     """
     torch.backends.cudnn.benchmark = False  # whole pictures have many sizes
     model = copy.deepcopy(state.average).half().float()
@@ -38,8 +39,13 @@ def validate(state: State, examples: Sequence[Example], device: torch.device) ->
             part: _errors_of(part, parts, counts, heads) for part in sorted(set(parts))
         }
     state.average.metrics = {"validation": errors}
+    whole = [index for index, example in enumerate(examples) if example.mask is None]
     try:
-        state.average.interval = PredictionInterval.calibrate(counts, heads, groups=parts)
+        state.average.interval = PredictionInterval.calibrate(
+            [counts[index] for index in whole],
+            [heads[index] for index in whole],
+            groups=[parts[index] for index in whole],
+        )
     except ValueError:  # too few pictures
         state.average.interval = None
     each = zip(examples, heads, counts)

@@ -201,6 +201,7 @@ def read_dataset(
                     entry.group,
                     kind.subject,
                     size=entry.size,
+                    scene=entry.group if kind.video else "",
                 )
             )
     if not samples and not bad:

@@ -45,6 +45,7 @@ class Sample:
         subject: what the points are, people or vehicles.
         part: the folder that it is from, where several are read as one set.
         size: that the annotation tells, if it tells one.
+        scene: of a fixed camera, whose frames look alike; of photographs it is empty.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Sample:
     subject: str = "people"
     part: str = ""
     size: Stated | None = None
+    scene: str = ""
 
     def placed(self, height: int, width: int) -> Heads:
         """The heads (N, 2) on the photograph as it is read, of that size.

@@ -1,0 +1,59 @@
+"""What a training record tells beside the recipe: the photographs, and what a run took."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from .data import Example
+
+
+def of_training(train: Sequence[Example], before: Any = None) -> dict[str, Any]:
+    """``heads``, the least and the most annotated heads of a photograph trained on; ``kernels``, by
+    part the least and the most fixed width in pixels, or "adaptive".
+
+    Args:
+        before: the record of the model that a run starts from, whose photographs count too.
+    """
+    counts = [example.count for example in train]
+    known = before.get("heads") if isinstance(before, dict) else None
+    if isinstance(known, list) and len(known) == 2 and all(type(end) is int for end in known):
+        counts += known
+    return {"heads": [min(counts), max(counts)], "kernels": _kernels(train)}
+
+
+def of_validation(train: Sequence[Example], held_out: Sequence[Example]) -> dict[str, Any]:
+    """Of the images held out: ``scenes``, how many stand for one; ``shrunk``, how many were larger;
+    neither where none is."""
+    seen = {(example.part, example.scene) for example in train}
+    told = {
+        "scenes": sum(bool(one.scene) and (one.part, one.scene) not in seen for one in held_out),
+        "shrunk": sum(one.shrunk_to > 0 for one in held_out),
+    }
+    return {key: number for key, number in told.items() if number}
+
+
+def _kernels(train: Iterable[Example]) -> dict[str, Any]:
+    kernels: dict[str, Any] = {}
+    for example in train:
+        if not len(example.heads):
+            continue
+        low, high = float(example.sigma.min()), float(example.sigma.max())
+        known = kernels.get(example.part)
+        if not example.fixed or known == "adaptive":
+            kernels[example.part] = "adaptive"
+        else:
+            least, most = known or (low, high)
+            kernels[example.part] = [min(low, least), max(high, most)]
+    return dict(sorted(kernels.items()))
+
+
+def name_device(device: torch.device, world: int = 1) -> str:
+    """What ran, such as ``NVIDIA H200``, ``4 x NVIDIA H200``, or ``a CPU with 2 cores``."""
+    if device.type == "cpu":
+        return f"a CPU with {os.cpu_count()} cores"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    return f"{world} x {name}" if world > 1 else name
