@@ -236,6 +236,7 @@ def test_each_process_on_gpus_says_which_is_its_own(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(fit, "pick_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", asked.append)
     monkeypatch.setattr(
         fit.dist, "init_process_group", lambda kind, **more: asked.append((kind, more))
