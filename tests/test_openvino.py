@@ -233,7 +233,7 @@ def test_no_use_is_reported_to_anybody(photo: Path, plain_file: Path, tmp_path: 
         "import sys\n"
         "sys.addaudithook(lambda event, _: event.startswith('socket.') and sys.exit(event))\n"
         "from csrnet_hub.cli import main\n"
-        f"code = main(['count', {str(photo)!r}, '--model', {str(plain_file)!r}])\n"
+        f"code = main(['count', {str(photo)!r}, '--json', '--model', {str(plain_file)!r}])\n"
         "sys.exit(code or 'openvino_telemetry.main' in sys.modules)\n"
     )
     command = [sys.executable, "-c", script]
