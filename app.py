@@ -31,6 +31,7 @@ import gradio as gr
 from fastapi import Depends
 
 from csrnet_hub import CrowdCounter, ModelError
+from csrnet_hub.devices import out_of_memory
 from csrnet_hub.extras import ExtraError
 from csrnet_hub.hub import one_line
 from csrnet_hub.images import hide_pillow_warnings
@@ -53,11 +54,14 @@ TABS = {
 INTRO = "# Crowd counter\nHow many people are in a photo, and where they stand."
 
 
-def build_app(counter: CrowdCounter, *others: CrowdCounter, cards: Sequence[str] = ()) -> gr.Blocks:
+def build_app(
+    counter: CrowdCounter, *others: CrowdCounter, cards: Sequence[str | None] = ()
+) -> gr.Blocks:
     """Lay out the page around one or more counters; `launch(**launch_options())` serves it.
 
     Args:
-        cards: the texts of the cards (README.md) that came with the models, "" for none.
+        cards: the texts of the cards (README.md) that came with the models, "" for none, None for
+            one that is not known.
     """
     offered = models.Models([counter, *others], cards)
     app = Page(title="Crowd counter")
@@ -118,11 +122,11 @@ def _counter(source: str) -> CrowdCounter:
         return CrowdCounter.from_pretrained(source)
     except ModelError:
         raise
-    except RuntimeError as error:  # of torch, such as of a GPU that others have filled
-        raise ModelError(
-            f"The device cannot hold {source} ({one_line(error)}): free it, or set "
-            "CUDA_VISIBLE_DEVICES to nothing to count on the CPU."
-        ) from error
+    except RuntimeError as error:  # of torch or OpenVINO
+        advice = ""
+        if out_of_memory(error):  # as of a GPU that others have filled
+            advice = ": free the device, or set CUDA_VISIBLE_DEVICES to nothing to count on the CPU"
+        raise ModelError(f"{source} could not be loaded ({one_line(error)}){advice}.") from error
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -144,8 +144,10 @@ def _chosen(names: Sequence[str], image: str | None) -> str | None:
     stems = {name: _stem(name) for name in names}
     if len(stems) <= 1:
         return next(iter(stems), None)
-    wanted = None if image is None else _stem(image)
+    wanted = "" if image is None else _stem(image)
     named = [name for name, stem in stems.items() if stem == wanted]
+    if not named:
+        named = [name for name, stem in stems.items() if stem.casefold() == wanted.casefold()]
     if not named:
         raise DatasetError(f"it has {len(stems)} photos, but none is called {image or '?'}.")
     if len(named) > 1:
@@ -154,7 +156,7 @@ def _chosen(names: Sequence[str], image: str | None) -> str | None:
 
 
 def _stem(name: str) -> str:
-    return name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].strip().casefold()
+    return name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].strip()
 
 
 def _from_json(path: Path, text: str, image: str | None) -> Any:

@@ -99,7 +99,8 @@ class CrowdCounter:
 
     Args:
         model: the network; it is moved to the device and put in eval mode.
-        device: ``"auto"`` (CUDA, else Apple's MPS, else the CPU) or a torch device.
+        device: ``"auto"`` (CUDA, else Apple's MPS, whichever computes, else the CPU) or a torch
+            device.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: float16 on a GPU
             that is quick in it, bfloat16 on a CPU that is quicker in it, else float32.
         tile: ``"auto"``: a large picture goes through in bands of rows, none computed twice; or
@@ -169,6 +170,7 @@ class CrowdCounter:
 
         Raises:
             ModelError: as ``CSRNet.from_pretrained``, and if the package brings none.
+            ValueError, ExtraError: as for the class, and for options of the Hub with an .xml file.
         """
         if source is None and (source := resource(DEFAULT_MODEL)) is None:
             raise ModelError("No model came with this installation; give one by name.")

@@ -119,6 +119,8 @@ def check_limit(max_pixels: Any) -> None:
 
 def missing_reader(path: str | Path) -> str:
     """What to install for a file that only lacks a decoder, or ""."""
+    if not os.path.isfile(path):  # noqa: PTH113  (a pipe would wait for its writer)
+        return ""
     with contextlib.suppress(OSError, ValueError), Path(path).open("rb") as file:
         head = file.read(40)
         if head[4:8] == b"ftyp" and _reader_of(head) is None:

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .images import SUFFIXES
@@ -45,6 +46,8 @@ def _nothing(pattern: str) -> str:
     path = Path(pattern)
     if path.is_dir() and any(is_picture(file) for file in path.rglob("*")):
         return f"It holds no picture itself, but its folders do: give {quoted(path / '**')}."
+    if path.is_dir() and any(map(is_map, path.glob("*.png"))):
+        return "It holds saved maps, which are counted only where they are named one by one."
     return f"It holds no picture ({', '.join(sorted(SUFFIXES))})."
 
 
@@ -60,11 +63,13 @@ def _matches(pattern: str) -> Iterator[Path]:
         yield path  # a file that is not there is reported and skipped like any bad one
     else:
         # a folder that is there, such as "trip [2024]", is meant as it is written
-        parent = next(parent for parent in [*path.parents, Path()] if os.path.exists(parent))  # noqa: PTH110
-        whole = str(Path(glob.escape(str(parent))) / path.relative_to(parent))
-        for name in sorted(glob.glob(whole, recursive=True)):  # noqa: PTH207
+        parent = next((parent for parent in path.parents if os.path.exists(parent)), None)  # noqa: PTH110
+        if parent is not None:
+            pattern = str(Path(glob.escape(str(parent))) / path.relative_to(parent))
+        for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
             file = Path(name)
-            yield from _pictures_in(file) if file.is_dir() else filter(is_picture, [file])
+            with suppress(OSError):  # a folder that may not be read, such as lost+found
+                yield from _pictures_in(file) if file.is_dir() else filter(is_picture, [file])
 
 
 def _pictures_in(folder: Path) -> list[Path]:

@@ -62,9 +62,12 @@ def _heads(record: Mapping[str, Any] | None) -> tuple[int, int] | None:
 def _unlike(count: float, heads: tuple[int, int] | None) -> str:
     number = max(0, round(count))
     looks = f"This looks like {number:,} {'person' if number == 1 else 'people'}"
-    if number < (heads[0] if heads else FEW):
-        learnt = f"; the model learnt from photos of {heads[0]:,} to {heads[1]:,}" if heads else ""
-        return f"{looks}{learnt}: for so few, counting by eye is better."
-    if heads and number > heads[1]:
-        return f"{looks}, more than in any photo that the model learnt from ({heads[1]:,} at most)."
-    return ""
+    least, most = heads or (FEW, number)
+    if number > most:
+        return f"{looks}, more than in any photo that the model learnt from ({most:,} at most)."
+    if number >= least:
+        return ""
+    if number >= FEW * 2:
+        return f"{looks}, fewer than in any photo that the model learnt from ({least:,} at least)."
+    learnt = f"; the model learnt from photos of {least:,} to {most:,}" if heads else ""
+    return f"{looks}{learnt}: for so few, counting by eye is better."

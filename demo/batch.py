@@ -18,8 +18,7 @@ from csrnet_hub import CountResult
 from csrnet_hub.render import colour_top, display_pair, overlay_image
 from csrnet_hub.tiles import Progress
 
-from . import ZERO_GPU
-from .models import Models
+from .models import Models, quota_spent
 from .pace import Pace
 from .plots import histogram
 from .shared import (
@@ -100,15 +99,15 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
             # without the map, of which 500 may be gigabytes
             return Line(name, replace(result, density=result.density[:0]), thumbnail, said)
     except gr.Error as error:
-        # ZeroGPU's, which has no type of its own
-        spent = ZERO_GPU and "quota" in f"{error.title} {error.message}".lower()
-        return Line(name, remark=str(error.message), last=spent)
+        return Line(name, remark=str(error.message), last=quota_spent(error))
 
 
 def summary_html(lines: list[Line], of: int, stopped: bool = False) -> str:
     """The total in large type, mean, least and most; how many could not be read, and how many were
     left when the visitor stopped."""
     counts = [line.result.count for line in lines if line.result is not None]
+    if not counts and lines[-1].last:
+        return message_html(lines[-1].remark, "problem")
     if not counts:
         return message_html(f"None of {len(lines)} photos could be counted.", "problem")
     bad = len(lines) - len(counts)

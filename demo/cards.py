@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from csrnet_hub import CrowdCounter
 from csrnet_hub.card import CARD_NAME, RECIPE, is_unedited, model_card, unsealed
@@ -19,20 +19,24 @@ from csrnet_hub.model_files import CONFIG_NAME, is_folder
 METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
 LICENCE = re.compile(r"^(#+)[ \t][^\n]*\blicen[cs](?:es?|ing)\b[^\n]*\n", re.I | re.M)
 NO_CARD = "No card came with the model. The one that csrnet-hub makes for it says:"
+NOT_HAD = "The model's card could not be had here: its terms stand there."
 NO_LICENCE = "The model's card names no licence."
 PATIENCE = 5.0  # seconds for the Hub's answer, of a page that would start without it
 
 
-def read_card(source: str) -> str:
-    """The README.md that came with a model, "" where there is none or none can be had.
+def read_card(source: str) -> str | None:
+    """The README.md that came with a model; "" where there is none, None where it cannot be had.
 
     Args:
         source: the model's folder, FILE.xml or Hub id; of the last, after its config.json was
             fetched, whose commit the card is then of.
     """
-    with suppress(Exception):  # the Hub's client lets many kinds of errors through
+    try:
         return _card_file(source).read_text(encoding="utf-8-sig", errors="replace")
-    return ""
+    except Exception as error:  # the Hub's client lets many kinds through
+        unknown = isinstance(error, LocalEntryNotFoundError)  # an EntryNotFoundError too
+        none = isinstance(error, EntryNotFoundError) and not unknown
+        return "" if none or is_folder(source) else None
 
 
 def _card_file(source: str) -> Path:
@@ -72,11 +76,11 @@ def told(name: str, counter: CrowdCounter) -> str:
     return " · ".join([name, *measured[:1]])
 
 
-def card_html(name: str, counter: CrowdCounter, card: str = "") -> str:
+def card_html(name: str, counter: CrowdCounter, card: str | None = "") -> str:
     """What a model was trained on, its error figures and its licence.
 
     Args:
-        card: the text of the README.md that came with it, "" for none.
+        card: the text of the README.md that came with it, "" for none, None if it is not known.
     """
     splits = splits_of(counter)
     head = "".join(f"<th scope='col'>{title}</th>" for title in ("data", *METRICS.values()))
@@ -119,9 +123,11 @@ def error_in_words(split: str, figures: dict[str, Any]) -> str:
     return f"{measured} ({split}) its counts were wrong by {mae} people on average{of}."
 
 
-def licence_html(counter: CrowdCounter, card: str = "") -> str:
+def licence_html(counter: CrowdCounter, card: str | None = "") -> str:
     """What the model's card says of licences, as a list: that which came with it, or, without one
     that somebody wrote, the one that its record makes; below, the address of a Hub's model."""
+    if card is None:
+        return f"<ul><li>{NOT_HAD}</li>{_link(counter.name)}</ul>"
     first, own = ("" if card else f"<p>{NO_CARD}</p>"), card
     if not card or is_unedited(card):
         try:

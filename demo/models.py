@@ -35,15 +35,21 @@ def on_gpu(function: Function) -> Function:
     return decorated
 
 
+def quota_spent(error: gr.Error) -> bool:
+    """Whether a visitor's time on a GPU of ZeroGPU is spent; its error has no type of its own."""
+    return ZERO_GPU and "quota" in f"{error.title} {error.message}".lower()
+
+
 class Models:
     """The counters behind the page, by name, the first being the default.
 
     Args:
         counters: at least one.
-        cards: the texts of the cards that came with them, in their order; "" for none.
+        cards: the texts of the cards that came with them, in their order; "" for none, None for one
+            that is not known.
     """
 
-    def __init__(self, counters: Sequence[CrowdCounter], cards: Sequence[str] = ()) -> None:
+    def __init__(self, counters: Sequence[CrowdCounter], cards: Sequence[str | None] = ()) -> None:
         if not counters:
             raise ValueError("the page needs at least one counter")
         self.counters: dict[str, CrowdCounter] = {}
@@ -52,7 +58,7 @@ class Models:
             while name in self.counters:  # two folders may have one name
                 name, number = f"{counter.name} ({number})", number + 1
             self.counters[name] = counter
-        self.cards: dict[str, str] = dict(zip(self.counters, cards))
+        self.cards: dict[str, str | None] = dict(zip(self.counters, cards))
         self._count = on_gpu(self._tensor_part)
         self._turns = Turns()
 

@@ -1,13 +1,17 @@
 // What Gradio leaves undone on the page as a whole.
 (() => {
   const FILE = "input[type=file]", PICTURE = /\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)$/i;
+  const CLIP = /\.(avi|m4v|mkv|mov|mp4|webm)$/i;
   const PASTES = 'button[aria-label="Paste from clipboard"].selected';
   const seen = (one) => one.closest(".block")?.offsetParent;
   const first = (what) => [...document.querySelectorAll(what)].find(seen);
   const isImage = (file) => file.type.startsWith("image/");
-  // Browsers leave the type of some pictures empty, and Gradio goes by it.
-  const typed = (file) => file.type || !PICTURE.test(file.name) ? file
-    : new File([file], file.name, { type: `image/${file.name.split(".").pop().toLowerCase()}` });
+  // Browsers leave the type of some pictures and clips empty, and Gradio goes by it.
+  const typed = (file) => {
+    const kind = PICTURE.test(file.name) ? "image" : CLIP.test(file.name) ? "video" : "";
+    const type = `${kind}/${file.name.split(".").pop().toLowerCase()}`;
+    return file.type || !kind ? file : new File([file], file.name, { type });
+  };
 
   function give(input, files) {
     const given = new DataTransfer();
@@ -23,7 +27,9 @@
         const pastes = box.querySelector(PASTES), input = box.querySelector(FILE);
         if (input) return give(input, files);
         if (pastes) box.querySelector('button[aria-label="Upload file"]').click();
-        else [...box.querySelectorAll(".icon-button")].at(-1)?.click(); // clears a box of one file
+        else if (!box.matches("#batch-photos")) { // clears a box of one file
+          [...box.querySelectorAll(".icon-button")].at(-1)?.click();
+        }
       }
     }).then(() => new Promise((done) => setTimeout(done, 50))); // the upload begins
   };

@@ -40,7 +40,7 @@ It is an estimate: a neural network (CSRNet) draws a density map, and the sum of
 count. It was made for dense crowds seen from some distance. With only a few people, with very
 large faces, or with things that repeat like a crowd (foliage, empty seats), it can be far off.
 It recognises nobody. Photos are counted on the computer that serves this page and removed when
-the page is closed, or within the hour.
+the page is closed, or an hour after they were last needed.
 """
 DRAWN = {f"drawn-scene-{people}.jpg": people for people in (60, 200, 500)}
 DRAWN_NOTICE = (

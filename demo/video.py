@@ -19,7 +19,7 @@ from csrnet_hub.render import colour_top, display_pair, overlay_image
 
 from . import clips
 from .counted import notices_html
-from .models import Models
+from .models import Models, quota_spent
 from .pace import Pace
 from .plots import timeline
 from .shared import (
@@ -166,6 +166,10 @@ def run(
                         last = time.monotonic()
             except EnoughError:
                 cut = "stopped after that at"
+            except gr.Error as error:
+                if not (film.moments and quota_spent(error)):
+                    raise
+                cut = "the GPU's quota was spent after that at"
             if not film.moments:
                 raise VisitorError(STOPPED if cut else clips.DAMAGED)
             doubt = "" if cut or reading.whole else DAMAGED

@@ -215,6 +215,12 @@ def test_json_of_many_photos_is_read_as_training_reads_it(content, tmp_path):
         read_annotation(path, "c.jpg")
 
 
+def test_names_that_differ_in_case_alone_are_told_apart(tmp_path):
+    table = written(tmp_path / "all.csv", "image,x,y\na.jpg,1,2\nA.jpg,3,4\n")
+    assert read_annotation(table, "a.jpg").tolist() == [[1, 2]]
+    assert read_annotation(table, "A.jpg").tolist() == [[3, 4]]
+
+
 def test_json_of_many_photos_names_the_one_that_is_wrong(tmp_path):
     path = written(tmp_path / "all.json", json.dumps({"a.jpg": [[1]], "b.jpg": [[1, 2]]}))
     assert read_annotation(path, "b.jpg").tolist() == [[1, 2]]

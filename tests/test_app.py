@@ -581,17 +581,29 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_an_exit_code(
     assert capsys.readouterr().err == f"app.py: {error}\n"
 
 
-def test_a_device_without_room_for_the_model_is_one_line(
-    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        ("CUDA out of memory. Tried to allocate 64 MB.\nSee", "allocate 64 MB): free the device"),
+        ("Check 'ops' failed at src/core.cpp:9\nSee the docs", "failed at src/core.cpp:9)."),
+    ],
+)
+def test_a_model_that_does_not_load_is_one_line(
+    started: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    trouble: str,
+    told: str,
 ) -> None:
-    def full(cls: type, source: str) -> None:
-        raise RuntimeError("CUDA out of memory. Tried to allocate 64 MB.\nSee the documentation")
+    def fails(cls: type, source: str) -> None:
+        raise RuntimeError(trouble)
 
-    monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(full))
+    monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(fails))
     with pytest.raises(SystemExit, match="1"):
         app.main(["--model", "mine"])
     (line,) = capsys.readouterr().err.splitlines()
-    assert "cannot hold mine (CUDA out of memory. Tried to allocate 64 MB): free it" in line
+    assert line.startswith("app.py: mine could not be loaded (")
+    assert told in line
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "³"])

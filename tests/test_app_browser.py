@@ -1501,6 +1501,27 @@ def test_a_picture_whose_type_the_browser_does_not_know_is_taken(
     expect(exact).to_have_text(counts[2])
 
 
+def test_photos_dropped_while_others_are_on_their_way_are_added_to_a_batch(
+    visit: Page, tmp_path: Path
+) -> None:
+    tab(visit, "Many photos")
+    files = [dots(tmp_path / f"crowd-of-{people}.png", people) for people in (5, 10, 20)]
+    visit.wait_for_selector("#batch-photos input[type=file]", state="attached")
+    drop(visit, "h1", files[0], kind="image/png")
+    box = visit.locator("#batch-photos")
+    expect(box).to_contain_text(files[0].stem)
+    held: list[Any] = []
+    uploads = "**/gradio_api/upload?*"
+    visit.route(uploads, lambda route: route.continue_() if held else held.append(route))
+    for file in files[1:]:
+        drop(visit, "h1", file, kind="image/png")
+        visit.wait_for_timeout(500)
+        expect(box).to_contain_text(files[0].stem, timeout=1)  # it was not emptied meanwhile
+    held[0].continue_()
+    for file in files:
+        expect(box).to_contain_text(file.stem)
+
+
 def test_a_clip_dropped_beside_its_box_takes_the_place_of_the_one_in_it(
     visit: Page, tmp_path: Path
 ) -> None:
@@ -1509,7 +1530,8 @@ def test_a_clip_dropped_beside_its_box_takes_the_place_of_the_one_in_it(
     for name in ("a.mp4", "b.mp4"):
         drop(visit, "h1", film(tmp_path / name), kind="video/mp4")
         expect(visit.locator("#clip video")).to_have_attribute("src", re.compile(name))
-    for other in (dots(tmp_path / "a.png"), tmp_path / "b.mp4"):  # a picture, and one without type
-        drop(visit, "h1", other, kind="image/png" if other.suffix == ".png" else "")
-        visit.wait_for_timeout(500)
-        expect(visit.locator("#clip video")).to_have_attribute("src", re.compile("b.mp4"))
+    drop(visit, "h1", film(tmp_path / "c.mp4"))  # without a type, as browsers know it
+    expect(visit.locator("#clip video")).to_have_attribute("src", re.compile("c.mp4"))
+    drop(visit, "h1", dots(tmp_path / "a.png"), kind="image/png")
+    visit.wait_for_timeout(500)
+    expect(visit.locator("#clip video")).to_have_attribute("src", re.compile("c.mp4"))

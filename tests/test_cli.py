@@ -485,6 +485,51 @@ def test_files_folders_and_globs_are_found_once_each(folder: Path) -> None:
     assert not nothing
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
+def test_a_pipe_is_a_bad_file_and_not_waited_for(
+    photo: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    paths = [str(tmp_path / "pipe.png"), str(photo)]
+    assert main(["count", *paths, "--model", str(model_folder)]) == 1
+    assert "not an ordinary file" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_read_is_left_out_of_a_glob(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "lost+found").mkdir()
+    listed = Path.iterdir
+
+    def forbidden(path: Path) -> Iterator[Path]:
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    names = [path.name for path in find_images([str(folder / "**")])[0]]
+    assert names == ["a.JPG", "b.png", "c.jpg"]
+
+
+def test_a_folder_of_maps_alone_says_that_it_is_one(
+    photo: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps"
+    assert main(["count", str(photo), "--model", str(model_folder), "--save-maps", str(maps)]) == 0
+    found, nothing = find_images([str(maps)])
+    assert not found
+    assert nothing[str(maps)].startswith("It holds saved maps, which are counted only where")
+
+
+def test_a_glob_on_a_drive_that_is_not_there_is_one_without_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.path.exists", lambda path: False)
+    found, nothing = find_images(["/Z/photos/*.jpg", str(folder)])
+    assert "It holds no picture" in nothing["/Z/photos/*.jpg"]
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize("name", ["a.jfif", "a.JPE", "a.mpo"])  # of Windows, and of cameras
 def test_a_jpeg_has_other_names_too(photo: Path, tmp_path: Path, name: str) -> None:
     inside = tmp_path / "photos" / name

@@ -11,7 +11,7 @@ import torch
 
 from csrnet_hub.datasets.sample import heads_in_mask
 from csrnet_hub.density import density_map
-from train import fit
+from train import crops, fit
 from train.crops import Crops, Window
 from train.data import Example
 from train.empty import empty_pictures
@@ -299,6 +299,21 @@ def test_drawn_pictures_are_even_gradients_and_busy() -> None:
     assert kinds["even"] > 4
     assert kinds["gradient"] > 4
     assert kinds["busy"] > 40
+
+
+def test_no_device_is_sent_a_type_that_it_may_lack(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds, flat = set(), crops._flat
+
+    def noted(arrays: list[np.ndarray], device: torch.device) -> torch.Tensor:
+        kinds.update(array.dtype for array in arrays)
+        return flat(arrays, device)
+
+    monkeypatch.setattr(crops, "_flat", noted)
+    masked = replace(example(9), mask=np.ones((64, 64), bool))
+    Crops([masked], replace(recipe, worse=0.5), CPU)
+    assert kinds == {np.dtype(np.uint8), np.dtype(np.float32)}  # Apple's has no float64
 
 
 def test_outside_the_region_of_interest_nothing_is_learnt(recipe: Recipe) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 
 pytest.importorskip("gradio", minversion="6")
@@ -1223,8 +1224,19 @@ def test_the_licence_of_a_hubs_model_is_that_of_the_same_commit(model, tmp_path,
     assert "<li>cc-by-nc-4.0</li>" in said
     assert 'href="https://huggingface.co/org/ours"' in said
     (folder / "README.md").unlink()
-    assert read_card("org/ours") == ""  # nor is one awaited where there is no network
-    assert read_card("model.xml") == ""
+    assert read_card("org/ours") is None  # nor is one awaited where there is no network
+    assert read_card("model.xml") is None
+    said = licence_html(counter, None)
+    assert "could not be had here" in said
+    assert "no terms beyond" not in said
+    assert 'href="https://huggingface.co/org/ours"' in said
+    gone = EntryNotFoundError.__new__(EntryNotFoundError)  # whose arguments differ by version
+
+    def raises(*_: Any, **__: Any) -> None:
+        raise gone
+
+    monkeypatch.setattr(cards, "hf_hub_download", raises)
+    assert read_card("org/ours") == ""  # the repository has none at that commit
 
 
 def test_a_card_says_what_the_model_was_trained_and_its_interval_calibrated_on(model, monkeypatch):
@@ -1279,13 +1291,35 @@ def test_a_batch_ends_at_the_photo_for_which_no_time_on_the_gpu_is_left(offered,
 
     monkeypatch.setattr(Models, "count", spent)
     for zero, rows in ((False, 4), (True, 2)):
-        monkeypatch.setattr(batch, "ZERO_GPU", zero)
+        monkeypatch.setattr(models, "ZERO_GPU", zero)
         *_, shown = batch.run(offered, files, None)
         table = shown[1]["value"]
         assert len(table) == rows
         assert "exceeded your free GPU quota" in table[1][-1]
     assert "in 1 of 4 photos" in shown[0]
     assert "stopped before 2 more" in shown[0]
+    *_, shown = batch.run(offered, files[1:], None)
+    assert "exceeded your free GPU quota" in shown[0]  # in the place of a count
+
+
+def test_a_clip_for_which_no_time_on_the_gpu_is_left_shows_what_is_counted(
+    clip, offered, monkeypatch
+):
+    count, counted = Models.count, []
+
+    def spent(self: Models, name: Any, pixels: Any, progress: Any = None) -> Any:
+        if len(counted) == 2:
+            raise gr.Error("You have exceeded your free GPU quota (20s requested vs. 3s left).")
+        counted.append(name)
+        return count(self, name, pixels, progress)
+
+    monkeypatch.setattr(Models, "count", spent)
+    monkeypatch.setattr(models, "ZERO_GPU", True)
+    shown = last_of(video.run(offered, uploaded("a.mp4", clip), 2, None))
+    assert "the mean of 2 frames" in shown[0]
+    assert "quota was spent after that at 0.5 s" in shown[0]
+    shown = last_of(video.run(offered, uploaded("a.mp4", clip), 2, None))
+    assert "exceeded your free GPU quota" in shown[0]
 
 
 def test_a_plot_is_read_on_any_page_and_where_it_is_downloaded():

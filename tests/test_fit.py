@@ -36,6 +36,7 @@ from train.data import Example, fingerprint, load_prepared, split
 from train.log import Log, draw_curves, read_log
 from train.loss import euclidean_loss, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
+from train.record import of_training
 from train.validation import validate
 
 RECIPES = Path(fit.__file__).parent / "recipes"
@@ -372,6 +373,26 @@ def test_the_heads_of_the_model_that_a_run_starts_from_count_too(
         assert record["heads"] == [least, high]
 
 
+def test_heads_that_are_not_known_of_all_photographs_are_not_told(prepared: Path) -> None:
+    train = load_prepared(prepared)
+    assert of_training(train)["heads"] == of_training(train, {"heads": [3, 9]})["heads"] == [0, 45]
+    assert "heads" not in of_training(train, {"converted_from": "old.pth"})
+    masked = replace(train[0], mask=np.ones(train[0].pixels.shape[:2], bool))
+    assert "heads" not in of_training([*train[1:], masked])  # its count is of a part alone
+
+
+def test_what_whole_scenes_leave_to_train_on_is_said(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filmed = [
+        replace(one, scene=f"scene {number // 2}")
+        for number, one in enumerate(load_prepared(prepared))
+    ]
+    fit.fit(replace(recipe, validation=2, steps=1), filmed, tmp_path, str(vgg), CPU)
+    said = "fit: 2 images are held out, and 2 that show the same scenes; 6 are trained on."
+    assert said in capsys.readouterr().err
+
+
 def test_a_picture_under_two_names_on_both_sides_of_the_split_is_told(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:
@@ -392,7 +413,7 @@ def test_of_scenes_that_are_held_out_the_card_says_so(
     assert record is not None
     assert len(record["photographs"].split()) == 6  # two scenes of two frames each are held out
     card = " ".join((tmp_path / "best" / "README.md").read_text(encoding="utf-8").split())
-    assert "2 of them are one frame each of 2 scenes of fixed cameras" in card
+    assert "2 of them are one frame each of 2 scenes (or clips) of fixed cameras" in card
 
 
 def test_a_joint_run_says_how_it_does_on_each_part(

@@ -44,6 +44,13 @@ def test_what_is_few_and_what_is_many_is_told_by_the_training_record() -> None:
     )
 
 
+def test_fewer_than_in_any_training_photo_are_not_all_few() -> None:
+    dense = {"heads": [94, 4543]}
+    assert "90 people, fewer than in any photo" in said(NOISE, 90, dense)
+    assert "by eye" not in said(NOISE, 90, dense)
+    assert "of 94 to 4,543: for so few, counting by eye is better" in said(NOISE, 15, dense)
+
+
 @pytest.mark.parametrize("told", [None, 5, "12 to 9", [12], [12, 9], [-1, 9], [1.5, 9], [True, 9]])
 def test_a_record_that_tells_no_range_is_none(told: Any) -> None:
     assert said(NOISE, 9, {"heads": told}) == said(NOISE, 9)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csrnet_hub.datasets import DatasetError, read_shanghaitech
+from csrnet_hub.datasets import DatasetError, Sample, read_shanghaitech
+from csrnet_hub.datasets.registry import FORMATS
 from tests.test_datasets import write_heads, write_part
 from tests.test_datasets_formats import WRITERS
 from train import prepare
@@ -178,6 +179,17 @@ def test_that_frames_of_one_camera_look_alike_is_said(
         assert prepare.main([*map(str, folders), str(tmp_path / f"{number}.h5")]) == 0
         said = "brt: frames of one camera look alike" in capsys.readouterr().err
         assert said == (len(folders) == 2)
+
+
+def test_clips_of_one_camera_look_alike_though_whole_clips_are_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = FORMATS["ucsd"]
+    clips = [
+        Sample(f"{clip}_f001", tmp_path, lambda: np.zeros((0, 2)), scene=clip) for clip in "ab"
+    ]
+    assert prepare._alike(kind, clips, "")
+    assert not prepare._alike(FORMATS["worldexpo"], clips, "")
 
 
 def test_of_scenes_of_several_cameras_no_such_thing_is_said(

@@ -26,7 +26,7 @@ import torch
 
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError
-from csrnet_hub.devices import pick_device
+from csrnet_hub.devices import out_of_memory, pick_device
 from csrnet_hub.hub import one_line
 from csrnet_hub.model_files import ModelError
 
@@ -172,8 +172,8 @@ def _kept(path: Path) -> dict[str, Any]:
 
 def _trouble(error: Exception) -> str:
     """Why a run failed, in a line; what is neither its own trouble nor lack of memory is raised."""
-    expected = isinstance(error, (TrainingError, DatasetError, ModelError, MemoryError))
-    if not expected and "memory" not in str(error):
+    expected = isinstance(error, (TrainingError, DatasetError, ModelError))
+    if not expected and not out_of_memory(error):
         raise error
     return one_line(error)
 

@@ -96,8 +96,10 @@ class Crops:
         times = [recipe.repeat.get(example.part, 1) for example in examples]
         self.deck = np.repeat(np.arange(len(examples)), times)  # what a pass shuffles
         self.shuffle = -1, self.deck  # the number of the pass that was drawn from last, its order
+        kernels = [_kernels(example, recipe) for example in examples]
         if recipe.worse:
             examples = [*examples, *worse_copies(examples, recipe.seed)]
+            kernels *= 2  # the heads of a copy are the photograph's
         self.first_drawn = len(examples)
         drawn = empty_pictures(recipe.seed, recipe.crop) if recipe.empty else []
         own = [recipe.part_loss.get(example.part, recipe.loss) for example in examples]
@@ -109,10 +111,9 @@ class Crops:
         self.pixels = _flat([picture.reshape(-1, 3) for picture in pictures], device)  # (P, 3)
         self.counts = np.array([*(len(example.heads) for example in examples), *[0] * len(drawn)])
         self.head_starts = np.cumsum([0, *self.counts])
-        heads = [_kernels(example, recipe) for example in examples]
         # a last row, which stands for no head, so that there is always one to point at
-        none = np.array([[0.0, 0.0, 1.0, 0.0]])
-        self.heads = _flat([*heads, none], device).float()  # (N + 1, 4)
+        none = np.array([[0.0, 0.0, 1.0, 0.0]], np.float32)
+        self.heads = _flat([*kernels, none], device)  # (N + 1, 4)
         self.points = [example.heads for example in examples] + [np.zeros((0, 2))] * len(drawn)
         self.mask = None
         if any(example.mask is not None for example in examples):
@@ -332,14 +333,14 @@ def widths(example: Example, recipe: Recipe) -> NDArray[np.float64]:
     return example.sigma if example.fixed else example.sigma.clip(low, high)
 
 
-def _kernels(example: Example, recipe: Recipe) -> NDArray[np.float64]:
+def _kernels(example: Example, recipe: Recipe) -> NDArray[np.float32]:
     """(N, 4): x, y and sigma of each head in pixels, and what its kernel is multiplied by."""
     heads = np.column_stack([example.heads, widths(example, recipe)])
     times = np.ones(len(heads))
     if example.mask is not None:
         inside = mass_inside(torch.from_numpy(heads), torch.from_numpy(example.mask)).numpy()
         times = 1 / np.maximum(inside, LEAST_INSIDE)
-    return np.column_stack([heads, times])
+    return np.column_stack([heads, times]).astype(np.float32)  # MPS has no float64
 
 
 def _place(rng: np.random.Generator, size: int, side: int) -> float:

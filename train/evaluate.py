@@ -21,6 +21,7 @@ from csrnet_hub.cli import print_any_name, scale, spare
 from csrnet_hub.counting import CrowdCounter
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.density import density_map, heads_in_frame
+from csrnet_hub.devices import NO_MEMORY, out_of_memory
 from csrnet_hub.images import ImageError
 from csrnet_hub.metrics import (
     counting_errors,
@@ -94,10 +95,9 @@ def _trouble(error: Exception) -> str:
     raised."""
     if isinstance(error, (ImageError, DatasetError)):
         return str(error)
-    # torch's own, on a CPU, has no type for it
-    if not isinstance(error, MemoryError) and "memory" not in str(error):
+    if not out_of_memory(error):
         raise error
-    return f"It could not be counted: {str(error) or 'not enough memory'}."
+    return NO_MEMORY
 
 
 def _evaluate_one(

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError
-from csrnet_hub.devices import pick_device
+from csrnet_hub.devices import out_of_memory, pick_device
 from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
 from csrnet_hub.model import STRIDE, CSRNet
@@ -123,6 +123,7 @@ def _fit(
     elif recipe.choose_by == "nae" and not any(example.count for example in held_out):
         raise TrainingError("no validation image has people: set choose_by to mae in the recipe")
     _warn_of_twins(train, held_out)
+    _tell_of_scenes(train, held_out, len(examples))
     if resume:
         state = go_on(resume, recipe, device, examples, out)
     else:
@@ -156,6 +157,16 @@ def _fit(
     with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
         _run(state, recipe, crops, net, held_out, out, log)
     return state.best
+
+
+def _tell_of_scenes(train: Sequence[Example], held_out: Sequence[Example], images: int) -> None:
+    """Say what is trained on where whole scenes are held out: it may be far less than expected."""
+    if (left := images - len(train) - len(held_out)) and place()[0] == 0:
+        print(
+            f"fit: {len(held_out)} images are held out, and {left} that show the same scenes; "
+            f"{len(train)} are trained on. A smaller validation in the recipe leaves more.",
+            file=sys.stderr,
+        )
 
 
 def _warn_of_twins(train: Sequence[Example], held_out: Sequence[Example]) -> None:
@@ -339,8 +350,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RecipeError, DatasetError, ModelError, TrainingError, ValueError, OSError) as error:
         print(f"fit: {error}", file=sys.stderr)
         return 1
-    except (MemoryError, RuntimeError) as error:  # torch's own, on a CPU, has no type for it
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         print(f"fit: {one_line(error)}\nfit: {TOO_LARGE}", file=sys.stderr)
         return 1

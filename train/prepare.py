@@ -23,7 +23,7 @@ from csrnet_hub.ahead import read_ahead
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.datasets.check import not_annotated
-from csrnet_hub.datasets.registry import find_format
+from csrnet_hub.datasets.registry import Format, find_format
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.images import ImageError, load_image
 from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
@@ -266,9 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         films = [
             path.name
             for path, part in zip(options.data, _parts(options.data))
-            if path.is_dir()
-            and find_format(path, options.format)[1].video
-            and len({one.scene for one in samples if one.part == part and one.scene}) < 2
+            if path.is_dir() and _alike(find_format(path, options.format)[1], samples, part)
         ]
         done = prepare(samples, options.out, sigmas, bad=bad, max_pixels=options.max_pixels)
     except (DatasetError, OSError) as error:
@@ -299,6 +297,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if done["dropped_in"]:
         print(f"prepare: heads outside the frame: {', '.join(done['dropped_in'])}", file=sys.stderr)
     return 0
+
+
+def _alike(kind: Format, samples: Sequence[Sample], part: str) -> bool:
+    """Whether images of a part that are held out look like others that are trained on."""
+    scenes = {sample.scene for sample in samples if sample.part == part and sample.scene}
+    return kind.video and (kind.one_camera or len(scenes) < 2)
 
 
 def _sigma(text: str) -> float | str | None:

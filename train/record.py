@@ -12,17 +12,20 @@ from .data import Example
 
 
 def of_training(train: Sequence[Example], before: Any = None) -> dict[str, Any]:
-    """``heads``, the least and the most annotated heads of a photograph trained on; ``kernels``, by
-    part the least and the most fixed width in pixels, or "adaptive".
+    """``heads``, the least and the most annotated heads of a photograph trained on, where they are
+    known of all of them and of whole photographs; ``kernels``, by part the least and the most fixed
+    width in pixels, or "adaptive".
 
     Args:
         before: the record of the model that a run starts from, whose photographs count too.
     """
-    counts = [example.count for example in train]
-    known = before.get("heads") if isinstance(before, dict) else None
-    if isinstance(known, list) and len(known) == 2 and all(type(end) is int for end in known):
-        counts += known
-    return {"heads": [min(counts), max(counts)], "kernels": _kernels(train)}
+    told: dict[str, Any] = {"kernels": _kernels(train)}
+    known = before.get("heads") if isinstance(before, dict) else []
+    masked = any(example.mask is not None for example in train)
+    if isinstance(known, list) and all(type(end) is int for end in known) and not masked:
+        counts = [*(example.count for example in train), *known]
+        told["heads"] = [min(counts), max(counts)]
+    return told
 
 
 def of_validation(train: Sequence[Example], held_out: Sequence[Example]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Format:
         subject: what is counted.
         suffix: of the annotation files, of one's own formats.
         video: whether the photographs are frames of fixed cameras, of which neighbours look alike.
+        one_camera: whether all are of one, so that even its scenes look alike.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Format:
     subject: str = "people"
     suffix: str = ""
     video: bool = False
+    one_camera: bool = False
 
 
 def _own(
@@ -56,8 +58,10 @@ FORMATS: dict[str, Format] = {
     "worldexpo": Format(
         "WorldExpo'10", cameras.worldexpo_splits, cameras.worldexpo_entries, 3.0, video=True
     ),
-    "ucsd": Format("UCSD", cameras.ucsd_splits, cameras.ucsd_entries, 3.0, video=True),
-    "mall": Format("Mall", cameras.mall_splits, cameras.mall_entries, video=True),
+    "ucsd": Format(
+        "UCSD", cameras.ucsd_splits, cameras.ucsd_entries, 3.0, video=True, one_camera=True
+    ),
+    "mall": Format("Mall", cameras.mall_splits, cameras.mall_entries, video=True, one_camera=True),
     "beijing-brt": Format("Beijing-BRT", cameras.brt_splits, cameras.brt_entries, video=True),
     "trancos": Format(
         "TRANCOS", cameras.trancos_splits, cameras.trancos_entries, 10.0, "vehicles", video=True

@@ -45,7 +45,8 @@ class Sample:
         subject: what the points are, people or vehicles.
         part: the folder that it is from, where several are read as one set.
         size: that the annotation tells, if it tells one.
-        scene: of a fixed camera, whose frames look alike; of photographs it is empty.
+        scene: of a fixed camera, or clip of one, whose frames look alike; of photographs it is
+            empty.
     """
 
     name: str
