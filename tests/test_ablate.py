@@ -20,7 +20,7 @@ from train.ablate import Run, plan, table
 from train.data import Example
 from train.recipe import Recipe, RecipeError, parse_values, read_recipe
 
-RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
+RECIPE = Path(__file__).with_name("recipe.toml")
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import torch
 
 from csrnet_hub.datasets.sample import heads_in_mask
 from csrnet_hub.density import density_map
-from train import crops, fit
+from train import crops
 from train.crops import Crops, Window
 from train.data import Example
 from train.empty import empty_pictures
@@ -19,7 +19,7 @@ from train.evaluate import mask_shares
 from train.recipe import Recipe, read_recipe
 from train.worse import worse_copies
 
-RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
+RECIPE = Path(__file__).with_name("recipe.toml")
 CPU = torch.device("cpu")
 
 

@@ -39,6 +39,7 @@ from train.recipe import CHOICES, Recipe, read_recipe
 from train.record import of_training
 from train.validation import validate
 
+RECIPE = Path(__file__).with_name("recipe.toml")
 RECIPES = Path(fit.__file__).parent / "recipes"
 CPU = torch.device("cpu")
 
@@ -87,7 +88,7 @@ def vgg(thin: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe() -> Recipe:
     small = {"steps": 4, "batch": 1, "crop": 64, "validation": 2, "validate_every": 4, "warmup": 1}
-    whole = read_recipe(RECIPES / "partA_cpu.toml", **small)
+    whole = read_recipe(RECIPE, **small)
     return replace(whole, exclude=[], train_only=[])
 
 
@@ -915,7 +916,7 @@ def test_fit_never_writes_over_what_is_left_of_a_run(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], left: str
 ) -> None:
     (tmp_path / left).mkdir()
-    arguments = [str(RECIPES / "partA_cpu.toml"), "--data", str(prepared), "--out", str(tmp_path)]
+    arguments = [str(RECIPE), "--data", str(prepared), "--out", str(tmp_path)]
     for more in ([], ["--resume", str(tmp_path / "elsewhere.pt")]):
         with pytest.raises(SystemExit):
             fit.main([*arguments, *more])
@@ -949,7 +950,7 @@ def test_the_end_of_a_run_is_said_where_its_folder_cannot_be_printed(
 
 def test_fit_never_writes_over_a_run_unasked(prepared: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "last.pt").write_bytes(b"mine")
-    arguments = [str(RECIPES / "partA_cpu.toml"), "--data", str(prepared), "--out", str(tmp_path)]
+    arguments = [str(RECIPE), "--data", str(prepared), "--out", str(tmp_path)]
     (tmp_path / "before_cooldown.pt").write_bytes(b"mine too")
     for more in ([], ["--resume", str(tmp_path / "before_cooldown.pt")]):
         with pytest.raises(SystemExit):
@@ -962,7 +963,7 @@ def test_fit_never_writes_over_a_run_unasked(prepared: Path, tmp_path: Path, cap
 
 
 def test_fit_says_what_is_wrong(prepared: Path, vgg: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    text = (RECIPES / "partA_cpu.toml").read_text(encoding="utf-8")
+    text = RECIPE.read_text(encoding="utf-8")
     text = re.sub(r"exclude = .*", "exclude = []", text).replace(
         "validation = 60", "validation = 2"
     )
@@ -1164,7 +1165,7 @@ def test_photographs_of_ones_own_are_trained_on_with_the_recipe_for_them(
     assert prepare.main([str(tmp_path / "own"), str(tmp_path / "own.h5")]) == 0
     start = ["--data", str(tmp_path / "own.h5"), "--init", str(model_folder), "--steps", "2"]
     start += ["--device", "cpu", "--out", str(tmp_path / "run")]
-    assert fit.main([str(RECIPES / "partA_cpu.toml"), *start]) == 1
+    assert fit.main([str(RECIPE), *start]) == 1
     told = capsys.readouterr().err
     assert "edit exclude in the recipe" in told
     assert "own.toml" in told

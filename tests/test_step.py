@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from csrnet_hub import CSRNet
 from tests.thin import narrow
-from train import fit, step
+from train import step
 from train.crops import Crops
 from train.data import Example
 from train.loss import BESIDE, batch_loss, of_empty
@@ -20,7 +20,7 @@ from train.recipe import CHOICES, Recipe, read_recipe
 from train.state import State, start_from
 from train.step import Captured, train_step
 
-RECIPE = Path(fit.__file__).parent / "recipes" / "partA_cpu.toml"
+RECIPE = Path(__file__).with_name("recipe.toml")
 CPU = torch.device("cpu")
 SGD = {"optimiser": "sgd", "loss": "euclidean", "lr_backend": 0.1}
 

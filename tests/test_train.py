@@ -18,6 +18,7 @@ from train import prepare
 from train.data import Example, fingerprint, load_prepared, split
 from train.recipe import RecipeError, read_recipe
 
+RECIPE = Path(__file__).with_name("recipe.toml")
 RECIPES = Path(prepare.__file__).parent / "recipes"
 
 
@@ -511,7 +512,7 @@ def test_every_recipe_in_the_repository_reads() -> None:
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trouble: str) -> None:
-    text = (RECIPES / "partA_cpu.toml").read_text(encoding="utf-8")
+    text = RECIPE.read_text(encoding="utf-8")
     assert old in text
     (tmp_path / "r.toml").write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(RecipeError, match=trouble):
