@@ -313,7 +313,7 @@ def test_a_photograph_that_memory_is_too_small_for_is_left_out_when_asked(
     assert evaluate.main([*arguments, "--skip-bad"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["images"] == 1
-    assert "IMG_2.jpg: It could not be counted: not enough memory" in err
+    assert "IMG_2.jpg: There is not enough memory" in err
 
 
 def test_likeness_that_memory_is_too_small_for_is_a_sentence(
@@ -323,7 +323,7 @@ def test_likeness_that_memory_is_too_small_for_is_a_sentence(
         raise MemoryError
 
     monkeypatch.setattr(evaluate, "map_likeness", full)
-    with pytest.raises(DatasetError, match=r"IMG_1\.jpg: It could not .*: not enough memory\."):
+    with pytest.raises(DatasetError, match=r"IMG_1\.jpg: There is not enough memory"):
         evaluate.evaluate(FixedCounter(0.1), read_shanghaitech(part, "train"), Likeness())
     monkeypatch.setattr(evaluate, "map_likeness", lambda *_: [][0])
     with pytest.raises(IndexError):
