@@ -56,6 +56,22 @@ def thin_model() -> CSRNet:
         return lively()
 
 
+@pytest.fixture(scope="module")
+def thin() -> Iterator[None]:
+    """Thin networks in a whole file: what is promised there does not hang on their size."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
+def thin_folder(thin_model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The thin model as a folder."""
+    folder = tmp_path_factory.mktemp("models") / "small-model"
+    thin_model.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def model_folder(model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That model as a folder."""

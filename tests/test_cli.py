@@ -25,15 +25,7 @@ from csrnet_hub.cli import main
 from csrnet_hub.counting import CountResult
 from csrnet_hub.named import find_images
 
-from .thin import narrow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def thin() -> Iterator[None]:
-    """Thin networks, in this file alone: what is promised here does not hang on their size."""
-    with pytest.MonkeyPatch.context() as patch:
-        narrow(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("thin")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,26 +20,17 @@ from csrnet_hub.counting import CountResult
 from csrnet_hub.datasets import DatasetError, read_dataset, read_shanghaitech
 from tests.test_datasets import write_part
 from tests.test_datasets_formats import WRITERS
-from tests.thin import narrow
 from train import evaluate, prepare, report
 from train.data import digest, load_prepared
 from train.evaluate import Likeness, mask_shares, summary
 from train.seen import Seen
 
-
-@pytest.fixture(scope="module", autouse=True)
-def thin() -> Iterator[None]:
-    """Thin networks, in this file alone: what is promised here does not hang on their size."""
-    with pytest.MonkeyPatch.context() as patch:
-        narrow(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("thin")
 
 
-@pytest.fixture(scope="module")
-def model_folder(thin_model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "small-model"
-    thin_model.save_pretrained(folder)
-    return folder
+@pytest.fixture
+def model_folder(thin_folder: Path) -> Path:
+    return thin_folder
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,6 @@ from csrnet_hub.model import DILATIONS, load_vgg16_frontend, receptive_field
 from .thin import BACKEND, narrow
 
 
-@pytest.fixture(scope="module")
-def thin_folder(thin_model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "thin-model"
-    thin_model.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def folder(thin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model's folder to be changed; networks are thin meanwhile, as it is."""

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from csrnet_hub import CSRNet
 from tests.thin import narrow
 from train import step
 from train.crops import Crops
@@ -30,12 +29,10 @@ def thin(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def model_folder(thin_model: CSRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def model_folder(thin_folder: Path) -> Path:
     """A model whose output is far from zero."""
-    folder = tmp_path_factory.mktemp("models") / "thin"
-    thin_model.save_pretrained(folder)
-    return folder
+    return thin_folder
 
 
 @pytest.fixture
