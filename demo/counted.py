@@ -138,7 +138,7 @@ def interval_html(result: CountResult) -> str:
         return ""
     low, high = map(round, result.interval)
     return (
-        f'<p class="range">prediction interval {low:,} to {high:,}</p>'
+        f'<p class="range">prediction interval {low:,}&nbsp;to&nbsp;{high:,}</p>'
         f'<p class="holds">It is made to hold the true number in {result.level:.0%} of photos like '
         "those that it was calibrated on.</p>"
     )

@@ -90,7 +90,7 @@ def test_the_interval_stands_under_the_count():
     result = PlainCounter("m").count(noise())
     low, high = result.interval
     html = count_html(result)
-    assert f"prediction interval {round(low)} to {round(high)}" in html
+    assert f"prediction interval {round(low)}&nbsp;to&nbsp;{round(high)}" in html
     assert "true number in 90% of photos like those that it was calibrated on" in html
 
 
