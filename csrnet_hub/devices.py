@@ -106,7 +106,12 @@ NO_MEMORY = "There is not enough memory for it: make it smaller, or end other pr
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out, a device's or the computer's."""
     # Neither MPS, cuDNN nor torch on a CPU has an error type of its own for it.
-    words = ["out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED"]
-    words += ["allocate memory", "enough memory"]
+    words = (
+        "out of memory",
+        "allocate memory",
+        "enough memory",
+        "ALLOC_FAILED",
+        "ALLOCATION_FAILED",
+    )
     own = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return own or any(word in str(error) for word in words)

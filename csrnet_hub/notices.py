@@ -13,6 +13,7 @@ FLAT = 6.0  # of 255: standard deviation of a picture with hardly anything in it
 DARK = 24.0  # of 255: the mean of a picture in which nothing is seen
 DENSE = 0.009  # people a pixel: more than in any photo of ShanghaiTech part A
 FEW = 10  # people, where the model does not tell with how many it was trained
+BY_EYE = 20  # people, whom one counts oneself as fast
 LOOKED_AT = 512  # pixels a side that light is judged by
 
 
@@ -67,7 +68,7 @@ def _unlike(count: float, heads: tuple[int, int] | None) -> str:
         return f"{looks}, more than in any photo that the model learnt from ({most:,} at most)."
     if number >= least:
         return ""
-    if number >= FEW * 2:
+    if number >= BY_EYE:
         return f"{looks}, fewer than in any photo that the model learnt from ({least:,} at least)."
     learnt = f"; the model learnt from photos of {least:,} to {most:,}" if heads else ""
     return f"{looks}{learnt}: for so few, counting by eye is better."
