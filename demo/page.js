@@ -98,6 +98,24 @@
     take(files);
   });
 
+  // A button that is pressed while a file is on its way waits for it: what it would count is not
+  // there yet, or is the file before it.
+  window.addEventListener("click", (event) => {
+    const button = event.target.closest?.("button.primary");
+    const tab = button?.closest('[role="tabpanel"]');
+    const waits = () => button.isConnected && tab.querySelector(".uploading");
+    if (!tab || !waits()) return;
+    event.stopImmediatePropagation();
+    if (button.getAttribute("aria-busy")) return;
+    button.setAttribute("aria-busy", "true");
+    const watch = setInterval(() => {
+      if (waits()) return;
+      clearInterval(watch);
+      button.removeAttribute("aria-busy");
+      if (!tab.querySelector("#photo")) button.click(); // that one is counted as it comes
+    }, 50);
+  }, true);
+
   // Over the comparison the wheel and one finger scroll the page, as over the canvas; with Ctrl, two
   // fingers or on the handle they are the comparison's own.
   function scrolls(event) {

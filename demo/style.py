@@ -51,6 +51,7 @@ CSS = """
 input[type="range"]:focus-visible, input[type="checkbox"]:focus-visible {
   outline: 3px solid var(--color-accent) !important; outline-offset: 3px; }
 .html-container { padding-inline: 0 !important; }
+button[aria-busy="true"] { cursor: progress; opacity: .6; }
 .prose h1 { margin-bottom: .2rem; }
 .block.result { padding: 1.1rem 1.3rem !important; min-height: 9rem;
   background: var(--block-background-fill); border-radius: var(--block-radius);

@@ -21,7 +21,7 @@ from PIL import Image
 
 pytest.importorskip("gradio", minversion="6")
 pytest.importorskip("playwright")
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 import app
 from csrnet_hub import CountResult
@@ -116,6 +116,16 @@ def open_page(page: Page, url: str) -> None:
 
 def choose(page: Page, file: Path, place: str = "#photo") -> None:
     page.set_input_files(f"{place} input[type=file]", file)
+
+
+def hold_uploads(page: Page) -> list[Route]:
+    """The next upload, once it begins, for the test to let it go on; those after it pass."""
+    held: list[Route] = []
+    page.route(
+        "**/gradio_api/upload?*",
+        lambda route: route.continue_() if held else held.append(route),
+    )
+    return held
 
 
 def tab(page: Page, name: str) -> None:
@@ -459,9 +469,16 @@ def test_a_drawn_scene_is_compared_with_its_own_annotation(
     rubbish = tmp_path / "rubbish.mat"
     rubbish.write_bytes(b"rubbish")
     visit.locator("#annotation").get_by_label("Clear").click()
+    held = hold_uploads(visit)
     choose(visit, rubbish, "#annotation")
-    expect(visit.locator("#annotation").get_by_text("rubbish")).to_be_visible()
-    press(visit, "Compare")
+    expect(visit.locator("#annotation .uploading")).to_be_visible()
+    press(visit, "Compare")  # it waits for the annotation
+    expect(visit.get_by_role("button", name="Compare", exact=True)).to_have_attribute(
+        "aria-busy", "true"
+    )
+    visit.wait_for_timeout(500)
+    expect(errors).to_contain_text(compare.WAITING, timeout=1)
+    held[0].continue_()
     expect(errors).to_contain_text("rubbish.mat cannot be read")
     assert str(uploads) not in errors.inner_text()
 
@@ -1444,14 +1461,15 @@ def test_a_photo_is_taken_after_the_clipboard_was_asked_and_while_another_is_on_
     text = base64.b64encode(file.read_bytes()).decode()
     assert visit.evaluate(GIVEN, ["paste", text, file.name])
     expect(exact).to_have_text(f"{counter.count(file).count:,.2f} before rounding")
-    held: list[Any] = []
-    uploads = "**/gradio_api/upload?*"
-    visit.route(uploads, lambda route: route.continue_() if held else held.append(route))
+    held = hold_uploads(visit)
     slow, last = (dots(tmp_path / f"{people}.png", people) for people in (5, 90))
     for file in (slow, last):
         text = base64.b64encode(file.read_bytes()).decode()
         assert visit.evaluate(GIVEN, ["drop", text, file.name])
         visit.wait_for_timeout(1500)
+    press(visit, "Count the people")  # it waits, and finds the count that the photo began
+    visit.wait_for_timeout(500)
+    expect(visit.get_by_text(shared.NO_PHOTO)).to_have_count(0)
     held[0].continue_()
     expect(exact).to_have_text(f"{counter.count(last).count:,.2f} before rounding")
 
@@ -1510,9 +1528,7 @@ def test_photos_dropped_while_others_are_on_their_way_are_added_to_a_batch(
     drop(visit, "h1", files[0], kind="image/png")
     box = visit.locator("#batch-photos")
     expect(box).to_contain_text(files[0].stem)
-    held: list[Any] = []
-    uploads = "**/gradio_api/upload?*"
-    visit.route(uploads, lambda route: route.continue_() if held else held.append(route))
+    held = hold_uploads(visit)
     for file in files[1:]:
         drop(visit, "h1", file, kind="image/png")
         visit.wait_for_timeout(500)
