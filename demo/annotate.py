@@ -305,7 +305,6 @@ def layout(models: Models) -> None:
         "api_visibility": "private",
         "concurrency_limit": 4,
     }
-    noted(photo, earlier)
     # one after the other, none left out: what stands on the surface is the photo in the box
     in_turn = aside | {"concurrency_id": "sheet", "concurrency_limit": 1}
     in_turn["trigger_mode"] = "multiple"
@@ -317,3 +316,4 @@ def layout(models: Models) -> None:
     button.click(save, [sheet, surface], [number, surface, downloads, *files], **aside)
     for file in files:
         file.click(None, file, js=DOWNLOADED)
+    noted(photo, earlier)

@@ -249,7 +249,6 @@ def layout(models: Models) -> None:
         format="jpeg",
         elem_id="batch-gallery",
     )
-    noted(files)
     outputs = [summary, table, gallery, plot, csv]
     count_when(
         [button.click],
@@ -264,3 +263,4 @@ def layout(models: Models) -> None:
         line=BATCHES,
         stop=stop,
     )
+    noted(files)

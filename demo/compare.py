@@ -29,7 +29,6 @@ from .shared import (
     colour_bar,
     keep_file,
     message_html,
-    noted,
     number_html,
     people,
     photo_input,
@@ -227,7 +226,6 @@ def layout(models: Models) -> None:
             with gr.Column(scale=1, min_width=260):
                 error_bar = gr.HTML("")
         table = gr.HTML("", elem_id="error-table")
-    noted(photo, annotation)
     outputs = [numbers, panel, truth, predicted, bar, error, error_bar, table]
     inputs = [photo, annotation, model]
     draw = drawn.click(draw_one, None, [photo, annotation], queue=False, api_visibility="private")
@@ -239,7 +237,6 @@ def layout(models: Models) -> None:
         outputs,
         numbers,
         WAITING,
-        cleared=(photo.clear, annotation.clear),
         changed=(photo.upload, photo.clear, annotation.upload, annotation.clear),
     )
 

@@ -22,7 +22,6 @@ from .shared import (
     VisitorError,
     jpeg,
     message_html,
-    noted,
     photo_input,
     read_photo,
     result_output,
@@ -83,7 +82,6 @@ def layout(models: Models) -> None:
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     inputs = [photo, model, *looks, *grid]
     chosen = partial(gr.on, [photo.upload, button.click])
-    noted(photo)
     count_when(
         [chosen, examples.load_input_event.then],
         nothing,
@@ -92,7 +90,6 @@ def layout(models: Models) -> None:
         shown,
         number,
         WAITING,
-        cleared=(photo.clear,),
         changed=(photo.clear,),
     )
     gr.on(

@@ -98,9 +98,7 @@ def photo_input(elem_id: str, label: str = "Photo") -> gr.Image:
 def noted(*uploads: Any) -> None:
     """Let the page hear of files that are chosen and never used: it removes them with the rest."""
     for upload in uploads:
-        gr.on(
-            # a clip that was trimmed in its box is another file
-            [upload.upload, upload.change] if isinstance(upload, gr.Video) else [upload.upload],
+        upload.upload(
             lambda _: None,
             upload,
             None,

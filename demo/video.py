@@ -30,7 +30,6 @@ from .shared import (
     headline,
     keep_file,
     message_html,
-    noted,
     number_html,
     people,
     plot_output,
@@ -233,7 +232,6 @@ def layout(models: Models) -> None:
             marked = gr.Video(
                 label="The clip with its maps", interactive=False, visible=False, elem_id="marked"
             )
-    noted(clip)
     outputs = [summary, plot, marked, csv]
     count_when(
         [button.click],
@@ -244,7 +242,6 @@ def layout(models: Models) -> None:
         summary,
         WAITING,
         COUNTING,
-        cleared=(clip.clear,),
         changed=(clip.upload, clip.clear, clip.change),  # change: it was trimmed in the box
         line=BATCHES,
         stop=stop,

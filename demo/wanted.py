@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,11 @@ from .pace import Tell
 from .shared import BUSY, COUNTING, EnoughError, NotWantedError
 from .turns import PHOTOS
 
-NUMBERS = itertools.count(1)
+# The browser numbers what happens on a page: requests may come in another order than it happened.
+NUMBERED = """(latest, number, ...sent) => {
+  window.happened = (window.happened || 0) + 1;
+  return [latest, window.happened, ...sent];
+}"""
 CLEARED = 0
 STOP = "Stop, and show what is counted"
 STOPPING = "Stopping after this one"
@@ -24,19 +27,27 @@ STOPPING = "Stopping after this one"
 
 @dataclass
 class Latest:
-    """What a visitor asks for in a tab, by the numbers of requests.
+    """What a visitor asks for in a tab, by the numbers that the browser gives.
 
     Attributes:
-        number: the latest; CLEARED once the upload was removed, None where nothing is known, as
-            when the server had too many visitors to keep it.
+        number: the latest request; CLEARED once the upload was removed, None where nothing is
+            known, as when the server had too many visitors to keep it.
         begun, done: the latest whose turn has come, and that has ended.
         enough: that of which the visitor has seen enough.
+        heard: the latest request, upload or removal.
     """
 
     number: int | None = None
     begun: int = 0
     done: int = 0
     enough: int | None = None
+    heard: int = 0
+
+    def hears(self, number: int) -> bool:
+        """Note what happened as the `number`-th; False where something later was heard before."""
+        last = number >= self.heard
+        self.heard = max(self.heard, number)
+        return last
 
     def is_past(self, number: int) -> bool:
         """Whether the answer to the request of that `number` is no longer wanted."""
@@ -68,10 +79,11 @@ def count_when(
         show_on: where progress and the place in the queue are shown.
         waiting: the sentence in place of a count that was stopped.
         meanwhile: the sentence while it is under way.
-        cleared: listeners of the events that stop it, such as `photo.clear`; what is under way is
-            shown no longer, what has been counted is.
-        changed: listeners of the events after which `waiting` is shown, such as `photo.upload`; a
-            count that was asked for before is stopped.
+        cleared: listeners of the events that stop a count that was asked for before them, such as
+            `photos.clear`; what has been counted is shown still.
+        changed: listeners of the events that do so and after which `waiting` is shown, such as
+            `photo.upload`. Gradio sends to an event's listeners one after the other: others of
+            the same event come after these.
         line: where it waits, of `turns`.
         stop: a hidden button, seen while the count is under way; after it `run` is told by an
             EnoughError of its `progress` to show what there is, and one that waits is given up.
@@ -79,6 +91,9 @@ def count_when(
     latest = gr.State(Latest())
     number = gr.Number(visible=False)  # it is in the browser: each request carries its own
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+    quiet = {"trigger_mode": "multiple", "show_progress": "hidden", **aside}
+    # with the uploads, which the page hears of so: it removes them with the rest
+    numbered = {"inputs": [latest, number, *inputs], "js": NUMBERED, "preprocess": False}
     answer = while_wanted(run, partial(_instead, nothing, waiting))
     buttons = [stop] if stop else []
     shown = partial(_with_button, len(buttons), nothing)
@@ -86,9 +101,9 @@ def count_when(
         # "multiple": by default Gradio drops an event while an earlier one is answered
         begun = listen(
             partial(_begin, shown, meanwhile),
-            latest,
-            [number, *buttons, *outputs],
+            outputs=[number, *buttons, *outputs],
             trigger_mode="multiple",
+            **numbered,
             **aside,
         )
         counted = begun.then(
@@ -104,14 +119,16 @@ def count_when(
         counted.failure(partial(shown, False, BUSY, "problem"), None, [*buttons, *outputs], **aside)
         if stop:
             counted.then(_hide, latest, stop, show_progress="hidden", **aside)
-    quiet = {"trigger_mode": "multiple", "show_progress": "hidden", **aside}
     if stop:
         stop.click(partial(_enough, shown, waiting), [latest, number], [stop, *outputs], **quiet)
-    for listen in cleared:
-        listen(partial(_stop, shown, waiting), latest, [*buttons, *outputs], **quiet)
-    for listen in changed:
-        empty = partial(_empty, shown, waiting)
-        listen(empty, [latest, number], [*buttons, *outputs], **quiet)
+    for listeners, answered in ((cleared, _stop), (changed, _empty)):
+        for listen in listeners:
+            listen(
+                partial(answered, shown, waiting),
+                outputs=[*buttons, *outputs],
+                **numbered,
+                **quiet,
+            )
 
 
 def while_wanted(
@@ -189,9 +206,14 @@ def _with_button(
     return [*[button] * buttons, *nothing(*sentence)]
 
 
-def _begin(shown: Callable[..., list[Any]], meanwhile: str, latest: Latest) -> list[Any]:
-    latest.number = next(NUMBERS)
-    return [latest.number, *shown(True, meanwhile)]
+def _begin(
+    shown: Callable[..., list[Any]], meanwhile: str, latest: Latest, number: int, *_: Any
+) -> list[Any]:
+    sentence = shown(True, meanwhile)
+    if not latest.hears(number):
+        return [number, *_nothing_new(sentence)]
+    latest.number = number
+    return [number, *sentence]
 
 
 def _enough(
@@ -208,7 +230,7 @@ def _enough(
     button = gr.update(value=STOPPING, interactive=False)
     if latest.done >= asked:  # it ended as the button was pressed
         button = gr.update(visible=False)
-    return [button, *[gr.skip() for _ in given_up[1:]]]
+    return [button, *_nothing_new(given_up[1:])]
 
 
 def _hide(latest: Latest) -> Any:
@@ -217,21 +239,26 @@ def _hide(latest: Latest) -> Any:
     return gr.skip() if under_way else gr.update(visible=False)
 
 
-def _stop(shown: Callable[..., list[Any]], waiting: str, latest: Latest) -> list[Any]:
+def _stop(
+    shown: Callable[..., list[Any]], waiting: str, latest: Latest, number: int, *_: Any
+) -> list[Any]:
     under_way = latest.number and latest.number > latest.done
-    latest.number = CLEARED
-    empty = shown(False, waiting)
-    return empty if under_way else [gr.skip() for _ in empty]
+    empty = _empty(shown, waiting, latest, number)
+    return empty if under_way else _nothing_new(empty)
 
 
 def _empty(
-    shown: Callable[..., list[Any]], waiting: str, latest: Latest, number: int | None
+    shown: Callable[..., list[Any]], waiting: str, latest: Latest, number: int, *_: Any
 ) -> list[Any]:
     empty = shown(False, waiting)
-    if latest.number and latest.number != number:  # the count was asked for after the change
-        return [gr.skip() for _ in empty]
+    if not latest.hears(number):  # the count was asked for after the change
+        return _nothing_new(empty)
     latest.number = CLEARED
     return empty
+
+
+def _nothing_new(shown: list[Any]) -> list[Any]:
+    return [gr.skip() for _ in shown]
 
 
 def _instead(
@@ -241,4 +268,4 @@ def _instead(
         return None
     shown = nothing(waiting)
     # A later request has put its own sentence there: leave it.
-    return shown if latest.number == CLEARED else [gr.skip() for _ in shown]
+    return shown if latest.number == CLEARED else _nothing_new(shown)

@@ -47,6 +47,8 @@ PATIENCE = 60_000  # ms; a busy machine is slow, not broken
 
 CAMERA_RUNS = "() => document.querySelector('#photo video')?.videoWidth > 0"
 
+NO_HEADS_KEPT = "Object.keys(localStorage).every(key => !/csrnet-hub/.test(key))"
+
 # Whether an image has the size on the page that its shape gives it: 580 wide, or 480 high.
 DRAWN_AS = """([image, width, height]) => {
     const box = image.getBoundingClientRect(), scale = Math.min(580 / width, 480 / height);
@@ -118,13 +120,11 @@ def choose(page: Page, file: Path, place: str = "#photo") -> None:
     page.set_input_files(f"{place} input[type=file]", file)
 
 
-def hold_uploads(page: Page) -> list[Route]:
-    """The next upload, once it begins, for the test to let it go on; those after it pass."""
+def hold(page: Page, requests: str = "**/gradio_api/upload?*") -> list[Route]:
+    """The next of these requests, once there is one, for the test to let it go on; later ones do
+    not wait."""
     held: list[Route] = []
-    page.route(
-        "**/gradio_api/upload?*",
-        lambda route: route.continue_() if held else held.append(route),
-    )
+    page.route(requests, lambda route: route.continue_() if held else held.append(route))
     return held
 
 
@@ -469,7 +469,7 @@ def test_a_drawn_scene_is_compared_with_its_own_annotation(
     rubbish = tmp_path / "rubbish.mat"
     rubbish.write_bytes(b"rubbish")
     visit.locator("#annotation").get_by_label("Clear").click()
-    held = hold_uploads(visit)
+    held = hold(visit)
     choose(visit, rubbish, "#annotation")
     expect(visit.locator("#annotation .uploading")).to_be_visible()
     press(visit, "Compare")  # it waits for the annotation
@@ -559,6 +559,7 @@ def test_heads_that_are_not_saved_are_not_lost_without_a_question(
             expect(visit.get_by_text("ShanghaiTech .mat", exact=True)).to_be_visible()
         if done == "downloaded":
             saved(visit, "JSON")
+            visit.wait_for_function(NO_HEADS_KEPT)
         visit.reload()
         assert asked == (["beforeunload"] if done in ("marked", "saved") else [])
         asked.clear()
@@ -777,7 +778,7 @@ def test_heads_that_are_not_saved_are_back_with_their_photo(visit: Page, tmp_pat
     expect(number).to_contain_text("1 person")
     press(visit, "Save the heads")
     saved(visit, "ShanghaiTech .mat")
-    visit.wait_for_function("Object.keys(localStorage).every(key => !/csrnet-hub/.test(key))")
+    visit.wait_for_function(NO_HEADS_KEPT)
 
 
 def test_a_browser_keeps_the_heads_of_few_photos_and_marks_without_room(
@@ -1022,10 +1023,15 @@ def test_a_clip_gives_a_plot_a_csv_and_a_marked_clip(visit: Page, tmp_path: Path
     tab(visit, "Video")
     press(visit, "Count the clip")
     expect(visit.locator("#clip-summary")).to_contain_text(video.NO_CLIP)
+    late = hold(visit, "**/run/predict*")  # what the server is told of the clip
     choose(visit, film(tmp_path / "clip.mp4"), "#clip")
     expect(visit.locator("#clip video")).to_be_attached()
     press(visit, "Count the clip")
     expect(visit.locator("#clip-summary")).to_contain_text("the mean of 3 frames")
+    with visit.expect_response("**/run/predict*"):
+        late[0].continue_()
+    visit.wait_for_timeout(300)
+    expect(visit.locator("#clip-summary")).to_contain_text("the mean of 3 frames", timeout=1)
     expect(visit.locator("#timeline img")).to_be_visible()
     expect(visit.locator("#marked video")).to_be_attached()
     assert len(saved(visit, "Counts (CSV)").read_text("utf-8-sig").splitlines()) == 4
@@ -1128,7 +1134,8 @@ def test_a_visitors_files_go_when_the_visitor_leaves_and_nobody_elses(
     tab(leaver, "Compare")
     table = tmp_path / "unused.csv"
     table.write_text("x,y\n1,2\n")
-    choose(leaver, table, "#annotation")
+    with leaver.expect_response("**/run/predict*"):  # the server has heard of it
+        choose(leaver, table, "#annotation")
     both = wait_for_files(stayer, uploads, lambda files: len(files) >= len(staying) + 5)
     assert "unused.csv" in {path.name for path in both - staying}
     contexts[0].close()
@@ -1461,7 +1468,7 @@ def test_a_photo_is_taken_after_the_clipboard_was_asked_and_while_another_is_on_
     text = base64.b64encode(file.read_bytes()).decode()
     assert visit.evaluate(GIVEN, ["paste", text, file.name])
     expect(exact).to_have_text(f"{counter.count(file).count:,.2f} before rounding")
-    held = hold_uploads(visit)
+    held = hold(visit)
     slow, last = (dots(tmp_path / f"{people}.png", people) for people in (5, 90))
     for file in (slow, last):
         text = base64.b64encode(file.read_bytes()).decode()
@@ -1527,8 +1534,8 @@ def test_photos_dropped_while_others_are_on_their_way_are_added_to_a_batch(
     visit.wait_for_selector("#batch-photos input[type=file]", state="attached")
     drop(visit, "h1", files[0], kind="image/png")
     box = visit.locator("#batch-photos")
-    expect(box).to_contain_text(files[0].stem)
-    held = hold_uploads(visit)
+    expect(box.get_by_role("cell", name=files[0].name)).to_be_visible()
+    held = hold(visit)
     for file in files[1:]:
         drop(visit, "h1", file, kind="image/png")
         visit.wait_for_timeout(500)

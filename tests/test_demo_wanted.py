@@ -114,7 +114,7 @@ def test_a_request_that_waits_for_its_turn_is_given_up_at_once(latest):
     answer = wanted.while_wanted(run, instead)
     for given_up in (
         lambda: wanted._enough(shown, "Choose.", latest, 1),
-        lambda: wanted._stop(shown, "Choose.", latest),
+        lambda: wanted._stop(shown, "Choose.", latest, 2),
     ):
         latest.number = 1
         button, sentence, *_ = given_up()
@@ -131,7 +131,7 @@ def test_removing_the_photos_leaves_what_was_counted(latest):
     button, *rest = wanted._enough(shown, "Choose.", latest, 1)  # pressed as it ended
     assert button["visible"] is False
     assert rest == [gr.skip()] * 5
-    assert wanted._stop(shown, "Choose.", latest) == [gr.skip()] * 6
+    assert wanted._stop(shown, "Choose.", latest, 2) == [gr.skip()] * 6
 
 
 def test_a_request_that_the_server_has_forgotten_can_be_stopped():
@@ -151,16 +151,22 @@ def test_a_removed_photo_leaves_no_count_and_a_later_request_its_own_sentence():
 
 
 def test_another_file_empties_the_tab_and_stops_the_count_before_and_not_the_one_after():
-    def changed(latest: wanted.Latest, number: int | None) -> list[Any]:
-        shown = partial(wanted._with_button, 0, batch.nothing)
-        return wanted._empty(shown, "Choose one.", latest, number)
-
-    for latest, number in ((wanted.Latest(), None), (wanted.Latest(3), 3), (wanted.Latest(0), 3)):
-        assert "Choose one." in changed(latest, number)[0]
+    shown = partial(wanted._with_button, 0, batch.nothing)
+    nothing_new = [gr.skip()] * 5
+    for latest in (wanted.Latest(), wanted.Latest(3, heard=3), wanted.Latest(0, heard=3)):
+        assert "Choose one." in wanted._empty(shown, "Choose one.", latest, 4)[0]
         assert latest.is_past(3)
-    asked_since = wanted.Latest(4)
-    assert changed(asked_since, 3) == [gr.skip()] * 5
-    assert not asked_since.is_past(4)
+        # asked for before the file came, and heard after it
+        assert wanted._begin(shown, "Counting.", latest, 2) == [2, *nothing_new]
+        assert latest.is_past(2)
+        number, sentence, *_ = wanted._begin(shown, "Counting.", latest, 6)
+        assert number == 6
+        assert "Counting." in sentence
+        for came_late in (wanted._empty, wanted._stop):
+            assert came_late(shown, "Choose one.", latest, 5) == nothing_new
+        assert not latest.is_past(6)
+        assert wanted._begin(shown, "Counting.", latest, 5) == [5, *nothing_new]
+        assert not latest.is_past(6)
 
 
 def test_no_request_is_dropped_while_an_earlier_one_is_answered(page):
@@ -177,7 +183,7 @@ def test_every_upload_is_noted_as_soon_as_it_is_there(page):
         target
         for fn in page.fns.values()
         for target, event in fn.targets
-        if event == "upload" and not fn.queue and [one._id for one in fn.inputs] == [target]
+        if event == "upload" and not fn.queue and target in [one._id for one in fn.inputs]
     }
     boxes = {
         block._id
