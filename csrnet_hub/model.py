@@ -127,7 +127,7 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         interval: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if variant not in DILATIONS:
+        if not isinstance(variant, str) or variant not in DILATIONS:
             raise ModelError(f"There is no variant {variant!r}; choose one of A, B, C, D.")
         self.variant = variant
         self.mean, self.std = three_numbers(mean, "mean"), three_numbers(std, "std")

@@ -77,6 +77,7 @@ def test_forward_gives_one_cell_for_eight_by_eight_pixels(
     "bad",
     [
         {"variant": "E"},
+        {"variant": ["B"]},
         {"std": (1, 1, 0)},
         {"density_scale": 0},
         {"mean": (0, 0, float("nan"))},
