@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     count = commands.add_parser("count", help="count the people in photographs")
     count.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or globs")
     count.add_argument(
-        "--model", help="Hub id, folder or FILE.xml of csrnet export (or the shipped model)"
+        "--model",
+        help="Hub id (org/name, or org/name@revision), folder or FILE.xml of csrnet export (or the "
+        "shipped model)",
     )
     count.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     count.add_argument(

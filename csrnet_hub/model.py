@@ -41,6 +41,7 @@ from .model_files import (
     read_safetensors,
     three_numbers,
     whole_number,
+    with_revision,
 )
 from .publish import MESSAGE, publish
 
@@ -289,11 +290,13 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
         """Load a model from a folder or a Hub repository, in float32, on the CPU, in eval mode.
 
         Strict: config.json and model.safetensors must be there, and every tensor must be there,
-        none besides, each of the right shape.
+        none besides, each of the right shape. A branch, tag or commit of a repository is given as
+        `revision`, or with the name: ``org/name@v1``.
 
         Raises:
             ModelError: if any of that does not hold, or the Hub cannot be reached or refuses.
         """
+        source, revision = with_revision(pretrained_model_name_or_path, revision)
         options = {
             "revision": revision,
             "cache_dir": cache_dir,
@@ -301,7 +304,6 @@ class CSRNet(nn.Module, PyTorchModelHubMixin):
             "local_files_only": local_files_only,
             "token": token,
         }
-        source = pretrained_model_name_or_path
         config_file = find_file(source, CONFIG_NAME, options)
         if is_folder(source):
             return cls._from_files(config_file, find_file(source, WEIGHTS_NAME, options))

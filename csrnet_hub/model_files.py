@@ -63,6 +63,27 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def with_revision(source: str | Path, revision: str | None) -> tuple[str | Path, str | None]:
+    """`source` without the branch, tag or commit that ``org/name@v1`` ends with, and that revision;
+    of any other source the revision that was given.
+
+    Raises:
+        ModelError: if both name one, and not the same.
+    """
+    repository, _, named = str(source).partition("@")
+    local = is_local(source) or is_folder(source) or is_file(source) or is_folder(repository)
+    if local or not named or repository.count("/") != 1:
+        return source, revision
+    if revision not in (None, named):
+        raise ModelError(f"{source} is not of revision {revision!r}: give one of the two.")
+    return repository, named
+
+
+def is_local(source: str | Path) -> bool:
+    """Whether it must be a folder rather than a Hub repository, even where there is none."""
+    return isinstance(source, Path) or Path(source).is_absolute() or source.startswith(".")
+
+
 def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
     """A file of a model's folder, or of a Hub repository, which is fetched with `options`.
 
@@ -88,9 +109,8 @@ def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
             f"{folder} is a file: give the model's folder, which csrnet convert makes of a "
             "checkpoint, or an .xml file of csrnet export."
         )
-    local = isinstance(source, Path) or folder.is_absolute() or str(source).startswith(".")
     # Nor is a name without an owner one of the Hub's, which would be asked in vain.
-    if local or str(source).count("/") != 1 or (os.sep != "/" and os.sep in str(source)):
+    if is_local(source) or str(source).count("/") != 1 or (os.sep != "/" and os.sep in str(source)):
         name = "org/name, given as a string" if isinstance(source, Path) else "org/name"
         raise ModelError(f"There is no model folder {folder}; a model of the Hub is {name}.")
     try:

@@ -6,6 +6,7 @@ import re
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from huggingface_hub import ModelCard, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
@@ -14,7 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from csrnet_hub import CrowdCounter
 from csrnet_hub.card import CARD_NAME, RECIPE, is_unedited, model_card, unsealed
 from csrnet_hub.intervals import PredictionInterval
-from csrnet_hub.model_files import CONFIG_NAME, is_folder
+from csrnet_hub.model_files import CONFIG_NAME, is_folder, with_revision
 
 METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
 LICENCE = re.compile(r"^(#+)[ \t][^\n]*\blicen[cs](?:es?|ing)\b[^\n]*\n", re.I | re.M)
@@ -42,11 +43,12 @@ def read_card(source: str) -> str | None:
 def _card_file(source: str) -> Path:
     if is_folder(source):
         return Path(source) / CARD_NAME
-    config = try_to_load_from_cache(source, CONFIG_NAME)
+    repository, revision = with_revision(source, None)
+    config = try_to_load_from_cache(str(repository), CONFIG_NAME, revision=revision)
     if not isinstance(config, str):
         raise FileNotFoundError(CONFIG_NAME)
     commit = Path(config).parent.name  # of which the cache has its files without the Hub
-    return Path(hf_hub_download(source, CARD_NAME, revision=commit, etag_timeout=PATIENCE))
+    return Path(hf_hub_download(str(repository), CARD_NAME, revision=commit, etag_timeout=PATIENCE))
 
 
 def splits_of(counter: CrowdCounter) -> list[tuple[str, dict[str, Any]]]:
@@ -172,10 +174,12 @@ def _section(card: str) -> list[str]:
 
 
 def _link(name: str) -> str:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # a folder's name is without its parents
+    repository, revision = with_revision(name, None)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(repository)):  # a folder's name has no parents
         return ""
-    address = f'href="{escape(ENDPOINT)}/{escape(name)}"'
-    return f'<li><a {address} target="_blank" rel="noopener">The model on the Hub</a></li>'
+    address = f"{ENDPOINT}/{repository}" + (f"/tree/{quote(revision)}" if revision else "")
+    new_tab = 'target="_blank" rel="noopener"'
+    return f'<li><a href="{escape(address)}" {new_tab}>The model on the Hub</a></li>'
 
 
 def _figure(value: Any) -> str:

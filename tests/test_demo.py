@@ -1239,6 +1239,21 @@ def test_the_licence_of_a_hubs_model_is_that_of_the_same_commit(model, tmp_path,
     assert read_card("org/ours") == ""  # the repository has none at that commit
 
 
+def test_the_licence_of_a_model_by_its_commit_is_that_of_the_commit(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for commit, licence in (("a" * 40, "mit"), ("b" * 40, "cc-by-nc-4.0")):
+        folder = tmp_path / "models--org--ours" / "snapshots" / commit
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+        counter = PlainCounter(f"org/ours@{commit}")
+        counter.model = model
+        said = licence_html(counter, read_card(counter.name))
+        assert f"<li>{licence}</li>" in said
+        assert f'href="https://huggingface.co/org/ours/tree/{commit}"' in said
+    assert '/tree/a%22b"' in licence_html(PlainCounter('org/ours@a"b'), None)
+
+
 def test_a_card_says_what_the_model_was_trained_and_its_interval_calibrated_on(model, monkeypatch):
     counter = PlainCounter("mine")
     counter.model = model

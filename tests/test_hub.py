@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from csrnet_hub import CSRNet, ModelError
+from csrnet_hub.model_files import with_revision
 
 from .fake_hub import FakeHub
 from .hub_client import HubClient
@@ -126,11 +127,39 @@ def test_a_revision_stays_what_it_was(
     hub.publish("org/moving", scaled(files, 3.0))
     assert online.load("org/moving").config["density_scale"] == 3.0
     assert online.load("org/moving", revision=old).config["density_scale"] == 2.0
+    assert online.load(f"org/moving@{old}").config["density_scale"] == 2.0
+    assert online.load(f"org/moving@{old}", revision=old).config["density_scale"] == 2.0
+    with pytest.raises(ModelError, match="is not of revision 'main': give one of the two"):
+        online.load(f"org/moving@{old}", revision="main")
+
+
+def test_a_folder_may_have_an_at_sign_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("mine/crowds@night")
+    folder.mkdir(parents=True)
+    for source in (folder, str(folder), f"./{folder}", str(folder.resolve())):
+        assert with_revision(source, None) == (source, None)
+        with pytest.raises(ModelError, match=r"crowds@night has no config\.json"):
+            CSRNet.from_pretrained(source)
+    (folder.parent / "org").mkdir()
+    for missing in (
+        "./mine/none@v1",
+        Path("mine/none@v1"),
+        "mine@v1",
+        "mine/none@",
+        "mine/org@v1",  # a folder hides the repository, which no revision brings to light
+    ):
+        with pytest.raises(ModelError, match=re.escape(Path(missing).name)):
+            CSRNet.from_pretrained(missing)
 
 
 def test_a_revision_that_is_not_there_is_a_sentence(online: HubClient, published: str) -> None:
     with pytest.raises(ModelError, match=f"{published} has no revision 'v9': give a branch"):
         online.load(published, revision="v9")
+    with pytest.raises(ModelError, match=f"{published} has no revision 'refs/pr/1': give a"):
+        online.load(f"{published}@refs/pr/1")
 
 
 def test_weights_are_those_of_the_commit_that_the_configuration_came_from(
