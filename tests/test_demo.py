@@ -1209,21 +1209,30 @@ def test_the_licence_shown_is_that_of_the_card_which_came_with_the_model(model, 
     assert bare == f"<ul><li>{escape(cards.NO_LICENCE)}</li></ul>"
 
 
-def test_the_licence_of_a_hubs_model_is_that_of_the_same_commit(model, tmp_path, monkeypatch):
+@pytest.fixture
+def commits(tmp_path, monkeypatch):
+    """Two commits of org/ours in the Hub's cache, with the licence of each, the last on main."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for commit, licence in (("a" * 40, "mit"), ("b" * 40, "cc-by-nc-4.0")):
+    licences = {"a" * 40: "mit", "b" * 40: "cc-by-nc-4.0"}
+    for commit, licence in licences.items():
         folder = tmp_path / "models--org--ours" / "snapshots" / commit
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
     (tmp_path / "models--org--ours" / "refs").mkdir()
-    (tmp_path / "models--org--ours" / "refs" / "main").write_text("b" * 40)
+    (tmp_path / "models--org--ours" / "refs" / "main").write_text(commit)
+    return licences
+
+
+def test_the_licence_of_a_hubs_model_is_that_of_the_same_commit(
+    model, commits, tmp_path, monkeypatch
+):
     counter = PlainCounter("org/ours")
     counter.model = model
     said = licence_html(counter, read_card("org/ours"))
     assert "<li>cc-by-nc-4.0</li>" in said
     assert 'href="https://huggingface.co/org/ours"' in said
-    (folder / "README.md").unlink()
+    (tmp_path / "models--org--ours" / "snapshots" / ("b" * 40) / "README.md").unlink()
     assert read_card("org/ours") is None  # nor is one awaited where there is no network
     assert read_card("model.xml") is None
     said = licence_html(counter, None)
@@ -1239,13 +1248,8 @@ def test_the_licence_of_a_hubs_model_is_that_of_the_same_commit(model, tmp_path,
     assert read_card("org/ours") == ""  # the repository has none at that commit
 
 
-def test_the_licence_of_a_model_by_its_commit_is_that_of_the_commit(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for commit, licence in (("a" * 40, "mit"), ("b" * 40, "cc-by-nc-4.0")):
-        folder = tmp_path / "models--org--ours" / "snapshots" / commit
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
-        (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+def test_the_licence_of_a_model_by_its_commit_is_that_of_the_commit(model, commits):
+    for commit, licence in commits.items():
         counter = PlainCounter(f"org/ours@{commit}")
         counter.model = model
         said = licence_html(counter, read_card(counter.name))
