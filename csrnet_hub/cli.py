@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import csv
 import io
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from . import __version__
+from .count_table import TABLE, counted_before, open_table, spelt
 from .counting import ENGINES, CountResult, CrowdCounter, not_counted
 from .devices import DTYPES, NO_MEMORY, out_of_memory
 from .images import SUFFIXES, ImageError, hide_pillow_warnings, missing_reader
@@ -25,24 +25,6 @@ from .maps import save_map, unused
 from .model import DILATIONS, CSRNet
 from .model_files import ModelError
 from .named import find_images, quoted
-
-COLUMNS = [
-    "image",
-    "count",
-    "low",
-    "high",
-    "width",
-    "height",
-    "model",
-    "seconds",
-    "device",
-    "scale",
-    "map",
-    "notices",
-    "error",
-]
-# with which every table of ours begins; people's own tables of counts begin with image,count too
-TABLE = ",".join(COLUMNS[:6])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     count.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     count.add_argument("--csv", type=Path, metavar="FILE", help="write a table")
+    count.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the table of --csv: photographs that it has counts of are left out",
+    )
     count.add_argument(
         "--save-maps", type=Path, metavar="FOLDER", help="write each density map as PNG and .npy"
     )
@@ -190,6 +177,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _count(options: argparse.Namespace) -> int:
+    if options.resume and not options.csv:
+        raise ValueError("--resume goes on with the table of --csv FILE: give that too.")
     paths, nothing = find_images(options.paths)
     if not paths:
         raise ValueError(" ".join(f"{name}: {why}" for name, why in nothing.items()))
@@ -201,10 +190,16 @@ def _count(options: argparse.Namespace) -> int:
         engine=options.engine,
         scale=options.scale,
     )
+    before = counted_before(options.csv, counter.name) if options.resume else []
+    if before:
+        known = {line["image"] for line in before}
+        there, paths = len(paths), [path for path in paths if spelt(path) not in known]
+        said = f"{there - len(paths):,} of {there:,} photographs are in {options.csv} already"
+        print(f"csrnet: {said}", file=sys.stderr)
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        report = _Report(options, _open_csv(options.csv, stack) if options.csv else None)
+        report = _Report(options, open_table(options.csv, stack, before) if options.csv else None)
         for name, why in nothing.items():
             report.failed(name, why)
         for path, result in _results(counter, paths):
@@ -319,6 +314,8 @@ def _results(
     counter: CrowdCounter, paths: Sequence[Path]
 ) -> Iterator[tuple[Path, CountResult | ImageError]]:
     """Each path and its result; a bar over the pictures, or over the pieces of a single one."""
+    if not paths:  # all were counted before
+        return
     if len(paths) > 1:
         results = zip(paths, counter.count_many(paths))
         yield from tqdm(results, total=len(paths), unit="image", disable=None)
@@ -337,25 +334,6 @@ def _results(
         except (MemoryError, RuntimeError) as error:  # as in count_many
             found = not_counted(error)
     yield paths[0], found
-
-
-def _open_csv(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
-    # Opened before the first picture is counted, each row written at once: a run that is stopped
-    # has not counted in vain.
-    file = stack.enter_context(
-        path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-    )
-    writer = csv.DictWriter(file, COLUMNS, restval="")
-    writer.writeheader()
-
-    def write(line: dict[str, Any]) -> None:
-        cells = {key: value for key, value in line.items() if key != "interval"}
-        low, high = line.get("interval") or ("", "")
-        notices = " ".join(line.get("notices", ()))
-        writer.writerow({**cells, "low": low, "high": high, "notices": notices})
-        file.flush()
-
-    return write
 
 
 def scale(text: str) -> float | str:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from csrnet_hub import CountResult, ImageError, cli, load_image
+from csrnet_hub import CountResult, ImageError, count_table, load_image
 from csrnet_hub.datasets import DatasetError
 
 MAX_FILE_SIZE = "50mb"
@@ -56,7 +56,7 @@ NO_PHOTO = "There is no photo yet. Choose one first: drop it on the page, paste 
 EXPIRED = "This upload is no longer here. Please choose the photo again."
 UNEXPECTED = "The photo could not be counted: a fault on the server. Please try again later."
 
-COLUMNS = tuple(column for column in cli.COLUMNS if column != "error")
+COLUMNS = tuple(column for column in count_table.COLUMNS if column != "error")
 
 
 # The files that the call which runs here has written; a call's threads see those of the call.

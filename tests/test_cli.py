@@ -22,6 +22,7 @@ from PIL import Image
 
 from csrnet_hub import CrowdCounter, CSRNet, __version__, cli, torch_engine
 from csrnet_hub.cli import main
+from csrnet_hub.count_table import COLUMNS
 from csrnet_hub.counting import CountResult
 from csrnet_hub.named import find_images
 
@@ -321,6 +322,62 @@ def test_what_was_counted_is_in_the_table_when_a_run_is_stopped(
         first, second = csv.DictReader(file)
     assert float(first["count"])
     assert second["error"] == "It could not be counted: the driver is gone"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links are for administrators")
+def test_a_run_that_was_stopped_goes_on_with_its_table(
+    folder: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, table = tmp_path / "whole.csv", tmp_path / "t.csv"
+    count = ["count", str(folder), "--model", str(model_folder), "--resume", "--csv"]
+    code = main([*count, str(whole)])
+    lines = whole.read_text().splitlines(keepends=True)
+    assert len(lines) > 3
+    (tmp_path / "link.csv").symlink_to(table)
+    for left in (lines[0], "".join(lines[:2]), "".join(lines[:2]) + lines[2][:-9]):  # a torn row
+        table.write_text(left)
+        assert main([*count, str(tmp_path / "link.csv")]) == code
+        assert (tmp_path / "link.csv").is_symlink()
+        again = table.read_text().splitlines()
+        assert [line.split(",")[:3] for line in again] == [line.split(",")[:3] for line in lines]
+    err = capsys.readouterr().err
+    assert f"1 of {len(lines) - 1} photographs are in" in err
+    read: list[str] = []
+    plain = CrowdCounter._read
+    monkeypatch.setattr(
+        CrowdCounter, "_read", lambda self, image: read.append(image.name) or plain(self, image)
+    )
+    assert main([*count, str(table)]) == code
+    counted = {row["image"] for row in csv.DictReader(lines) if not row["error"]}
+    assert not counted & {
+        str(folder / name) for name in read
+    }  # those with an error are tried again
+    one = ["count", str(folder / "b.png"), "--model", str(model_folder), "--resume"]
+    assert main([*one, "--csv", str(table)]) == 0
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_table_that_cannot_be_gone_on_with_stays_and_is_told_of(
+    folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.csv"
+    count = ["count", str(folder / "b.png"), "--model", str(model_folder), "--resume"]
+    assert main(count) == 2
+    assert "--resume goes on with the table of --csv FILE" in capsys.readouterr().err
+    head = ",".join(COLUMNS)
+    for holds, said in (
+        (f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\n", "has counts by another, not by "),
+        ("image,count,low,high,width,height,model\nx.png,3,,,8,8,m\n", "other columns than"),
+        (f"{head}\n\0\udcff\n", "cannot be read as a table"),
+    ):
+        table.write_bytes(holds.encode("utf-8", "surrogateescape"))
+        assert main([*count, "--csv", str(table)]) == 2
+        assert said in capsys.readouterr().err
+        assert table.read_bytes() == holds.encode("utf-8", "surrogateescape")
 
 
 def test_a_table_that_cannot_be_written_is_said_before_counting(

@@ -1,0 +1,96 @@
+"""The table of counts that the command line writes, and what it had when a run goes on with it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+COLUMNS = [
+    "image",
+    "count",
+    "low",
+    "high",
+    "width",
+    "height",
+    "model",
+    "seconds",
+    "device",
+    "scale",
+    "map",
+    "notices",
+    "error",
+]
+# with which every table of ours begins; people's own tables of counts begin with image,count too
+TABLE = ",".join(COLUMNS[:6])
+
+
+def spelt(path: Path) -> str:
+    """A photograph's path as a cell has it: what is no UTF-8, as Linux allows, is spelt out."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def counted_before(table: Path, model: str) -> list[dict[str, str]]:
+    """The rows of an earlier run's table that have a count; none where there is no such file.
+
+    Raises:
+        ValueError: the table has other columns, another model's counts, or cannot be read.
+    """
+    if not table.is_file():
+        return []
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames, list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{table} cannot be read as a table: {error}") from error
+    if columns and columns != COLUMNS:
+        raise ValueError(
+            f"{table} has other columns than this version writes, and cannot be gone on with: give "
+            "another name for the table."
+        )
+    # the row that a killed run was writing has too few cells
+    kept = [row for row in rows if None not in row.values() and row["count"] and not row["error"]]
+    if others := {row["model"] for row in kept} - {model}:
+        raise ValueError(
+            f"{table} has counts by {', '.join(sorted(others))}, not by {model}: give that with "
+            "--model, or another name for the table."
+        )
+    return kept
+
+
+def open_table(
+    path: Path, stack: ExitStack, rows: Sequence[dict[str, str]] = ()
+) -> Callable[[dict[str, Any]], None]:
+    """Begin a table with these `rows`; what writes a line more, as `row` of the command line.
+
+    It is opened before the first picture is counted and each row written at once: a run that is
+    stopped has not counted in vain.
+    """
+    options: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    if rows:  # none is lost, should the disk be full by now
+        path = Path(os.path.realpath(path))
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("w", **options) as file:
+            _writer(file).writerows(rows)
+        partial.replace(path)
+    file = stack.enter_context(path.open("a" if rows else "w", **options))
+    writer = csv.DictWriter(file, COLUMNS, restval="") if rows else _writer(file)
+
+    def write(line: dict[str, Any]) -> None:
+        cells = {key: value for key, value in line.items() if key != "interval"}
+        low, high = line.get("interval") or ("", "")
+        notices = " ".join(line.get("notices", ()))
+        writer.writerow({**cells, "low": low, "high": high, "notices": notices})
+        file.flush()
+
+    return write
+
+
+def _writer(file: Any) -> csv.DictWriter[str]:
+    writer = csv.DictWriter(file, COLUMNS, restval="")
+    writer.writeheader()
+    return writer
