@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from . import __version__
-from .count_table import TABLE, counted_before, open_table, spelt
+from .count_table import TABLE, is_counted, open_table, rows_before, spelt
 from .counting import ENGINES, CountResult, CrowdCounter, not_counted
 from .devices import DTYPES, NO_MEMORY, out_of_memory
 from .images import SUFFIXES, ImageError, hide_pillow_warnings, missing_reader
@@ -97,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     count.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the table of --csv: photographs that it has counts of are left out",
+        help="go on with the table of --csv, with the options of before: photographs that it has "
+        "counts of, and maps with --save-maps, are left out",
     )
     count.add_argument(
         "--save-maps", type=Path, metavar="FOLDER", help="write each density map as PNG and .npy"
@@ -190,19 +191,21 @@ def _count(options: argparse.Namespace) -> int:
         engine=options.engine,
         scale=options.scale,
     )
-    before = counted_before(options.csv, counter.name) if options.resume else []
+    before = rows_before(options.csv, counter.name) if options.resume else []
+    known = {line["image"] for line in before if is_counted(line, bool(options.save_maps))}
+    left = [path for path in paths if spelt(path) not in known]
     if before:
-        known = {line["image"] for line in before}
-        there, paths = len(paths), [path for path in paths if spelt(path) not in known]
-        said = f"{there - len(paths):,} of {there:,} photographs are in {options.csv} already"
-        print(f"csrnet: {said}", file=sys.stderr)
+        done = f"{len(paths) - len(left):,} of {len(paths):,} photographs"
+        print(f"csrnet: {done} are in {options.csv} already", file=sys.stderr)
+    again = {*map(spelt, left), *nothing}
+    before = [line for line in before if line["image"] not in again]  # of other folders too
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         report = _Report(options, open_table(options.csv, stack, before) if options.csv else None)
         for name, why in nothing.items():
             report.failed(name, why)
-        for path, result in _results(counter, paths):
+        for path, result in _results(counter, left):
             if isinstance(result, ImageError):
                 report.failed(path, str(result))
             else:

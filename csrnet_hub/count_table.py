@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,8 +34,8 @@ def spelt(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def counted_before(table: Path, model: str) -> list[dict[str, str]]:
-    """The rows of an earlier run's table that have a count; none where there is no such file.
+def rows_before(table: Path, model: str) -> list[dict[str, str]]:
+    """The rows of an earlier run's table; none where there is no such file.
 
     Raises:
         ValueError: the table has other columns, another model's counts, or cannot be read.
@@ -42,10 +43,11 @@ def counted_before(table: Path, model: str) -> list[dict[str, str]]:
     if not table.is_file():
         return []
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        # a killed run may have left half a letter
+        with table.open(newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
             reader = csv.DictReader(file)
             columns, rows = reader.fieldnames, list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
         raise ValueError(f"{table} cannot be read as a table: {error}") from error
     if columns and columns != COLUMNS:
         raise ValueError(
@@ -53,13 +55,18 @@ def counted_before(table: Path, model: str) -> list[dict[str, str]]:
             "another name for the table."
         )
     # the row that a killed run was writing has too few cells
-    kept = [row for row in rows if None not in row.values() and row["count"] and not row["error"]]
-    if others := {row["model"] for row in kept} - {model}:
+    rows = [row for row in rows if None not in row and None not in row.values()]
+    if others := {row["model"] for row in rows if row["count"]} - {model}:
         raise ValueError(
             f"{table} has counts by {', '.join(sorted(others))}, not by {model}: give that with "
             "--model, or another name for the table."
         )
-    return kept
+    return rows
+
+
+def is_counted(row: dict[str, str], with_map: bool) -> bool:
+    """Whether a row has what a run would find once more."""
+    return bool(row["count"] and not row["error"] and (row["map"] or not with_map))
 
 
 def open_table(
@@ -74,9 +81,13 @@ def open_table(
     if rows:  # none is lost, should the disk be full by now
         path = Path(os.path.realpath(path))
         partial = path.with_name(f"{path.name}.partial")
-        with partial.open("w", **options) as file:
-            _writer(file).writerows(rows)
-        partial.replace(path)
+        try:
+            with partial.open("w", **options) as file:
+                _writer(file).writerows(rows)
+            shutil.copymode(path, partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     file = stack.enter_context(path.open("a" if rows else "w", **options))
     writer = csv.DictWriter(file, COLUMNS, restval="") if rows else _writer(file)
 

@@ -183,6 +183,8 @@ class CrowdCounter:
         else:
             model = CSRNet.from_pretrained(source, **options)
         name = Path(source).resolve().name if local else str(source)
+        if not local and options.get("revision") and "@" not in name:
+            name += f"@{options['revision']}"
         return cls(
             model, device, dtype, tile, engine=engine, scale=scale, name=name, max_pixels=max_pixels
         )

@@ -68,12 +68,17 @@ def with_revision(source: str | Path, revision: str | None) -> tuple[str | Path,
     of any other source the revision that was given.
 
     Raises:
-        ModelError: if both name one, and not the same.
+        ModelError: if both name one, and not the same, or a folder is in the way.
     """
     repository, _, named = str(source).partition("@")
-    local = is_local(source) or is_folder(source) or is_file(source) or is_folder(repository)
+    local = is_local(source) or is_folder(source) or is_file(source)
     if local or not named or repository.count("/") != 1:
         return source, revision
+    if is_folder(repository):
+        raise ModelError(
+            f"{repository} is a folder here, which has no revisions: give it without @{named}, or "
+            "start elsewhere for the Hub's repository."
+        )
     if revision not in (None, named):
         raise ModelError(f"{source} is not of revision {revision!r}: give one of the two.")
     return repository, named

@@ -219,7 +219,7 @@ def layout(models: Models) -> None:
                 label="Photos", file_count="multiple", height=220, elem_id="batch-photos"
             )
             model = models.choice("batch-model")
-            button = gr.Button("Count all", variant="primary", size="lg")
+            button = gr.Button("Count all", variant="primary", size="lg", elem_classes=["counts"])
             stop = gr.Button(STOP, visible=False, elem_id="batch-stop")
         with gr.Column():
             summary = result_output(WAITING, "batch-summary")

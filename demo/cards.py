@@ -177,7 +177,7 @@ def _link(name: str) -> str:
     repository, revision = with_revision(name, None)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(repository)):  # a folder's name has no parents
         return ""
-    address = f"{ENDPOINT}/{repository}" + (f"/tree/{quote(revision)}" if revision else "")
+    address = f"{ENDPOINT}/{repository}" + (f"/tree/{quote(revision, safe='')}" if revision else "")
     new_tab = 'target="_blank" rel="noopener"'
     return f'<li><a href="{escape(address)}" {new_tab}>The model on the Hub</a></li>'
 

@@ -212,7 +212,7 @@ def layout(models: Models) -> None:
             )
             model = models.choice("compare-model")
             with gr.Row():
-                button = gr.Button("Compare", variant="primary", size="lg")
+                button = gr.Button("Compare", variant="primary", size="lg", elem_classes=["counts"])
                 drawn = gr.Button("Try a drawn scene", size="lg")
             numbers = result_output(WAITING, "errors")
     with gr.Column(visible=False) as panel:

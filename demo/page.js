@@ -2,7 +2,7 @@
 (() => {
   const FILE = "input[type=file]", PICTURE = /\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)$/i;
   const CLIP = /\.(avi|m4v|mkv|mov|mp4|webm)$/i;
-  const PASTES = 'button[aria-label="Paste from clipboard"].selected';
+  const OTHER = ".source-selection .selected:not([aria-label='Upload file'])"; // camera, clipboard
   const seen = (one) => one.closest(".block")?.offsetParent;
   const first = (what) => [...document.querySelectorAll(what)].find(seen);
   const isImage = (file) => file.type.startsWith("image/");
@@ -20,18 +20,37 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
+  const TAB = '[role="tabpanel"]', onTheWay = new WeakMap(); // how many files of each tab are
+  const begins = (tab) => onTheWay.set(tab, (onTheWay.get(tab) || 0) + 1);
+  const ends = (tab) => onTheWay.set(tab, onTheWay.get(tab) - 1);
+  const { fetch } = window;
+  window.fetch = (...sent) => {
+    const answer = fetch(...sent), isUpload = /\/upload(\?|$)/.test(sent[0]?.url ?? sent[0]);
+    const tab = isUpload && [...document.querySelectorAll(TAB)].find((one) => one.offsetParent);
+    if (tab) {
+      begins(tab);
+      // a moment later their box has them, and the server hears of it
+      const done = () => setTimeout(ends, 300, tab);
+      answer.then(done, done);
+    }
+    return answer;
+  };
+
   // Into a box in place of what is there, after what is on its way.
   const put = (box, files) => {
+    const tab = box.closest(TAB);
+    begins(tab);
     box.given = (box.given || Promise.resolve()).then(async () => {
       for (; box.isConnected; await new Promise((done) => setTimeout(done, 50))) {
-        const pastes = box.querySelector(PASTES), input = box.querySelector(FILE);
+        const other = box.querySelector(OTHER), input = box.querySelector(FILE);
         if (input) return give(input, files);
-        if (pastes) box.querySelector('button[aria-label="Upload file"]').click();
+        if (other) box.querySelector('button[aria-label="Upload file"]').click();
         else if (!box.matches("#batch-photos")) { // clears a box of one file
           [...box.querySelectorAll(".icon-button")].at(-1)?.click();
         }
       }
     }).then(() => new Promise((done) => setTimeout(done, 50))); // the upload begins
+    box.given.then(() => ends(tab));
   };
 
   // Files pasted, or dropped beside the boxes, go to those that are seen and take such files; a
@@ -98,12 +117,11 @@
     take(files);
   });
 
-  // A button that is pressed while a file is on its way waits for it: what it would count is not
-  // there yet, or is the file before it.
+  // A count that is asked for while files are on their way is asked for once they are there: Gradio
+  // would tell the server of the files after it, and a file that comes empties the tab.
   window.addEventListener("click", (event) => {
-    const button = event.target.closest?.("button.primary");
-    const tab = button?.closest('[role="tabpanel"]');
-    const waits = () => button.isConnected && tab.querySelector(".uploading");
+    const button = event.target.closest?.("button.counts");
+    const tab = button?.closest(TAB), waits = () => button.isConnected && onTheWay.get(tab);
     if (!tab || !waits()) return;
     event.stopImmediatePropagation();
     if (button.getAttribute("aria-busy")) return;

@@ -55,7 +55,9 @@ def layout(models: Models) -> None:
         with gr.Column():
             photo = photo_input("photo")
             model = models.choice("photo-model")
-            button = gr.Button("Count the people", variant="primary", size="lg")
+            button = gr.Button(
+                "Count the people", variant="primary", size="lg", elem_classes=["counts"]
+            )
             examples = drawn_scenes(photo)
         with gr.Column():
             number = result_output(WAITING, "number")

@@ -221,7 +221,9 @@ def layout(models: Models) -> None:
             clip = gr.Video(label="Clip", sources=["upload"], height=320, elem_id="clip")
             rate = gr.Slider(0.1, 10, value=1, step=0.1, label="Frames counted per second")
             model = models.choice("video-model")
-            button = gr.Button("Count the clip", variant="primary", size="lg")
+            button = gr.Button(
+                "Count the clip", variant="primary", size="lg", elem_classes=["counts"]
+            )
             stop = gr.Button(STOP, visible=False, elem_id="clip-stop")
         with gr.Column():
             summary = result_output(WAITING, "clip-summary")

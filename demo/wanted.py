@@ -92,8 +92,9 @@ def count_when(
     number = gr.Number(visible=False)  # it is in the browser: each request carries its own
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     quiet = {"trigger_mode": "multiple", "show_progress": "hidden", **aside}
+    numbered = {"js": NUMBERED, "preprocess": False}
     # with the uploads, which the page hears of so: it removes them with the rest
-    numbered = {"inputs": [latest, number, *inputs], "js": NUMBERED, "preprocess": False}
+    sent = [latest, number, *inputs]
     answer = while_wanted(run, partial(_instead, nothing, waiting))
     buttons = [stop] if stop else []
     shown = partial(_with_button, len(buttons), nothing)
@@ -101,7 +102,8 @@ def count_when(
         # "multiple": by default Gradio drops an event while an earlier one is answered
         begun = listen(
             partial(_begin, shown, meanwhile),
-            outputs=[number, *buttons, *outputs],
+            sent,
+            [number, *buttons, *outputs],
             trigger_mode="multiple",
             **numbered,
             **aside,
@@ -121,14 +123,13 @@ def count_when(
             counted.then(_hide, latest, stop, show_progress="hidden", **aside)
     if stop:
         stop.click(partial(_enough, shown, waiting), [latest, number], [stop, *outputs], **quiet)
-    for listeners, answered in ((cleared, _stop), (changed, _empty)):
-        for listen in listeners:
-            listen(
-                partial(answered, shown, waiting),
-                outputs=[*buttons, *outputs],
-                **numbered,
-                **quiet,
-            )
+    # Gradio sends uploads once they are there, and a count is to be stopped at once
+    for listen in cleared:
+        stopped = partial(_stop, shown, waiting)
+        listen(stopped, [latest, number], [*buttons, *outputs], **numbered, **quiet)
+    for listen in changed:
+        empty = partial(_empty, shown, waiting)
+        listen(empty, sent, [*buttons, *outputs], **numbered, **quiet)
 
 
 def while_wanted(

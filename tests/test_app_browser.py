@@ -254,13 +254,8 @@ def test_looks_grid_parts_and_downloads_follow_the_visitor(
         assert picture.size == (160, 112)
 
 
-def test_a_photo_can_be_pasted_or_taken(
-    browser: Browser, url: str, counter: PlainCounter, tmp_path: Path
-) -> None:
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write", "camera"])
-    page = context.new_page()
-    open_page(page, url)
-    file = dots(tmp_path / "pasted.png")
+def copy(page: Page, file: Path) -> None:
+    """A picture into the clipboard."""
     page.evaluate(
         """async text => {
             const blob = await (await fetch("data:image/png;base64," + text)).blob();
@@ -268,6 +263,16 @@ def test_a_photo_can_be_pasted_or_taken(
         }""",
         base64.b64encode(file.read_bytes()).decode(),
     )
+
+
+def test_a_photo_can_be_pasted_or_taken(
+    browser: Browser, url: str, counter: PlainCounter, tmp_path: Path
+) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write", "camera"])
+    page = context.new_page()
+    open_page(page, url)
+    file = dots(tmp_path / "pasted.png")
+    copy(page, file)
     box = page.locator("#photo")
     box.get_by_label("Paste from clipboard").click()
     count = f"{counter.count(file).count:,.2f} before rounding"
@@ -1479,6 +1484,38 @@ def test_a_photo_is_taken_after_the_clipboard_was_asked_and_while_another_is_on_
     expect(visit.get_by_text(shared.NO_PHOTO)).to_have_count(0)
     held[0].continue_()
     expect(exact).to_have_text(f"{counter.count(last).count:,.2f} before rounding")
+
+
+def test_a_count_waits_for_all_that_is_on_its_way(visit: Page, tmp_path: Path) -> None:
+    table, errors = tmp_path / "heads.csv", visit.locator("#errors")
+    table.write_text("x,y\n40,56\n80,56\n")
+    first, second = (dots(tmp_path / f"{width}.png", size=(width, 96)) for width in (160, 240))
+    visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copy(visit, first)
+    tab(visit, "Compare")
+    choose(visit, table, "#annotation")
+    expect(visit.locator("#annotation").get_by_role("link")).to_be_visible()
+    for paste in (True, False):  # by Gradio's own button, which shows no upload; and two, dropped
+        held = hold(visit)
+        if paste:
+            visit.locator("#compare-photo").get_by_label("Paste from clipboard").click()
+        else:
+            drop(visit, "h1", first, kind="image/png")
+            drop(visit, "h1", second, kind="image/png")
+        while not held:
+            visit.wait_for_timeout(50)
+        press(visit, "Compare")
+        visit.wait_for_timeout(300)
+        expect(errors).to_contain_text(compare.WAITING, timeout=1)
+        held[0].continue_()
+        expect(errors).to_contain_text("annotated 2 people")
+        if paste:
+            visit.locator("#compare-photo").get_by_label("Remove Image").click()
+            expect(errors).to_contain_text(compare.WAITING)
+            visit.locator("#compare-photo").get_by_label("Capture from camera").click()
+            visit.locator("#compare-photo").get_by_text("Click to Access Webcam").wait_for()
+    assert natural_size(visit.locator("#compare-photo img")) == [240, 96]
+    assert natural_size(visit.locator("#truth img")) == [240, 96]
 
 
 def test_an_annotation_dropped_on_the_photo_is_the_annotation_and_the_photo_stays(

@@ -338,8 +338,10 @@ def test_a_run_that_was_stopped_goes_on_with_its_table(
     lines = whole.read_text().splitlines(keepends=True)
     assert len(lines) > 3
     (tmp_path / "link.csv").symlink_to(table)
-    for left in (lines[0], "".join(lines[:2]), "".join(lines[:2]) + lines[2][:-9]):  # a torn row
-        table.write_text(left)
+    kept = "".join(lines[:2])
+    torn = (lines[2][:-9].encode(), "Zürich.jpg".encode()[:2], b"a.png,1,,,,,,,,,,,,,\n")
+    for left in (lines[0].encode(), *(kept.encode() + row for row in (b"", *torn))):
+        table.write_bytes(left)
         assert main([*count, str(tmp_path / "link.csv")]) == code
         assert (tmp_path / "link.csv").is_symlink()
         again = table.read_text().splitlines()
@@ -356,9 +358,27 @@ def test_a_run_that_was_stopped_goes_on_with_its_table(
     assert not counted & {
         str(folder / name) for name in read
     }  # those with an error are tried again
+    table.chmod(0o600)
+    whole_table = table.read_text()
     one = ["count", str(folder / "b.png"), "--model", str(model_folder), "--resume"]
     assert main([*one, "--csv", str(table)]) == 0
+    assert table.read_text() == whole_table  # what is said of others stays, errors too
+    assert table.stat().st_mode & 0o777 == 0o600
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_run_that_goes_on_makes_the_maps_that_are_missing(
+    folder: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    table, maps = tmp_path / "t.csv", tmp_path / "maps"
+    photos = [str(folder / "a.JPG"), str(folder / "b.png")]
+    count = ["count", "--model", str(model_folder), "--csv", str(table), "--resume", *photos]
+    assert main(count[:-1]) == 0
+    for _ in range(2):
+        assert main([*count, "--save-maps", str(maps)]) == 0
+        with table.open(newline="") as file:
+            assert [row["image"] for row in csv.DictReader(file) if row["map"]] == photos
+    assert len(list(maps.glob("*.npy"))) == 2
 
 
 def test_a_table_that_cannot_be_gone_on_with_stays_and_is_told_of(
@@ -372,12 +392,12 @@ def test_a_table_that_cannot_be_gone_on_with_stays_and_is_told_of(
     for holds, said in (
         (f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\n", "has counts by another, not by "),
         ("image,count,low,high,width,height,model\nx.png,3,,,8,8,m\n", "other columns than"),
-        (f"{head}\n\0\udcff\n", "cannot be read as a table"),
+        (f"{head}\n{'x' * 200_000}\n", "cannot be read as a table"),
     ):
-        table.write_bytes(holds.encode("utf-8", "surrogateescape"))
+        table.write_text(holds)
         assert main([*count, "--csv", str(table)]) == 2
         assert said in capsys.readouterr().err
-        assert table.read_bytes() == holds.encode("utf-8", "surrogateescape")
+        assert table.read_text() == holds
 
 
 def test_a_table_that_cannot_be_written_is_said_before_counting(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from csrnet_hub import CSRNet, ModelError
+from csrnet_hub import CrowdCounter, CSRNet, ModelError
 from csrnet_hub.model_files import with_revision
 
 from .fake_hub import FakeHub
@@ -143,16 +143,20 @@ def test_a_folder_may_have_an_at_sign_in_its_name(
         assert with_revision(source, None) == (source, None)
         with pytest.raises(ModelError, match=r"crowds@night has no config\.json"):
             CSRNet.from_pretrained(source)
-    (folder.parent / "org").mkdir()
-    for missing in (
-        "./mine/none@v1",
-        Path("mine/none@v1"),
-        "mine@v1",
-        "mine/none@",
-        "mine/org@v1",  # a folder hides the repository, which no revision brings to light
-    ):
+    for missing in ("./mine/none@v1", Path("mine/none@v1"), "mine@v1", "mine/none@"):
         with pytest.raises(ModelError, match=re.escape(Path(missing).name)):
             CSRNet.from_pretrained(missing)
+    (folder.parent / "org").mkdir()
+    with pytest.raises(ModelError, match="mine/org is a folder here, which has no revisions"):
+        CSRNet.from_pretrained("mine/org@v1")
+
+
+def test_a_counter_is_called_by_the_revision_too(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CSRNet, "from_pretrained", lambda *_, **__: thin_model)
+    for source, options in (("org/name@v1", {}), ("org/name", {"revision": "v1"})):
+        assert CrowdCounter.from_pretrained(source, device="cpu", **options).name == "org/name@v1"
 
 
 def test_a_revision_that_is_not_there_is_a_sentence(online: HubClient, published: str) -> None:
