@@ -44,6 +44,7 @@ from .shared import (
     sentences_for_visitors,
     upload_name,
 )
+from .wanted import HAPPENED
 
 DIGEST = re.compile(r"[0-9a-f]{16}")
 WAITING = "Choose a photo, then click each head in it."
@@ -62,6 +63,19 @@ To train with them, put the photos and one file of each into one folder, here `S
 them. Each holds the same heads, x and y in pixels of the upright photo.
 """
 
+# For requests that may come in another order than what they tell of; and for an annotation, whose
+# photo may be on its way still.
+OPENS = (
+    f"(upload) => {{ window.opening = (window.opening || 0) + 1; return [upload, {HAPPENED}]; }}"
+)
+OPENED_ONE = "() => { window.opening = Math.max(0, window.opening - 1); }"
+CLOSES = f"() => [{HAPPENED}]"
+WAITS = """async () => {
+  const tab = document.querySelector("#annotate-photo").closest('[role="tabpanel"]');
+  for (let tries = 0; tries < 600 && (tab.onTheWay || window.opening); tries++) {
+    await new Promise((done) => setTimeout(done, 100));
+  }
+}"""
 # For the surface, which keeps the heads until the browser could have their file.
 DOWNLOADED = """async (file) => {
   const detail = await fetch(file.url, { method: "HEAD" }).then((one) => one.ok, () => false);
@@ -118,7 +132,18 @@ class Opened:
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}  # by session, the newest at the end
+        self._heard: dict[str, int] = {}  # of each, the latest of what the browser numbers
         self._lock = threading.Lock()
+
+    def hears(self, request: gr.Request | None, number: int) -> bool:
+        """Note what happened as the `number`-th; False where something later was heard before."""
+        session = str(request and request.session_hash)
+        with self._lock:
+            heard = self._heard.pop(session, 0)
+            self._heard[session] = max(heard, number)
+            while len(self._heard) > MAX_SESSIONS:
+                del self._heard[next(iter(self._heard))]
+        return number >= heard
 
     def note(self, request: gr.Request | None, sheet: Sheet | None) -> None:
         """This is on the surface from now on; None: no photo."""
@@ -152,7 +177,7 @@ def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tupl
 
 
 def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]:
-    """The number of heads, their density map so far and its colour bar; files are out of date."""
+    """The number of heads, their density map so far and its colour bar."""
     try:
         with sentences_for_visitors():
             sheet = Sheet.sent(sent)
@@ -172,7 +197,7 @@ def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any
                 number,
                 gr.update(value=file, visible=True),
                 colour_bar(colour_top(density)),
-                gr.update(visible=False),
+                gr.skip(),  # the surface hides files that lack what is marked
             ]
     except gr.Error as error:
         return nothing(error.message, "problem")
@@ -203,8 +228,10 @@ def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]
     return [gr.skip(), gr.update(saved=held), gr.update(visible=True), *files]
 
 
-def start(upload: Any, request: gr.Request | None = None) -> list[Any]:
-    """A new photo on the surface, without heads."""
+def start(upload: Any, number: int = 0, request: gr.Request | None = None) -> list[Any]:
+    """A new photo on the surface, without heads; nothing where it was removed or replaced since."""
+    if request and not OPENED.hears(request, number):
+        return [gr.skip()] * 6
     try:
         with sentences_for_visitors():
             sheet, photo = open_photo(upload)
@@ -222,8 +249,10 @@ def start(upload: Any, request: gr.Request | None = None) -> list[Any]:
     ]
 
 
-def clear(request: gr.Request | None = None) -> list[Any]:
-    """The photo is gone."""
+def clear(number: int = 0, request: gr.Request | None = None) -> list[Any]:
+    """The photo is gone, unless there is another by now."""
+    if request and not OPENED.hears(request, number):
+        return [gr.skip()] * 6
     OPENED.note(request, None)
     return [None, without_photo(), *nothing(WAITING)]
 
@@ -276,7 +305,7 @@ def layout(models: Models) -> None:
             )
             number = result_output(WAITING, "heads-number")
             button = gr.Button("Save the heads", variant="primary")
-            with gr.Row(visible=False) as downloads:
+            with gr.Row(visible=False, elem_id="heads-files") as downloads:
                 files = [
                     gr.DownloadButton(label, size="sm", min_width=100)
                     for label in ("CSV", "JSON", "ShanghaiTech .mat")
@@ -309,11 +338,18 @@ def layout(models: Models) -> None:
     in_turn = aside | {"concurrency_id": "sheet", "concurrency_limit": 1}
     in_turn["trigger_mode"] = "multiple"
     whole = [sheet, surface, *beside]
-    photo.upload(start, photo, whole, preprocess=False, **in_turn)
-    photo.clear(clear, None, whole, **in_turn)
-    earlier.upload(go_on, [sheet, earlier, surface], surface, preprocess=False, **aside)
-    surface.input(grown, [sheet, surface], beside, trigger_mode="always_last", **aside)
-    button.click(save, [sheet, surface], [number, surface, downloads, *files], **aside)
+    happened = gr.Number(visible=False)  # holds the place of what the browser gives
+    numbered = {"preprocess": False, **in_turn}
+    opened = photo.upload(start, [photo, happened], whole, js=OPENS, **numbered)
+    for ended in (opened.then, opened.failure):
+        ended(None, js=OPENED_ONE)
+    photo.clear(clear, happened, whole, js=CLOSES, **numbered)
+    noted(photo, earlier)
+    given = earlier.upload(None, js=WAITS, trigger_mode="multiple")
+    going_on = {"preprocess": False, "trigger_mode": "multiple", **aside}
+    given.then(go_on, [sheet, earlier, surface], surface, **going_on)
+    last = aside | {"trigger_mode": "always_last"}
+    surface.input(grown, [sheet, surface], beside, **last)
+    button.click(save, [sheet, surface], [number, surface, downloads, *files], **last)
     for file in files:
         file.click(None, file, js=DOWNLOADED)
-    noted(photo, earlier)

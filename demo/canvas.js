@@ -55,7 +55,14 @@ function layout() {
   pan(0, 0);
 }
 
+function current() { // files that lack what is marked are not seen
+  const { digest, heads } = props.saved || {};
+  const old = digest !== props.digest || heads !== props.value;
+  element.closest('[role="tabpanel"]')?.classList.toggle("unsaved", old);
+}
+
 function draw() {
+  if (heads()) current();
   const s = scale(), at = ([x, y]) => [(x - view.x) * s, (y - view.y) * s];
   pen.clearRect(0, 0, screen.clientWidth, screen.clientHeight);
   if (photo.complete && photo.naturalWidth) {
@@ -390,6 +397,7 @@ watch(["value", "src", "width", "height", "digest", "opened"], () => {
   due = true;
   queueMicrotask(() => { due = false; refresh(); });
 });
+watch(["saved"], draw);
 watch(["added"], () => {
   const { digest, heads } = props.added;
   const more = JSON.parse(heads || "[]");

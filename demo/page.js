@@ -20,9 +20,9 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
-  const TAB = '[role="tabpanel"]', onTheWay = new WeakMap(); // how many files of each tab are
-  const begins = (tab) => onTheWay.set(tab, (onTheWay.get(tab) || 0) + 1);
-  const ends = (tab) => onTheWay.set(tab, onTheWay.get(tab) - 1);
+  const TAB = '[role="tabpanel"]'; // each knows how many of its files are on the way
+  const begins = (tab) => { tab.onTheWay = (tab.onTheWay || 0) + 1; };
+  const ends = (tab) => { tab.onTheWay -= 1; };
   const { fetch } = window;
   window.fetch = (...sent) => {
     const answer = fetch(...sent), isUpload = /\/upload(\?|$)/.test(sent[0]?.url ?? sent[0]);
@@ -121,7 +121,7 @@
   // would tell the server of the files after it, and a file that comes empties the tab.
   window.addEventListener("click", (event) => {
     const button = event.target.closest?.("button.counts");
-    const tab = button?.closest(TAB), waits = () => button.isConnected && onTheWay.get(tab);
+    const tab = button?.closest(TAB), waits = () => button.isConnected && tab.onTheWay;
     if (!tab || !waits()) return;
     event.stopImmediatePropagation();
     if (button.getAttribute("aria-busy")) return;

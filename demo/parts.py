@@ -24,6 +24,7 @@ from .shared import (
 )
 
 MOST_CROSSED = 100_000_000  # corners times rows of the photo: a few seconds
+UNDER_WAY = False  # in the place of a counted photo; None means that one is no longer kept
 DRAW_ONE = "The count inside appears here once a region is drawn."
 LABEL = (
     "The photo. Draw a region with the pointer, or a rectangle with the keyboard: "
@@ -45,7 +46,7 @@ def count_region(result: CountResult, corners: NDArray[np.float64]) -> float:
     return count_inside(result.density, corners, result.height, result.width)
 
 
-def part_html(counted: Counted | None, outline: Any) -> str:
+def part_html(counted: Counted | bool | None, outline: Any) -> str:
     """The count inside an outline, the one outside, and the region's share of the photo.
 
     Raises:
@@ -54,7 +55,7 @@ def part_html(counted: Counted | None, outline: Any) -> str:
     corners = read_outline(outline)
     if counted is None and len(corners):  # the connection was lost for a while
         raise VisitorError(EXPIRED)
-    if counted is None or len(corners) < 3:
+    if counted is None or isinstance(counted, bool) or len(corners) < 3:
         return message_html(DRAW_ONE, "waiting")
     result = counted.result
     inside = count_region(result, corners)
@@ -65,7 +66,7 @@ def part_html(counted: Counted | None, outline: Any) -> str:
     )
 
 
-def show_part(counted: Counted | None, outline: Any) -> str:
+def show_part(counted: Counted | bool | None, outline: Any) -> str:
     """`part_html`, or the sentence of what is wrong with the outline."""
     try:
         with sentences_for_visitors():

@@ -13,7 +13,7 @@ from .canvas import with_photo, without_photo
 from .counted import Counted, count_html, details_html, grid_html, map_scale, notices_html
 from .models import Models
 from .pace import counting
-from .parts import DRAW_ONE
+from .parts import DRAW_ONE, UNDER_WAY
 from .parts import layout as part_layout
 from .scenes import draw_scene
 from .shared import (
@@ -105,15 +105,16 @@ def layout(models: Models) -> None:
         concurrency_limit=4,
         api_visibility="private",
     )
-    for slider in grid:
-        slider.change(
-            redraw_grid,
-            [state, *grid],
-            table,
-            preprocess=False,
-            show_progress="hidden",
-            **aside,
-        )
+    gr.on(
+        [slider.change for slider in grid],
+        redraw_grid,
+        [state, *grid],
+        table,
+        preprocess=False,
+        trigger_mode="always_last",
+        show_progress="hidden",
+        **aside,
+    )
 
 
 def _pictures() -> tuple[gr.ImageSlider, gr.Image, gr.HTML, list[Any]]:
@@ -159,7 +160,7 @@ def nothing(text: str, kind: str = "waiting", keep: bool = True) -> list[Any]:
     hidden, photo = gr.update(visible=False), gr.update() if keep else None
     files = [None] * 4
     drawn = [hidden, None, None, "", "", without_photo(), message_html(DRAW_ONE, "waiting")]
-    return [photo, None, message_html(text, kind), hidden, *files, *drawn]
+    return [photo, UNDER_WAY, message_html(text, kind), hidden, *files, *drawn]
 
 
 def everything(counted: Counted, looks: tuple[Any, Any], grid: tuple[Any, Any]) -> list[Any]:
@@ -209,8 +210,10 @@ def _show(
         return nothing(error.message, "problem", keep=read)  # what is no picture leaves its box
 
 
-def redraw(counted: Counted | None, opacity: Any, points: Any) -> tuple[Any, Any]:
+def redraw(counted: Counted | bool | None, opacity: Any, points: Any) -> tuple[Any, Any]:
     """The overlay for the page and for download, after a change of its looks."""
+    if isinstance(counted, bool):
+        return gr.skip(), gr.skip()
     with sentences_for_visitors():
         if counted is None:  # the connection was lost for a while
             raise VisitorError(EXPIRED)
@@ -218,8 +221,10 @@ def redraw(counted: Counted | None, opacity: Any, points: Any) -> tuple[Any, Any
     return path, path
 
 
-def redraw_grid(counted: Counted | None, rows: Any, columns: Any) -> str:
+def redraw_grid(counted: Counted | bool | None, rows: Any, columns: Any) -> Any:
     """The table of the grid, after a change of its rows or columns."""
+    if isinstance(counted, bool):
+        return gr.skip()
     with sentences_for_visitors():
         if counted is None:
             raise VisitorError(EXPIRED)

@@ -117,6 +117,7 @@ footer > .divider:first-child, footer > .divider:last-of-type:not(:has(~ a, ~ bu
 .canvas-tools button[aria-pressed="true"] { background: var(--button-primary-background-fill);
   color: var(--button-primary-text-color); }
 .canvas-tools button[hidden], .canvas[hidden] { display: none; }
+.unsaved #heads-files { display: none !important; }
 .canvas-hint { margin: .4rem 0 0; }
 @media (max-width: 640px) {
   .photo { height: 260px !important; }

@@ -15,12 +15,9 @@ from .pace import Tell
 from .shared import BUSY, COUNTING, EnoughError, NotWantedError
 from .turns import PHOTOS
 
-# The browser numbers what happens on a page: requests may come in another order than it happened.
-NUMBERED = """(latest, number, ...sent) => {
-  window.happened = (window.happened || 0) + 1;
-  return [latest, window.happened, ...sent];
-}"""
-CLEARED = 0
+# The browser numbers what happens on a page: requests and answers may come in another order.
+HAPPENED = "window.happened = (window.happened || 0) + 1"
+CLEARED, ANOTHER = 0, -1
 STOP = "Stop, and show what is counted"
 STOPPING = "Stopping after this one"
 
@@ -32,7 +29,7 @@ class Latest:
     Attributes:
         number: the latest request; CLEARED once the upload was removed, None where nothing is
             known, as when the server had too many visitors to keep it.
-        begun, done: the latest whose turn has come, and that has ended.
+        begun, done, answered: the latest whose turn has come, that has ended, and that ended well.
         enough: that of which the visitor has seen enough.
         heard: the latest request, upload or removal.
     """
@@ -40,6 +37,7 @@ class Latest:
     number: int | None = None
     begun: int = 0
     done: int = 0
+    answered: int = 0
     enough: int | None = None
     heard: int = 0
 
@@ -89,10 +87,12 @@ def count_when(
             EnoughError of its `progress` to show what there is, and one that waits is given up.
     """
     latest = gr.State(Latest())
-    number = gr.Number(visible=False)  # it is in the browser: each request carries its own
+    number = gr.Number(visible=False)  # holds the place of what the browser gives
+    own = f"window.asked{number._id}"  # the number of this tab's last request
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     quiet = {"trigger_mode": "multiple", "show_progress": "hidden", **aside}
-    numbered = {"js": NUMBERED, "preprocess": False}
+    numbered: dict[str, Any] = {"js": numbering(HAPPENED), "preprocess": False}
+    last: dict[str, Any] = {"js": numbering(f"{own} || 0"), "preprocess": False}
     # with the uploads, which the page hears of so: it removes them with the rest
     sent = [latest, number, *inputs]
     answer = while_wanted(run, partial(_instead, nothing, waiting))
@@ -103,26 +103,34 @@ def count_when(
         begun = listen(
             partial(_begin, shown, meanwhile),
             sent,
-            [number, *buttons, *outputs],
+            [*buttons, *outputs],
             trigger_mode="multiple",
-            **numbered,
+            **numbered | {"js": numbering(f"{own} = {HAPPENED}")},
             **aside,
         )
         counted = begun.then(
             answer,
-            [latest, number, *inputs],
+            sent,
             outputs,
-            preprocess=False,
             trigger_mode="multiple",
             concurrency_id=line,
             show_progress_on=show_on,
             api_visibility="private",
+            **last,
         )
-        counted.failure(partial(shown, False, BUSY, "problem"), None, [*buttons, *outputs], **aside)
+        for tried in (begun, counted):
+            failed = partial(_failed, shown)
+            tried.failure(failed, [latest, number], [*buttons, *outputs], **last, **aside)
         if stop:
             counted.then(_hide, latest, stop, show_progress="hidden", **aside)
     if stop:
-        stop.click(partial(_enough, shown, waiting), [latest, number], [stop, *outputs], **quiet)
+        stop.click(
+            partial(_enough, shown, waiting),
+            [latest, number, number],
+            [stop, *outputs],
+            js=f"latest => [latest, {own} || 0, {HAPPENED}]",
+            **quiet,
+        )
     # Gradio sends uploads once they are there, and a count is to be stopped at once
     for listen in cleared:
         stopped = partial(_stop, shown, waiting)
@@ -132,13 +140,19 @@ def count_when(
         listen(empty, sent, [*buttons, *outputs], **numbered, **quiet)
 
 
+def numbering(number: str) -> str:
+    """JavaScript that sends inputs with the value of an expression in the place of the second."""
+    return f"(latest, number, ...sent) => [latest, {number}, ...sent]"
+
+
 def while_wanted(
     run: Callable[..., Any], instead: Callable[[Latest, int], list[Any] | None]
 ) -> Callable[..., Any]:
     """`run`, giving what `instead` gives in place of an answer that is no longer wanted.
 
     What waits in the queue is not begun then, and what is under way stops at its next step or at
-    the next part of a photo.
+    the next part of a photo. Of two that come with one number, as after a double click, the second
+    shows nothing.
     """
 
     def at_once(
@@ -147,6 +161,8 @@ def while_wanted(
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
         *inputs: Any,
     ) -> Any:
+        if number <= latest.begun:
+            return instead(Latest(ANOTHER), number)
         answer = None
         with _turn(latest, number):
             tell = _watched(progress, latest, number)
@@ -159,6 +175,9 @@ def while_wanted(
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (as above)
         *inputs: Any,
     ) -> Iterator[Any]:
+        if number <= latest.begun:
+            yield instead(Latest(ANOTHER), number)
+            return
         with _turn(latest, number):
             if past := instead(latest, number):
                 yield past
@@ -192,6 +211,7 @@ def _turn(latest: Latest, number: int) -> Iterator[None]:
     latest.begun = max(latest.begun, number)
     try:
         yield
+        latest.answered = max(latest.answered, number)
     except NotWantedError:
         if not latest.is_past(number):  # whoever asked has left
             latest.number = CLEARED
@@ -212,16 +232,25 @@ def _begin(
 ) -> list[Any]:
     sentence = shown(True, meanwhile)
     if not latest.hears(number):
-        return [number, *_nothing_new(sentence)]
+        return _nothing_new(sentence)
     latest.number = number
-    return [number, *sentence]
+    return sentence
+
+
+def _failed(shown: Callable[..., list[Any]], latest: Latest, number: int) -> list[Any]:
+    problem = shown(False, BUSY, "problem")
+    # what is shown may be of something later, or of the second of two requests
+    gone = latest.heard > number or latest.answered >= number
+    return _nothing_new(problem) if gone else problem
 
 
 def _enough(
-    shown: Callable[..., list[Any]], waiting: str, latest: Latest, number: int | None
+    shown: Callable[..., list[Any]], waiting: str, latest: Latest, number: int, now: int
 ) -> list[Any]:
     asked = number if latest.number is None else latest.number  # the server may have forgotten it
     given_up = shown(False, waiting)
+    if not latest.hears(now):  # a count was asked for after it
+        return _nothing_new(given_up)
     if not asked:
         return given_up
     if latest.number is not None and latest.begun < asked:  # it waits for its turn

@@ -599,7 +599,8 @@ def test_a_head_marked_while_the_others_are_saved_is_kept_and_the_others_too(
             surface.click(position={"x": 70, "y": 90})
             expect(number).to_contain_text("3 people")
             go_on.set()
-            saved(visit, "CSV")
+            visit.wait_for_timeout(500)
+            expect(visit.locator("#heads-files")).to_be_hidden()  # they lack the third
             visit.reload()
 
 
@@ -1516,6 +1517,63 @@ def test_a_count_waits_for_all_that_is_on_its_way(visit: Page, tmp_path: Path) -
             visit.locator("#compare-photo").get_by_text("Click to Access Webcam").wait_for()
     assert natural_size(visit.locator("#compare-photo img")) == [240, 96]
     assert natural_size(visit.locator("#truth img")) == [240, 96]
+
+
+def test_a_double_click_counts_once_and_what_fails_is_said(
+    visit: Page, counter: PlainCounter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Any] = []
+    plain = PlainCounter.count
+
+    def count(self: PlainCounter, image: Any, progress: Any = None) -> CountResult:
+        counted.append(image)
+        return plain(self, image, progress)
+
+    monkeypatch.setattr(PlainCounter, "count", count)
+    file, exact = dots(tmp_path / "a.png"), visit.locator("#number .exact")
+    choose(visit, file)
+    expect(exact).to_be_visible()
+    waits: list[Route] = []
+    visit.route(
+        "**/run/predict*",
+        lambda route: route.continue_() if len(waits) > 1 else waits.append(route),
+    )
+    visit.get_by_role("button", name="Count the people").dblclick()
+    while len(waits) < 2:
+        visit.wait_for_timeout(50)
+    for request in reversed(waits):  # the answers come in one burst
+        request.continue_()
+    expect(exact).to_have_text(f"{counter.count(file).count:,.2f} before rounding")
+    visit.wait_for_timeout(500)
+    assert len(counted) == 3  # the first, that of the two clicks, and this test's own
+    visit.route("**/run/predict*", lambda route: route.fulfill(status=503, body="busy"), times=1)
+    press(visit, "Count the people")
+    expect(visit.locator("#number [role=alert]")).to_have_text(shared.BUSY)
+
+
+def test_a_photo_and_its_annotation_that_come_together_are_both_there(
+    visit: Page, tmp_path: Path
+) -> None:
+    tab(visit, "Annotate")
+    number, files = visit.locator("#heads-number"), visit.locator("#heads-files")
+    late: list[Route] = []
+    for heads in (2, 3):  # the second pair in place of the first, and the photo late
+        table = tmp_path / f"{heads}.csv"
+        table.write_text("x,y\n" + "".join(f"{20 * (1 + x)},56\n" for x in range(heads)))
+        drop(visit, "h1", dots(tmp_path / f"{heads}.png", heads), kind="image/png")
+        drop(visit, "h1", table, kind="text/csv")
+        if late:
+            visit.wait_for_timeout(500)
+            late[0].continue_()
+        expect(number).to_contain_text(f"{heads} people")
+        late = hold(visit)
+    press(visit, "Save the heads")
+    expect(files).to_be_visible()
+    visit.locator("#heads canvas").click(position={"x": 50, "y": 50})
+    expect(files).to_be_hidden()  # they lack the last head
+    expect(number).to_contain_text("4 people")
+    press(visit, "Undo")
+    expect(files).to_be_visible()
 
 
 def test_an_annotation_dropped_on_the_photo_is_the_annotation_and_the_photo_stays(

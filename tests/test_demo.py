@@ -209,7 +209,11 @@ def test_notices_are_shown_beside_the_count():
 def test_the_page_shows_a_sentence_in_the_counts_place(offered):
     shown = photo._show(offered, None, None, 0.5, False, 3, 3)
     assert shared.NO_PHOTO in shown[2]
-    assert shown[1] is None
+    assert photo.redraw(shown[1], 0.5, False) == (gr.skip(), gr.skip())  # while another is counted
+    assert photo.redraw_grid(shown[1], 3, 3) == gr.skip()
+    assert parts.show_part(shown[1], "[[1,1],[9,9],[1,9]]") == shared.message_html(
+        parts.DRAW_ONE, "waiting"
+    )
     shown = photo._show(offered, uploaded("a.png", encoded(noise())), "third", 0.5, False, 3, 3)
     assert "no such model" in shown[2]
 

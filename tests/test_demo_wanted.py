@@ -37,13 +37,15 @@ def instead(latest: wanted.Latest, number: int) -> list[Any] | None:
 def test_the_answer_for_an_earlier_photo_is_left_out(latest):
     def run(photo: str, progress: Any) -> list[Any]:
         if photo == "counted while another is chosen":
-            latest.number = 2
+            latest.number = 3
         return [photo]
 
     answer = wanted.while_wanted(run, instead)
     assert answer(latest, 1, None, "alone") == ["alone"]
-    assert answer(latest, 1, None, "counted while another is chosen") == ["past"]
-    assert answer(latest, 2, None, "the other") == ["the other"]
+    assert answer(latest, 1, None, "of the same double click") == ["past"]
+    latest.number = 2
+    assert answer(latest, 2, None, "counted while another is chosen") == ["past"]
+    assert answer(latest, 3, None, "the other") == ["the other"]
     assert answer(wanted.Latest(), 7, None, "kept nowhere") == ["kept nowhere"]
 
 
@@ -55,14 +57,16 @@ def test_what_nobody_wants_any_more_is_not_begun_and_goes_no_further(latest):
 
     begun: list[str] = []
     answer = wanted.while_wanted(run, instead)
-    assert list(answer(latest, 9, None, ["waited in the queue"])) == [["past"]]
-    assert not begun
-    steps = answer(latest, 1, None, ["a", "b", "c", "d"])
-    assert [next(steps), next(steps)] == [["a"], ["b"]]
     latest.number = 2
+    assert list(answer(latest, 1, None, ["waited in the queue"])) == [["past"]]
+    assert not begun
+    steps = answer(latest, 2, None, ["a", "b", "c", "d"])
+    assert [next(steps), next(steps)] == [["a"], ["b"]]
+    assert list(answer(latest, 2, None, ["of the same double click"])) == [["past"]]
+    latest.number = 4
     assert list(steps) == [["past"]]
     assert begun == ["a", "b", "c"]
-    assert wanted.while_wanted(begun.append, instead)(latest, 1, None, "d") == ["past"]
+    assert wanted.while_wanted(begun.append, instead)(latest, 3, None, "d") == ["past"]
     assert "d" not in begun
 
 
@@ -80,7 +84,7 @@ def test_whoever_stops_a_request_gets_what_there_is_and_a_later_one_runs_on(late
     steps = answer(latest, 1, lambda share: None, ["a", "b", "c"])
     assert [next(steps), next(steps)] == [["a"], ["a", "b"]]
     shown = partial(wanted._with_button, 1, batch.nothing)
-    button, *rest = wanted._enough(shown, "Choose.", latest, 1)
+    button, *rest = wanted._enough(shown, "Choose.", latest, 1, 2)
     assert (button["value"], button["interactive"]) == (wanted.STOPPING, False)
     assert rest == [gr.skip()] * 5
     assert list(steps) == [["a", "b", "the end"]]
@@ -113,7 +117,7 @@ def test_a_request_that_waits_for_its_turn_is_given_up_at_once(latest):
     shown = partial(wanted._with_button, 1, batch.nothing)
     answer = wanted.while_wanted(run, instead)
     for given_up in (
-        lambda: wanted._enough(shown, "Choose.", latest, 1),
+        lambda: wanted._enough(shown, "Choose.", latest, 1, 2),
         lambda: wanted._stop(shown, "Choose.", latest, 2),
     ):
         latest.number = 1
@@ -128,7 +132,7 @@ def test_a_request_that_waits_for_its_turn_is_given_up_at_once(latest):
 def test_removing_the_photos_leaves_what_was_counted(latest):
     shown = partial(wanted._with_button, 1, batch.nothing)
     list(wanted.while_wanted(lambda progress: (yield ["counted"]), instead)(latest, 1, None))
-    button, *rest = wanted._enough(shown, "Choose.", latest, 1)  # pressed as it ended
+    button, *rest = wanted._enough(shown, "Choose.", latest, 1, 2)  # pressed as it ended
     assert button["visible"] is False
     assert rest == [gr.skip()] * 5
     assert wanted._stop(shown, "Choose.", latest, 2) == [gr.skip()] * 6
@@ -137,9 +141,9 @@ def test_removing_the_photos_leaves_what_was_counted(latest):
 def test_a_request_that_the_server_has_forgotten_can_be_stopped():
     latest = wanted.Latest()
     shown = partial(wanted._with_button, 1, batch.nothing)
-    assert wanted._enough(shown, "Choose.", latest, 7)[0]["value"] == wanted.STOPPING
+    assert wanted._enough(shown, "Choose.", latest, 7, 8)[0]["value"] == wanted.STOPPING
     assert latest.enough == 7
-    assert wanted._enough(shown, "Choose.", wanted.Latest(), None)[0]["visible"] is False
+    assert wanted._enough(shown, "Choose.", wanted.Latest(), 0, 1)[0]["visible"] is False
 
 
 def test_a_removed_photo_leaves_no_count_and_a_later_request_its_own_sentence():
@@ -157,16 +161,27 @@ def test_another_file_empties_the_tab_and_stops_the_count_before_and_not_the_one
         assert "Choose one." in wanted._empty(shown, "Choose one.", latest, 4)[0]
         assert latest.is_past(3)
         # asked for before the file came, and heard after it
-        assert wanted._begin(shown, "Counting.", latest, 2) == [2, *nothing_new]
+        assert wanted._begin(shown, "Counting.", latest, 2) == nothing_new
         assert latest.is_past(2)
-        number, sentence, *_ = wanted._begin(shown, "Counting.", latest, 6)
-        assert number == 6
-        assert "Counting." in sentence
+        assert "Counting." in wanted._begin(shown, "Counting.", latest, 6)[0]
         for came_late in (wanted._empty, wanted._stop):
             assert came_late(shown, "Choose one.", latest, 5) == nothing_new
+        assert wanted._enough(shown, "Choose one.", latest, 4, 5) == nothing_new
+        assert latest.enough is None
         assert not latest.is_past(6)
-        assert wanted._begin(shown, "Counting.", latest, 5) == [5, *nothing_new]
+        assert wanted._begin(shown, "Counting.", latest, 5) == nothing_new
         assert not latest.is_past(6)
+
+
+def test_a_failure_is_said_unless_something_else_is_shown_by_then(latest):
+    shown = partial(wanted._with_button, 0, batch.nothing)
+    assert shared.BUSY in wanted._failed(shown, wanted.Latest(), 1)[0]
+    latest.begun = latest.heard = 1  # the connection was lost
+    assert shared.BUSY in wanted._failed(shown, latest, 1)[0]
+    later = wanted.Latest(2, heard=2)
+    wanted.while_wanted(lambda progress: ["counted"], instead)(latest, 2, None)
+    for gone, number in ((later, 1), (latest, 2)):
+        assert wanted._failed(shown, gone, number) == [gr.skip()] * 5
 
 
 def test_no_request_is_dropped_while_an_earlier_one_is_answered(page):
