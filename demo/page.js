@@ -121,6 +121,7 @@
   // would tell the server of the files after it, and a file that comes empties the tab.
   window.addEventListener("click", (event) => {
     const button = event.target.closest?.("button.counts");
+    if (button && event.detail > 1) return event.stopImmediatePropagation(); // of a double click
     const tab = button?.closest(TAB), waits = () => button.isConnected && tab.onTheWay;
     if (!tab || !waits()) return;
     event.stopImmediatePropagation();

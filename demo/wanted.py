@@ -17,7 +17,7 @@ from .turns import PHOTOS
 
 # The browser numbers what happens on a page: requests and answers may come in another order.
 HAPPENED = "window.happened = (window.happened || 0) + 1"
-CLEARED, ANOTHER = 0, -1
+CLEARED = 0
 STOP = "Stop, and show what is counted"
 STOPPING = "Stopping after this one"
 
@@ -151,8 +151,7 @@ def while_wanted(
     """`run`, giving what `instead` gives in place of an answer that is no longer wanted.
 
     What waits in the queue is not begun then, and what is under way stops at its next step or at
-    the next part of a photo. Of two that come with one number, as after a double click, the second
-    shows nothing.
+    the next part of a photo.
     """
 
     def at_once(
@@ -161,12 +160,10 @@ def while_wanted(
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
         *inputs: Any,
     ) -> Any:
-        if number <= latest.begun:
-            return instead(Latest(ANOTHER), number)
-        answer = None
-        with _turn(latest, number):
-            tell = _watched(progress, latest, number)
-            answer = instead(latest, number) or run(*inputs, progress=tell)
+        answer = instead(latest, number)
+        if not answer:
+            with _turn(latest, number):
+                answer = run(*inputs, progress=_watched(progress, latest, number))
         return instead(latest, number) or answer
 
     def step_by_step(
@@ -175,13 +172,10 @@ def while_wanted(
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (as above)
         *inputs: Any,
     ) -> Iterator[Any]:
-        if number <= latest.begun:
-            yield instead(Latest(ANOTHER), number)
+        if past := instead(latest, number):
+            yield past
             return
         with _turn(latest, number):
-            if past := instead(latest, number):
-                yield past
-                return
             tell = _watched(progress, latest, number)
             with closing(run(*inputs, progress=tell)) as steps:
                 for step in steps:
@@ -239,7 +233,7 @@ def _begin(
 
 def _failed(shown: Callable[..., list[Any]], latest: Latest, number: int) -> list[Any]:
     problem = shown(False, BUSY, "problem")
-    # what is shown may be of something later, or of the second of two requests
+    # what is shown may be of something later, or of another request with this number
     gone = latest.heard > number or latest.answered >= number
     return _nothing_new(problem) if gone else problem
 

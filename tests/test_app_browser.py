@@ -128,6 +128,14 @@ def hold(page: Page, requests: str = "**/gradio_api/upload?*") -> list[Route]:
     return held
 
 
+def wait_until(page: Page, condition: Callable[[], object]) -> None:
+    for _ in range(PATIENCE // 100):
+        if condition():
+            break
+        page.wait_for_timeout(100)
+    assert condition()
+
+
 def tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
@@ -1177,34 +1185,27 @@ def test_the_count_shown_is_that_of_the_photo_in_the_box(
             assert go_on.acquire(timeout=PATIENCE / 1000)
             return super().count(image, progress)
 
-    def wait_until(condition: Callable[[], bool]) -> None:
-        for _ in range(PATIENCE // 100):
-            if condition():
-                break
-            page.wait_for_timeout(100)
-        assert condition()
-
     server = app.build_app(SlowCounter("slow"))
     page = browser.new_page()
     open_page(page, serve(server))
     number = page.locator("#number")
     first, second = (dots(tmp_path / f"{people}.png", people) for people in (5, 90))
     choose(page, first)
-    wait_until(lambda: len(begun) == 1)
+    wait_until(page, lambda: len(begun) == 1)
     choose(page, second)
-    wait_until(lambda: len(server._queue) == 1)
+    wait_until(page, lambda: len(server._queue) == 1)
     go_on.release()
-    wait_until(lambda: len(begun) == 2)
+    wait_until(page, lambda: len(begun) == 2)
     page.wait_for_timeout(500)
     expect(number).to_contain_text(shared.COUNTING)  # and not the count of the first
     go_on.release()
     expect(number).to_contain_text(f"{PlainCounter().count(second).count:,.2f} before rounding")
     choose(page, first)
-    wait_until(lambda: len(begun) == 3)
+    wait_until(page, lambda: len(begun) == 3)
     page.get_by_role("button", name="Remove Image").first.click()
     expect(number).to_contain_text(photo.WAITING)
     go_on.release()
-    wait_until(lambda: not server._queue.event_ids_to_events)
+    wait_until(page, lambda: not server._queue.event_ids_to_events)
     page.wait_for_timeout(500)
     expect(number).to_contain_text(photo.WAITING)
     expect(page.locator("#comparison")).to_have_count(0)
@@ -1503,8 +1504,7 @@ def test_a_count_waits_for_all_that_is_on_its_way(visit: Page, tmp_path: Path) -
         else:
             drop(visit, "h1", first, kind="image/png")
             drop(visit, "h1", second, kind="image/png")
-        while not held:
-            visit.wait_for_timeout(50)
+        wait_until(visit, held.__len__)
         press(visit, "Compare")
         visit.wait_for_timeout(300)
         expect(errors).to_contain_text(compare.WAITING, timeout=1)
@@ -1533,19 +1533,23 @@ def test_a_double_click_counts_once_and_what_fails_is_said(
     file, exact = dots(tmp_path / "a.png"), visit.locator("#number .exact")
     choose(visit, file)
     expect(exact).to_be_visible()
-    waits: list[Route] = []
+    button = visit.get_by_role("button", name="Count the people")
+    button.dblclick()
+    wait_until(visit, lambda: len(counted) == 2)
+    expect(exact).to_be_visible()
+    late: list[Route] = []
     visit.route(
         "**/run/predict*",
-        lambda route: route.continue_() if len(waits) > 1 else waits.append(route),
+        lambda route: route.continue_() if len(late) > 1 else late.append(route),
     )
-    visit.get_by_role("button", name="Count the people").dblclick()
-    while len(waits) < 2:
-        visit.wait_for_timeout(50)
-    for request in reversed(waits):  # the answers come in one burst
+    for _ in range(2):
+        button.click()
+    wait_until(visit, lambda: len(late) == 2)
+    assert len(counted) == 2
+    for request in reversed(late):  # the answers come in one burst
         request.continue_()
-    expect(exact).to_have_text(f"{counter.count(file).count:,.2f} before rounding")
-    visit.wait_for_timeout(500)
-    assert len(counted) == 3  # the first, that of the two clicks, and this test's own
+    wait_until(visit, lambda: len(counted) > 2)
+    expect(exact).to_have_text(f"{plain(counter, file).count:,.2f} before rounding")
     visit.route("**/run/predict*", lambda route: route.fulfill(status=503, body="busy"), times=1)
     press(visit, "Count the people")
     expect(visit.locator("#number [role=alert]")).to_have_text(shared.BUSY)
