@@ -623,8 +623,14 @@ def test_what_comes_late_for_a_photo_that_is_gone_is_left_out(
         return call(heads, *rest, **options)
 
     monkeypatch.setattr(annotate, "density_map", late_map)
+    begun: set[str] = set()
+
+    def late(name: str) -> None:
+        call = waits(go_on, getattr(annotate, name))
+        monkeypatch.setattr(annotate, name, lambda *given: begun.add(name) or call(*given))
+
     for name in ("to_mat", "read_heads"):
-        monkeypatch.setattr(annotate, name, waits(go_on, getattr(annotate, name)))
+        late(name)
     number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
     box, earlier = visit.locator("#annotate-photo"), tmp_path / "earlier.csv"
     earlier.write_text("x,y\n10,10\n20,20\n30,30\n")
@@ -635,7 +641,8 @@ def test_what_comes_late_for_a_photo_that_is_gone_is_left_out(
     surface.click(position={"x": 50, "y": 50})
     press(visit, "Save the heads")
     choose(visit, earlier, "#earlier")
-    visit.wait_for_timeout(500)  # all three are on their way
+    wait_until(visit, lambda: len(begun) == 2)  # all three are on their way
+    visit.wait_for_timeout(300)
     choose(visit, other, "#annotate-photo")
     expect(surface).to_have_attribute("style", re.compile("aspect-ratio: 1 "))
     go_on.set()
@@ -972,7 +979,8 @@ def test_a_zoomed_photo_is_moved_by_buttons(
     corners = np.array([[0, 0], [right, 0], [right, bottom], [0, bottom]])
     result = counter.count(tmp_path / "a.png")
     expected = count_inside(result.density, corners, result.height, result.width)
-    assert float(inside.inner_text().split()[0]) == pytest.approx(expected, rel=0.1)
+    near = pytest.approx(expected, rel=0.1)
+    wait_until(visit, lambda: float(inside.inner_text().split()[0]) == near)
 
 
 @pytest.mark.parametrize("size", [(1600, 100), (100, 1600)])
