@@ -210,6 +210,7 @@
     }
   };
   document.addEventListener("load", tell, true); // of a picture: its shape says where it lies
+  document.addEventListener("transitionend", tell, true); // the handle stands where it went
   new MutationObserver(tell).observe(document, {
     // the handle's style says where it stands, and changes once the pictures have their size
     subtree: true, childList: true, attributes: true, attributeFilter: ["class", "style"],

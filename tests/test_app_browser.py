@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -1419,10 +1419,11 @@ def test_over_the_comparison_the_page_scrolls_and_sections_say_whether_they_are_
         expect(section).to_have_attribute("aria-expanded", state)
 
 
-@pytest.mark.parametrize("size", [(160, 112), (80, 160)])
+@pytest.mark.parametrize(("size", "motion"), [((160, 112), "no-preference"), ((80, 160), "reduce")])
 def test_the_comparison_is_moved_with_the_keyboard(
-    visit: Page, tmp_path: Path, size: tuple[int, int]
+    visit: Page, tmp_path: Path, size: tuple[int, int], motion: Literal["no-preference", "reduce"]
 ) -> None:
+    visit.emulate_media(reduced_motion=motion)
     choose(visit, dots(tmp_path / "moved.png", size=size))
     handle = visit.get_by_role("slider", name="Share of the photo")
     expect(handle).to_have_attribute("aria-valuenow", "50")
