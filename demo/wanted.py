@@ -233,8 +233,9 @@ def _begin(
 
 def _failed(shown: Callable[..., list[Any]], latest: Latest, number: int) -> list[Any]:
     problem = shown(False, BUSY, "problem")
-    # what is shown may be of something later, or of another request with this number
-    gone = latest.heard > number or latest.answered >= number
+    cleared = latest.number == CLEARED and latest.heard > number
+    # nor is another request with this number to be hidden, whose count is shown
+    gone = cleared or (latest.number or 0) > number or latest.answered >= number
     return _nothing_new(problem) if gone else problem
 
 

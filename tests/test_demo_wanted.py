@@ -176,10 +176,12 @@ def test_a_failure_is_said_unless_something_else_is_shown_by_then(latest):
     assert shared.BUSY in wanted._failed(shown, wanted.Latest(), 1)[0]
     latest.begun = latest.heard = 1  # the connection was lost
     assert shared.BUSY in wanted._failed(shown, latest, 1)[0]
-    later = wanted.Latest(2, heard=2)
+    latest.heard = 2  # stopped, and the connection was lost then
+    assert shared.BUSY in wanted._failed(shown, latest, 1)[0]
+    removed, later = wanted.Latest(wanted.CLEARED, heard=2), wanted.Latest(2, heard=2)
     latest.number = 2
     wanted.while_wanted(lambda progress: ["counted"], instead)(latest, 2, None)
-    for gone, number in ((later, 1), (latest, 2)):
+    for gone, number in ((removed, 1), (later, 1), (latest, 2)):
         assert wanted._failed(shown, gone, number) == [gr.skip()] * 5
 
 
