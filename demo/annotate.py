@@ -127,39 +127,43 @@ class Sheet:
         return sheet
 
 
+@dataclass
+class _Visit:
+    heard: int = 0  # the latest of what the browser numbers
+    opened: float | None = None  # when the sheet was, 0 without a photo
+
+
 class Opened:
     """The photo that each visitor opened last: an answer for another one comes too late."""
 
     def __init__(self) -> None:
-        self._last: dict[str, float] = {}  # by session, the newest at the end
-        self._heard: dict[str, int] = {}  # of each, the latest of what the browser numbers
+        self._visits: dict[str, _Visit] = {}  # by session, the newest at the end
         self._lock = threading.Lock()
 
-    def hears(self, request: gr.Request | None, number: int) -> bool:
+    def hears(self, request: gr.Request, number: int) -> bool:
         """Note what happened as the `number`-th; False where something later was heard before."""
-        session = str(request and request.session_hash)
         with self._lock:
-            heard = self._heard.pop(session, 0)
-            self._heard[session] = max(heard, number)
-            while len(self._heard) > MAX_SESSIONS:
-                del self._heard[next(iter(self._heard))]
+            visit = self._visit(str(request.session_hash))
+            heard, visit.heard = visit.heard, max(visit.heard, number)
         return number >= heard
 
     def note(self, request: gr.Request | None, sheet: Sheet | None) -> None:
         """This is on the surface from now on; None: no photo."""
-        session = request and request.session_hash
-        if not session:
-            return
-        with self._lock:
-            self._last.pop(session, None)
-            self._last[session] = sheet.opened if sheet else 0.0
-            while len(self._last) > MAX_SESSIONS:  # a visitor who is forgotten gets every answer
-                del self._last[next(iter(self._last))]
+        if request and request.session_hash:
+            with self._lock:
+                self._visit(request.session_hash).opened = sheet.opened if sheet else 0.0
 
     def another(self, request: gr.Request | None, sheet: Sheet) -> bool:
         """Whether this visitor has opened another photo, or none, since."""
-        session = request and request.session_hash
-        return bool(session) and self._last.get(str(session), sheet.opened) != sheet.opened
+        visit = self._visits.get(str(request and request.session_hash), _Visit())
+        return visit.opened not in (None, sheet.opened)
+
+    def _visit(self, session: str) -> _Visit:
+        visit = self._visits.setdefault(session, _Visit())
+        self._visits[session] = self._visits.pop(session)
+        while len(self._visits) > MAX_SESSIONS:  # a visitor who is forgotten gets every answer
+            del self._visits[next(iter(self._visits))]
+        return visit
 
 
 OPENED = Opened()

@@ -16,13 +16,8 @@ let tapped = { at: -1e9, x: 0, y: 0 }; // the last tap, of which a double click 
 let view = { zoom: 1, x: 0, y: 0 }, shown = null;
 let pinch = null, several = false; // the fingers' distance; whether there were two since all were up
 
-// Heads stay in the browser until they are downloaded, under their photo's size and digest.
-const KEPT = "csrnet-hub heads ", MOST_KEPT = 20; // photos
-const memory = new Map(); // heads that storage would not take, until the page is left
-let storage = null;
-let unsaved = null; // { key, list, at, kept, edited }: this photo's heads, when marked, whether stored
-try { storage = window.localStorage; } catch { /* this browser keeps nothing for the page */ }
-const entry = () => `${KEPT}${props.width}x${props.height} ${props.digest}`;
+const kept = new KeptHeads(() => reflect());
+const photograph = () => `${props.width}x${props.height} ${props.digest}`;
 
 function points() {
   if (props.value !== read.text) read = { text: props.value, list: JSON.parse(props.value || "[]") };
@@ -102,55 +97,11 @@ function draw() {
   }
 }
 
-function keep() {
-  if (!unsaved || unsaved.kept) return;
-  const { key, list, at } = unsaved;
-  unsaved.kept = true;
-  memory.delete(key);
-  try {
-    if (!list.length) return storage.removeItem(key);
-    const text = `${at} ${JSON.stringify(list)}`, gone = [];
-    const others = Object.keys(storage).filter((one) => one.startsWith(KEPT) && one !== key);
-    others.sort((a, b) => parseInt(storage[a]) - parseInt(storage[b])); // the oldest first
-    while (others.length >= MOST_KEPT) storage.removeItem(others.shift());
-    for (;;) {
-      try { storage.setItem(key, text); return; }
-      catch (full) {
-        if (!others.length) {
-          for (const [one, theirs] of gone) storage.setItem(one, theirs); // they made no room
-          throw full;
-        }
-        gone.push([others[0], storage[others[0]]]);
-        storage.removeItem(others.shift());
-      }
-    }
-  } catch { // marking goes on without it
-    if (list.length) memory.set(key, list);
-  } finally {
-    reflect();
-  }
-}
-
-function leave() { // another tab may have written others there: those marked last stay
-  let theirs = 0;
-  try { theirs = parseInt(storage.getItem(unsaved.key)) || 0; } catch { /* nothing is there */ }
-  if (unsaved?.list.length && unsaved.edited && theirs <= unsaved.at) unsaved.kept = false;
-  keep();
-}
-
-function kept() {
-  if (memory.has(entry())) return memory.get(entry());
-  try {
-    const text = storage.getItem(entry());
-    const inside = ([x, y]) => x !== null && x >= 0 && x < props.width && y >= 0 && y < props.height;
-    return JSON.parse(text.slice(text.indexOf(" "))).filter(inside);
-  } catch { return []; }
-}
-
 function begin() { // a photo without heads, but for those that the browser has kept
-  keep(); // a click that was quicker than the empty value
+  kept.write(); // a click that was quicker than the empty value
   past = [];
-  const list = heads() && props.src ? kept() : [];
+  const inside = ([x, y]) => x !== null && x >= 0 && x < props.width && y >= 0 && y < props.height;
+  const list = heads() && props.src ? kept.of(photograph(), inside) : [];
   if (!list.length) return;
   past.push(points());
   send(list, true);
@@ -163,10 +114,7 @@ function send(list, back = false) { // back: from where they are kept
   props.value = last = JSON.stringify(list);
   read = { text: last, list };
   note.textContent = "";
-  if (heads()) {
-    if (!back && (!unsaved || unsaved.kept)) setTimeout(keep, 300);
-    unsaved = { key: entry(), list, at: Date.now(), kept: back, edited: !back };
-  }
+  if (heads()) kept.mark(photograph(), list, back);
   trigger("input");
   draw();
 }
@@ -347,8 +295,8 @@ function reflect() {
   }
   hint.textContent = heads()
     ? "Click each head. Ctrl and the wheel, or two fingers, zoom; drag to move the zoomed photo. " +
-      "Keys: arrows (with Shift finely), Enter, Backspace, + and -. " + (storage && !memory.size
-        ? `Heads stay in this browser until you download them, for the last ${MOST_KEPT} photos: ` +
+      "Keys: arrows (with Shift finely), Enter, Backspace, + and -. " + (kept.hasRoom
+        ? `Heads stay in this browser until you download them, for the last ${KeptHeads.MOST} photos: ` +
           "choose the same photo again and they are back."
         : "This browser has no room for the heads: save and download them before you leave.")
     : "Draw around a part of the photo, or tap two corners of a rectangle. Ctrl and the wheel, or " +
@@ -376,8 +324,7 @@ function refresh() {
     shown = props.opened;
     past = [];
     tapped.at = -1e9;
-    leave();
-    unsaved = null;
+    kept.next();
     note.textContent = "";
     view = { zoom: 1, x: 0, y: 0 };
     reflect();
@@ -409,9 +356,7 @@ function downloaded(event) {
     return;
   }
   const { digest, heads } = props.saved;
-  if (!unsaved || digest !== props.digest || heads !== props.value) return; // others are marked by now
-  unsaved = { key: entry(), list: [], at: Date.now(), kept: false };
-  keep();
+  if (digest === props.digest && heads === props.value) kept.forget(photograph());
 }
 function sharpen() { // another screen, or another zoom of the browser
   const now = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
@@ -422,20 +367,12 @@ let own = false; // a reload that no visitor asked for: Gradio's, once a lost co
 window.navigation?.addEventListener("navigate", (event) => {
   own = event.navigationType === "reload" && !event.userInitiated;
 });
-function stored() {
-  try { return storage.getItem(unsaved.key).endsWith(` ${JSON.stringify(unsaved.list)}`); }
-  catch { return false; }
-}
-function ask(event) { // heads are hours of work
-  if (!element.isConnected) return;
-  leave();
-  if (memory.size) return event.preventDefault();
-  if (!unsaved?.list.length) return;
-  if (!own || !stored()) event.preventDefault(); // without that reload the page would stay dead
+function ask(event) { // but for that reload, without which the page would stay dead
+  if (element.isConnected && !kept.mayLeave(own)) event.preventDefault();
 }
 if (heads()) {
   window.addEventListener("heads-downloaded", downloaded);
-  window.addEventListener("pagehide", leave);
+  window.addEventListener("pagehide", () => kept.leave());
   window.addEventListener("beforeunload", ask);
 }
 reflect();

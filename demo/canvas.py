@@ -16,7 +16,8 @@ from csrnet_hub.regions import FARTHEST
 
 from .shared import VisitorError
 
-SCRIPT = (Path(__file__).parent / "canvas.js").read_text(encoding="utf-8")
+SCRIPTS = (Path(__file__).parent / name for name in ("keep.js", "canvas.js"))
+SCRIPT = "\n".join(script.read_text(encoding="utf-8") for script in SCRIPTS)
 MOST_POINTS = 50_000
 MOST_CORNERS = 10_000  # of an outline: a few seconds; one drawn by hand has about a thousand
 LARGEST = 8 * 2**20  # bytes of heads; MOST_POINTS of them have 6 MB at most

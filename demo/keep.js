@@ -1,0 +1,97 @@
+// Heads stay in the browser until they are downloaded, under their photo's size and digest: hours of
+// work. `changed` is called where what has room may be another than before.
+class KeptHeads {
+  static MOST = 20; // photos
+  static #NAME = "csrnet-hub heads ";
+  #storage = null;
+  #memory = new Map(); // heads that storage would not take, until the page is left
+  #photo = null; // { key, list, at, written, edited }: the last, its heads, when, whether stored, by whom
+  #changed;
+
+  constructor(changed) {
+    this.#changed = changed;
+    try { this.#storage = window.localStorage; } catch { /* this browser keeps nothing for the page */ }
+  }
+
+  get hasRoom() { return this.#storage && !this.#memory.size; }
+
+  of(photograph, fits) { // those that fit
+    const key = KeptHeads.#NAME + photograph;
+    if (this.#memory.has(key)) return this.#memory.get(key);
+    try {
+      const text = this.#storage.getItem(key);
+      return JSON.parse(text.slice(text.indexOf(" "))).filter(fits);
+    } catch { return []; }
+  }
+
+  mark(photograph, list, back) { // back: these are what `of` gave
+    if (!back && (!this.#photo || this.#photo.written)) setTimeout(() => this.write(), 300);
+    const key = KeptHeads.#NAME + photograph;
+    this.#photo = { key, list, at: Date.now(), written: back, edited: !back };
+  }
+
+  forget(photograph) { // their file is downloaded
+    if (!this.#photo) return;
+    const key = KeptHeads.#NAME + photograph;
+    this.#photo = { key, list: [], at: Date.now(), written: false, edited: false };
+    this.write();
+  }
+
+  write() {
+    if (!this.#photo || this.#photo.written) return;
+    const { key, list, at } = this.#photo;
+    this.#photo.written = true;
+    this.#memory.delete(key);
+    try {
+      if (list.length) this.#store(key, `${at} ${JSON.stringify(list)}`);
+      else this.#storage.removeItem(key);
+    } catch { // marking goes on without it
+      if (list.length) this.#memory.set(key, list);
+    } finally {
+      this.#changed();
+    }
+  }
+
+  #store(key, text) { // in place of the oldest, where there is no room
+    const storage = this.#storage, gone = [];
+    const others = Object.keys(storage).filter((one) => one.startsWith(KeptHeads.#NAME) && one !== key);
+    others.sort((a, b) => parseInt(storage[a]) - parseInt(storage[b]));
+    while (others.length >= KeptHeads.MOST) storage.removeItem(others.shift());
+    for (;;) {
+      try { storage.setItem(key, text); return; }
+      catch (full) {
+        if (!others.length) {
+          for (const [one, theirs] of gone) storage.setItem(one, theirs); // they made no room
+          throw full;
+        }
+        gone.push([others[0], storage[others[0]]]);
+        storage.removeItem(others.shift());
+      }
+    }
+  }
+
+  leave() { // another tab may have written others there: those marked last stay
+    const photo = this.#photo;
+    let theirs = 0;
+    try { theirs = parseInt(this.#storage.getItem(photo.key)) || 0; } catch { /* nothing is there */ }
+    if (photo?.list.length && photo.edited && theirs <= photo.at) photo.written = false;
+    this.write();
+  }
+
+  next() { // another photo
+    this.leave();
+    this.#photo = null;
+  }
+
+  mayLeave(unasked) { // without a question; unasked: by a reload, after which stored heads are back
+    this.leave();
+    if (this.#memory.size) return false;
+    return !this.#photo?.list.length || (unasked && this.#isStored());
+  }
+
+  #isStored() {
+    const { key, list } = this.#photo;
+    try { return this.#storage.getItem(key).endsWith(` ${JSON.stringify(list)}`); }
+    catch { return false; }
+  }
+}
