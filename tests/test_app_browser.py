@@ -40,6 +40,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
     "--disable-quic",
+    "--disable-gpu",
     "--use-fake-device-for-media-stream",  # a camera that films a test card
     "--use-fake-ui-for-media-stream",
 ]
