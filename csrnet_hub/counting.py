@@ -211,7 +211,9 @@ class CrowdCounter:
 
         Args:
             ahead: so many of the next pictures are read while one is in the network; None: as many
-                as keep a GPU busy, none on a CPU, where reading is a hundredth of the time.
+                as keep a GPU busy, none on a CPU, where reading is a hundredth of the time. Images
+                and arrays are read as they are taken, so that a buffer may be filled anew, or an
+                image sought on; a file stays as it is until its result is there.
 
         Raises:
             TypeError: for a single picture, whose letters, bytes or rows are none.
@@ -228,7 +230,8 @@ class CrowdCounter:
     ) -> Iterator[CountResult | ImageError]:
         if ahead is None:
             ahead = 0 if self.engine.device.type == "cpu" else READ_AHEAD
-        for reading in read_ahead(self._read, images, ahead):
+        read = self._read if ahead == 0 else self._read_own
+        for reading in read_ahead(read, images, ahead, _may_change):
             try:
                 found: CountResult | ImageError = self._count(*reading.result())
             except ImageError as error:
@@ -242,6 +245,12 @@ class CrowdCounter:
         start = time.perf_counter()
         pixels = load_image(image, max_pixels=self.max_pixels)  # (H, W, 3) uint8
         return pixels, time.perf_counter() - start
+
+    def _read_own(self, image: ImageSource) -> tuple[NDArray[np.uint8], float]:
+        """The same, in memory of its own: whose array it is may fill it with the next picture."""
+        pixels, seconds = self._read(image)
+        shared = isinstance(image, np.ndarray) and np.may_share_memory(image, pixels)
+        return pixels.copy() if shared else pixels, seconds
 
     def _count(
         self, pixels: NDArray[np.uint8], seconds: float, progress: Progress | None = None
@@ -300,6 +309,10 @@ class CrowdCounter:
                 return (found, scale) if shows_heads(found.density) else None
             scale = larger
         return None
+
+
+def _may_change(image: ImageSource) -> bool:
+    return not isinstance(image, (str, os.PathLike, bytes))
 
 
 def not_counted(error: MemoryError | RuntimeError) -> ImageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 import warnings
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageSequence
 
 from csrnet_hub import (
     CrowdCounter,
@@ -496,6 +498,34 @@ def test_no_more_pictures_are_read_ahead_than_asked(counter: CrowdCounter, ahead
     for counted, _ in enumerate(counter.count_many(pictures(), ahead), start=1):
         assert len(taken) <= counted + ahead
     assert len(taken) == 8
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_a_source_that_goes_on_from_its_picture_is_counted_as_it_was_at_each(
+    counter: CrowdCounter, tmp_path: Path, ahead: int
+) -> None:
+    """A camera's buffer that is filled anew, a moving picture that is sought on, one that ends."""
+    frames = [noise(24 + k, 40)[:24] for k in range(6)]
+    counts = [counter.count(frame).count for frame in frames]
+    assert len(set(counts)) == 6
+
+    def buffer() -> Iterator[np.ndarray]:
+        shared = np.empty_like(frames[0])
+        for frame in frames:
+            shared[:] = frame
+            yield shared
+        raise ConnectionError("the camera is gone")
+
+    first, *others = map(Image.fromarray, frames)
+    first.save(tmp_path / "moving.tiff", save_all=True, append_images=others)
+    with Image.open(tmp_path / "moving.tiff") as moving:
+        for source in (ImageSequence.Iterator(moving), buffer()):
+            found = []
+            with contextlib.suppress(ConnectionError):
+                for result in counter.count_many(source, ahead):
+                    assert not isinstance(result, ImageError)
+                    found.append(result.count)
+            assert found == pytest.approx(counts)
 
 
 def test_a_network_that_fails_on_one_picture_counts_the_next(
