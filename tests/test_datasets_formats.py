@@ -440,6 +440,7 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path, name: str) -> None:
 def test_the_first_800_frames_of_mall_are_for_training(tmp_path: Path) -> None:
     for number in (1, 800, 801, 2000):
         photo(tmp_path / "frames" / f"seq_{number:06}.jpg")
+    photo(tmp_path / "frames" / "seq_000001 (2).jpg")  # a copy: it is no frame 12
     mat(tmp_path / "mall_gt.mat", frame=cell([struct(loc=NOBODY)] * 2000))
     names = {
         split: [s.name for s in read_dataset(tmp_path, "mall", split)]

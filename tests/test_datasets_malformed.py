@@ -337,6 +337,7 @@ def test_numbers_that_no_float_holds_are_named(tmp_path: Path) -> None:
     ("name", "content"),
     [
         ("heads.csv", '"image,x,y\n' + "a.jpg,1,2\n" * 15_000),  # a quote that never ends
+        ("heads.csv", 'image,x,y,note\na.jpg,1,2,"by a pole\na.jpg,3,4,\nb.jpg,5,6,\n'),
         ("heads.json", '{"a.jpg": [[' + "1" * 5000 + ", 2]]}"),
     ],
 )

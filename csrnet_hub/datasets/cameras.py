@@ -130,7 +130,8 @@ def mall_entries(folder: Path, split: str) -> Iterator[Entry]:
     if split not in TRAIN_TEST:
         raise DatasetError(f"There is no split {split!r}; choose train or test.")
     for path in photos(folder / "frames"):
-        number = int("".join(filter(str.isdigit, path.stem)) or 0)
+        frame = re.fullmatch(r"\D*(\d+)", path.stem)  # a copy, "seq_000001 (2)", is none
+        number = int(frame[1]) if frame else 0
         if number and (number <= MALL_TRAIN) == (split == "train"):
             yield Entry(path.stem, path, partial(_mall_heads, folder / "mall_gt.mat", number - 1))
 

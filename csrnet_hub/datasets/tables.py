@@ -26,7 +26,7 @@ def parse_csv(path: Path) -> Listing:
     decimal one, as many languages' spreadsheets write it."""
     lines = read_text(path).splitlines()
     delimiter = delimiter_of(lines[0] if lines else "")
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         names = [name.strip().lower() for name in next(reader, [])]
         table = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
