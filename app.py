@@ -34,7 +34,7 @@ from csrnet_hub import CrowdCounter, ModelError
 from csrnet_hub.devices import out_of_memory
 from csrnet_hub.extras import ExtraError
 from csrnet_hub.hub import one_line
-from csrnet_hub.images import hide_pillow_warnings
+from csrnet_hub.images import hide_library_warnings
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
 from demo.cards import read_card
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.exit(1, 'app.py: --mcp needs a package more: pip install "gradio[mcp]"\n')
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file is told the address at once
-    hide_pillow_warnings()
+    hide_library_warnings()
     named = [name.strip() for name in env("CSRNET_MODEL", "").split(",") if name.strip()]
     try:
         sources = args.model or named or [str(resource(DEFAULT_MODEL) or DEFAULT_MODEL)]

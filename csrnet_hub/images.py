@@ -131,13 +131,15 @@ def missing_reader(path: str | Path) -> str:
     return ""
 
 
-def hide_pillow_warnings() -> None:
-    """Keep what Pillow says of odd metadata and large pictures from the log, in the whole process.
+def hide_library_warnings() -> None:
+    """Keep what Pillow says of odd metadata and large pictures, and matplotlib of letters that no
+    font has, from the log, in the whole process.
 
     For the entry point of a program whose users can do nothing about it. Importing this package
     hides nothing: warnings belong to the program that it is part of.
     """
     warnings.filterwarnings("ignore", module=r"PIL\b")
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
 
 
 def _from_path(path: Path, max_pixels: int | None) -> np.ndarray:

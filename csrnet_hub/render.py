@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ FULL_TINT = 0.25  # share of vmax from which the overlay has its full opacity
 LEAST_TOP = 0.02  # heads per cell: below, the noise of an empty scene would be drawn in red
 LEAST_SCALE = 0.01  # so that what is drawn dark red stays a number above 0
 LEAST_CELLS = 2**14  # a megapixel's; in a map of more the same heads lie in more cells
+# For a title in letters that matplotlib's own font, the first, does not have.
+FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei"]  # Linux
+FONTS += ["Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Segoe UI", "Nirmala UI"]  # Windows
+FONTS += ["Arial Unicode MS", "Hiragino Sans", "Apple SD Gothic Neo"]  # macOS
 SMALLEST_PANEL = 260  # pixels: a colour bar's label still fits beside a panel of this height
 
 
@@ -152,9 +157,9 @@ def density_figure(
     """Draw the jet map with its units: a colour bar in heads per cell, and the sum of the cells.
 
     The photo, where given, stands beside the map; `title` is drawn as it is written, in at most
-    three lines; `scale` is as for `colour_top`. A panel's longer side is `max_side` pixels and
-    neither is under 260, so that the text fits: a very long photo is stretched here, and the axes,
-    in photo pixels, say so.
+    three lines, where this machine has a font for it; `scale` is as for `colour_top`. A panel's
+    longer side is `max_side` pixels and neither is under 260, so that the text fits: a very long
+    photo is stretched here, and the axes, in photo pixels, say so.
 
     Raises:
         ValueError: as for `overlay_image`, or `max_side` is not positive.
@@ -209,10 +214,19 @@ def _density_figure(
     figure.colorbar(drawn, cax=axes(left + wide + 16, 20), label="heads per cell (8 × 8 pixels)")
     count = round(float(cells.sum(dtype=np.float64)), 1) + 0.0  # never "-0.0"
     style: Any = {"ha": "center", "fontsize": 12, "parse_math": False}  # a name may hold a $
+    style["fontfamily"] = _fonts()
     caption = f"count = sum over all cells = {count:.1f} heads"
     figure.text(0.5, 14 / height, caption, va="bottom", **style)
     figure.text(0.5, 1 - 10 / height, "\n".join(lines), va="top", **style)
     return figure
+
+
+@cache
+def _fonts() -> list[str]:
+    from matplotlib.font_manager import get_font_names
+
+    there = get_font_names()
+    return [name for name in FONTS if name in there]
 
 
 def _show(axes: Any, picture: Any, photo_size: Size, **options: Any) -> Any:

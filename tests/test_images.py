@@ -24,7 +24,7 @@ from csrnet_hub import images
 from csrnet_hub.images import (
     DEFAULT_MAX_PIXELS,
     ImageError,
-    hide_pillow_warnings,
+    hide_library_warnings,
     load_image,
 )
 
@@ -343,7 +343,7 @@ CUT_OFF_EXIF = b"Exif\0\0II*\0\xff\xff\xff\xff"
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0rubbish", CUT_OFF_EXIF])
 def test_broken_metadata_does_not_cost_the_picture(exif: bytes) -> None:
-    hide_pillow_warnings()
+    hide_library_warnings()
     assert load_image(encoded(Image.fromarray(noise()), "JPEG", exif=exif)).shape == (7, 11, 3)
 
 
@@ -409,7 +409,7 @@ def test_pillows_warnings_are_hidden_by_a_program_that_asks_for_it_alone() -> No
         load_image(data)
         assert seen
         seen.clear()
-        hide_pillow_warnings()
+        hide_library_warnings()
         load_image(data)
         warnings.warn("another's", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in seen] == ["another's"]
