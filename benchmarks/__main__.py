@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
 import platform
 import sys
 import time
@@ -22,6 +23,7 @@ from csrnet_hub import ModelError
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import fast_bfloat16, pick_device
+from csrnet_hub.named import named_path
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
 from .comparisons import ALL, Plan, Row, validation_images
@@ -100,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     print_any_name()
     try:
+        if not hasattr(os, "sysconf"):  # Windows
+            raise ValueError("the benchmarks need Linux or macOS, which say what memory is used")
         if unknown := set(options.what) - set(ALL):
             raise ValueError(f"nothing here measures {', '.join(sorted(unknown))}; see --help")
         if min(options.rounds, options.photos) < 1:
@@ -160,9 +164,11 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=5, help="for pictures of up to a megapixel (5 if not given)"
     )
     parser.add_argument(
-        "--data", type=Path, help="a file of train.prepare of part A, for its validation split"
+        "--data",
+        type=named_path,
+        help="a file of train.prepare of part A, for its validation split",
     )
-    parser.add_argument("--int8", type=Path, help="a file of csrnet export --int8")
+    parser.add_argument("--int8", type=named_path, help="a file of csrnet export --int8")
     parser.add_argument(
         "--photos",
         type=int,
@@ -171,7 +177,10 @@ def _parser() -> argparse.ArgumentParser:
         help="photos that the endurance group counts in a row (1000 if not given)",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/benchmarks"), help="folder (or runs/benchmarks)"
+        "--out",
+        type=named_path,
+        default=Path("runs/benchmarks"),
+        help="folder (or runs/benchmarks)",
     )
     return parser
 

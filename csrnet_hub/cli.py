@@ -20,17 +20,17 @@ from . import __version__
 from .count_table import TABLE, is_counted, open_table, rows_before, spelt
 from .counting import ENGINES, CountResult, CrowdCounter, not_counted
 from .devices import DTYPES, NO_MEMORY, out_of_memory
-from .images import SUFFIXES, ImageError, hide_pillow_warnings, missing_reader
+from .images import SUFFIXES, ImageError, hide_library_warnings, missing_reader
 from .maps import save_map, unused
 from .model import DILATIONS, CSRNet
 from .model_files import ModelError
-from .named import find_images, quoted
+from .named import find_images, named_path, quoted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``csrnet``; returns the exit code."""
     options = _parser().parse_args(argv)
-    hide_pillow_warnings()
+    hide_library_warnings()
     print_any_name()
     try:
         code: int = options.run(options)
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "the model was trained",
     )
     count.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
-    count.add_argument("--csv", type=Path, metavar="FILE", help="write a table")
+    count.add_argument("--csv", type=named_path, metavar="FILE", help="write a table")
     count.add_argument(
         "--resume",
         action="store_true",
@@ -101,13 +101,20 @@ def _parser() -> argparse.ArgumentParser:
         "counts of, and maps with --save-maps, are left out",
     )
     count.add_argument(
-        "--save-maps", type=Path, metavar="FOLDER", help="write each density map as PNG and .npy"
+        "--save-maps",
+        type=named_path,
+        metavar="FOLDER",
+        help="write each density map as PNG and .npy",
     )
     count.set_defaults(run=_count)
 
     convert = commands.add_parser("convert", help="turn a legacy checkpoint into a model folder")
-    convert.add_argument("old", type=Path, help=".pth.tar, .pth, .npz or .safetensors state dict")
-    convert.add_argument("new_folder", type=Path, help="folder that from_pretrained will read")
+    convert.add_argument(
+        "old", type=named_path, help=".pth.tar, .pth, .npz or .safetensors state dict"
+    )
+    convert.add_argument(
+        "new_folder", type=named_path, help="folder that from_pretrained will read"
+    )
     convert.add_argument(
         "--variant",
         default="B",
@@ -124,10 +131,12 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="write a model for ONNX Runtime or OpenVINO")
     export.add_argument("model", help="Hub id or folder")
-    export.add_argument("out", type=Path, metavar="OUT", help="OUT.onnx, or OUT.xml for OpenVINO")
+    export.add_argument(
+        "out", type=named_path, metavar="OUT", help="OUT.onnx, or OUT.xml for OpenVINO"
+    )
     export.add_argument(
         "--int8",
-        type=Path,
+        type=named_path,
         metavar="PHOTOS",
         help="quantise OUT.xml on these: a folder, or a file of train.prepare",
     )
@@ -136,10 +145,14 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="look at annotated photographs")
     checks = data.add_subparsers(required=True, metavar="COMMAND")
     check = checks.add_parser("check", help="say what a data set holds and what is wrong with it")
-    check.add_argument("folder", type=Path, help="folder of a data set, or an annotation file")
+    check.add_argument(
+        "folder", type=named_path, help="folder of a data set, or an annotation file"
+    )
     check.add_argument("--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)")
     check.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    check.add_argument("--plot", type=Path, metavar="PNG", help="draw sizes and counts to a file")
+    check.add_argument(
+        "--plot", type=named_path, metavar="PNG", help="draw sizes and counts to a file"
+    )
     check.set_defaults(run=_data_check)
     return parser
 

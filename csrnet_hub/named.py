@@ -1,7 +1,8 @@
-"""Pictures by the files, folders and globs that a user names on a command line."""
+"""Files, folders and globs that a user names on a command line."""
 
 from __future__ import annotations
 
+import argparse
 import glob
 import os
 import shlex
@@ -35,6 +36,18 @@ def find_images(patterns: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
         for path in matches:
             found.setdefault(os.path.realpath(path), path)
     return list(found.values()), nothing
+
+
+def named_path(text: str) -> Path:
+    """The ``type`` of an argument that names a file or folder.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, as of a variable that is not set; as a path it
+            would be the current folder.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name was given")
+    return Path(text)
 
 
 def quoted(path: Path) -> str:

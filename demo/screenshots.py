@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from csrnet_hub.named import named_path
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
 WIDTH = 1280  # pixels
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         "--model", default=str(resource(DEFAULT_MODEL) or DEFAULT_MODEL), help="folder or Hub id"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path(app.__file__).parent / "docs", help="folder"
+        "--out", type=named_path, default=Path(app.__file__).parent / "docs", help="folder"
     )
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)

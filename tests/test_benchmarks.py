@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -181,6 +182,15 @@ def test_memory_after_photographs_is_what_the_system_says(folder: Path) -> None:
     held = child.endure(str(folder), "cpu", 12)["held"]
     assert list(held) == ["10", "12"]
     assert all(10e6 < size < 1.2 * child.peak() for size in held.values())
+
+
+def test_where_no_memory_can_be_read_a_sentence_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    assert command.main(["counting", "--out", str(tmp_path / "out")]) == 1
+    assert "Linux or macOS" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_writes_a_table_and_the_figures(

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -462,6 +463,33 @@ def test_a_later_run_leaves_the_maps_of_other_photos_alone(
     assert [np.load(path).shape[0] for path in named[:2]] == [12, 5]
     assert sorted(path.name for path in maps.glob("*.png")) == ["IMG_1-2.png", "IMG_1.png"]
     assert str(tmp_path).encode() not in (maps / "IMG_1.png").read_bytes()
+
+
+def test_an_empty_name_to_write_to_is_not_the_current_folder(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a variable that is not set."""
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    for arguments in (["count", str(photo), "--save-maps", ""], ["convert", "old.pth", ""]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert "an empty name was given" in capsys.readouterr().err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_name_in_letters_that_no_font_has_is_drawn_without_a_warning(
+    scene: np.ndarray, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "群衆\U0010fffd"  # the last has no letter in any language
+    Image.fromarray(scene).save(tmp_path / f"{name}.png")
+    count = ["count", str(tmp_path / f"{name}.png"), "--model", str(model_folder)]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert main([*count, "--save-maps", str(tmp_path / "maps")]) == 0
+    assert seen == []
+    assert (tmp_path / "maps" / f"{name}.npy").is_file()
+    assert "Glyph" not in capsys.readouterr().err
 
 
 def test_saved_maps_are_counted_only_where_they_are_named(

@@ -29,6 +29,7 @@ from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import out_of_memory, pick_device
 from csrnet_hub.hub import one_line
 from csrnet_hub.model_files import ModelError
+from csrnet_hub.named import named_path
 
 from .data import Example, fingerprint, load_prepared
 from .fit import fit
@@ -276,9 +277,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add: Callable[..., Any] = parser.add_argument
-    add("recipe", type=Path, help="a TOML file, such as train/recipes/partA_gpu.toml")
-    add("--data", type=Path, required=True, help="file made by train.prepare")
-    add("--out", type=Path, required=True, help="folder of the runs and the table")
+    add("recipe", type=named_path, help="a TOML file, such as train/recipes/partA_gpu.toml")
+    add("--data", type=named_path, required=True, help="file made by train.prepare")
+    add("--out", type=named_path, required=True, help="folder of the runs and the table")
     add(
         "--vary",
         action="append",

@@ -31,6 +31,7 @@ from csrnet_hub.metrics import (
     map_likeness,
 )
 from csrnet_hub.model_files import ModelError
+from csrnet_hub.named import named_path
 from csrnet_hub.regions import CELL
 
 from .report import MADE_BY, MARKS, WORST, Worst, plot_files, write_report
@@ -271,7 +272,9 @@ def _check_outputs(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
     parser.add_argument("model", help="model folder, Hub id or FILE.xml of csrnet export")
-    parser.add_argument("data", type=Path, help="folder, such as ShanghaiTech/part_A (or a file)")
+    parser.add_argument(
+        "data", type=named_path, help="folder, such as ShanghaiTech/part_A (or a file)"
+    )
     parser.add_argument(
         "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)"
     )
@@ -283,9 +286,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIMES",
         help="count at so many times the sides; 1: as it is; auto: as the model was trained",
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the errors")
-    parser.add_argument("--csv", type=Path, metavar="PER_IMAGE", help="write a row an image")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page, .html or .md")
+    parser.add_argument("--json", type=named_path, metavar="OUT", help="write the errors")
+    parser.add_argument("--csv", type=named_path, metavar="PER_IMAGE", help="write a row an image")
+    parser.add_argument(
+        "--report", type=named_path, metavar="FILE", help="write a page, .html or .md"
+    )
     parser.add_argument("--likeness", action="store_true", help="PSNR and SSIM too (slower)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these images, such as IMG_1")
     parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")

@@ -26,6 +26,7 @@ from csrnet_hub.datasets.check import not_annotated
 from csrnet_hub.datasets.registry import Format, find_format
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.images import ImageError, load_image
+from csrnet_hub.named import named_path
 from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
 
 FORMAT = 1
@@ -223,9 +224,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.prepare``."""
     parser = argparse.ArgumentParser(prog="python -m train.prepare", description=__doc__)
     parser.add_argument(
-        "data", type=Path, nargs="+", help="folders, such as ShanghaiTech/part_A (or files)"
+        "data", type=named_path, nargs="+", help="folders, such as ShanghaiTech/part_A (or files)"
     )
-    parser.add_argument("out", type=Path, help="the HDF5 file to write")
+    parser.add_argument("out", type=named_path, help="the HDF5 file to write")
     parser.add_argument(
         "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)"
     )

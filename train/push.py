@@ -30,6 +30,7 @@ from csrnet_hub.card import (
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.hub import LOG_IN, http_status, one_line
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME, find_file
+from csrnet_hub.named import named_path
 from csrnet_hub.publish import MAIN, Published, publish
 
 
@@ -185,7 +186,7 @@ def show(files: dict[str, bytes], repo_id: str, revision: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.push``."""
     parser = argparse.ArgumentParser(prog="python -m train.push", description=__doc__)
-    parser.add_argument("folder", type=Path, help="model folder, such as runs/partA/best")
+    parser.add_argument("folder", type=named_path, help="model folder, such as runs/partA/best")
     parser.add_argument("repo_id", metavar="org/name", help="where on the Hub; made if missing")
     parser.add_argument("--private", action="store_true", help="for your and your org's eyes only")
     parser.add_argument("--revision", default=MAIN, metavar="BRANCH", help="main if not given")
