@@ -63,6 +63,7 @@ def test_a_folder_is_named_after_tables_as_every_file_system_takes_them(recipe: 
     [
         ({"loss": ["hinge"]}, "loss must be one of"),
         ({"colour": [1]}, "unknown entries: colour"),
+        ({"path": [1]}, "unknown entries: path"),
         ({"crop": ["wide"]}, "crop must be of type int"),
         ({"seed": [1]}, "seed cannot be varied"),
     ],

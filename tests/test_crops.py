@@ -272,6 +272,17 @@ def test_worse_copies_are_soft_or_compressed_and_the_same_for_a_seed() -> None:
     assert worse_copies([], seed=0) == []
 
 
+@pytest.mark.parametrize(("beyond", "at_an_end"), [(0.0, 0.005), (0.25, 0.33), (0.75, 0.60)])
+def test_windows_begin_at_an_end_of_the_picture_as_often_as_beyond_makes_them(
+    beyond: float, at_an_end: float
+) -> None:
+    rng = np.random.default_rng(0)
+    places = np.array([crops._place(rng, 768, 384, beyond) for _ in range(4000)])
+    assert places.min() >= 0
+    assert places.max() <= 768 - 384
+    assert np.mean((places == 0) | (places == 384)) == pytest.approx(at_an_end, abs=0.03)
+
+
 def test_drawn_pictures_take_their_share_and_hold_nobody(recipe: Recipe) -> None:
     crops = Crops([example(50)], replace(recipe, empty=0.4), CPU)
     drawn = [index for index in range(200) if crops.draw(index).picture > 0]

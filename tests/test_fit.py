@@ -25,6 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.card import model_card
 from csrnet_hub.datasets import read_shanghaitech
 from csrnet_hub.model import load_vgg16_frontend
 from csrnet_hub.resources import DEFAULT_MODEL
@@ -34,7 +35,7 @@ from tests.thin import exact, narrow
 from train import fit, loss, prepare, state
 from train.data import Example, fingerprint, load_prepared, split
 from train.log import Log, draw_curves, read_log
-from train.loss import euclidean_loss, pyramid_loss
+from train.loss import euclidean_loss, name_losses, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.record import of_training
 from train.validation import validate
@@ -374,12 +375,35 @@ def test_the_heads_of_the_model_that_a_run_starts_from_count_too(
         assert record["heads"] == [least, high]
 
 
-def test_heads_that_are_not_known_of_all_photographs_are_not_told(prepared: Path) -> None:
+def test_heads_that_are_not_known_of_all_photographs_are_not_told(
+    recipe: Recipe, prepared: Path
+) -> None:
     train = load_prepared(prepared)
-    assert of_training(train)["heads"] == of_training(train, {"heads": [3, 9]})["heads"] == [0, 45]
-    assert "heads" not in of_training(train, {"converted_from": "old.pth"})
+    for before in (None, {"heads": [3, 9]}):
+        assert of_training(recipe, train, before)["heads"] == [0, 45]
+    assert "heads" not in of_training(recipe, train, {"converted_from": "old.pth"})
     masked = replace(train[0], mask=np.ones(train[0].pixels.shape[:2], bool))
-    assert "heads" not in of_training([*train[1:], masked])  # its count is of a part alone
+    assert "heads" not in of_training(recipe, [*train[1:], masked])  # its count is of a part alone
+
+
+def test_where_the_points_themselves_were_the_targets_the_card_tells_of_no_kernels(
+    recipe: Recipe, prepared: Path
+) -> None:
+    train = [replace(one, part=part) for one in load_prepared(prepared) for part in "AB"]
+    for changed, told in (
+        (replace(recipe, loss="bayesian"), "Targets: the annotated points themselves."),
+        (
+            replace(recipe, loss="pyramid", part_loss={"A": "bayesian"}),
+            "Gaussian kernels: for A none, but the annotated points themselves, for B geometry-",
+        ),
+    ):
+        model = CSRNet()
+        model.training_record = {
+            **changed.to_dict(),
+            **{"step": 1, "loss": name_losses(changed), "frontend": "x"},
+            **of_training(changed, train),
+        }
+        assert told in " ".join(str(model_card(model)).split())
 
 
 def test_what_whole_scenes_leave_to_train_on_is_said(
@@ -1194,6 +1218,17 @@ def test_a_checkpoint_of_another_recipe_is_refused(
     assert state.load_checkpoint(tmp_path / "last.pt", longer, CPU).step == 0
     with pytest.raises(fit.TrainingError, match="another crop"):
         state.load_checkpoint(tmp_path / "last.pt", replace(recipe, crop=128), CPU)
+    whole = torch.load(tmp_path / "last.pt", weights_only=True)
+    del whole["recipe"]["beyond"]  # which recipes did not have at first
+    torch.save(whole, tmp_path / "early.pt")
+    usual = replace(recipe, beyond=0.75)
+    assert state.load_checkpoint(tmp_path / "early.pt", usual, CPU).step == 0
+    with pytest.raises(fit.TrainingError, match="another beyond"):
+        state.load_checkpoint(tmp_path / "early.pt", replace(recipe, beyond=0.5), CPU)
+    for lacking in ("mean", "photographs", "optimiser"):
+        torch.save({k: v for k, v in whole.items() if k != lacking}, tmp_path / "part.pt")
+        with pytest.raises(fit.TrainingError, match=r"no checkpoint of train\.fit"):
+            state.load_checkpoint(tmp_path / "part.pt", usual, CPU)
     with pytest.raises(fit.TrainingError, match="no checkpoint"):
         state.load_checkpoint(tmp_path / "none.pt", recipe, CPU)
     (tmp_path / "damaged.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:1000])

@@ -30,6 +30,7 @@ from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
 from csrnet_hub.model import STRIDE, CSRNet
 from csrnet_hub.model_files import LARGEST, SMALLEST, ModelError
+from csrnet_hub.named import named_path
 from csrnet_hub.resources import resource
 from csrnet_hub.scale import MEGAPIXEL
 
@@ -37,7 +38,7 @@ from .crops import Crops, widths
 from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
 from .recipe import Recipe, RecipeError, read_recipe
-from .record import name_device, of_training, of_validation
+from .record import DRAWN, name_device, of_training, of_validation
 from .state import (
     State,
     TrainingError,
@@ -137,7 +138,7 @@ def _fit(
                 stacklevel=2,
             )
     state.photographs |= {digest(example) for example in train}
-    state.origin |= of_training(train, state.origin.get("init")) | measured
+    state.origin |= of_training(recipe, train, state.origin.get("init")) | measured
     state.origin["device"] = name_device(device, world)
     _set_sizes(state.average, recipe, train)
     if judged:
@@ -211,7 +212,7 @@ def _set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:
     model.min_side = recipe.crop if resized else 0
     model.working_pixels = _working_pixels(train)
     # in the maps of other losses heads are not as wide as kernels
-    drawn = resized and {recipe.loss, *recipe.part_loss.values()} <= {"pyramid", "euclidean"}
+    drawn = resized and {recipe.loss, *recipe.part_loss.values()} <= {*DRAWN}
     widest = max((float(widths(one, recipe).max(initial=0)) for one in train), default=0.0)
     model.largest_sigma = min(max(widest, SMALLEST), LARGEST) if drawn and widest else 0.0
 
@@ -378,9 +379,9 @@ def _ending(recipe: Recipe, best: float, out: Path, refit: str | None) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.fit", description=__doc__)
     add: Callable[..., Any] = parser.add_argument
-    add("recipe", type=Path, help="a TOML file, such as train/recipes/partA_cpu.toml")
-    add("--data", type=Path, required=True, help="file made by train.prepare")
-    add("--out", type=Path, required=True, help="folder for this run")
+    add("recipe", type=named_path, help="a TOML file, such as train/recipes/partA_cpu.toml")
+    add("--data", type=named_path, required=True, help="file made by train.prepare")
+    add("--out", type=named_path, required=True, help="folder for this run")
     add("--vgg", default="torchvision", help="'torchvision', or a safetensors file with VGG-16")
     add("--init", metavar="MODEL", help="folder or Hub id to start from, in place of VGG-16")
     add(

@@ -25,7 +25,7 @@ CHOICES = {
     "backend_init": ("he", "paper"),
     "choose_by": ("mae", "nae", "last"),
 }
-SHARES = ("native", "worse", "grey", "light", "empty", "cooldown", "ema")
+SHARES = ("native", "beyond", "worse", "grey", "light", "empty", "cooldown", "ema")
 FROM_ZERO = (
     "seed",
     "border",
@@ -42,6 +42,10 @@ ZOOM = 16.0  # the most that a photograph is enlarged or shrunk: beyond, nothing
 
 class RecipeError(ValueError):
     """A recipe that cannot be used; names the file and the entry."""
+
+
+# Entries that recipes were given later, with what all runs did until then.
+UNTIL_THEN: dict[str, Any] = {"beyond": 0.75}
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Recipe:
     crop: int
     scale: list[float]
     native: float
+    beyond: float
     worse: float
     sigma: list[float]
     grey: float
@@ -88,7 +93,7 @@ class Recipe:
         return asdict(self)
 
 
-def read_recipe(path: Path, **changes: Any) -> Recipe:
+def read_recipe(path: Path, /, **changes: Any) -> Recipe:
     """Read a recipe, with some entries changed.
 
     Raises:

@@ -9,17 +9,20 @@ from typing import Any
 import torch
 
 from .data import Example
+from .recipe import Recipe
+
+DRAWN = ("pyramid", "euclidean")  # losses whose targets are maps; the others' are the points
 
 
-def of_training(train: Sequence[Example], before: Any = None) -> dict[str, Any]:
+def of_training(recipe: Recipe, train: Sequence[Example], before: Any = None) -> dict[str, Any]:
     """``heads``, the least and the most annotated heads of a photograph trained on, where they are
     known of all of them and of whole photographs; ``kernels``, by part the least and the most fixed
-    width in pixels, or "adaptive".
+    width in pixels, or "adaptive", or "none" where the targets were the annotated points.
 
     Args:
         before: the record of the model that a run starts from, whose photographs count too.
     """
-    told: dict[str, Any] = {"kernels": _kernels(train)}
+    told: dict[str, Any] = {"kernels": _kernels(recipe, train)}
     known = before.get("heads") if isinstance(before, dict) else []
     masked = any(example.mask is not None for example in train)
     if isinstance(known, list) and all(type(end) is int for end in known) and not masked:
@@ -39,9 +42,12 @@ def of_validation(train: Sequence[Example], held_out: Sequence[Example]) -> dict
     return {key: number for key, number in told.items() if number}
 
 
-def _kernels(train: Iterable[Example]) -> dict[str, Any]:
+def _kernels(recipe: Recipe, train: Iterable[Example]) -> dict[str, Any]:
     kernels: dict[str, Any] = {}
     for example in train:
+        if recipe.part_loss.get(example.part, recipe.loss) not in DRAWN:
+            kernels[example.part] = "none"
+            continue
         if not len(example.heads):
             continue
         low, high = float(example.sigma.min()), float(example.sigma.max())

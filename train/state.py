@@ -22,7 +22,7 @@ from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME, printable
 
 from .data import Example, digest, fingerprint
 from .loss import name_losses
-from .recipe import Recipe
+from .recipe import UNTIL_THEN, Recipe
 
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
 EDITED_CARD = "README.edited{}.md"  # a card that was edited, beside the one that took its place
@@ -114,7 +114,9 @@ def other_entries(
     now: Mapping[str, Any], before: Mapping[str, Any], free: Collection[str]
 ) -> list[str]:
     """The entries of a recipe in which a recorded one differs from it, but for the free ones."""
-    return [key for key in now if key not in free and now[key] != before.get(key)]
+    return [
+        key for key in now if key not in free and now[key] != before.get(key, UNTIL_THEN.get(key))
+    ]
 
 
 def lend_figures(state: State, judged: CSRNet) -> None:
@@ -205,18 +207,20 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         before, origin, loss = saved["recipe"], saved["origin"], saved["loss"]
+        colours = {name: saved[name] for name in ("mean", "std")}
+        step, best, data = saved["step"], saved["best"], saved["data"]
+        photographs = set(saved["photographs"].split())
+        weights = [saved[name] for name in ("model", "average", "optimiser")]
     except Exception as error:  # torch raises many kinds on damaged or foreign files
         raise TrainingError(f"{path} is no checkpoint of train.fit, or a damaged one") from error
     if changed := other_entries(recipe.to_dict(), before, FREE_TO_CHANGE):
         raise TrainingError(f"{path} was made with another {', '.join(changed)}")
-    colours = {name: saved[name] for name in ("mean", "std")}
     blank = CSRNet(recipe.variant, density_scale=recipe.density_scale, **colours)
     state = begin(recipe, blank, origin, device)
-    state.model.load_state_dict(saved["model"])
-    state.average.load_state_dict(saved["average"])
-    state.optimiser.load_state_dict(saved["optimiser"])
-    state.step, state.best, state.data = saved["step"], saved["best"], saved["data"]
-    state.photographs = set(saved["photographs"].split())
+    parts: tuple[Any, ...] = (state.model, state.average, state.optimiser)
+    for part, own in zip(parts, weights):
+        part.load_state_dict(own)
+    state.step, state.best, state.data, state.photographs = step, best, data, photographs
     state.seconds = saved.get("seconds", math.nan)
     if not loss.endswith(state.loss):
         state.loss = f"{loss} up to step {state.step}; then {state.loss}"
