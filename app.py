@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -38,7 +39,8 @@ from csrnet_hub.images import hide_library_warnings
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
 from demo.cards import read_card
-from demo.shared import MAX_FILE_SIZE, MAX_SESSIONS
+from demo.files import MAX_SESSIONS
+from demo.shared import MAX_FILE_SIZE
 from demo.style import CSS, HEAD, THEME
 from demo.visitors import Page, refuse_address
 
@@ -129,6 +131,20 @@ def _counter(source: str) -> CrowdCounter:
         raise ModelError(f"{source} could not be loaded ({one_line(error)}){advice}.") from error
 
 
+def _end_as_interrupted() -> None:
+    """Have what a service manager or a closed terminal sends end the page as Ctrl+C does, with the
+    files of its visitors."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        sent = getattr(signal, name, None)  # Windows has no SIGHUP
+        if sent is not None and signal.getsignal(sent) is not signal.SIG_IGN:  # as under nohup
+            with contextlib.suppress(ValueError):  # not in the main thread, which alone may
+                signal.signal(sent, interrupt)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Load the models, serve the page until interrupted."""
     env = os.environ.get
@@ -170,6 +186,7 @@ def main(argv: list[str] | None = None) -> None:
         sources = args.model or named or [str(resource(DEFAULT_MODEL) or DEFAULT_MODEL)]
         _check_address(args.host, args.port)
         app = build_app(*map(_counter, sources), cards=[read_card(source) for source in sources])
+        _end_as_interrupted()
         app.launch(
             server_name=args.host,
             server_port=args.port,

@@ -4,10 +4,19 @@ import os
 import tempfile
 from pathlib import Path
 
-# One folder under one name for all of Gradio, which asks for it while it is imported; a link in its
-# name would be taken for another folder.
-os.environ["GRADIO_TEMP_DIR"] = str(
-    Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir(), "gradio")).resolve()
-)
+
+def _folder() -> Path:
+    """Where visitors' files go: a folder of the page's own, which it may clear of what is old; in
+    the system's, which all share, one for each user."""
+    own, given = "csrnet-hub", os.environ.get("GRADIO_TEMP_DIR")
+    if not given:
+        user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
+        return Path(tempfile.gettempdir()).resolve() / f"{own}{user}"
+    # a link in its name would be taken for another folder
+    folder = Path(given).resolve()
+    return folder if folder.name.startswith(own) else folder / own
+
+
+os.environ["GRADIO_TEMP_DIR"] = str(_folder())  # Gradio asks for it while it is imported
 # Here, since it is asked before torch is imported.
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes")

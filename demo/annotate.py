@@ -22,17 +22,19 @@ from csrnet_hub.images import DEFAULT_MAX_PIXELS, LONGEST
 from csrnet_hub.render import colour_top, density_image
 
 from .canvas import canvas, read_points, with_photo, without_photo
+from .files import (
+    MAX_SESSIONS,
+    LatestFiles,
+    keep_file,
+)
 from .heads import of_another, read_heads
 from .models import Models
 from .shared import (
     EXPIRED,
-    MAX_SESSIONS,
     SHOWN,
-    LatestFiles,
     VisitorError,
     colour_bar,
     jpeg,
-    keep_file,
     message_html,
     noted,
     number_html,

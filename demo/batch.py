@@ -18,17 +18,18 @@ from csrnet_hub import CountResult
 from csrnet_hub.render import colour_top, display_pair, overlay_image
 from csrnet_hub.tiles import Progress
 
+from .files import (
+    keep_file,
+)
 from .models import Models, quota_spent
 from .pace import Pace
 from .plots import histogram
 from .shared import (
-    COLUMNS,
     EnoughError,
     VisitorError,
     ends,
     headline,
     jpeg,
-    keep_file,
     message_html,
     noted,
     number_html,
@@ -79,8 +80,8 @@ class Line:
 
     def record(self) -> dict[str, Any]:
         if self.result is None:
-            return {"image": self.name, "remark": self.remark}
-        return row(self.name, self.result, usual=not self.remark) | {"remark": self.remark}
+            return {"image": self.name, "error": self.remark}
+        return row(self.name, self.result, self.result.notices)
 
 
 def count_one(models: Models, upload: Any, model: Any, step: Progress | None = None) -> Line:
@@ -124,7 +125,7 @@ def summary_html(lines: list[Line], of: int, stopped: bool = False) -> str:
 
 def table_of(lines: list[Line]) -> bytes:
     """The table with all its columns, for download."""
-    return to_csv((line.record() for line in lines), [*COLUMNS, "remark"])
+    return to_csv(line.record() for line in lines)
 
 
 def shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:

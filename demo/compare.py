@@ -19,6 +19,9 @@ from csrnet_hub.regions import grid_counts
 from csrnet_hub.render import colour_top, density_image, display_pair
 
 from .counted import notices_html
+from .files import (
+    keep_file,
+)
 from .heads import of_another, read_heads
 from .models import Models
 from .pace import counting
@@ -27,7 +30,6 @@ from .scenes import draw_scene
 from .shared import (
     SHOWN,
     colour_bar,
-    keep_file,
     message_html,
     number_html,
     people,

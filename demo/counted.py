@@ -25,17 +25,19 @@ from csrnet_hub.render import (
 )
 from csrnet_hub.scale import scaled
 
+from .files import (
+    keep_file,
+    remove_file,
+)
 from .shared import (
     SHOWN,
     VisitorError,
     colour_bar,
     headline,
     jpeg,
-    keep_file,
     npy,
     number_html,
     png,
-    remove_file,
     row,
     to_csv,
     to_json,
@@ -86,7 +88,7 @@ class Counted:
         return Path(self.name).stem or "photo"
 
     def row(self) -> dict[str, Any]:
-        return row(self.name, self.result, usual=not self.notices)
+        return row(self.name, self.result, self.notices)
 
     def picture(self) -> Image.Image:
         """The photo at its size on the page."""

@@ -60,7 +60,7 @@ def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
         columns = [column.strip().lower() for column in rows[0]] if rows else []
         if {"x", "y"} <= set(columns):
             at = photo_column(columns, rows[1:])
-            named = [row[at] for row in rows[1:]] if at is not None else []
+            named = [row[at] for row in rows[1:] if at is not None and at < len(row)]
         elif len(columns) == 3:
             named = [row[0] for row in rows]
     found = []

@@ -87,6 +87,30 @@
       if (kind === "drop") event.preventDefault(); // the browser would leave the page for it
     }, true);
   }
+  // A folder that is dropped stands for the pictures in it and in its folders.
+  async function within(entry) {
+    if (!entry.isDirectory) return [await new Promise((give, fail) => entry.file(give, fail))];
+    const reader = entry.createReader(), found = [];
+    for (let some = [null]; some.length;) { // a hundred at a time
+      some = await new Promise((give, fail) => reader.readEntries(give, fail));
+      for (const one of some) {
+        const files = await within(one);
+        found.push(...files.filter((file) => one.isDirectory || PICTURE.test(file.name)));
+      }
+    }
+    return found;
+  }
+  window.addEventListener("drop", async (event) => {
+    const items = own ? [] : [...(event.dataTransfer?.items || [])];
+    const entries = items.map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    if (!entries.some((entry) => entry.isDirectory)) return;
+    event.stopImmediatePropagation();
+    event.preventDefault();
+    event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true }));
+    const files = (await Promise.all(entries.map(within).map((all) => all.catch(() => [])))).flat();
+    // an empty file, whose sentence says so
+    take(files.length ? files : [new File([], entries.find((entry) => entry.isDirectory).name)]);
+  }, true);
   // A photo's box would lose its photo to a file that is none, and takes none without a type.
   window.addEventListener("drop", (event) => {
     const box = event.target.closest?.(".photo"), files = [...(event.dataTransfer?.files || [])];

@@ -11,6 +11,9 @@ import gradio as gr
 
 from .canvas import with_photo, without_photo
 from .counted import Counted, count_html, details_html, grid_html, map_scale, notices_html
+from .files import (
+    KEEP_FOR,
+)
 from .models import Models
 from .pace import counting
 from .parts import DRAW_ONE, UNDER_WAY
@@ -18,7 +21,6 @@ from .parts import layout as part_layout
 from .scenes import draw_scene
 from .shared import (
     EXPIRED,
-    KEEP_FOR,
     VisitorError,
     jpeg,
     message_html,

@@ -12,6 +12,9 @@ from typing import Any
 import gradio as gr
 
 from .canvas import read_outline
+from .files import (
+    keep_file,
+)
 from .models import Models
 from .parts import count_region
 from .shared import (
@@ -20,7 +23,6 @@ from .shared import (
     NotWantedError,
     VisitorError,
     ends,
-    keep_file,
     npy,
     read_photo,
     sentences_for_visitors,

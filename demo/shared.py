@@ -1,4 +1,4 @@
-"""What every tab uses: uploads, files for download, sentences for visitors."""
+"""What every tab uses: uploads, tables, sentences for visitors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import csv
 import io
 import json
 import logging
-import os
 import re
-import secrets
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,18 +21,15 @@ from PIL import Image
 from csrnet_hub import CountResult, ImageError, count_table, load_image
 from csrnet_hub.datasets import DatasetError
 
+from .files import upload_folder
+
 MAX_FILE_SIZE = "50mb"
 MAX_WAITING = 32  # visitors; the next one is told that the queue is full
-MAX_SESSIONS = 100  # whose last photo is kept for redrawing
-CLEAN_EVERY, KEEP_FOR = 600, 3000  # seconds; an upload is gone within the hour
 BUSY = (
     "This could not be counted: too many people are waiting, or the connection was lost. Please "
     "try again in a minute."
 )
 COUNTING = "Counting the people: a few seconds, more for large photos."
-NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
-TOKEN = 16  # bytes in the name of a file's folder
-LONGEST_NAME = 140  # bytes: encrypted file systems take 143, and Windows counts the folder's too
 # What a phone's camera is asked for: the one on its back, and Gradio's own size.
 CAMERA = {
     "facingMode": {"ideal": "environment"},
@@ -56,11 +48,8 @@ NO_PHOTO = "There is no photo yet. Choose one first: drop it on the page, paste 
 EXPIRED = "This upload is no longer here. Please choose the photo again."
 UNEXPECTED = "The photo could not be counted: a fault on the server. Please try again later."
 
-COLUMNS = tuple(column for column in count_table.COLUMNS if column != "error")
-
-
-# The files that the call which runs here has written; a call's threads see those of the call.
-written: ContextVar[list[str] | None] = ContextVar("written", default=None)
+# As of `csrnet count`, which may save maps.
+COLUMNS = tuple(column for column in count_table.COLUMNS if column != "map")
 
 
 class VisitorError(ValueError):
@@ -139,11 +128,6 @@ def plot_output(label: str, alt_text: str, elem_id: str) -> gr.Image:
     )
 
 
-def upload_folder() -> Path:
-    """Where Gradio keeps uploads, and serves and removes what is written for visitors."""
-    return Path(os.environ["GRADIO_TEMP_DIR"])
-
-
 def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
     """The file behind `{"path": ...}`, as Gradio describes an upload.
 
@@ -195,75 +179,6 @@ def sentences_for_visitors() -> Iterator[None]:
         raise gr.Error(UNEXPECTED, print_exception=False) from None
 
 
-def keep_file(name: str, content: bytes) -> str:
-    """Write a file for one visitor where Gradio serves and later removes it; returns its path."""
-    folder = upload_folder() / secrets.token_hex(TOKEN)  # nobody can guess another's
-    folder.mkdir(parents=True)
-    path = folder / file_name(name)
-    if (own := written.get()) is not None:
-        own.append(str(path))
-    path.write_bytes(content)
-    return str(path)
-
-
-def remove_file(path: str) -> None:
-    """Remove a file, if it is still there, and the folder that `keep_file` made for it."""
-    with suppress(OSError):
-        Path(path).unlink(missing_ok=True)
-    remove_folder(path)
-
-
-def remove_folder(path: str) -> None:
-    """Remove the folder that `keep_file` made for a file, once that has gone."""
-    folder = Path(path).parent
-    if len(folder.name) == 2 * TOKEN:  # Gradio's own have longer names
-        with suppress(OSError):
-            folder.rmdir()
-
-
-def sweep() -> None:
-    """Remove the empty folders of uploads that have gone: their names are the photos' digests."""
-    with suppress(OSError):
-        for folder in upload_folder().iterdir():
-            if re.fullmatch(r"[0-9a-f]{64}", folder.name):
-                with suppress(OSError):
-                    if time.time() - folder.stat().st_mtime > 60:  # else Gradio may be filling it
-                        folder.rmdir()
-
-
-class LatestFiles:
-    """Files that replace one another. A visitor's last two stay: one may still be loading."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, list[str]] = {}  # by session, those used last at the end
-        self._lock = threading.Lock()
-
-    def keep(self, request: gr.Request | None, name: str, content: bytes) -> str:
-        """As `keep_file`, and removes what this wrote for the same visitor before the last time."""
-        path = keep_file(name, content)
-        session = request and request.session_hash
-        if not session:
-            return path
-        with self._lock:
-            kept = [*self._files.pop(session, []), path]
-            self._files[session] = kept[-2:]
-            while len(self._files) > MAX_SESSIONS:  # what is forgotten goes when its visitor leaves
-                del self._files[next(iter(self._files))]
-        for old in kept[:-2]:
-            remove_file(old)
-        return path
-
-
-def file_name(name: str) -> str:
-    """`name` as every file system takes it: what none forbids stays, a long stem is cut."""
-    name = NOT_IN_NAMES.sub("_", name).strip(". ")
-    if len(name.encode()) > LONGEST_NAME:
-        suffix = Path(name).suffix.encode()[-20:]
-        stem = Path(name).stem.encode()[: LONGEST_NAME - len(suffix)]
-        name = (stem + suffix).decode(errors="ignore")
-    return name or "file"
-
-
 def png(picture: Image.Image) -> bytes:
     """A picture as a PNG file; quick rather than small."""
     stream = io.BytesIO()
@@ -285,12 +200,12 @@ def npy(density: NDArray[np.float32]) -> bytes:
     return stream.getvalue()
 
 
-def row(name: str, result: CountResult, usual: bool = True) -> dict[str, Any]:
+def row(name: str, result: CountResult, notices: Sequence[str] = ()) -> dict[str, Any]:
     """One photo's line of a table; low and high are None for a model without intervals, and for a
-    picture unlike those that the interval was calibrated on."""
-    low, high = ends(result, usual)
+    picture that notices say is unlike those that the interval was calibrated on."""
+    low, high = ends(result, usual=not notices)
     size, seconds = (result.width, result.height), round(result.seconds, 3)
-    about = (result.model, seconds, result.device, round(result.scale, 4))
+    about = (result.model, seconds, result.device, round(result.scale, 4), list(notices))
     return dict(zip(COLUMNS, (name, result.count, low, high, *size, *about)))
 
 
@@ -309,6 +224,7 @@ def to_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> 
 
 
 def _harmless(value: Any) -> Any:
+    value = " ".join(value) if isinstance(value, list) else value
     # A spreadsheet would run a file called "=cmd()" as a formula.
     risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
     return f"'{value}" if risky else value

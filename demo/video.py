@@ -19,6 +19,9 @@ from csrnet_hub.render import colour_top, display_pair, overlay_image
 
 from . import clips
 from .counted import notices_html
+from .files import (
+    keep_file,
+)
 from .models import Models, quota_spent
 from .pace import Pace
 from .plots import timeline
@@ -28,7 +31,6 @@ from .shared import (
     VisitorError,
     ends,
     headline,
-    keep_file,
     message_html,
     number_html,
     people,

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -19,16 +20,17 @@ from fastapi import HTTPException, Request
 from gradio.exceptions import InvalidPathError
 from pydantic import ValidationError
 
-from .shared import (
+from .files import (
     CLEAN_EVERY,
     KEEP_FOR,
-    NotWantedError,
+    make_upload_folder,
     remove_file,
     remove_folder,
     sweep,
     upload_folder,
     written,
 )
+from .shared import NotWantedError
 from .turns import BATCHES, refusal
 
 ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
@@ -75,11 +77,15 @@ def still_here() -> None:
 
 class Files(set[str]):
     """Paths to remove, which may be walked while a call adds to them: Gradio's removal of what is
-    old would end for good at the first that comes meanwhile, or at a folder that somebody sends in
-    the place of a file."""
+    old would end for good at the first that comes meanwhile, or at what somebody sends in the place
+    of a file."""
 
     def __iter__(self) -> Iterator[str]:
-        return (path for path in frozenset(self) if not Path(path).is_dir())
+        for path in frozenset(self):
+            if os.path.isfile(path):  # noqa: PTH113  (anybody may send any text: Path would raise)
+                yield path
+            elif not os.path.lexists(path):
+                self.discard(path)  # Gradio would look for it for ever
 
 
 class Page(gr.Blocks):
@@ -95,6 +101,8 @@ class Page(gr.Blocks):
         super().__init__(delete_cache=(CLEAN_EVERY, KEEP_FOR), **options)
         self._visitors: dict[str, Visitor] = {}
         self._looked = time.monotonic()
+        self._closed = threading.Event()
+        make_upload_folder()
         if not hasattr(gr.Blocks, "process_api"):
             logger.warning(UNLIKE_GRADIO, "the calls of visitors are not seen")
 
@@ -116,6 +124,27 @@ class Page(gr.Blocks):
             return converted
 
         mcp.convert_strings_to_filedata = noted
+
+    def launch(self, *args: Any, **kw: Any) -> Any:
+        """As Gradio's, removing what is old from its folder now and then, calls or none."""
+        self._closed.clear()
+        threading.Thread(target=self._tidy, name="old files", daemon=True).start()
+        return super().launch(*args, **kw)
+
+    def close(self, *args: Any, **kw: Any) -> None:
+        """As Gradio's."""
+        self._closed.set()
+        super().close(*args, **kw)
+
+    def _tidy(self) -> None:
+        while True:
+            for component in list(self.blocks.values()):
+                for path in list(getattr(component, "keep_in_cache", ())):  # as of examples
+                    with contextlib.suppress(OSError):
+                        os.utime(path)
+            sweep()
+            if self._closed.wait(CLEAN_EVERY):
+                return
 
     def queue(self, *args: Any, **kw: Any) -> Any:
         """As Gradio's, in which no one page or program takes all the places, and those who wait
@@ -162,7 +191,8 @@ class Page(gr.Blocks):
             raise gr.Error(NO_ADDRESS, print_exception=False)
         session = kw.get("session_hash")
         visitor = self._visitor(session)
-        self._look_after_files()
+        with at_best("the files that are needed"):
+            self._look_after_files()
         visitor.running += 1
         made: list[str] = []
         asking, writing = _asking.set(visitor), written.set(made)
@@ -253,10 +283,9 @@ class Page(gr.Blocks):
                 with contextlib.suppress(OSError):
                     os.utime(path)
         for visitor in self._visitors.values():
-            for path in [path for path in visitor.files if not Path(path).exists()]:
+            for path in [path for path in visitor.files if not os.path.lexists(path)]:
                 visitor.files.discard(path)
                 remove_folder(path)
-        sweep()
 
     def _own(self, given: set[str]) -> None:
         # Gradio notes files with their component, and loses those of one that was ever updated.
@@ -327,7 +356,8 @@ def files_in(value: Any) -> set[str]:
 
 
 def _lies_in(folder: Path, path: Path) -> bool:
-    return path.parent.parent == folder and os.path.normpath(path) == str(path)
+    own = path.parent.parent == folder and os.path.normpath(path) == str(path)
+    return own and os.path.isfile(path)  # noqa: PTH113  (False for a name that is none)
 
 
 def _texts(value: Any) -> Iterator[str]:

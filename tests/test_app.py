@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -430,7 +431,12 @@ def test_what_is_removed_is_a_file_of_the_page_and_nothing_else(uploads: Path) -
         f"{uploads}_other/0123/a.jpg",
         "0123/a.jpg",
         "\0",
+        str(token / ("a" * 300)),
+        str(token / "gone.jpg"),
     ]
+    for file in (own, *strangers[:3], strangers[5], strangers[6]):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_bytes(b"x")
     sent = {"path": own, "also": [strangers, {"and": tuple(strangers)}]}
     assert files_in(sent) == {own}
 
@@ -647,3 +653,22 @@ def test_a_log_file_is_told_the_address_while_the_page_is_up(
     app.main([])
     print("* Running on local URL")
     assert log.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows ends a program otherwise")
+def test_what_ends_a_service_ends_it_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `systemctl stop`, `docker stop` or a closed terminal: with the files of its visitors."""
+    kinds = (signal.SIGTERM, signal.SIGHUP)
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by nohup
+        app._end_as_interrupted()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        app._end_as_interrupted()
+        for kind in kinds:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(kind)
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

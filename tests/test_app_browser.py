@@ -1315,6 +1315,39 @@ def test_what_is_pasted_or_dropped_beside_the_box_is_counted_in_place_of_what_is
     assert visit.evaluate(GIVEN, ["drop", text, "c.png"])  # the page is not left for the picture
 
 
+def test_a_folder_that_is_dropped_stands_for_the_pictures_in_it(
+    visit: Page, tmp_path: Path
+) -> None:
+    album, empty, beside = tmp_path / "album", tmp_path / "empty", dots(tmp_path / "beside.png")
+    for folder in (album / "day2", empty):
+        folder.mkdir(parents=True)
+    for name in ("a.png", "day2/b.png"):
+        dots(album / name)
+    (album / "Thumbs.db").write_bytes(b"no picture")
+    tab(visit, "Many photos")
+    box = visit.locator("#batch-photos")
+    visit.wait_for_selector("#batch-photos input[type=file]", state="attached")
+    mouse = visit.context.new_cdp_session(visit)
+
+    def drop(x: float, y: float, *files: Path) -> None:
+        held = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            given = {"type": kind, "x": x, "y": y, "data": held}
+            mouse.send("Input.dispatchDragEvent", given)
+
+    place = box.bounding_box()
+    assert place
+    drop(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2, album, beside)
+    for name in ("a.png", "b.png", "beside.png"):
+        expect(box.get_by_role("cell", name=name, exact=True)).to_be_visible()
+    expect(box.get_by_text("Thumbs.db")).to_have_count(0)
+    drop(1200, 880, empty)
+    expect(box.get_by_role("cell", name="empty", exact=True)).to_be_visible()
+    press(visit, "Count all")
+    expect(visit.locator("#batch-summary")).to_contain_text("in 3 of 4 photos")
+    expect(visit.locator("#batch-table")).to_contain_text("is empty (0 bytes)")
+
+
 def test_a_photo_that_comes_while_another_tab_is_open_can_be_marked(
     visit: Page, tmp_path: Path
 ) -> None:

@@ -7,10 +7,12 @@ import csv
 import importlib
 import io
 import json
+import os
 import re
 import struct
 import sys
 import threading
+import time
 from dataclasses import replace
 from fractions import Fraction
 from html import escape
@@ -56,6 +58,8 @@ from demo import (
 from demo.canvas import read_points
 from demo.cards import card_html, error_in_words, licence_html, read_card
 from demo.counted import Counted, count_html, grid_html, interval_html, notices_html
+from demo.files import KEEP_FOR, keep_file, upload_folder
+from demo.heads import of_another
 from demo.models import Models
 
 from .page import PlainCounter, encoded, noise, words
@@ -75,7 +79,7 @@ def offered() -> Models:
 
 
 def uploaded(name: str, content: bytes) -> dict[str, Any]:
-    return {"path": shared.keep_file(name, content), "orig_name": name}
+    return {"path": keep_file(name, content), "orig_name": name}
 
 
 def counted(picture: Image.Image) -> Counted:
@@ -113,7 +117,7 @@ def test_nobody_is_never_less_than_nobody_in_the_grid():
 
 def test_a_model_without_intervals_shows_none():
     result = PlainCounter("m").count(noise())
-    assert shared.row("a", result, usual=False)["low"] is None
+    assert shared.row("a", result, ["It is small."])["low"] is None
     object.__setattr__(result, "interval", None)
     assert interval_html(result) == ""
     assert shared.row("a", result)["low"] is None
@@ -168,13 +172,13 @@ def test_the_downloads_hold_what_they_are_called():
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "", "a/b\\c", "x" * 500, "\x00", "."])
 def test_a_files_name_never_leads_out_of_the_folder(name, uploads):
-    path = Path(shared.keep_file(name, b"x"))
+    path = Path(keep_file(name, b"x"))
     assert path.is_relative_to(uploads)
     assert path.read_bytes() == b"x"
 
 
 def test_two_visitors_files_of_one_name_are_two_files():
-    first, second = (shared.keep_file("a.csv", content) for content in (b"1", b"2"))
+    first, second = (keep_file("a.csv", content) for content in (b"1", b"2"))
     assert (Path(first).read_bytes(), Path(second).read_bytes()) == (b"1", b"2")
 
 
@@ -395,7 +399,8 @@ def test_every_photo_has_its_row_a_bad_one_with_its_reason(offered):
     assert Path(plot["value"]).is_file()
     lines = list(csv.DictReader(io.StringIO(Path(file["value"]).read_text("utf-8-sig"))))
     assert [line["image"] for line in lines] == [row[0] for row in rows]
-    assert "text file" in lines[1]["remark"]
+    assert "text file" in lines[1]["error"]
+    assert all("small" in line["notices"] for line in (lines[0], *lines[2:]))
 
 
 def test_photos_like_those_of_the_test_have_their_interval_in_the_table(offered):
@@ -1405,7 +1410,7 @@ class Request:
 def test_a_gradio_without_its_inner_parts_still_answers_and_removes_files_by_age(
     lacking, monkeypatch, caplog
 ):
-    file = shared.keep_file("mine.png", b"x")
+    file = keep_file("mine.png", b"x")
 
     async def other(self: Any, *, asked: Any, session_hash: str) -> list[Any]:
         return [asked]
@@ -1425,7 +1430,7 @@ def test_a_gradio_without_its_inner_parts_still_answers_and_removes_files_by_age
 
 
 def test_a_file_that_another_call_waits_for_stays_when_a_visitor_leaves(monkeypatch):
-    file = Path(shared.keep_file("same.png", b"x"))
+    file = Path(keep_file("same.png", b"x"))
     sent = [{"path": str(file)}]
 
     async def other(self: Any, *, asked: Any, session_hash: str) -> None: ...
@@ -1443,7 +1448,7 @@ def test_a_file_that_another_call_waits_for_stays_when_a_visitor_leaves(monkeypa
 
 
 def test_a_file_goes_with_its_visitor_though_its_button_was_updated_before():
-    file = shared.keep_file("mine.csv", b"x")
+    file = keep_file("mine.csv", b"x")
     with visitors.Page() as page:
         button = gr.DownloadButton()
         for call in (gr.skip, lambda: file):
@@ -1461,7 +1466,7 @@ def test_what_a_call_wrote_goes_with_its_visitor_though_no_answer_names_it(monke
     kept: list[Path] = []
 
     async def gives_up(self: Any, *, session_hash: str) -> None:
-        kept.append(Path(await asyncio.to_thread(shared.keep_file, "overlay.png", b"x")))
+        kept.append(Path(await asyncio.to_thread(keep_file, "overlay.png", b"x")))
         raise shared.NotWantedError
 
     monkeypatch.setattr(gr.Blocks, "process_api", gives_up)
@@ -1478,7 +1483,7 @@ def test_what_is_old_is_removed_though_files_come_meanwhile(monkeypatch):
     with visitors.Page() as page:
         photo = gr.Image()
     page.queue()
-    old = [[Path(shared.keep_file("old.png", b"x")) for _ in range(3)] for _ in range(2)]
+    old = [[Path(keep_file("old.png", b"x")) for _ in range(3)] for _ in range(2)]
     for files, known in zip((photo.temp_files, page.upload_file_set), old):
         files.update(map(str, known))
         assert any(files is one for one in page.temp_file_sets)
@@ -1494,13 +1499,75 @@ def test_what_is_old_is_removed_though_files_come_meanwhile(monkeypatch):
     assert not any(path.exists() for known in old for path in known)
 
 
+def test_nothing_that_anybody_sends_ends_the_removal_of_what_is_old(monkeypatch):
+    async def answers(self: Any, *, asked: Any, session_hash: str) -> None: ...
+
+    monkeypatch.setattr(gr.Blocks, "process_api", answers)
+    with visitors.Page() as page:
+        photo = gr.Image()
+    page.queue()
+    own = Path(keep_file("own.png", b"x"))
+    odd = [f"{own}/x", f"{own.parent}/{'a' * 300}", f"{own.parent}/\0.png", str(own.parent)]
+    photo.temp_files.update([str(own), *odd])
+    for session in ("a", "b"):
+        page._looked -= visitors.LOOK_EVERY + 1
+        asyncio.run(page.process_api(asked=[str(own), *odd], session_hash=session))
+    assert page._visitors["a"].files == {str(own)}
+    delete_files_created_by_app(page, None)
+    assert not own.exists()
+    assert photo.temp_files <= {str(own.parent)}
+
+
+def test_what_a_broken_off_upload_or_a_killed_server_leaves_goes_within_the_hour(
+    uploads, monkeypatch
+):
+    partial = uploads / "tmpab12cd34"  # as Gradio calls an upload that is coming in
+    partial.write_bytes(b"x")
+    left, needed, example = (Path(keep_file(f"{name}.png", b"x")) for name in "lne")
+    with visitors.Page() as page:
+        photo = gr.Image()
+    photo.keep_in_cache.add(str(example))
+    page._closed.set()  # once, and no more
+    page._tidy()
+    assert all(path.exists() for path in (partial, left, needed, example))
+    later = time.time() + KEEP_FOR + 1
+    monkeypatch.setattr("demo.files.time", SimpleNamespace(time=lambda: later))
+    os.utime(needed, (later, later))  # as for a call that waits
+    monkeypatch.setattr("os.utime", lambda path, utime=os.utime: utime(path, (later, later)))
+    page._tidy()
+    assert [path.exists() for path in (partial, left, needed, example)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert not left.parent.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users are told apart otherwise here")
+def test_no_other_user_of_the_machine_can_read_what_visitors_send(uploads, monkeypatch):
+    uploads.chmod(0o755)
+    visitors.Page()
+    file = Path(keep_file("a.png", b"x"))
+    assert [path.stat().st_mode & 0o077 for path in (uploads, file.parent)] == [0, 0]
+    monkeypatch.setattr("os.getuid", lambda: uploads.stat().st_uid + 1)
+    with pytest.raises(OSError, match="set GRADIO_TEMP_DIR"):
+        visitors.Page()
+
+
+def test_a_row_without_its_photo_is_no_fault_of_the_server(tmp_path):
+    table = tmp_path / "heads.csv"
+    table.write_text("x,y,image\n5,6,a.jpg\n   \n")
+    assert of_another(table, "a.jpg", (60, 40)) == []
+
+
 def test_the_folders_of_files_that_went_by_their_age_go_with_what_is_known_of_a_visitor(
     monkeypatch,
 ):
     kept: list[Path] = []
 
     async def writes(self: Any, *, session_hash: str) -> None:
-        kept.append(Path(shared.keep_file("a.csv", b"x")))
+        kept.append(Path(keep_file("a.csv", b"x")))
 
     monkeypatch.setattr(gr.Blocks, "process_api", writes)
     page = visitors.Page()
@@ -1513,7 +1580,7 @@ def test_the_folders_of_files_that_went_by_their_age_go_with_what_is_known_of_a_
 
 def test_what_has_gone_is_forgotten_and_its_folder_removed_while_its_program_stays(monkeypatch):
     async def writes(self: Any, *, session_hash: str) -> list[str]:
-        return [shared.keep_file("map.npy", b"x")]
+        return [keep_file("map.npy", b"x")]
 
     monkeypatch.setattr(gr.Blocks, "process_api", writes)
     page = visitors.Page()
@@ -1546,7 +1613,7 @@ def test_an_upload_that_is_named_by_its_address_here_is_that_file_and_nothing_is
         sent = {"image": address, "model": None}
         return page.mcp_server_obj.convert_strings_to_filedata(sent, [["image"]])
 
-    path = shared.keep_file("a crowd.png", b"x")
+    path = keep_file("a crowd.png", b"x")
     for address in (f"{here}{path}", here + quote(path)):
         file = {"path": path, "orig_name": "a crowd.png", "meta": {"_type": "gradio.FileData"}}
         assert converted(address) == {"image": file, "model": None}
@@ -1564,7 +1631,7 @@ def test_a_gradio_that_shows_no_calls_is_logged(monkeypatch, caplog):
 
 
 def test_the_page_keeps_its_files_where_gradio_does():
-    assert str(shared.upload_folder()) == get_upload_folder()
+    assert str(upload_folder()) == get_upload_folder()
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -1579,7 +1646,12 @@ def test_the_folder_of_files_has_one_name_though_a_link_leads_there(named, tmp_p
     if named:
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "link" / "gradio"))
     importlib.reload(demo)
-    assert shared.upload_folder() == (tmp_path / "real" / "gradio").resolve()
-    file = shared.keep_file("a.png", encoded(noise()))
+    real = (tmp_path / "real").resolve()
+    assert upload_folder().parent == (real / "gradio" if named else real)
+    assert upload_folder().name.startswith("csrnet-hub")
+    chosen = upload_folder()
+    importlib.reload(demo)  # as in a process that this one starts
+    assert upload_folder() == chosen
+    file = keep_file("a.png", encoded(noise()))
     assert visitors.files_in(file) == {file}
     assert shared.uploaded_path({"path": file}) == Path(file)

@@ -15,6 +15,7 @@ import gradio as gr
 
 from csrnet_hub import CountResult
 from demo import batch, counted, pace, photo, programs, shared, visitors, wanted
+from demo.files import keep_file
 from demo.models import Models
 
 from .page import PlainCounter, encoded, noise
@@ -42,7 +43,7 @@ class Request:
 
 
 def uploaded(name: str) -> dict[str, Any]:
-    return {"path": shared.keep_file(name, encoded(noise())), "orig_name": name}
+    return {"path": keep_file(name, encoded(noise())), "orig_name": name}
 
 
 def test_a_photo_that_is_counted_again_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:

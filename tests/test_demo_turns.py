@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ pytest.importorskip("gradio", minversion="6")
 import app
 from csrnet_hub import CountResult
 from demo import shared, turns, visitors
+from demo.files import FILLING, sweep
 from demo.turns import Turns
 
 from .page import PlainCounter, dots, fetched, posted, serve
@@ -246,12 +248,15 @@ def test_on_zerogpu_one_who_waits_shuts_nobody_out(monkeypatch: pytest.MonkeyPat
     assert app.build_app(PlainCounter("plain"))._queue.max_size is None
 
 
-def test_of_an_upload_that_has_gone_no_folder_tells_what_it_was(uploads: Path) -> None:
-    gone, fresh, kept, other = (uploads / one for one in ("0" * 64, "1" * 64, "2" * 64, "album"))
-    for folder in (gone, fresh, kept, other):
+def test_of_an_upload_that_has_gone_no_folder_tells_what_it_was(
+    uploads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, fresh, kept = (uploads / (one * 64) for one in "012")
+    for folder in (gone, fresh, kept):
         folder.mkdir()
     (kept / "a.jpg").write_bytes(b"x")
-    for folder in (gone, kept, other):
-        os.utime(folder, (1, 1))
-    shared.sweep()
-    assert [one.exists() for one in (gone, fresh, kept, other)] == [False, True, True, True]
+    later = time.time() + FILLING + 1
+    os.utime(fresh, (later, later))
+    monkeypatch.setattr("demo.files.time", SimpleNamespace(time=lambda: later))
+    sweep()
+    assert [one.exists() for one in (gone, fresh, kept)] == [False, True, True]

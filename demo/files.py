@@ -1,0 +1,139 @@
+"""The files of visitors: where they lie, who may read them, and that they go."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+import time
+from contextlib import suppress
+from contextvars import ContextVar
+from pathlib import Path
+
+import gradio as gr
+
+MAX_SESSIONS = 100  # of which something is kept, such as the last photo for redrawing
+CLEAN_EVERY, KEEP_FOR = 600, 3000  # seconds; an upload is gone within the hour
+FILLING = 60  # seconds for which Gradio may be filling a new folder
+TOKEN = 16  # bytes in the name of a file's folder
+NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
+LONGEST_NAME = 140  # bytes: encrypted file systems take 143, and Windows counts the folder's too
+
+# The files that the call which runs here has written; a call's threads see those of the call.
+written: ContextVar[list[str] | None] = ContextVar("written", default=None)
+
+
+def upload_folder() -> Path:
+    """Where Gradio keeps uploads, and serves and removes what is written for visitors; the page's
+    own, in which nothing else lies."""
+    return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
+def make_upload_folder() -> None:
+    """Make that folder, for no other user of this machine to read.
+
+    Raises:
+        OSError: it cannot be made, or another user has made it.
+    """
+    folder = upload_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid"):
+        if folder.stat().st_uid != os.getuid():
+            raise PermissionError(
+                f"the folder for uploads, {folder}, is another user's: set GRADIO_TEMP_DIR to a "
+                "folder of your own"
+            )
+        folder.chmod(0o700)
+
+
+def keep_file(name: str, content: bytes) -> str:
+    """Write a file for one visitor where Gradio serves and later removes it; returns its path."""
+    folder = upload_folder() / secrets.token_hex(TOKEN)  # nobody can guess another's
+    folder.mkdir(mode=0o700, parents=True)
+    path = folder / file_name(name)
+    if (own := written.get()) is not None:
+        own.append(str(path))
+    path.write_bytes(content)
+    return str(path)
+
+
+def remove_file(path: str) -> None:
+    """Remove a file, if it is still there, and the folder that `keep_file` made for it."""
+    with suppress(OSError):
+        Path(path).unlink(missing_ok=True)
+    remove_folder(path)
+
+
+def remove_folder(path: str) -> None:
+    """Remove the folder that `keep_file` made for a file, once that has gone."""
+    folder = Path(path).parent
+    if len(folder.name) == 2 * TOKEN:  # Gradio's own have longer names
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def sweep() -> None:
+    """Remove what nobody has needed for an hour, and empty folders.
+
+    Gradio removes what it knows of. It does not know of an upload that was broken off, nor of what
+    a process that was killed has left.
+    """
+    for path in _within(upload_folder()):
+        age = _age(path)
+        for file in _within(path) or [path]:
+            if _age(file) > KEEP_FOR:
+                with suppress(OSError):
+                    file.unlink()
+        if age > FILLING:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _within(folder: Path) -> list[Path]:
+    try:
+        return [] if folder.is_symlink() else list(folder.iterdir())
+    except OSError:  # it is a file, or has gone
+        return []
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written or touched; 0 for one that has gone."""
+    try:
+        told = path.lstat()
+    except OSError:
+        return 0.0
+    return time.time() - max(told.st_mtime, told.st_ctime)
+
+
+class LatestFiles:
+    """Files that replace one another. A visitor's last two stay: one may still be loading."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, list[str]] = {}  # by session, those used last at the end
+        self._lock = threading.Lock()
+
+    def keep(self, request: gr.Request | None, name: str, content: bytes) -> str:
+        """As `keep_file`, and removes what this wrote for the same visitor before the last time."""
+        path = keep_file(name, content)
+        session = request and request.session_hash
+        if not session:
+            return path
+        with self._lock:
+            kept = [*self._files.pop(session, []), path]
+            self._files[session] = kept[-2:]
+            while len(self._files) > MAX_SESSIONS:  # what is forgotten goes when its visitor leaves
+                del self._files[next(iter(self._files))]
+        for old in kept[:-2]:
+            remove_file(old)
+        return path
+
+
+def file_name(name: str) -> str:
+    """`name` as every file system takes it: what none forbids stays, a long stem is cut."""
+    name = NOT_IN_NAMES.sub("_", name).strip(". ")
+    if len(name.encode()) > LONGEST_NAME:
+        suffix = Path(name).suffix.encode()[-20:]
+        stem = Path(name).stem.encode()[: LONGEST_NAME - len(suffix)]
+        name = (stem + suffix).decode(errors="ignore")
+    return name or "file"
