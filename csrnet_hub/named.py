@@ -30,7 +30,11 @@ def find_images(patterns: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
     for pattern in patterns:
         if not pattern:  # as a path it would be the current folder
             raise ValueError("An empty name was given; give a file, folder or glob.")
-        matches = list(_matches(pattern))
+        try:
+            matches = list(_matches(pattern))
+        except OSError as error:  # a folder, such as lost+found; the others are counted
+            nothing[pattern] = f"It cannot be read: {error.strerror}."
+            continue
         if not matches:
             nothing[pattern] = _nothing(pattern)
         for path in matches:

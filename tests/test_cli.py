@@ -606,6 +606,10 @@ def test_a_folder_that_may_not_be_read_is_left_out_of_a_glob(
     monkeypatch.setattr(Path, "iterdir", forbidden)
     names = [path.name for path in find_images([str(folder / "**")])[0]]
     assert names == ["a.JPG", "b.png", "c.jpg"]
+    closed = str(folder / "lost+found")  # as a shell hands it over for *
+    found, nothing = find_images([closed, str(folder / "b.png")])
+    assert [path.name for path in found] == ["b.png"]
+    assert nothing == {closed: "It cannot be read: Permission denied."}
 
 
 def test_a_folder_of_maps_alone_says_that_it_is_one(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -430,6 +431,39 @@ def test_a_photograph_may_be_named_by_its_whole_path(tmp_path: Path) -> None:
     text(tmp_path / "table" / "heads.csv", f"image,x,y\n{path},1,2\n")
     (sample,) = read_dataset(tmp_path / "table")
     assert (sample.name, sample.path) == ("a", path)
+
+
+STORED = "0a1b2c3d-WhatsApp_Image_2024-05-01_at_10.11.12_1.jpg"
+
+
+@pytest.mark.parametrize("kind", ["label-studio", "coco"])
+def test_an_upload_of_label_studio_is_found_under_its_own_name(tmp_path: Path, kind: str) -> None:
+    """It stores names with underscores for blanks, and without brackets."""
+    own = photo(tmp_path / "images" / "WhatsApp Image 2024-05-01 at 10.11.12 (1).jpg")
+    size = {"original_width": 64, "original_height": 48}
+    head = {"type": "keypointlabels", "value": {"x": 50, "y": 50}, **size}
+    data = {"id": "7", "photo": f"/data/upload/1/{STORED}"}  # under any key
+    content: Any = [{"data": data, "annotations": [{"result": [head]}]}]
+    if kind == "coco":
+        image = {"id": 0, "file_name": f"images/{STORED}", "width": 64, "height": 48}
+        box = {"image_id": "0", "category_id": "1", "bbox": [30, 22, 4, 4]}  # as text, and numbers
+        categories = [{"id": 1, "name": "head"}]
+        content = {"images": [image], "annotations": [box], "categories": categories}
+    text(tmp_path / "export.json", json.dumps(content))
+    (sample,) = read_dataset(tmp_path, kind)
+    assert sample.path == own
+    assert sample.placed(48, 64).tolist() == [[32, 24]]
+    photo(tmp_path / "images" / "WhatsApp Image 2024-05-01 at 10.11.12 [1].jpg")  # or this one
+    text(tmp_path / "export.json", json.dumps(content, indent=1))  # read anew
+    assert not read_dataset(tmp_path, kind)[0].path.exists()
+
+
+def test_label_studios_short_export_is_told_from_that_with_the_sizes(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    short = {"image": "/data/upload/1/0a1b2c3d-a.jpg", "id": 1, "annotator": 1, "annotation_id": 2}
+    text(tmp_path / "export.json", json.dumps([short]))
+    with pytest.raises(DatasetError, match="JSON-MIN: export it as JSON"):
+        read_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["polygonlabels", "brushlabels", "vector", "unheard-of", None])

@@ -102,6 +102,23 @@ def test_one_table_of_photographs_in_folders_of_splits_has_splits(tmp_path: Path
     assert find_splits(tmp_path) == ["all"]
 
 
+def test_photographs_that_are_named_without_their_folders_are_of_the_splits_they_lie_in(
+    tmp_path: Path,
+) -> None:
+    for name in ("train/a.jpg", "train/b.jpg", "images/test/c.jpg"):
+        photo(tmp_path / name)
+    table(tmp_path / "heads.csv", "a.jpg", "b.jpg", "c.jpg")
+    assert paths(tmp_path) == {
+        "train": ["train/a.jpg", "train/b.jpg"],
+        "test": ["images/test/c.jpg"],
+    }
+    assert find_splits(tmp_path / "heads.csv") == ["train", "test"]
+    photo(tmp_path / "train" / "c.jpg")  # which of the two is meant nobody knows
+    assert not {sample.name: sample.path for sample in read_dataset(tmp_path)}["c"].exists()
+    table(tmp_path / "heads.csv", "a.jpg", "b.jpg")
+    assert find_splits(tmp_path) == ["all"]
+
+
 def test_a_damaged_table_hides_no_splits_of_another(tmp_path: Path) -> None:
     table(tmp_path / "heads.csv", "train/a.jpg", "test/b.jpg")
     text(tmp_path / "more.csv", "nothing\n")

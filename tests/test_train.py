@@ -353,6 +353,7 @@ def test_photographs_that_no_annotation_lists_are_named(tmp_path: Path, capsys) 
     out, err = capsys.readouterr()
     assert "2 images, 1 heads" in out
     assert "left out, since no annotation of that format lists them: c.jpg, d.jpg" in err
+    assert "photographs of nobody (leave out those that are not annotated yet): b\n" in err
     for name in ("c", "d"):
         (folder / f"{name}.jpg").unlink()
     assert prepare.main([str(folder), str(tmp_path / "o.h5"), "--force"]) == 0

@@ -63,7 +63,8 @@ def prepare(
 
     Returns:
         Numbers of images, heads, heads dropped because they lie outside the frame, and images
-        shrunk, and ``dropped_in``, the names of the images of the dropped.
+        shrunk, and ``dropped_in``, the names of the images of the dropped, and ``nobody_in``, those
+        without annotated heads.
 
     Raises:
         DatasetError: naming the photograph that cannot be read, or a name that two have.
@@ -74,6 +75,7 @@ def prepare(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     done: dict[str, Any] = {"images": 0, "heads": 0, "dropped": 0, "shrunk": 0, "dropped_in": []}
+    done["nobody_in"] = []
     try:
         file = h5py.File(partial, "w")
     except BlockingIOError as error:  # it is locked, and not ours to remove
@@ -98,6 +100,7 @@ def prepare(
                 done["dropped"] += read.dropped
                 done["shrunk"] += read.shrunk_to > 0
                 done["dropped_in"] += [read.sample.name] if read.dropped else []
+                done["nobody_in"] += [] if read.annotated else [read.sample.name]
         if not done["images"]:
             raise DatasetError("No photograph could be read; nothing was written.")
         partial.replace(out)  # a file of that name is whole, or not there
@@ -282,13 +285,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("{images} images, {heads} heads ({dropped} outside the frame dropped)".format(**done))
     if done["shrunk"]:
         print("prepare: {shrunk} larger than --max-pixels were shrunk".format(**done))
-    if unknown:
-        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        print(
-            f"prepare: left out, since no annotation of that format lists them: "
-            f"{', '.join(unknown[:SHOWN])}{more}",
-            file=sys.stderr,
-        )
+    told = {
+        "left out, since no annotation of that format lists them": unknown,
+        "taken as photographs of nobody (leave out those that are not annotated yet)": (
+            done["nobody_in"]
+        ),
+    }
+    for what, names in told.items():
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        if names:
+            print(f"prepare: {what}: {', '.join(names[:SHOWN])}{more}", file=sys.stderr)
     if films:
         print(
             f"prepare: {', '.join(films)}: frames of one camera look alike, so the errors on those "

@@ -40,12 +40,13 @@ SPLITS = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }  # and the names of their folders, or words in the names of their files
+UPLOADED = re.compile("^[0-9a-f]{8}-")  # what Label Studio puts before an upload's name
 
 
 def file_splits(accept: Accept, each: bool, parse: Parse, folder: Path) -> list[str]:
     """The splits of a folder, or of one file, in a format whose files `accept` knows; ``each`` says
     that each photograph has one, of its own name."""
-    return _splits(parse, each, _files(accept, each, folder))
+    return _splits(parse, each, _files(accept, each, folder), folder)
 
 
 def file_entries(
@@ -53,17 +54,18 @@ def file_entries(
 ) -> Iterator[Entry]:
     """The photographs that the annotation files of a split list, in their order."""
     files = _files(accept, each, folder)
-    held = _splits(parse, each, files)
+    held = _splits(parse, each, files, folder)
     if split not in held and split not in files:
         raise DatasetError(f"{folder} has no split {split!r}, only {', '.join(held) or 'none'}.")
     inside = split not in files
+    lies = _where(_root(folder)) if inside else {}
     items: list[tuple[Path, Annotated]] = []
     for file in files["all" if inside else split]:
         try:
             items += [
                 (file, item)
                 for item in _parsed(parse, each, file)
-                if not inside or _of(item) == split
+                if not inside or _of(item, lies) == split
             ]
         except DatasetError as error:  # this file's trouble, not that of the others
             items.append((file, Annotated(file.name, fails(error))))
@@ -106,17 +108,19 @@ def _digest(file: Path) -> bytes:
         return b""
 
 
-def _splits(parse: Parse, each: bool, files: dict[str, list[Path]]) -> list[str]:
-    return list(files) if each or list(files) != ["all"] else _splits_inside(parse, files["all"])
+def _splits(parse: Parse, each: bool, files: dict[str, list[Path]], folder: Path) -> list[str]:
+    if each or list(files) != ["all"]:
+        return list(files)
+    return _splits_inside(parse, files["all"], _where(_root(folder)))
 
 
-def _splits_inside(parse: Parse, files: list[Path]) -> list[str]:
+def _splits_inside(parse: Parse, files: list[Path], lies: dict[str, set[str]]) -> list[str]:
     """The splits that files name for each photograph, or the folders of the photographs do."""
     found: dict[str, str] = {}
     for file in files:
         with suppress(DatasetError):  # said when it is read
             for item in _parsed(parse, False, file):
-                found.setdefault(_of(item), f"{item.name} of {file}")
+                found.setdefault(_of(item, lies), f"{item.name} of {file}")
     splits = [split for split in SPLITS if split in found]
     if len(splits) < 2:
         return ["all"]
@@ -124,8 +128,22 @@ def _splits_inside(parse: Parse, files: list[Path]) -> list[str]:
     return splits
 
 
-def _of(item: Annotated) -> str:
-    return item.split or of_folder(PureWindowsPath(item.name).parts[:-1])
+def _of(item: Annotated, lies: dict[str, set[str]]) -> str:
+    """The split that a file tells of a photograph, or its name there, or else where it `lies`."""
+    *folders, name = PureWindowsPath(item.name).parts or [""]
+    found = lies.get(name.lower(), set())
+    return item.split or of_folder(folders) or (next(iter(found)) if len(found) == 1 else "")
+
+
+def _where(root: Path) -> dict[str, set[str]]:
+    """By the names of the photographs in a folder, the splits after which their folders are called,
+    "" for none; nothing where none is called so."""
+    lies: dict[str, set[str]] = {}
+    for path in listed(root, "*", deep=True):
+        if path.suffix.lower() in SUFFIXES:
+            split = of_folder(path.relative_to(root).parts[:-1])
+            lies.setdefault(path.name.lower(), set()).add(split)
+    return lies if any(map(any, lies.values())) else {}
 
 
 def of_folder(parts: Iterable[str]) -> str:
@@ -249,7 +267,8 @@ def _kind(file: Path, modified: int) -> str:
     except DatasetError:
         return unknown
     if isinstance(content, list):
-        for key, kind in (("data", "label-studio"), ("image", "json")):
+        kinds = {"data": "label-studio", "annotation_id": "label-studio", "image": "json"}
+        for key, kind in kinds.items():
             if content and all(isinstance(item, dict) and key in item for item in content):
                 return kind
     if not isinstance(content, dict) or not content:
@@ -271,15 +290,31 @@ def _kind(file: Path, modified: int) -> str:
 
 
 def uploaded_name(address: str, base: Path) -> str:
-    """The file behind Label Studio's address of a picture: ?d=PATH, or an upload's own name."""
+    """The file behind Label Studio's address of a picture: ?d=PATH, or an upload's own name, which
+    it stores with underscores for blanks and without brackets and the like."""
     parts = urlsplit(address)
     path = parse_qs(parts.query).get("d", [unquote(parts.path) or address])[0]
     name = PureWindowsPath(path).name
-    stripped = re.sub(r"^[0-9a-f]{8}-", "", name)  # what an upload is prefixed with
+    stripped = UPLOADED.sub("", name)
     for candidate in (path.lstrip("/\\"), name, stripped):
         if is_there(_photo(base, candidate)):
             return candidate
-    return stripped
+    pictures = {
+        path.name
+        for home in homes_of(base)
+        for path in listed(home, "*")
+        if path.suffix.lower() in SUFFIXES
+        and re.sub(r"[^-\w.]", "", path.name.strip().replace(" ", "_")) == stripped
+    }
+    return pictures.pop() if len(pictures) == 1 else stripped
+
+
+def name_beside(name: str, base: Path) -> str:
+    """A photograph's name in a file, or where none is there and one of that upload is, its own."""
+    if is_there(_photo(base, name)) or not UPLOADED.match(PureWindowsPath(name).name):
+        return name
+    own = uploaded_name(name, base)
+    return own if is_there(_photo(base, own)) else name
 
 
 def field(record: Any, key: str, where: str) -> Any:

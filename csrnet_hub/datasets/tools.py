@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from ..images import SUFFIXES
 from .files import listed
-from .own import SPLITS, Annotated, Listing, fails, field, uploaded_name
+from .own import SPLITS, Annotated, Listing, fails, field, name_beside, uploaded_name
 from .sample import DatasetError, Heads, Stated, as_heads, stated
 from .text import read_json, read_text
 
@@ -58,22 +59,25 @@ def parse_coco(path: Path) -> Listing:
     no known number and is an error."""
     content = read_json(path)
     images = field(content, "images", str(path))
-    categories = {c.get("id"): c for c in content.get("categories", []) if isinstance(c, dict)}
+    # some tools write an id as a number here and as text there
+    known_as = [one for one in content.get("categories", []) if isinstance(one, dict)]
+    categories = {str(one.get("id")): one for one in known_as}
     names = {identity: str(one.get("name")).lower() for identity, one in categories.items()}
     annotations = field(content, "annotations", str(path))
-    used = [one.get("category_id") for one in annotations if isinstance(one, dict)]
+    used = [str(one.get("category_id")) for one in annotations if isinstance(one, dict)]
     counting = _that_count(names.get(category) for category in used)
     found: dict[Any, list[Any]] = {}
     for annotation in annotations:
         category = field(annotation, "category_id", str(path)) if counting else None
-        if not counting or names.get(category) in counting:
-            found.setdefault(field(annotation, "image_id", str(path)), []).append(annotation)
+        if not counting or names.get(str(category)) in counting:
+            found.setdefault(str(field(annotation, "image_id", str(path))), []).append(annotation)
     point = partial(_coco_point, categories)
     listing: Listing = []
     known = set()
     for number, image in enumerate(images, start=1):
         name = str(field(image, "file_name", f"{path}, image {number}"))
-        identity = field(image, "id", f"{path}, image {number}")
+        name = name_beside(name, path.parent)
+        identity = str(field(image, "id", f"{path}, image {number}"))
         if identity in known:
             raise DatasetError(f"{path}: two images have the id {identity}.")
         known.add(identity)
@@ -94,7 +98,7 @@ def _coco_point(categories: dict[Any, Any], shape: Any, where: str) -> list[Poin
         for index in range(0, len(keypoints), 3)
         if keypoints[index + 2]
     }
-    names = categories.get(shape.get("category_id"), {}).get("keypoints", [])
+    names = categories.get(str(shape.get("category_id")), {}).get("keypoints", [])
     for wanted in ("head", "nose"):
         if wanted in names and names.index(wanted) in labelled:
             return [labelled[names.index(wanted)]]
@@ -274,11 +278,14 @@ def parse_label_studio(path: Path) -> Listing:
         raise DatasetError(f"{path} is no list of tasks; export it from Label Studio as JSON.")
     for number, task in enumerate(tasks, start=1):
         where = f"{path}, task {number}"
+        if isinstance(task, dict) and "data" not in task and "annotation_id" in task:
+            raise DatasetError(f"{path} is Label Studio's JSON-MIN: export it as JSON.")
         data = field(task, "data", where)
-        addresses = [data["image"]] if "image" in data else list(data.values())
-        if not addresses or not isinstance(addresses[0], str):
+        given = [data["image"]] if "image" in data else list(data.values())
+        named = [uploaded_name(one, path.parent) for one in given if isinstance(one, str)]
+        if not named:
             raise DatasetError(f"{where}: there is no image.")
-        name = uploaded_name(addresses[0], path.parent)
+        name = next((one for one in named if Path(one).suffix.lower() in SUFFIXES), named[0])
         made = task.get("annotations", task.get("completions", []))
         valid = [item for item in made if not item.get("was_cancelled")]
         shapes = _with_labels(field(valid[0], "result", where)) if valid else None
