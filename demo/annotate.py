@@ -235,15 +235,16 @@ def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]
 
 
 def start(upload: Any, number: int = 0, request: gr.Request | None = None) -> list[Any]:
-    """A new photo on the surface, without heads; nothing where it was removed or replaced since."""
+    """A new photo on the surface, without heads; nothing where it was removed or replaced since.
+    What is no picture leaves its box."""
     if request and not OPENED.hears(request, number):
-        return [gr.skip()] * 6
+        return [gr.skip()] * 7
     try:
         with sentences_for_visitors():
             sheet, photo = open_photo(upload)
     except gr.Error as error:
         OPENED.note(request, None)
-        return [None, without_photo(), *nothing(error.message, "problem")]
+        return [None, without_photo(), *nothing(error.message, "problem"), None]
     OPENED.note(request, sheet)
     kept = asdict(sheet)
     return [
@@ -252,6 +253,7 @@ def start(upload: Any, number: int = 0, request: gr.Request | None = None) -> li
             PHOTOS.keep(request, "photo.jpg", photo), sheet.width, sheet.height, sheet.digest
         ),
         *grown(kept, [], request),
+        gr.skip(),
     ]
 
 
@@ -306,7 +308,7 @@ def layout(models: Models) -> None:
             earlier = gr.File(
                 label="Earlier annotation to go on with",
                 file_types=[".mat", ".csv", ".json"],
-                height=150,
+                height=170,
                 elem_id="earlier",
             )
             number = result_output(WAITING, "heads-number")
@@ -346,7 +348,7 @@ def layout(models: Models) -> None:
     whole = [sheet, surface, *beside]
     happened = gr.Number(visible=False)  # holds the place of what the browser gives
     numbered = {"preprocess": False, **in_turn}
-    opened = photo.upload(start, [photo, happened], whole, js=OPENS, **numbered)
+    opened = photo.upload(start, [photo, happened], [*whole, photo], js=OPENS, **numbered)
     for ended in (opened.then, opened.failure):
         ended(None, js=OPENED_ONE)
     photo.clear(clear, happened, whole, js=CLOSES, **numbered)

@@ -55,7 +55,7 @@ NO_PHOTOS = "There are no photos yet. Choose some first: drop them on the page."
 COUNTING = "Counting the people, one photo after the other: a few seconds each."
 STOPPED = "Stopped before a photo was counted."
 HEAD = ["photo", "people", "low", "high", "width", "height", "remark"]
-LABEL = "Photos: click a heading to sort"
+LABEL = "Photos: to sort, click a heading, then its ⋮"
 TYPES: Any = ["str", *["number"] * 5, "str"]
 
 
@@ -244,6 +244,7 @@ def layout(models: Models) -> None:
         columns=4,
         height="max-content",
         object_fit="cover",  # thumbnails of one size; a click shows the whole
+        buttons=["download", "fullscreen"],  # Gradio's own would send them to huggingface.co
         interactive=False,
         visible=False,
         type="filepath",

@@ -210,7 +210,7 @@ def layout(models: Models) -> None:
             photo = photo_input("compare-photo")
         with gr.Column():
             annotation = gr.File(
-                label="Its annotation (.mat, .csv, .json)", height=150, elem_id="annotation"
+                label="Its annotation (.mat, .csv, .json)", height=170, elem_id="annotation"
             )
             model = models.choice("compare-model")
             with gr.Row():

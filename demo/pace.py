@@ -45,12 +45,14 @@ class Pace:
         self.progress, self.of, self.unit = progress, of, unit
         self.began = time.monotonic()
 
-    def tell(self, number: int, words: str, part: float = 0.0) -> None:
+    def tell(self, number: int, words: str, part: float = 0.0) -> Any:
         """So `number` are done, and of the next a `part` from 0 to 1."""
         of = max(self.of, number + 1)
         more = time_left(time.monotonic() - self.began, (number + part) / of) if self.of else ""
-        share = (number, of) if self.of else None
-        self.progress(share, desc=words + more, unit=self.unit)
+        if not self.of:
+            return self.progress(None, desc=words)
+        done = f", {number} of {of} {self.unit}"
+        return self.progress((number, of), desc=words + done + more, unit=self.unit)
 
     def within(self, number: int, words: str) -> Callable[[int, int], None]:
         """What tells of the parts of a picture, when `number` are done."""

@@ -58,11 +58,14 @@ button[aria-busy="true"] { cursor: progress; opacity: .6; }
   box-shadow: var(--block-shadow); }
 #number.block { min-height: 12rem; }
 .result .pending { opacity: 1 !important; } /* the progress stands below what is there */
-.result [data-testid="status-tracker"] { top: auto !important; bottom: 0; height: 5.5rem;
+.result [data-testid="status-tracker"] { top: auto !important; bottom: 0; height: 6.8rem;
   background: none !important; justify-content: end; padding-bottom: .6rem !important; }
 .result .progress-text { position: static !important; transform: none !important; order: 2; }
 .block.result:has([data-testid="status-tracker"]:not(.hide) .progress-text) {
-  padding-bottom: 5.5rem !important; }
+  padding-bottom: 6.8rem !important; }
+.result .progress-level-inner { padding-inline: 1.3rem; text-align: center; }
+/* Its seconds are those since the last photo or frame. */
+:is(#batch-summary, #clip-summary) .progress-text { display: none !important; }
 .result [data-testid="status-tracker"] * { font-family: var(--font) !important; }
 .count { overflow-wrap: anywhere; }
 .count p, .details p { margin: 0; }
@@ -101,7 +104,10 @@ button[aria-busy="true"] { cursor: progress; opacity: .6; }
 .card p, .card li { margin: .5rem 0; }
 .card ul { padding-left: 1.2rem; list-style: disc; }
 .icon-button, .icon-mode, .label-clear-button { min-width: 24px; min-height: 24px; }
-#batch-table table { font-family: var(--font) !important; font-variant-numeric: tabular-nums; }
+#batch-table * { font-family: var(--font) !important; font-variant-numeric: tabular-nums; }
+/* The enlarged picture fills the window: the gallery may be many windows high. */
+#batch-gallery .preview { position: fixed; inset: 0; z-index: 100;
+  background: var(--background-fill-primary); }
 #batch-gallery .grid-container {
   grid-template-columns: repeat(auto-fill, minmax(min(200px, 40%), 1fr)); }
 footer > .divider:first-child, footer > .divider:last-of-type:not(:has(~ a, ~ button)) {
@@ -134,6 +140,9 @@ HEAD = """<style>
 }
 @media (forced-colors: active) {
   .canvas-tools button[aria-pressed="true"] { outline: 2px solid; outline-offset: -4px; }
+  .scale i, .gradio-container input[type="range"] { forced-color-adjust: none; }
+  .tab-wrapper button[aria-selected="true"] { border-bottom: 3px solid Highlight; }
+  .gradio-container button:is(.lg, .sm) { border: 1px solid; }
 }
 body:not(.dark) .cm-line span { color: inherit !important; }
 /* On paper: what was found without what it was asked with, black on white from a dark page too. */
@@ -142,6 +151,8 @@ body:not(.dark) .cm-line span { color: inherit !important; }
   .gradio-container * { color: #000 !important; box-shadow: none !important;
     background-color: transparent !important; }
   .scale i { print-color-adjust: exact; }
+  .gradio-container #batch-table th, #batch-gallery .caption-label { background: #fff !important; }
+  #batch-table::after { content: "The first rows and columns; the table for download has all."; }
   footer, .tab-wrapper, #drawn, .canvas-tools, .canvas-hint, #parts:has(.waiting),
   .gradio-container .form, .gradio-container input, .gradio-container button:not(:has(img)),
   .gradio-container .icon-button-wrapper { display: none !important; }

@@ -49,7 +49,8 @@ from .wanted import STOP, count_when
 SIDE = 960  # pixels, the longer side of the annotated clip
 WAITING = (
     f"Choose a clip of up to {MAX_FILE_SIZE[:-2]} MB, and how many frames of each second of it to "
-    f"count: {clips.MOST} at most in all. Fewer are quicker."
+    f"count: {clips.MOST} at most in all. Fewer are quicker. One "
+    "that this browser cannot play is counted all the same."
 )
 COUNTING = "Counting the people, one frame after the other: a few seconds each."
 STOPPED = "Stopped before a frame was counted."

@@ -448,6 +448,21 @@ def test_many_photos_give_a_table_a_gallery_a_total_and_a_csv(
     expect(visit.locator("#histogram img")).to_be_visible()
     assert len(saved(visit, "Table (CSV)").read_text("utf-8-sig").splitlines()) == 5
 
+    table = visit.locator("#batch-table")
+    heading = table.get_by_role("columnheader", name="people").locator("visible=true").first
+    heading.click()  # as the table's label says
+    heading.get_by_label("Open header menu").or_(heading.locator("button")).last.click()
+    visit.get_by_text("Sort descending").click()
+    wait_until(
+        visit, lambda: table.inner_text().index("90.png") < table.inner_text().index("5.png")
+    )
+    visit.locator("#batch-gallery button img").first.click()
+    opened = visit.locator("#batch-gallery .preview")
+    assert opened.bounding_box() == {"x": 0, "y": 0, "width": 1280, "height": 900}
+    expect(opened.get_by_label("Share")).to_have_count(0)  # with huggingface.co
+    opened.get_by_label("Close").click()
+    expect(opened).to_have_count(0)
+
 
 def test_a_drawn_scene_is_compared_with_its_own_annotation(
     visit: Page, uploads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

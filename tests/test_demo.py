@@ -719,7 +719,8 @@ def test_a_sheet_that_no_page_sent_gets_a_sentence(sent):
 
 
 def test_a_photo_that_cannot_be_read_cannot_be_annotated():
-    sheet, _, number, *_ = annotate.start(uploaded("a.png", b"x"))
+    sheet, _, number, *_, box = annotate.start(uploaded("a.png", b"x"))
+    assert box is None  # what is no picture leaves it
     assert sheet is None
     assert "alert" in number
     said, _, _, *files = annotate.save(None, [])
@@ -1069,7 +1070,7 @@ def test_the_frames_of_a_clip_are_told_one_after_the_other(clip, offered, monkey
     progress = lambda done, **words: heard.append((done, words["desc"]))  # noqa: E731
     last_of(video.run(offered, upload, 3, None, progress))
     assert [done for done, _ in heard] == [(i, 6) for i in range(6)]
-    assert heard[-1][1] == "Counting the people at 1.7 s"
+    assert heard[-1][1] == "Counting the people at 1.7 s, 5 of 6 frames"
     monkeypatch.setattr(clips, "MOST", 4)
     assert clips.frames_expected(Path(upload["path"]), 10) == 4
     assert clips.frames_expected(Path(uploaded("b.mp4", b"no clip")["path"]), 10) == 0

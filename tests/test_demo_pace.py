@@ -105,7 +105,9 @@ def test_a_long_count_says_how_long_it_will_take(monkeypatch):
     many = pace.Pace(lambda value, **words: heard.append(words["desc"]), 10, "photos")
     many.within(0, "Counting")(1, 2)  # half of one photo of ten in twenty seconds
     assert heard[1] == "Counting the people, about a minute more"
-    assert heard[2:] == ["Counting", "Counting, about 6 minutes more"]
+    assert heard[2:] == [
+        f"Counting, 0 of 10 photos{more}" for more in ("", ", about 6 minutes more")
+    ]
 
 
 def test_the_parts_of_a_large_photo_are_told_one_after_the_other():
