@@ -15,7 +15,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -193,7 +192,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("--steps counts from 1")
         ways = options.network or ["captured" if device.type == "cuda" else "eager"]
         for loss, way in product(options.loss, ways):
-            recipe = replace(read_recipe(RECIPE, batch=batch, crop=options.crop), loss=loss)
+            whole = {"frozen_layers": 0, "part_loss": {}}  # all layers learn
+            recipe = read_recipe(RECIPE, batch=batch, crop=options.crop, loss=loss, **whole)
             warmup, matrix = (1, 512) if quick else (20, 8192)
             found = measure(recipe, device, steps, warmup, way, matrix)
             print(json.dumps(found), flush=True)
