@@ -546,6 +546,14 @@ def test_a_network_that_fails_on_one_picture_counts_the_next(
     assert not isinstance(good, ImageError)
 
 
+def test_a_counter_from_a_folder_is_as_it_was_asked_for(model_folder: Path) -> None:
+    options = {"tile": 64, "max_pixels": 900, "scale": 0.5, "dtype": "float32"}
+    counter = CrowdCounter.from_pretrained(model_folder, device="cpu", **options)
+    assert (counter.engine.tile, counter.max_pixels, counter.scale) == (64, 900, 0.5)
+    with pytest.raises(ImageError):
+        counter.count(noise(31, 30))
+
+
 def test_the_pixel_limit_is_the_counters(model: CSRNet) -> None:
     with pytest.raises(ImageError):
         CrowdCounter(model, "cpu", max_pixels=100).count(noise(20, 20))

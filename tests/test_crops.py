@@ -49,6 +49,34 @@ def test_a_window_of_the_same_size_holds_the_very_pixels(recipe: Recipe) -> None
     assert torch.allclose(batch.pixels[1], two.float(), atol=1e-2)
 
 
+def test_light_and_grey_are_what_a_window_says(recipe: Recipe) -> None:
+    picture = replace(example(3), pixels=example(3).pixels // 4 + 96)  # nothing is cut off
+    plain = Window(0, 7, 4, 64, 64)
+    lit = replace(plain, brightness=1.2, contrast=0.5)
+    windows = [plain, lit, replace(plain, grey=True)]
+    pixels, relit, grey = Crops([picture], recipe, CPU).cut(windows, (64, 64)).pixels
+    assert relit.mean().item() == pytest.approx(1.2 * pixels.mean().item(), rel=1e-4)
+    assert relit.std().item() == pytest.approx(0.5 * pixels.std().item(), rel=1e-4)
+    assert torch.equal(grey[0], grey[1])
+    assert torch.equal(grey[1], grey[2])
+    luma = (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)
+    assert torch.allclose(grey[0], luma, atol=0.2)
+
+
+def test_windows_are_as_much_smaller_as_the_photograph_is_enlarged_and_depend_on_the_seed(
+    recipe: Recipe,
+) -> None:
+    twice = replace(recipe, scale=[2.0, 2.0], native=0.0, light=0.2)
+    drawn = [Crops([example(3)], replace(twice, seed=seed), CPU) for seed in (0, 0, 1)]
+    first, same, other = ([one.draw(index) for index in range(40)] for one in drawn)
+    assert {window.width for window in first} == {32.0}  # of 64 pixels
+    assert first == same != other
+    light = np.array([(window.brightness, window.contrast) for window in first])
+    assert light.min() < 0.9
+    assert light.max() > 1.1
+    assert (np.abs(light - 1) <= 0.2).all()
+
+
 def test_the_target_is_the_density_map_of_the_whole_picture_inside_the_window(
     recipe: Recipe,
 ) -> None:

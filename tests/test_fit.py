@@ -386,6 +386,13 @@ def test_heads_that_are_not_known_of_all_photographs_are_not_told(
     assert "heads" not in of_training(recipe, [*train[1:], masked])  # its count is of a part alone
 
 
+def test_kernels_are_told_from_the_least_to_the_widest(recipe: Recipe) -> None:
+    one = Example("a", np.zeros((64, 64, 3), np.uint8), np.full((1, 2), 9.0), np.array([9.0]), 1)
+    train = [replace(one, sigma=np.array([width]), fixed=True) for width in (9.0, 4.0, 12.0, 7.0)]
+    pyramid = replace(recipe, loss="pyramid", part_loss={})
+    assert of_training(pyramid, train)["kernels"] == {"": [4.0, 12.0]}
+
+
 def test_where_the_points_themselves_were_the_targets_the_card_tells_of_no_kernels(
     recipe: Recipe, prepared: Path
 ) -> None:
@@ -1222,6 +1229,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(
     del whole["recipe"]["beyond"]  # which recipes did not have at first
     torch.save(whole, tmp_path / "early.pt")
     usual = replace(recipe, beyond=0.75)
+    with pytest.raises(fit.TrainingError, match="another seed"):
+        state.load_checkpoint(tmp_path / "last.pt", replace(recipe, seed=recipe.seed + 1), CPU)
     assert state.load_checkpoint(tmp_path / "early.pt", usual, CPU).step == 0
     with pytest.raises(fit.TrainingError, match="another beyond"):
         state.load_checkpoint(tmp_path / "early.pt", replace(recipe, beyond=0.5), CPU)

@@ -14,7 +14,7 @@ from tests.thin import narrow
 from train import step
 from train.crops import Crops
 from train.data import Example
-from train.loss import BESIDE, batch_loss, of_empty
+from train.loss import BESIDE, batch_loss, euclidean_loss, of_empty
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.state import State, start_from
 from train.step import Captured, train_step
@@ -69,6 +69,29 @@ def test_training_lowers_the_loss(
         if losses[-1] < 0.75 * losses[0]:
             return
     pytest.fail(f"the loss went {losses}")
+
+
+def test_the_network_is_given_what_counting_gives_it_and_the_loss_is_the_recipes(
+    recipe: Recipe, crowd: list[Example], model_folder: Path
+) -> None:
+    """Normalised by the model's mean and std, in heads per cell by its density scale."""
+    how = replace(recipe, loss="euclidean", grey=0.0, light=0.0, native=1.0)
+    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    now.model.mean, now.model.std = (0.5, 0.4, 0.3), (0.1, 0.2, 0.25)
+    given: list[torch.Tensor] = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        given.append(x)
+        return now.model(x)
+
+    batch = crops.at(0, slice(0, None, 1))
+    with torch.no_grad():
+        mean, std = (torch.tensor(part)[:, None, None] for part in (now.model.mean, now.model.std))
+        x = (batch.pixels / 255 - mean) / std
+        expected = euclidean_loss(now.model(x) / now.model.density_scale, batch.target)
+    loss, _ = train_step(now, how, crops, network)
+    assert torch.allclose(given[0], x, atol=1e-4)
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02)  # in bfloat16 where it is quick
 
 
 def test_the_front_end_waits_for_the_back_end(
