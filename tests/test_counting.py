@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import pickle
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from csrnet_hub import (
     CSRNet,
     ImageError,
     ModelError,
+    counting,
     devices,
     load_image,
     torch_engine,
@@ -239,6 +241,26 @@ def test_a_picture_that_fits_no_gpu_keeps_the_float32_that_was_asked_for(
     engine.kind, engine.device = torch.float32, torch.device("meta")  # stands for a GPU
     with pytest.warns(UserWarning, match="counting this picture on the CPU"):
         assert engine.density(np.zeros((64, 64, 3), np.uint8), None).dtype == "float32"
+
+
+def test_a_tile_of_ones_own_that_fits_no_gpu_is_not_tried_again_there(
+    thin_model: CSRNet,
+) -> None:
+    """Its size would be the same."""
+    tried = []
+
+    class Full(TorchEngine):
+        def _in_tiles(self, pixels, band, model, device, kind, *rest):  # type: ignore[no-untyped-def]
+            tried.append(device.type)
+            if device.type != "cpu":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super()._in_tiles(pixels, band, model, device, kind, *rest)
+
+    engine = Full(copy.deepcopy(thin_model), "cpu", "float32", 512)
+    engine.device = torch.device("meta")  # stands for a GPU
+    with pytest.warns(UserWarning, match="counting this picture on the CPU"):
+        engine.density(np.zeros((640, 1200, 3), np.uint8), None)
+    assert tried == ["meta", "cpu"]
 
 
 def test_bfloat16_counts_within_one_per_cent(model: CSRNet) -> None:
@@ -552,6 +574,17 @@ def test_a_counter_from_a_folder_is_as_it_was_asked_for(model_folder: Path) -> N
     assert (counter.engine.tile, counter.max_pixels, counter.scale) == (64, 900, 0.5)
     with pytest.raises(ImageError):
         counter.count(noise(31, 30))
+
+
+def test_the_seconds_of_a_count_hold_those_of_reading(
+    counter: CrowdCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(image: np.ndarray, **_: object) -> np.ndarray:
+        time.sleep(0.05)
+        return image
+
+    monkeypatch.setattr(counting, "load_image", slow)
+    assert counter.count(noise(8, 8)).seconds > 0.05
 
 
 def test_the_pixel_limit_is_the_counters(model: CSRNet) -> None:

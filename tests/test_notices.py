@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,18 @@ def test_a_count_comes_with_its_notices(thin_model: CSRNet) -> None:
         "The picture is small (",
         "The picture is almost ",
     ]
+
+
+def test_a_counts_notices_know_what_its_model_learnt_from(model: CSRNet) -> None:
+    counter = CrowdCounter(copy.deepcopy(model), "cpu")
+    assert counter.count(NOISE).count > 1
+    counter.model.training_record = {"heads": [0, 0]}
+    (notice,) = counter.count(NOISE).notices
+    assert notice.endswith("more than in any photo that the model learnt from (0 at most).")
+
+
+def test_a_picture_whose_corner_alone_is_dark_or_flat_is_neither() -> None:
+    for colour in (0, 120):
+        photo = np.tile(NOISE, (4, 4, 1))
+        photo[:600, :600] = colour
+        assert said(photo, 100) == ""

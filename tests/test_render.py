@@ -274,6 +274,14 @@ def test_the_colour_bar_has_the_scale_of_the_map():
     assert panel.get_ylim() == photo.get_ylim() == (40, 0)
 
 
+def test_the_colours_of_a_photo_counted_small_are_those_of_its_top():
+    faint = hot((5, 7), (3, 4), value=0.001)
+    panel, bar = render._density_figure(faint, None, None, 300, scale=1 / 8).axes
+    top = render.colour_top(faint, 1 / 8)
+    assert panel.images[0].get_clim() == bar.get_ylim() == pytest.approx((0, top))
+    assert top < render.colour_top(faint)
+
+
 @pytest.mark.parametrize("shape", [(40, 56), (8, 8), (8, 4000), (4000, 8), (1, 3)])
 def test_every_text_lies_inside_the_figure(shape):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -353,6 +361,13 @@ def test_points_are_drawn_at_their_place_in_a_smaller_copy_too():
     assert (rows.mean(), columns.mean()) == pytest.approx((10, 25), abs=0.6)
     assert not np.asarray(picture).any()
     assert render.mark_points(picture, np.zeros((0, 2)), (400, 320)) == picture
+
+
+def test_a_mark_in_a_picture_of_other_proportions_is_at_the_same_share_of_its_sides():
+    black = Image.new("RGB", (90, 20))
+    marked = np.asarray(render.mark_points(black, [[100, 40]], (200, 80)))
+    rows, columns = np.nonzero(marked.sum(-1))
+    assert (rows.mean(), columns.mean()) == pytest.approx((10, 45), abs=0.6)
 
 
 # a smaller copy of the photo

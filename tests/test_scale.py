@@ -23,7 +23,9 @@ from csrnet_hub.scale import (
     first_scale,
     in_cells_of,
     larger_scale,
+    may_be_large,
     resized,
+    roomy,
 )
 from csrnet_hub.tiles import Mapped
 
@@ -430,6 +432,40 @@ def test_a_picture_may_be_counted_as_it_is(sized: CSRNet) -> None:
     assert counter.count(pixels).count != CrowdCounter(sized, "cpu").count(pixels).count
     quarter = CrowdCounter(sized, "cpu", scale=np.float32(0.25))
     assert quarter.count(pixels).density.shape == (36, 64)
+
+
+def test_a_size_that_was_asked_for_is_the_only_one(
+    thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large or crowded its heads are there."""
+    for sigma in (3.0, 48.0):
+        counter, seen = faces(thin_model, sigma, monkeypatch)
+        counter.scale = 0.5
+        result = counter.count(picture(512, 512))
+        assert (seen, result.scale) == ([256], 0.5)
+        assert crowding(head(sigma / 2)) > CROWDED or sigma > 15
+
+
+def test_a_picture_is_resized_without_steps() -> None:
+    black_and_white = np.zeros((8, 8, 3), np.uint8)
+    black_and_white[:, 4:] = 255
+    row = resized(black_and_white, 2.0)[8, :, 0].astype(int)
+    assert len(set(row.tolist())) > 2
+    assert (np.diff(row) >= 0).all()
+
+
+def test_heads_larger_than_those_of_training_are_not_looked_for_in_a_crowd(
+    thin_model: CSRNet,
+) -> None:
+    """... and from a quarter of the crowding of a crowd on, all pictures are of one."""
+    model = copy.deepcopy(thin_model)
+    for sigma, allowed in ((2.0, CROWDED / 4), (40.0, alone(40.0))):
+        model.largest_sigma = sigma
+        assert roomy(model) == allowed
+    model.largest_sigma = 40.0
+    for factor, large in ((3.9, True), (4.1, False)):
+        even = np.full((9, 9), factor * alone(40.0), np.float32)
+        assert may_be_large(model, even) is large
 
 
 @pytest.mark.parametrize("scale", [0, -1, 2.5, float("nan"), "native", None, True])
