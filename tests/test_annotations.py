@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from csrnet_hub import annotations
 from csrnet_hub.annotations import read_annotation, to_csv, to_json, to_mat
 from csrnet_hub.datasets import DatasetError, guess_format, read_dataset, read_shanghaitech
 from csrnet_hub.datasets.matlab import load_mat
@@ -516,3 +517,11 @@ def test_a_photo_whose_name_is_no_unicode_is_saved(tmp_path: Path) -> None:
     table = written(tmp_path / "a.csv", to_csv([[1, 2]], name))
     assert read_annotation(table).tolist() == [[1, 2]]
     assert json.loads(to_json([[1, 2]], name, 9, 9))["image"] == name
+
+
+def test_a_text_file_that_is_too_large_for_an_annotation_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(annotations, "LIMIT", 100)
+    rows = "image,x,y\n" + "a.jpg,1,2\n" * 9
+    assert len(read_annotation(written(tmp_path / "a.csv", rows))) == 9
+    with pytest.raises(DatasetError, match=r"^a.csv has more than 100 bytes: split it\.$"):
+        read_annotation(written(tmp_path / "a.csv", rows + "a.jpg,1,2\n"))

@@ -313,6 +313,7 @@ def test_what_was_counted_is_in_the_table_when_a_run_is_stopped(
         if image.name == "c.jpg":
             raise KeyboardInterrupt
         if image.name == "b.png":
+            assert table.read_text().count("\n") == 2  # a run that is killed keeps it too
             raise RuntimeError("the driver is gone")
         return read(self, image)
 
@@ -382,6 +383,21 @@ def test_a_run_that_goes_on_makes_the_maps_that_are_missing(
     assert len(list(maps.glob("*.npy"))) == 2
 
 
+def test_a_map_has_the_colours_of_the_scale_at_which_its_photo_was_counted(
+    photo: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def figure(*arguments: Any, scale: float) -> Image.Image:
+        drawn.append(scale)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr("csrnet_hub.render.density_figure", figure)
+    count = ["count", str(photo), "--model", str(model_folder), "--scale", "0.5"]
+    assert main([*count, "--save-maps", str(tmp_path / "maps")]) == 0
+    assert drawn == [0.5]
+
+
 def test_a_table_that_cannot_be_gone_on_with_stays_and_is_told_of(
     folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -392,6 +408,10 @@ def test_a_table_that_cannot_be_gone_on_with_stays_and_is_told_of(
     head = ",".join(COLUMNS)
     for holds, said in (
         (f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\n", "has counts by another, not by "),
+        (
+            f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\ny.png,3,,,8,8,{model_folder.name},1,cpu,1,,,\n",
+            "has counts by another, not by ",
+        ),
         ("image,count,low,high,width,height,model\nx.png,3,,,8,8,m\n", "other columns than"),
         (f"{head}\n{'x' * 200_000}\n", "cannot be read as a table"),
     ):

@@ -221,6 +221,16 @@ def test_a_share_of_the_crops_is_cut_as_it_is(recipe: Recipe) -> None:
     assert np.array_equal(batch.pixels[0].permute(1, 2, 0).round().numpy(), own)
 
 
+def test_as_many_crops_are_enlarged_as_shrunk(recipe: Recipe) -> None:
+    """... where the scale reaches as many times up as down."""
+    lively = replace(recipe, scale=[0.5, 2.0], native=0.0, empty=0.0)
+    crops = Crops([example(9, 300, 300)], lively, CPU)
+    sides = np.array([crops.draw(index).width for index in range(400)])
+    assert 160 < (sides < 64).sum() < 240
+    assert sides.min() < 36
+    assert sides.max() > 114
+
+
 def test_a_pass_sees_the_photographs_of_a_repeated_part_as_often_as_asked(recipe: Recipe) -> None:
     photos = [replace(example(i), part=part) for i, part in enumerate("aaabb")]
     crops = Crops(photos, replace(recipe, repeat={"b": 3}), CPU)

@@ -18,6 +18,8 @@ from PIL import Image
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.counting import CountResult
 from csrnet_hub.datasets import DatasetError, read_dataset, read_shanghaitech
+from csrnet_hub.density import density_map
+from csrnet_hub.metrics import map_likeness
 from tests.test_datasets import write_part
 from tests.test_datasets_formats import WRITERS
 from train import evaluate, prepare, report
@@ -197,6 +199,23 @@ def test_intervals_are_reported_by_coverage_and_width(part: Path) -> None:
     assert result["interval_width"] == pytest.approx(8 / 10.8, rel=1e-5)
     plain = summary(evaluate.evaluate(FixedCounter(0.1), samples))
     assert "interval_coverage" not in plain
+    ends = summary(evaluate.evaluate(FixedCounter(0.1, (5.0, 10.0)), samples))
+    assert ends["interval_coverage"] == 0.5  # its ends are inside
+    nobody = summary(evaluate.evaluate(FixedCounter(0.0, (0.0, 4.0)), samples))
+    assert nobody["interval_width"] is None  # a width over nobody is none
+
+
+def test_likeness_is_that_of_the_paper_for_the_part(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kernels of 15 pixels in part B, geometry-adaptive ones in part A."""
+    for name, sigma in (("part_A", None), ("part_B", 15.0)):
+        part = write_part(tmp_path / name, [9])
+        arguments = [str(model_folder), str(part), "--split", "train", "--device", "cpu"]
+        assert evaluate.main([*arguments, "--likeness"]) == 0
+        counter = CrowdCounter.from_pretrained(model_folder, "cpu")
+        (row,) = evaluate.evaluate(counter, read_dataset(part, None, "train"), Likeness(sigma))
+        assert json.loads(capsys.readouterr().out)["ssim"] == pytest.approx(row["ssim"])
 
 
 def test_inside_a_region_of_interest_both_map_and_heads_count(tmp_path: Path) -> None:
@@ -207,6 +226,19 @@ def test_inside_a_region_of_interest_both_map_and_heads_count(tmp_path: Path) ->
     assert row["heads"] == 1
     assert row["count"] == pytest.approx(0.5 * 8 * 38 / 8)  # 38 of 48 rows of pixels are inside
     assert "low" not in row  # an interval is that of a whole picture
+
+
+def test_likeness_is_that_inside_a_region_of_interest(tmp_path: Path) -> None:
+    """The kernel of a head there ends at its edge, as the map does."""
+    WRITERS["trancos"](tmp_path, np.array([[30.0, 12.0]]))  # the first ten rows are outside
+    samples = read_dataset(tmp_path, None, "train")
+    assert samples[0].mask is not None
+    mask = samples[0].mask(48, 64)
+    kernel = density_map(np.array([[30.0, 12.0]]), 48, 64, 4.0)
+    assert kernel[~mask].sum() > 0.1
+    (row, _) = evaluate.evaluate(FixedCounter(0.01), samples, Likeness(4.0))
+    inside = np.full((6, 8), 0.01, np.float32) * mask_shares(mask)
+    assert (row["psnr"], row["ssim"]) == pytest.approx(map_likeness(inside, kernel * mask))
 
 
 def test_a_cell_counts_by_its_share_of_pixels_inside_the_mask() -> None:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.card import model_card
 from csrnet_hub.datasets import read_shanghaitech
+from csrnet_hub.intervals import PredictionInterval
 from csrnet_hub.model import load_vgg16_frontend
 from csrnet_hub.resources import DEFAULT_MODEL
 from tests.conftest import lively
@@ -564,6 +565,22 @@ def test_an_interval_is_that_of_whole_pictures(recipe: Recipe, prepared: Path) -
     assert now.average.interval is None
 
 
+def test_an_interval_is_as_wide_as_the_part_needs_that_is_hardest(
+    recipe: Recipe, prepared: Path
+) -> None:
+    now = state.begin(recipe, lively(), {}, CPU)
+    photos = load_prepared(prepared)
+    hard = [
+        replace(photos[0], name=f"hard {number}", part="hard", count=100 * number)
+        for number in range(1, 10)
+    ]
+    errors = validate(now, [*photos, *hard], CPU)
+    heads, counts = zip(*errors["counts"].values())
+    parts = [one.part for one in photos] + ["hard"] * 9
+    each = PredictionInterval.calibrate(counts, heads, groups=parts)
+    assert now.average.interval == each != PredictionInterval.calibrate(counts, heads)
+
+
 def test_a_run_starts_from_another_model_and_says_which(
     recipe: Recipe, prepared: Path, vgg: Path, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -577,6 +594,39 @@ def test_a_run_starts_from_another_model_and_says_which(
     assert tuned.training_record["init"]["model"] == "small-model"
     with pytest.raises(fit.TrainingError, match=r"density_scale 10\.0"):
         run(replace(still, density_scale=1.0), prepared, vgg, tmp_path, init=str(model_folder))
+
+
+def test_a_new_run_has_no_figures_of_the_model_that_it_starts_from(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    known = lively()
+    known.interval = PredictionInterval.calibrate([1.0] * 20, [2] * 20)
+    known.metrics = {"validation": {"mae": 1.0}}
+    known.save_pretrained(tmp_path / "known")
+    begun = state.start_from(recipe, str(tmp_path / "known"), CPU)
+    for one in (begun.model, begun.average):
+        assert (one.interval, one.metrics, one.training_record) == (None, None, None)
+
+
+def test_what_is_saved_is_on_the_disk_before_it_takes_its_name(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: set[int] = set()
+    named: dict[str, bool] = {}
+
+    def watched(call: Any, path: Path, target: Path) -> Path:
+        if target.parent == tmp_path:
+            files = [one for one in (path, *path.rglob("*")) if one.is_file()]
+            named[target.name] = bool(files) and {one.stat().st_ino for one in files} <= written
+        return call(path, target)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(os, "fsync", lambda file: written.add(os.fstat(file).st_ino))
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(Path, name, partialmethod(partial(watched, getattr(Path, name))))
+    now = state.begin(recipe, lively(), {}, CPU)
+    state.save_checkpoint(now, recipe, tmp_path / "last.pt")
+    state.write_folder(now.average, tmp_path / "best")
+    assert named == {"last.pt": True, "best": True}
 
 
 def test_a_run_from_a_model_that_saw_its_validation_images_says_so(

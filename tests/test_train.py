@@ -76,6 +76,19 @@ def test_a_large_photograph_is_shrunk_with_its_heads_kernels_and_mask(
         assert small.mask[:, 24:].all()
 
 
+def test_heads_move_with_a_photograph_whose_sides_do_not_shrink_alike(
+    part: Path, tmp_path: Path
+) -> None:
+    """To whole pixels each."""
+    samples = read_shanghaitech(part, "train")[5:]
+    for name, pixels in (("large", 0), ("small", 1000)):
+        prepare.prepare(samples, tmp_path / name, progress=False, max_pixels=pixels)
+    for large, small in zip(*(load_prepared(tmp_path / name) for name in ("large", "small"))):
+        shares = np.divide(small.pixels.shape[:2], large.pixels.shape[:2])
+        assert shares[0] != shares[1]
+        np.testing.assert_allclose(small.heads, large.heads * shares[::-1], rtol=1e-6)
+
+
 @pytest.mark.parametrize("pixels", ["-1", "1e6", "many"])
 def test_a_limit_that_is_no_number_is_a_sentence(
     part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pixels: str
