@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import glob
 import os
 import shlex
@@ -57,6 +58,28 @@ def named_path(text: str) -> Path:
 def quoted(path: Path) -> str:
     """A path as the system's own shell takes it."""
     return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+
+
+def spare(option: str, path: Path, mark: str) -> None:
+    """Refuse to write over a file that holds anything but what an earlier run wrote there.
+
+    Args:
+        mark: what files that the option writes begin with.
+
+    Raises:
+        ValueError: the file is another, or its name a picture's.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        raise ValueError(f"{option} {path} is a picture's name; give another.")
+    if not path.is_file():  # a pipe would wait for its writer
+        return
+    with path.open("rb") as file:
+        start = file.read(len(codecs.BOM_UTF8) + len(mark.encode()))
+    if start and not start.removeprefix(codecs.BOM_UTF8).startswith(mark.encode()):
+        raise ValueError(
+            f"{option} {path} would write over a file that this command did not make: give "
+            "another name, or remove it first."
+        )
 
 
 def _nothing(pattern: str) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csrnet_hub import CrowdCounter, CSRNet, __version__, cli, torch_engine
+from csrnet_hub import CrowdCounter, CSRNet, __version__, count_command, torch_engine
 from csrnet_hub.cli import main
 from csrnet_hub.count_table import COLUMNS
 from csrnet_hub.counting import CountResult
@@ -269,7 +269,7 @@ def test_a_photo_that_changes_its_size_meanwhile_ends_no_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    counted = cli._results
+    counted = count_command._results
 
     def changed(*arguments: Any) -> Any:
         for path, result in counted(*arguments):
@@ -277,7 +277,7 @@ def test_a_photo_that_changes_its_size_meanwhile_ends_no_run(
                 Image.new("RGB", (40, 40)).save(path)
             yield path, result
 
-    monkeypatch.setattr(cli, "_results", changed)
+    monkeypatch.setattr(count_command, "_results", changed)
     paths = [str(folder / "a.JPG"), str(folder / "b.png"), "--model", str(model_folder)]
     assert main(["count", *paths, "--save-maps", str(folder / "maps")]) == 1
     out, err = capsys.readouterr()
@@ -527,12 +527,12 @@ def test_a_map_that_cannot_be_drawn_ends_no_run(
     folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "b.png").rename(folder / ("ü" * 120 + ".png"))
-    saved = cli.save_map
+    saved = count_command.save_map
 
     def removed(stem: Path, photo: Path, result: CountResult) -> None:
         saved(stem, folder / "gone.jpg" if photo.name == "a.JPG" else photo, result)
 
-    monkeypatch.setattr(cli, "save_map", removed)
+    monkeypatch.setattr(count_command, "save_map", removed)
     maps, table = tmp_path / "maps", tmp_path / "t.csv"
     counted = ["count", str(folder), "--model", str(model_folder), "--csv", str(table)]
     assert main([*counted, "--save-maps", str(maps)]) == 1
@@ -700,7 +700,7 @@ def test_too_little_memory_for_a_map_costs_the_map_alone(
     def full(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(cli, "save_map", full)
+    monkeypatch.setattr(count_command, "save_map", full)
     arguments = ["--model", str(model_folder), "--save-maps", str(tmp_path / "maps")]
     assert main(["count", str(photo), *arguments]) == 1
     out, err = capsys.readouterr()

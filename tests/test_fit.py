@@ -33,7 +33,7 @@ from csrnet_hub.resources import DEFAULT_MODEL
 from tests.conftest import lively
 from tests.test_datasets import write_part
 from tests.thin import exact, narrow
-from train import fit, loss, prepare, state
+from train import fit, loss, photographs, prepare, processes, state
 from train.data import Example, fingerprint, load_prepared, split
 from train.log import Log, draw_curves, read_log
 from train.loss import euclidean_loss, name_losses, pyramid_loss
@@ -239,14 +239,14 @@ def test_each_process_on_gpus_says_which_is_its_own(monkeypatch: pytest.MonkeyPa
     asked: list[Any] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr(fit, "pick_device", torch.device)
+    monkeypatch.setattr(processes, "pick_device", torch.device)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", asked.append)
     monkeypatch.setattr(
-        fit.dist, "init_process_group", lambda kind, **more: asked.append((kind, more))
+        processes.dist, "init_process_group", lambda kind, **more: asked.append((kind, more))
     )
-    monkeypatch.setattr(fit.dist, "destroy_process_group", lambda: None)
-    with fit._processes("cuda") as own:
+    monkeypatch.setattr(processes.dist, "destroy_process_group", lambda: None)
+    with processes.own_device("cuda") as own:
         assert own == torch.device("cuda", 1)
     assert asked == [own, ("nccl", {"device_id": own})]
 
@@ -682,7 +682,7 @@ def test_the_widest_kernels_of_training_are_told(recipe: Recipe) -> None:
         (replace(recipe, part_loss={"x": "bayesian"}), [adaptive], 0.0),
         (replace(recipe, crops="quarters"), [adaptive], 0.0),
     ):
-        fit._set_sizes(model, changed, train)
+        photographs.set_sizes(model, changed, train)
         assert model.largest_sigma == told
         CSRNet(**model.config())
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from csrnet_hub.cli import print_any_name, scale, spare
+from csrnet_hub.cli import print_any_name
+from csrnet_hub.count_command import scale
 from csrnet_hub.counting import CrowdCounter
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.density import density_map, heads_in_frame
@@ -31,7 +32,7 @@ from csrnet_hub.metrics import (
     map_likeness,
 )
 from csrnet_hub.model_files import ModelError
-from csrnet_hub.named import named_path
+from csrnet_hub.named import named_path, spare
 from csrnet_hub.regions import CELL
 
 from .report import MADE_BY, MARKS, WORST, Worst, plot_files, write_report

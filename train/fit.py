@@ -8,18 +8,16 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,17 +26,17 @@ from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import out_of_memory, pick_device
 from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
-from csrnet_hub.model import STRIDE, CSRNet
-from csrnet_hub.model_files import LARGEST, SMALLEST, ModelError
+from csrnet_hub.model_files import ModelError
 from csrnet_hub.named import named_path
 from csrnet_hub.resources import resource
-from csrnet_hub.scale import MEGAPIXEL
 
-from .crops import Crops, widths
+from .crops import Crops
 from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
+from .photographs import check_pictures, set_sizes, tell_of_scenes, warn_of_twins
+from .processes import alone, own_device, place
 from .recipe import Recipe, RecipeError, read_recipe
-from .record import DRAWN, name_device, of_training, of_validation
+from .record import name_device, of_training, of_validation
 from .state import (
     State,
     TrainingError,
@@ -50,7 +48,7 @@ from .state import (
     save_model,
     start_from,
 )
-from .step import Captured, place, rate, train_step
+from .step import Captured, rate, train_step
 from .validation import validate
 
 SAVE_SECONDS = 120.0  # at least between two checkpoints
@@ -99,8 +97,8 @@ def fit(
     rank, world = place()
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
-    _check_pictures(recipe, examples)
-    with _alone(out) if rank == 0 else nullcontext():
+    check_pictures(recipe, examples)
+    with alone(out) if rank == 0 else nullcontext():
         return _fit(recipe, examples, out, vgg, device, resume, init, compiled, refit)
 
 
@@ -123,8 +121,8 @@ def _fit(
         train, held_out = list(examples), []
     elif recipe.choose_by == "nae" and not any(example.count for example in held_out):
         raise TrainingError("no validation image has people: set choose_by to mae in the recipe")
-    _warn_of_twins(train, held_out)
-    _tell_of_scenes(train, held_out, len(examples))
+    warn_of_twins(train, held_out)
+    tell_of_scenes(train, held_out, len(examples))
     if resume:
         state = go_on(resume, recipe, device, examples, out)
     else:
@@ -140,7 +138,7 @@ def _fit(
     state.photographs |= {digest(example) for example in train}
     state.origin |= of_training(recipe, train, state.origin.get("init")) | measured
     state.origin["device"] = name_device(device, world)
-    _set_sizes(state.average, recipe, train)
+    set_sizes(state.average, recipe, train)
     if judged:
         lend_figures(state, judged)
     elif "refit" in state.origin:
@@ -158,93 +156,6 @@ def _fit(
     with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
         _run(state, recipe, crops, net, held_out, out, log)
     return state.best
-
-
-def _tell_of_scenes(train: Sequence[Example], held_out: Sequence[Example], images: int) -> None:
-    """Say what is trained on where whole scenes are held out: it may be far less than expected."""
-    if (left := images - len(train) - len(held_out)) and place()[0] == 0:
-        print(
-            f"fit: {len(held_out)} images are held out, and {left} that show the same scenes; "
-            f"{len(train)} are trained on. A smaller validation in the recipe leaves more.",
-            file=sys.stderr,
-        )
-
-
-def _warn_of_twins(train: Sequence[Example], held_out: Sequence[Example]) -> None:
-    """Say so where one picture is trained on and validated on, under two names."""
-    names = {digest(example): example.name for example in train}
-    twins = [(one.name, names[digest(one)]) for one in held_out if digest(one) in names]
-    if twins:
-        also = f", and {len(twins) - 1} more such pairs" if len(twins) > 1 else ""
-        warnings.warn(
-            "{} is validated on and is the same picture as {}, which is trained on{}: errors, and "
-            "the interval, come out too good; name one of them in exclude in the recipe".format(
-                *twins[0], also
-            ),
-            stacklevel=3,
-        )
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Make a folder and keep other runs out of it, as long as this process lives; a run that did
-    not come to write anything leaves none."""
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise TrainingError(f"another run writes to {out}: give another --out") from error
-    except (NotImplementedError, OSError):  # a file system without locks
-        pass
-    try:
-        yield
-    finally:
-        lock.release()
-        if made and {path.name for path in out.iterdir()} <= {".lock"}:
-            shutil.rmtree(out, ignore_errors=True)
-
-
-def _set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:
-    """Tell the model at what size to count a picture: at those of its training."""
-    resized = recipe.crops == "random"
-    model.min_side = recipe.crop if resized else 0
-    model.working_pixels = _working_pixels(train)
-    # in the maps of other losses heads are not as wide as kernels
-    drawn = resized and {recipe.loss, *recipe.part_loss.values()} <= {*DRAWN}
-    widest = max((float(widths(one, recipe).max(initial=0)) for one in train), default=0.0)
-    model.largest_sigma = min(max(widest, SMALLEST), LARGEST) if drawn and widest else 0.0
-
-
-def _working_pixels(train: Sequence[Example]) -> int:
-    """What counting should shrink a larger photograph to: as these were, or the largest's."""
-    if any(one.shrunk_to for one in train):
-        return max(one.shrunk_to for one in train)
-    return max(MEGAPIXEL, *(math.prod(one.pixels.shape[:2]) for one in train))
-
-
-def _check_pictures(recipe: Recipe, examples: Sequence[Example]) -> None:
-    # a name that nothing has would be ignored without a word
-    if strangers := set(recipe.train_only) - {example.name for example in examples}:
-        raise TrainingError(
-            f"train_only names images that are not there: {', '.join(sorted(strangers))}: edit "
-            "train_only in the recipe"
-        )
-    parts = {example.part for example in examples} - {""}
-    for entry in ("repeat", "part_loss"):
-        if strangers := set(getattr(recipe, entry)) - parts:
-            there = ", ".join(sorted(parts)) or "no parts, being made of one folder"
-            raise TrainingError(
-                f"{entry} names parts that are not there: {', '.join(sorted(strangers))}; the file "
-                f"has {there}: edit {entry} in the recipe"
-            )
-    small = [example.name for example in examples if min(example.pixels.shape[:2]) < 2 * STRIDE]
-    if recipe.crops == "quarters" and small:
-        raise TrainingError(
-            f"quarters want pictures of {2 * STRIDE} x {2 * STRIDE} pixels or more, unlike "
-            f"{', '.join(small)}: exclude them in the recipe"
-        )
 
 
 def _run(
@@ -336,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         recipe = read_recipe(options.recipe, steps=options.steps)
         examples = load_prepared(options.data, recipe.exclude)
-        with _processes(options.device) as device:
+        with own_device(options.device) as device:
             best = fit(
                 recipe,
                 examples,
@@ -396,30 +307,6 @@ def _parser() -> argparse.ArgumentParser:
     last: dict[str, Any] = {"nargs": "?", "const": "", "metavar": "CHECKPOINT"}
     add("--resume", **last, help="go on from OUT/last.pt or another")
     return parser
-
-
-class _processes:  # noqa: N801  (reads as the context manager that it is)
-    """The device of this process; under torchrun, its place among the others too."""
-
-    def __init__(self, device: str) -> None:
-        self.together = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        gpus = self.together and torch.cuda.is_available()
-        if gpus and device.partition(":")[0] in ("auto", "cuda"):
-            device = f"cuda:{os.environ['LOCAL_RANK']}"  # its own, and not the CPU in its stead
-        self.device = pick_device(device)
-
-    def __enter__(self) -> torch.device:
-        if self.together:
-            if self.device.type == "cuda":
-                torch.cuda.set_device(self.device)
-                dist.init_process_group("nccl", device_id=self.device)
-            else:
-                dist.init_process_group("gloo")
-        return self.device
-
-    def __exit__(self, *error: object) -> None:
-        if self.together:
-            dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -17,6 +16,7 @@ from csrnet_hub.devices import fast_bfloat16
 
 from .crops import Crops
 from .loss import batch_loss, of_empty
+from .processes import place
 from .recipe import Recipe
 from .sampling import channels
 from .state import State
@@ -128,8 +128,3 @@ def train_step(
     with torch.no_grad():
         get_ema_multi_avg_fn(keep)(averages, own, None)
         return loss.detach(), of_empty(recipe, batch)
-
-
-def place() -> tuple[int, int]:
-    together = dist.is_available() and dist.is_initialized()
-    return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)

@@ -1,0 +1,64 @@
+"""The processes of a run, one a GPU, and the folder that is theirs alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from filelock import FileLock, Timeout
+
+from csrnet_hub.devices import pick_device
+
+from .state import TrainingError
+
+
+def place() -> tuple[int, int]:
+    """The rank of this process, and how many there are."""
+    together = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+
+
+@contextmanager
+def own_device(device: str) -> Iterator[torch.device]:
+    """The device of this process; under torchrun, its place among the others too."""
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    gpus = together and torch.cuda.is_available()
+    if gpus and device.partition(":")[0] in ("auto", "cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"  # its own, and not the CPU in its stead
+    own = pick_device(device)
+    if together and own.type == "cuda":
+        torch.cuda.set_device(own)
+        dist.init_process_group("nccl", device_id=own)
+    elif together:
+        dist.init_process_group("gloo")
+    try:
+        yield own
+    finally:
+        if together:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Make a folder and keep other runs out of it, as long as this process lives; a run that did
+    not come to write anything leaves none."""
+    made = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise TrainingError(f"another run writes to {out}: give another --out") from error
+    except (NotImplementedError, OSError):  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+        if made and {path.name for path in out.iterdir()} <= {".lock"}:
+            shutil.rmtree(out, ignore_errors=True)
