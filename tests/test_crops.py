@@ -11,12 +11,13 @@ import torch
 
 from csrnet_hub.datasets.sample import heads_in_mask
 from csrnet_hub.density import density_map
-from train import crops
-from train.crops import Crops, Window
+from train import crops, windows
+from train.crops import Crops
 from train.data import Example
 from train.empty import empty_pictures
 from train.evaluate import mask_shares
 from train.recipe import Recipe, read_recipe
+from train.windows import Window
 from train.worse import worse_copies
 
 RECIPE = Path(__file__).with_name("recipe.toml")
@@ -68,7 +69,7 @@ def test_windows_are_as_much_smaller_as_the_photograph_is_enlarged_and_depend_on
 ) -> None:
     twice = replace(recipe, scale=[2.0, 2.0], native=0.0, light=0.2)
     drawn = [Crops([example(3)], replace(twice, seed=seed), CPU) for seed in (0, 0, 1)]
-    first, same, other = ([one.draw(index) for index in range(40)] for one in drawn)
+    first, same, other = ([one.windows.draw(index) for index in range(40)] for one in drawn)
     assert {window.width for window in first} == {32.0}  # of 64 pixels
     assert first == same != other
     light = np.array([(window.brightness, window.contrast) for window in first])
@@ -188,7 +189,7 @@ def test_what_lies_at_an_edge_is_seen_about_as_often_as_the_middle(recipe: Recip
     crops = Crops([example(3, 192, 256)], recipe, CPU)
     seen = np.zeros((192, 256))
     for index in range(4000):
-        window = crops.draw(index)
+        window = crops.windows.draw(index)
         top, left = int(window.top), int(window.left)
         seen[top : top + 64, left : left + 64] += 1
     rows, columns = seen.mean(axis=1), seen.mean(axis=0)
@@ -200,7 +201,7 @@ def test_what_lies_at_an_edge_is_seen_about_as_often_as_the_middle(recipe: Recip
 
 def test_one_pass_sees_every_photograph_once(recipe: Recipe) -> None:
     crops = Crops([example(count) for count in range(10)], recipe, CPU)
-    passes = [[crops.draw(10 * turn + i).picture for i in range(10)] for turn in (0, 1)]
+    passes = [[crops.windows.draw(10 * turn + i).picture for i in range(10)] for turn in (0, 1)]
     assert sorted(passes[0]) == sorted(passes[1]) == list(range(10))
     assert passes[0] != passes[1]
 
@@ -210,10 +211,10 @@ def test_a_share_of_the_crops_is_cut_as_it_is(recipe: Recipe) -> None:
     for native, least, most in ((0.0, 0, 5), (0.5, 70, 130), (1.0, 200, 200)):
         lively = replace(recipe, scale=[0.5, 2.0], native=native, light=0.2)
         crops = Crops(pictures, lively, CPU)
-        sides = [crops.draw(index).height for index in range(200)]
+        sides = [crops.windows.draw(index).height for index in range(200)]
         assert least <= sides.count(64) <= most
     lively = replace(lively, light=0.0)
-    window = Crops(pictures, lively, CPU).draw(3)
+    window = Crops(pictures, lively, CPU).windows.draw(3)
     top, left = int(window.top), int(window.left)
     own = pictures[0].pixels[top : top + 64, left : left + 64]
     own = own[:, ::-1] if window.mirrored else own
@@ -225,7 +226,7 @@ def test_as_many_crops_are_enlarged_as_shrunk(recipe: Recipe) -> None:
     """... where the scale reaches as many times up as down."""
     lively = replace(recipe, scale=[0.5, 2.0], native=0.0, empty=0.0)
     crops = Crops([example(9, 300, 300)], lively, CPU)
-    sides = np.array([crops.draw(index).width for index in range(400)])
+    sides = np.array([crops.windows.draw(index).width for index in range(400)])
     assert 160 < (sides < 64).sum() < 240
     assert sides.min() < 36
     assert sides.max() > 114
@@ -234,7 +235,7 @@ def test_as_many_crops_are_enlarged_as_shrunk(recipe: Recipe) -> None:
 def test_a_pass_sees_the_photographs_of_a_repeated_part_as_often_as_asked(recipe: Recipe) -> None:
     photos = [replace(example(i), part=part) for i, part in enumerate("aaabb")]
     crops = Crops(photos, replace(recipe, repeat={"b": 3}), CPU)
-    drawn = [crops.draw(index).picture for index in range(9)]
+    drawn = [crops.windows.draw(index).picture for index in range(9)]
     assert sorted(drawn) == [0, 1, 2, 3, 3, 3, 4, 4, 4]
 
 
@@ -262,12 +263,12 @@ def test_worse_copies_are_cut_where_the_photographs_would_be(recipe: Recipe) -> 
         crops = Crops(photos, replace(sharp, worse=share), CPU)
         copied = 0
         for index in range(300):
-            plain, window = own.draw(index), crops.draw(index)
+            plain, window = own.windows.draw(index), crops.windows.draw(index)
             moved = 2 if plain.picture >= 2 else 0  # drawn pictures come after the copies
             if window.picture in (2, 3):
                 moved, copied = 2, copied + 1
             assert window == replace(plain, picture=plain.picture + moved)
-        shown = sum(own.draw(index).picture < 2 for index in range(300))
+        shown = sum(own.windows.draw(index).picture < 2 for index in range(300))
         assert copied == pytest.approx(share * shown, abs=30)
     plain, worse = own.at(0), crops.at(0)  # all are copies now
     assert torch.equal(plain.target, worse.target)
@@ -315,7 +316,7 @@ def test_windows_begin_at_an_end_of_the_picture_as_often_as_beyond_makes_them(
     beyond: float, at_an_end: float
 ) -> None:
     rng = np.random.default_rng(0)
-    places = np.array([crops._place(rng, 768, 384, beyond) for _ in range(4000)])
+    places = np.array([windows._place(rng, 768, 384, beyond) for _ in range(4000)])
     assert places.min() >= 0
     assert places.max() <= 768 - 384
     assert np.mean((places == 0) | (places == 384)) == pytest.approx(at_an_end, abs=0.03)
@@ -323,9 +324,9 @@ def test_windows_begin_at_an_end_of_the_picture_as_often_as_beyond_makes_them(
 
 def test_drawn_pictures_take_their_share_and_hold_nobody(recipe: Recipe) -> None:
     crops = Crops([example(50)], replace(recipe, empty=0.4), CPU)
-    drawn = [index for index in range(200) if crops.draw(index).picture > 0]
+    drawn = [index for index in range(200) if crops.windows.draw(index).picture > 0]
     assert 50 < len(drawn) < 110
-    target = crops.cut([crops.draw(drawn[0])], (64, 64)).target
+    target = crops.cut([crops.windows.draw(drawn[0])], (64, 64)).target
     assert target.abs().max() == 0
     pictures = empty_pictures(0, 64, 12)
     assert {picture.shape for picture in pictures} == {(96, 96, 3)}
@@ -442,7 +443,7 @@ def test_next_to_a_border_inside_the_picture_nothing_is_learnt(recipe: Recipe) -
 def test_a_pass_of_the_papers_recipe_mixes_the_patches(recipe: Recipe) -> None:
     photos = [example(count, 80, 100) for count in range(30)]
     crops = Crops(photos, replace(recipe, crops="quarters", batch=1), CPU)
-    windows = [crops.draw(index) for index in range(30)]
+    windows = [crops.windows.draw(index) for index in range(30)]
     assert len({window.picture for window in windows}) == 30
     assert len({(window.top, window.left, window.mirrored) for window in windows}) > 10
 
@@ -452,7 +453,7 @@ def test_the_papers_patches_are_four_quarters_and_five_at_random_all_mirrored(
 ) -> None:
     paper = replace(recipe, crops="quarters", batch=1)
     crops = Crops([example(20, 80, 100)], paper, CPU)
-    windows = [crops.draw(index) for index in range(18)]
+    windows = [crops.windows.draw(index) for index in range(18)]
     assert {(window.height, window.width) for window in windows} == {(40, 48)}
     places = {(window.top, window.left) for window in windows}
     assert places > {(0, 0), (0, 52), (40, 0), (40, 52)}
@@ -460,7 +461,7 @@ def test_the_papers_patches_are_four_quarters_and_five_at_random_all_mirrored(
     assert {(*place, mirrored) for place in places for mirrored in (False, True)} == {
         (window.top, window.left, window.mirrored) for window in windows
     }
-    again = [crops.draw(index) for index in range(18, 36)]
+    again = [crops.windows.draw(index) for index in range(18, 36)]
     assert set(again) == set(windows)
     assert again != windows
     assert crops.at(0).target.shape == (1, 1, 5, 6)

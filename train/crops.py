@@ -7,7 +7,7 @@ is never waited for. The same code runs on a CPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ from .data import Example
 from .empty import empty_pictures
 from .recipe import Recipe
 from .sampling import clamped, mass, mass_inside, places, relight, rows_of, taps
+from .windows import Window, Windows, heads_in
 from .worse import worse_copies
 
 HEADS_AT_ONCE = 64  # their number in a batch is a multiple of it: few shapes to compile for
 LEAST_INSIDE = 1e-6  # of a kernel, in the region of interest: a head far outside has none there
-QUARTERS = 18  # patches of a picture in the paper: four quarters, five at random, all mirrored
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,6 @@ class Batch:
         return Batch(pixels, target, weight, heads, present, drawn)
 
 
-@dataclass(frozen=True)
-class Window:
-    """Where a crop is cut, in pixels of its picture, and how its light changes."""
-
-    picture: int
-    top: float
-    left: float
-    height: float
-    width: float
-    mirrored: bool = False
-    grey: bool = False
-    brightness: float = 1.0
-    contrast: float = 1.0
-
-
 class Crops:
     """The training pictures on a device, and the batch of each step.
 
@@ -91,10 +76,7 @@ class Crops:
 
     def __init__(self, examples: Sequence[Example], recipe: Recipe, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.photographs = len(examples)
-        times = [recipe.repeat.get(example.part, 1) for example in examples]
-        self.deck = np.repeat(np.arange(len(examples)), times)  # what a pass shuffles
-        self.shuffle = -1, self.deck  # the number of the pass that was drawn from last, its order
+        photographs = examples
         kernels = [_kernels(example, recipe) for example in examples]
         if recipe.worse:
             examples = [*examples, *worse_copies(examples, recipe.seed)]
@@ -106,6 +88,7 @@ class Crops:
         pictures = [*(example.pixels for example in examples), *drawn]
         shapes = [picture.shape[:2] for picture in pictures]
         self.sizes = np.array(shapes, dtype=np.int64)  # (n, 2) height, width
+        self.windows = Windows(photographs, self.sizes, self.first_drawn, recipe)
         self.starts = np.cumsum([0, *self.sizes.prod(axis=1)], dtype=np.int64)
         self.pixels = _flat([picture.reshape(-1, 3) for picture in pictures], device)  # (P, 3)
         self.counts = np.array([*(len(example.heads) for example in examples), *[0] * len(drawn)])
@@ -131,58 +114,9 @@ class Crops:
             part: the crops of it that this process takes.
         """
         batch = self.recipe.batch
-        windows = [self.draw(index) for index in range(step * batch, (step + 1) * batch)[part]]
+        numbers = range(step * batch, (step + 1) * batch)[part]
+        windows = [self.windows.draw(number) for number in numbers]
         return self.cut(windows, self._shape(windows))
-
-    def draw(self, index: int) -> Window:
-        """The window of the run's crop number ``index``.
-
-        Each pass over the photographs is a shuffle of its own; each crop has its own generator.
-        """
-        recipe = self.recipe
-        turn, place = divmod(index, len(self.deck))
-        if self.shuffle[0] != turn:
-            order = np.random.default_rng((recipe.seed, 0, turn)).permutation(self.deck)
-            self.shuffle = turn, order
-        picture, rng = int(self.shuffle[1][place]), np.random.default_rng((recipe.seed, 1, index))
-        if recipe.crops == "quarters":
-            return self._quarter(picture, turn)
-        if rng.random() < recipe.empty:
-            picture = self.first_drawn + int(rng.integers(len(self.sizes) - self.first_drawn))
-        height, width = self.sizes[picture]
-        zoom = float(np.exp(rng.uniform(*np.log(recipe.scale))))
-        if rng.random() < recipe.native:  # resampling blurs; a user's photographs are sharp
-            zoom = 1.0
-        side = min(round(recipe.crop / zoom), height, width)  # a smaller picture is enlarged
-        brightness, contrast = rng.uniform(1 - recipe.light, 1 + recipe.light, size=2)
-        window = Window(
-            picture,
-            top=_place(rng, height, side, recipe.beyond),
-            left=_place(rng, width, side, recipe.beyond),
-            height=float(side),
-            width=float(side),
-            mirrored=bool(rng.random() < 0.5),
-            grey=bool(rng.random() < recipe.grey),
-            brightness=float(brightness),
-            contrast=float(contrast),
-        )
-        if picture < self.photographs and rng.random() < recipe.worse:
-            return replace(window, picture=picture + self.photographs)  # the same, of its copy
-        return window
-
-    def _quarter(self, picture: int, turn: int) -> Window:
-        # Section 3.2 of the paper, data augmentation: a quarter of the picture's area each.
-        height, width = (int(side) // 2 // STRIDE * STRIDE for side in self.sizes[picture])
-        round_, place = divmod(turn, QUARTERS)
-        order = np.random.default_rng((self.recipe.seed, 3, picture, round_)).permutation(QUARTERS)
-        patch, mirrored = divmod(int(order[place]), 2)
-        down, across = (int(size) - own for size, own in zip(self.sizes[picture], (height, width)))
-        if patch < 4:
-            top, left = down * (patch // 2), across * (patch % 2)
-        else:
-            rng = np.random.default_rng((self.recipe.seed, 2, picture, patch))
-            top, left = int(rng.integers(down + 1)), int(rng.integers(across + 1))
-        return Window(picture, top, left, height, width, bool(mirrored))
 
     def _shape(self, windows: Sequence[Window]) -> tuple[int, int]:
         if self.recipe.crops == "quarters":
@@ -307,14 +241,14 @@ class Crops:
         edge = self.recipe.border * STRIDE
         inside = []
         for window in windows:
-            limits = _limits(window, self.sizes[window.picture], shape, edge)
-            inside.append(_inside(self.points[window.picture], window, shape, limits))
+            heads, size = self.points[window.picture], self.sizes[window.picture]
+            inside.append(heads_in(window, heads, size, shape, edge))
         most = -(-max(1, *map(len, inside)) // HEADS_AT_ONCE) * HEADS_AT_ONCE
-        heads = np.zeros((len(windows), most, 2), np.float32)
-        for row, points in zip(heads, inside):
-            row[: len(points)] = points
-        present = np.arange(most) < np.array([len(points) for points in inside])[:, None]
-        return self._upload(heads), self._upload(present)
+        table = np.zeros((len(windows), most, 2), np.float32)
+        for row, own in zip(table, inside):
+            row[: len(own)] = own
+        present = np.arange(most) < np.array([len(own) for own in inside])[:, None]
+        return self._upload(table), self._upload(present)
 
 
 def _at(cells: Tensor, heads: Tensor) -> Tensor:
@@ -340,38 +274,6 @@ def _kernels(example: Example, recipe: Recipe) -> NDArray[np.float32]:
         inside = mass_inside(torch.from_numpy(heads), torch.from_numpy(example.mask)).numpy()
         times = 1 / np.maximum(inside, LEAST_INSIDE)
     return np.column_stack([heads, times]).astype(np.float32)  # MPS has no float64
-
-
-def _place(rng: np.random.Generator, size: int, side: int, share: float) -> float:
-    """Where a window begins: drawn from beyond the picture's ends too, then moved inside, so that
-    what lies near an edge is seen more often. The price is that many windows begin at one place: of
-    0.75 and windows of 384 pixels four in ten of part A's crops lie in a corner; the outermost
-    pixels are still seen half as often or less than those in the middle."""
-    beyond = round(share * side)
-    return float(np.clip(rng.integers(-beyond, size - side + beyond + 1), 0, size - side))
-
-
-def _limits(
-    window: Window, size: NDArray[np.int64], shape: tuple[int, int], edge: int
-) -> NDArray[np.float64]:
-    """Least and most x and y, (2, 2), in pixels of the crop, of the heads that are learnt from."""
-    low = np.where([window.left > 0, window.top > 0], edge, 0)
-    ends = window.left + window.width < size[1], window.top + window.height < size[0]
-    return np.array([low, np.where(ends, np.array(shape[::-1]) - edge, shape[::-1])], float)
-
-
-def _inside(
-    points: NDArray[np.float64],
-    window: Window,
-    shape: tuple[int, int],
-    limits: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    zoom = (shape[1] / window.width, shape[0] / window.height)
-    points = (points - (window.left, window.top)) * zoom  # (n, 2) in pixels of the crop
-    points = points[((points >= limits[0]) & (points < limits[1])).all(axis=1)]
-    if window.mirrored:
-        points = points * (-1, 1) + (shape[1], 0)
-    return points
 
 
 def _flat(arrays: list[np.ndarray], device: torch.device) -> Tensor:

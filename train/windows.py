@@ -1,0 +1,137 @@
+"""Which part of which picture a crop is, by the seed of a run and the number of the crop alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csrnet_hub.model import STRIDE
+
+from .data import Example
+from .recipe import Recipe
+
+QUARTERS = 18  # patches of a picture in the paper: four quarters, five at random, all mirrored
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a crop is cut, in pixels of its picture, and how its light changes."""
+
+    picture: int
+    top: float
+    left: float
+    height: float
+    width: float
+    mirrored: bool = False
+    grey: bool = False
+    brightness: float = 1.0
+    contrast: float = 1.0
+
+
+class Windows:
+    """The window of each crop of a run.
+
+    Args:
+        sizes: (n, 2) height and width in pixels of all pictures: the photographs, their worse
+            copies if the recipe has any, then the drawn pictures without people.
+        first_drawn: number of the first of these.
+    """
+
+    def __init__(
+        self,
+        photographs: Sequence[Example],
+        sizes: NDArray[np.int64],
+        first_drawn: int,
+        recipe: Recipe,
+    ) -> None:
+        self.recipe, self.sizes, self.first_drawn = recipe, sizes, first_drawn
+        self.photographs = len(photographs)
+        times = [recipe.repeat.get(example.part, 1) for example in photographs]
+        self.deck = np.repeat(np.arange(len(photographs)), times)  # what a pass shuffles
+        self.shuffle = -1, self.deck  # the number of the pass that was drawn from last, its order
+
+    def draw(self, index: int) -> Window:
+        """The window of the run's crop number ``index``.
+
+        Each pass over the photographs is a shuffle of its own; each crop has its own generator.
+        """
+        recipe = self.recipe
+        turn, place = divmod(index, len(self.deck))
+        if self.shuffle[0] != turn:
+            order = np.random.default_rng((recipe.seed, 0, turn)).permutation(self.deck)
+            self.shuffle = turn, order
+        picture, rng = int(self.shuffle[1][place]), np.random.default_rng((recipe.seed, 1, index))
+        if recipe.crops == "quarters":
+            return self._quarter(picture, turn)
+        if rng.random() < recipe.empty:
+            picture = self.first_drawn + int(rng.integers(len(self.sizes) - self.first_drawn))
+        height, width = self.sizes[picture]
+        zoom = float(np.exp(rng.uniform(*np.log(recipe.scale))))
+        if rng.random() < recipe.native:  # resampling blurs; a user's photographs are sharp
+            zoom = 1.0
+        side = min(round(recipe.crop / zoom), height, width)  # a smaller picture is enlarged
+        brightness, contrast = rng.uniform(1 - recipe.light, 1 + recipe.light, size=2)
+        window = Window(
+            picture,
+            top=_place(rng, height, side, recipe.beyond),
+            left=_place(rng, width, side, recipe.beyond),
+            height=float(side),
+            width=float(side),
+            mirrored=bool(rng.random() < 0.5),
+            grey=bool(rng.random() < recipe.grey),
+            brightness=float(brightness),
+            contrast=float(contrast),
+        )
+        if picture < self.photographs and rng.random() < recipe.worse:
+            return replace(window, picture=picture + self.photographs)  # the same, of its copy
+        return window
+
+    def _quarter(self, picture: int, turn: int) -> Window:
+        # Section 3.2 of the paper, data augmentation: a quarter of the picture's area each.
+        height, width = (int(side) // 2 // STRIDE * STRIDE for side in self.sizes[picture])
+        round_, place = divmod(turn, QUARTERS)
+        order = np.random.default_rng((self.recipe.seed, 3, picture, round_)).permutation(QUARTERS)
+        patch, mirrored = divmod(int(order[place]), 2)
+        down, across = (int(size) - own for size, own in zip(self.sizes[picture], (height, width)))
+        if patch < 4:
+            top, left = down * (patch // 2), across * (patch % 2)
+        else:
+            rng = np.random.default_rng((self.recipe.seed, 2, picture, patch))
+            top, left = int(rng.integers(down + 1)), int(rng.integers(across + 1))
+        return Window(picture, top, left, height, width, bool(mirrored))
+
+
+def _place(rng: np.random.Generator, size: int, side: int, share: float) -> float:
+    """Where a window begins: drawn from beyond the picture's ends too, then moved inside, so that
+    what lies near an edge is seen more often. The price is that many windows begin at one place: of
+    0.75 and windows of 384 pixels four in ten of part A's crops lie in a corner; the outermost
+    pixels are still seen half as often or less than those in the middle."""
+    beyond = round(share * side)
+    return float(np.clip(rng.integers(-beyond, size - side + beyond + 1), 0, size - side))
+
+
+def heads_in(
+    window: Window,
+    heads: NDArray[np.float64],
+    size: NDArray[np.int64],
+    shape: tuple[int, int],
+    edge: int,
+) -> NDArray[np.float64]:
+    """The heads that are learnt from in a window's crop, as x, y in its pixels, (n, 2).
+
+    Args:
+        heads: (N, 2) x, y in pixels of the picture.
+        size: height and width of the picture.
+        shape: height and width of the crop.
+        edge: pixels of the crop that are not learnt from, where its picture goes on.
+    """
+    zoom = (shape[1] / window.width, shape[0] / window.height)
+    heads = (heads - (window.left, window.top)) * zoom
+    first = np.where([window.left > 0, window.top > 0], edge, 0)
+    goes_on = window.left + window.width < size[1], window.top + window.height < size[0]
+    last = np.where(goes_on, np.array(shape[::-1]) - edge, shape[::-1])
+    heads = heads[((heads >= first) & (heads < last)).all(axis=1)]
+    return heads * (-1, 1) + (shape[1], 0) if window.mirrored else heads
