@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import cameras, crowds, own, shanghaitech, tables, tools, ucf
+from . import cameras, crowds, label_studio, own, shanghaitech, tables, tools, ucf
 from .sample import DatasetError, Entry, Sample
 
 
@@ -76,7 +76,7 @@ FORMATS: dict[str, Format] = {
     "via": _own("VGG Image Annotator", tools.parse_via, "via"),
     "labelme": _own("LabelMe", tools.parse_labelme, "labelme", each=True),
     "cvat": _own("CVAT for images", tools.parse_cvat, suffix=".xml"),
-    "label-studio": _own("Label Studio", tools.parse_label_studio, "label-studio"),
+    "label-studio": _own("Label Studio", label_studio.parse, "label-studio"),
     "mat": _own(
         "ShanghaiTech's .mat beside the photographs",
         shanghaitech.parse_beside,
