@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -225,32 +225,7 @@ def _parts(folders: Sequence[Path]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.prepare``."""
-    parser = argparse.ArgumentParser(prog="python -m train.prepare", description=__doc__)
-    parser.add_argument(
-        "data", type=named_path, nargs="+", help="folders, such as ShanghaiTech/part_A (or files)"
-    )
-    parser.add_argument("out", type=named_path, help="the HDF5 file to write")
-    parser.add_argument(
-        "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)"
-    )
-    parser.add_argument("--split", help="train if not given, or all where nothing is split")
-    parser.add_argument(
-        "--sigma",
-        type=_sigma,
-        action="append",
-        help="kernel width in pixels, adaptive, or paper (if not given): the paper's for the data "
-        "set; once, or once for each of the folders in their order",
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=_pixels,
-        default=MEGAPIXEL,
-        metavar="N",
-        help="shrink photographs of clearly more than N pixels to about N, panoramas as their "
-        "middle would be (1048576 if not given; 0: never)",
-    )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
-    parser.add_argument("--force", action="store_true", help="replace an existing OUT")
+    parser = _parser()
     options = parser.parse_args(argv)
     print_any_name()
     if options.out.is_dir():
@@ -261,17 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = options.sigma or ["paper"]
         samples, sigmas = gather(options.data, options.format, options.split, bad, wanted)
-        folders = [path for path in options.data if path.is_dir()]
-        unknown = [
-            f"{path.name}/{name}" if len(options.data) > 1 else name
-            for path in folders
-            for name in not_annotated(path, options.format)
-        ]
-        films = [
-            path.name
-            for path, part in zip(options.data, _parts(options.data))
-            if path.is_dir() and _alike(find_format(path, options.format)[1], samples, part)
-        ]
+        said = _unlisted(options), _films(options, samples)
         done = prepare(samples, options.out, sigmas, bad=bad, max_pixels=options.max_pixels)
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
@@ -285,13 +250,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("{images} images, {heads} heads ({dropped} outside the frame dropped)".format(**done))
     if done["shrunk"]:
         print("prepare: {shrunk} larger than --max-pixels were shrunk".format(**done))
-    told = {
-        "left out, since no annotation of that format lists them": unknown,
-        "taken as photographs of nobody (leave out those that are not annotated yet)": (
-            done["nobody_in"]
+    _warn(*said, done)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train.prepare", description=__doc__)
+    add: Callable[..., Any] = parser.add_argument
+    add("data", type=named_path, nargs="+", help="folders, such as ShanghaiTech/part_A (or files)")
+    add("out", type=named_path, help="the HDF5 file to write")
+    add("--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)")
+    add("--split", help="train if not given, or all where nothing is split")
+    add(
+        "--sigma",
+        type=_sigma,
+        action="append",
+        help="kernel width in pixels, adaptive, or paper (if not given): the paper's for the data "
+        "set; once, or once for each of the folders in their order",
+    )
+    add(
+        "--max-pixels",
+        type=_pixels,
+        default=MEGAPIXEL,
+        metavar="N",
+        help="shrink photographs of clearly more than N pixels to about N, panoramas as their "
+        "middle would be (1048576 if not given; 0: never)",
+    )
+    add("--skip-bad", action="store_true", help="leave out what cannot be read")
+    add("--force", action="store_true", help="replace an existing OUT")
+    return parser
+
+
+def _unlisted(options: argparse.Namespace) -> list[str]:
+    """The photographs that lie in the folders, and that no annotation lists."""
+    return [
+        f"{path.name}/{name}" if len(options.data) > 1 else name
+        for path in options.data
+        if path.is_dir()
+        for name in not_annotated(path, options.format)
+    ]
+
+
+def _films(options: argparse.Namespace, samples: Sequence[Sample]) -> list[str]:
+    """The folders whose images that are held out look like others that are trained on."""
+    return [
+        path.name
+        for path, part in zip(options.data, _parts(options.data))
+        if path.is_dir() and _alike(find_format(path, options.format)[1], samples, part)
+    ]
+
+
+def _warn(unlisted: Sequence[str], films: Sequence[str], done: Mapping[str, Any]) -> None:
+    for what, names in (
+        ("left out, since no annotation of that format lists them", unlisted),
+        (
+            "taken as photographs of nobody (leave out those that are not annotated yet)",
+            done["nobody_in"],
         ),
-    }
-    for what, names in told.items():
+    ):
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         if names:
             print(f"prepare: {what}: {', '.join(names[:SHOWN])}{more}", file=sys.stderr)
@@ -303,11 +319,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if done["dropped_in"]:
         print(f"prepare: heads outside the frame: {', '.join(done['dropped_in'])}", file=sys.stderr)
-    return 0
 
 
 def _alike(kind: Format, samples: Sequence[Sample], part: str) -> bool:
-    """Whether images of a part that are held out look like others that are trained on."""
     scenes = {sample.scene for sample in samples if sample.part == part and sample.scene}
     return kind.video and (kind.one_camera or len(scenes) < 2)
 
