@@ -40,9 +40,10 @@ from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
 from demo.cards import read_card
 from demo.files import MAX_SESSIONS
+from demo.sent import refuse_address
 from demo.shared import MAX_FILE_SIZE
 from demo.style import CSS, HEAD, THEME
-from demo.visitors import Page, refuse_address
+from demo.visitors import Page
 
 TABS = {
     "One photo": photo,

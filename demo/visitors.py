@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import gradio as gr
-from fastapi import HTTPException, Request
 from gradio.exceptions import InvalidPathError
 from pydantic import ValidationError
 
@@ -27,15 +23,12 @@ from .files import (
     remove_file,
     remove_folder,
     sweep,
-    upload_folder,
     written,
 )
+from .sent import NO_ADDRESS, files_in, has_address, with_own_uploads
 from .shared import NotWantedError
 from .turns import BATCHES, refusal
 
-ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
-OWN_ADDRESS = re.compile(r"https?://[^?#]*/gradio_api/file=([^?#]+)")
-NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 NO_FILE = (
     'This is no file. Send a picture as handle_file("crowd.jpg") of gradio_client, or upload it '
     'and send {"path": what the upload gave, "meta": {"_type": "gradio.FileData"}}.'
@@ -306,63 +299,3 @@ def at_best(what: str) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, TypeError) as error:
         logger.warning(UNLIKE_GRADIO, f"{what} ({error})")
-
-
-def is_address(path: Any) -> bool:
-    """Whether a file's path is a web address."""
-    return isinstance(path, str) and ADDRESS.match(path) is not None
-
-
-def has_address(value: Any) -> bool:
-    """Whether a file somewhere in what was sent is given by its web address."""
-    if isinstance(value, dict):
-        return is_address(value.get("path")) or any(map(has_address, value.values()))
-    return isinstance(value, (list, tuple)) and any(map(has_address, value))
-
-
-def with_own_uploads(value: Any) -> Any:
-    """What was sent, with the path of each file that is given by its address in Gradio's folder:
-    nothing is fetched, whatever the server in the address, and none but an upload is named."""
-    if isinstance(value, list):
-        return [with_own_uploads(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    address = OWN_ADDRESS.fullmatch(str(value.get("path")))
-    path = unquote(address[1]) if address else ""
-    if files_in(path) and Path(path).is_file():
-        return {"path": path, "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
-    return {key: with_own_uploads(part) for key, part in value.items()}
-
-
-async def refuse_address(request: Request) -> None:
-    """Before every request: none makes the server fetch a file from the web, as Gradio's would.
-
-    Raises:
-        HTTPException: 403, a part of the path is an address.
-    """
-    if any(is_address(value) for value in request.path_params.values()):
-        raise HTTPException(403, NO_ADDRESS)
-
-
-def files_in(value: Any) -> set[str]:
-    """The paths of files in Gradio's folder that stand somewhere in nested lists and dictionaries.
-
-    Anybody may send any text, and what is here is removed one day: it must be a file's own place
-    there, FOLDER/TOKEN/NAME, and lead nowhere else.
-    """
-    folder = upload_folder()
-    near = (text for text in _texts(value) if text.startswith(str(folder)))
-    return {text for text in near if _lies_in(folder, Path(text))}
-
-
-def _lies_in(folder: Path, path: Path) -> bool:
-    own = path.parent.parent == folder and os.path.normpath(path) == str(path)
-    return own and os.path.isfile(path)  # noqa: PTH113  (False for a name that is none)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list, tuple)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)

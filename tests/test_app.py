@@ -35,7 +35,7 @@ from csrnet_hub.extras import ExtraError
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import programs, shared
 from demo.counted import count_html, details_html, map_scale
-from demo.visitors import files_in
+from demo.sent import files_in
 
 from .page import LIMIT, PlainCounter, encoded, fetched, posted, serve, words
 from .page import noise as scene

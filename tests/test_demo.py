@@ -51,6 +51,7 @@ from demo import (
     photo,
     plots,
     scenes,
+    sent,
     shared,
     video,
     visitors,
@@ -1398,9 +1399,9 @@ def test_counts_in_threads_are_each_pictures_own(offered):
 
 def test_web_addresses_are_found_wherever_a_file_can_be():
     for path in ("http://a/b.jpg", " HTTPS://a", "file:///etc/passwd", "ftp://x"):
-        assert visitors.has_address([1, {"video": {"path": path}}])
+        assert sent.has_address([1, {"video": {"path": path}}])
     for value in (None, "http://a", {"path": "/tmp/x"}, {"path": "C:\\x"}, {"path": "C:/x"}, [[1]]):
-        assert not visitors.has_address(value)
+        assert not sent.has_address(value)
 
 
 class Request:
@@ -1622,7 +1623,7 @@ def test_an_upload_that_is_named_by_its_address_here_is_that_file_and_nothing_is
     (uploads / "own.png").write_bytes(b"x")
     strangers = (uploads / "own.png", __file__, f"{path}.gone", f"{path}/../../own.png")
     for address in (*(f"{here}{other}" for other in strangers), f"http://a/b.png?{here}{path}"):
-        assert visitors.has_address(converted(address))  # which is refused, not fetched
+        assert sent.has_address(converted(address))  # which is refused, not fetched
 
 
 def test_a_gradio_that_shows_no_calls_is_logged(monkeypatch, caplog):
@@ -1654,5 +1655,5 @@ def test_the_folder_of_files_has_one_name_though_a_link_leads_there(named, tmp_p
     importlib.reload(demo)  # as in a process that this one starts
     assert upload_folder() == chosen
     file = keep_file("a.png", encoded(noise()))
-    assert visitors.files_in(file) == {file}
+    assert sent.files_in(file) == {file}
     assert shared.uploaded_path({"path": file}) == Path(file)

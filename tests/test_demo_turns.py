@@ -17,7 +17,7 @@ pytest.importorskip("gradio", minversion="6")
 
 import app
 from csrnet_hub import CountResult
-from demo import shared, turns, visitors
+from demo import sent, shared, turns, visitors
 from demo.files import FILLING, sweep
 from demo.turns import Turns
 
@@ -179,7 +179,7 @@ def test_nobody_makes_the_server_fetch_a_file_from_the_web(
 ) -> None:
     answer = fetched(f"{page[1]}{route}{path}")
     assert answer.status_code == 403
-    assert answer.json() == {"detail": visitors.NO_ADDRESS}
+    assert answer.json() == {"detail": sent.NO_ADDRESS}
 
 
 def test_no_call_goes_past_the_queue(page: tuple[visitors.Page, str], tmp_path: Path) -> None:
