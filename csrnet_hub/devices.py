@@ -25,7 +25,7 @@ def pick_device(device: str | torch.device) -> torch.device:
         return _fastest()
     try:
         picked = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"there is no device {device!r}; use auto, cpu, cuda or mps") from error
     if picked.type not in ("cpu", "cuda", "mps"):  # others are known by name, and fail later
         raise ValueError(f"there is no device {device!r}; use auto, cpu, cuda or mps")

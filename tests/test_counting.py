@@ -381,6 +381,7 @@ def test_the_maker_of_a_cpu_is_known() -> None:
     "bad",
     [
         {"device": "nonsense"},
+        {"device": None},
         {"dtype": "int8"},
         {"tile": 3},
         {"tile": "big"},
