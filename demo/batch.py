@@ -18,9 +18,7 @@ from csrnet_hub import CountResult
 from csrnet_hub.render import colour_top, display_pair, overlay_image
 from csrnet_hub.tiles import Progress
 
-from .files import (
-    keep_file,
-)
+from .files import keep_file
 from .models import Models, quota_spent
 from .pace import Pace
 from .plots import histogram

@@ -19,9 +19,7 @@ from csrnet_hub.regions import grid_counts
 from csrnet_hub.render import colour_top, density_image, display_pair
 
 from .counted import notices_html
-from .files import (
-    keep_file,
-)
+from .files import keep_file
 from .heads import of_another, read_heads
 from .models import Models
 from .pace import counting
@@ -150,7 +148,7 @@ def difference(
 
 def shown(pixels: NDArray[np.uint8], comparison: Comparison) -> list[Any]:
     """What the tab shows: numbers, the panel, truth, prediction, their bar, difference, its bar,
-    table."""
+    table; the photo."""
     result = comparison.result
     photo_size = (result.width, result.height)
     size = display_pair(pixels, result.density, SHOWN // 2)[0].size
@@ -167,13 +165,13 @@ def shown(pixels: NDArray[np.uint8], comparison: Comparison) -> list[Any]:
     ]
     error = keep_file("difference.png", png(signed))
     numbers, table = numbers_html(comparison), errors_html(comparison)
-    return [numbers, gr.update(visible=True), *maps, bars[0], error, bars[1], table]
+    return [numbers, gr.update(visible=True), *maps, bars[0], error, bars[1], table, gr.update()]
 
 
-def nothing(text: str, kind: str = "waiting") -> list[Any]:
-    """What the tab shows without a comparison."""
-    hidden = gr.update(visible=False)
-    return [message_html(text, kind), hidden, None, None, "", None, "", ""]
+def nothing(text: str, kind: str = "waiting", keep: bool = True) -> list[Any]:
+    """What the tab shows without a comparison, the photo or not."""
+    hidden, photo = gr.update(visible=False), gr.update() if keep else None
+    return [message_html(text, kind), hidden, None, None, "", None, "", "", photo]
 
 
 def run(
@@ -184,9 +182,11 @@ def run(
     progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
 ) -> list[Any]:
     """Read both files, count, compare."""
+    read = False
     try:
         with sentences_for_visitors():
             pixels = read_photo(upload, models.find(model).max_pixels)
+            read = True
             name = upload_name(upload)
             path, heads = read_heads(annotation, name)
             result = models.count(model, pixels, counting(progress))
@@ -194,7 +194,7 @@ def run(
             said += of_another(path, name, (result.width, result.height))
             return shown(pixels, compare(result, heads, [*said, *result.notices]))
     except gr.Error as error:
-        return nothing(error.message, "problem")
+        return nothing(error.message, "problem", keep=read)  # what is no picture leaves its box
 
 
 def draw_one() -> tuple[str, str]:
@@ -228,7 +228,7 @@ def layout(models: Models) -> None:
             with gr.Column(scale=1, min_width=260):
                 error_bar = gr.HTML("")
         table = gr.HTML("", elem_id="error-table")
-    outputs = [numbers, panel, truth, predicted, bar, error, error_bar, table]
+    outputs = [numbers, panel, truth, predicted, bar, error, error_bar, table, photo]
     inputs = [photo, annotation, model]
     draw = drawn.click(draw_one, None, [photo, annotation], queue=False, api_visibility="private")
     count_when(

@@ -11,9 +11,7 @@ import gradio as gr
 
 from .canvas import with_photo, without_photo
 from .counted import Counted, count_html, details_html, grid_html, map_scale, notices_html
-from .files import (
-    KEEP_FOR,
-)
+from .files import KEEP_FOR
 from .models import Models
 from .pace import counting
 from .parts import DRAW_ONE, UNDER_WAY

@@ -12,9 +12,7 @@ from typing import Any
 import gradio as gr
 
 from .canvas import read_outline
-from .files import (
-    keep_file,
-)
+from .files import keep_file
 from .models import Models
 from .parts import count_region
 from .shared import (

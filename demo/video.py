@@ -19,9 +19,7 @@ from csrnet_hub.render import colour_top, display_pair, overlay_image
 
 from . import clips
 from .counted import notices_html
-from .files import (
-    keep_file,
-)
+from .files import keep_file
 from .models import Models, quota_spent
 from .pace import Pace
 from .plots import timeline

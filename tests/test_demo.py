@@ -520,9 +520,17 @@ def test_no_error_is_neither_too_many_nor_too_few():
 def test_a_bad_annotation_gets_a_sentence_without_a_path(annotation, words, offered, uploads):
     upload = uploaded("a.png", encoded(noise()))
     file = annotation and uploaded(*annotation)
-    text = compare.run(offered, upload, file, None)[0]
+    text, *_, photo_box = compare.run(offered, upload, file, None)
     assert words in text
     assert str(uploads) not in text
+    assert photo_box == gr.update()  # the photo is a good one
+
+
+def test_what_is_no_picture_leaves_the_box_of_a_comparison(offered):
+    table = uploaded("a.csv", b"x,y\n5,5\n")
+    text, *_, photo_box = compare.run(offered, uploaded("a.png", b"\x89PNG"), table, None)
+    assert "problem" in text
+    assert photo_box is None
 
 
 def test_a_comparison_has_the_notices_that_the_photo_alone_has(offered):
