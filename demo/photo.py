@@ -36,8 +36,8 @@ WAITING = (
 )
 NOTE = """\
 It is an estimate: a neural network (CSRNet) draws a density map, and the sum of the map is the
-count. It was made for dense crowds seen from some distance. With only a few people, with very
-large faces, or with things that repeat like a crowd (foliage, empty seats), it can be far off.
+count. It was made for crowds, dense or loose, seen from some distance. With only a few people, with
+very large faces, or with things that repeat like a crowd (foliage, empty seats), it can be far off.
 It recognises nobody. Photos are counted on the computer that serves this page and removed when
 the page is closed, or an hour after they were last needed.
 """

@@ -254,5 +254,23 @@ def test_the_card_has_code_limits_licences_and_a_citation(config: dict[str, Any]
     card = card_of(config)
     for told in ("from_pretrained(", "few people", "blank", "animals", "drawings", "Apache-2.0"):
         assert told in card
-    assert "check its\n  terms" in card
+    assert "judge that before commercial use" in card
+    assert "no terms beyond those of what they were made from" in card
+    assert "A checkpoint does not tell its mean" not in card
     assert "@inproceedings{li2018csrnet" in card
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"converted_from": "PartA.pth.tar"},
+        {"init": {"model": "a", "init": {"model": "b", "converted_from": "PartA.pth.tar"}}},
+    ],
+)
+def test_of_weights_that_come_of_a_checkpoint_no_terms_are_promised(
+    record: dict[str, Any],
+) -> None:
+    card = card_of({"variant": "B", "training_record": record})
+    assert "the checkpoint `PartA.pth.tar`, whose terms are not recorded" in card
+    assert "no terms beyond" not in card
+    assert ("A checkpoint does not tell its mean and std" in card) is ("init" not in record)
