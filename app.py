@@ -40,7 +40,7 @@ from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
 from demo.cards import read_card
 from demo.files import MAX_SESSIONS
-from demo.sent import refuse_address
+from demo.sent import refuse
 from demo.shared import MAX_FILE_SIZE
 from demo.style import CSS, HEAD, THEME
 from demo.visitors import Page
@@ -93,7 +93,7 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": MAX_FILE_SIZE,
-        "app_kwargs": {"dependencies": [Depends(refuse_address)]},
+        "app_kwargs": {"dependencies": [Depends(refuse)]},
         "state_session_capacity": MAX_SESSIONS,
         "show_error": False,  # gr.Error is shown all the same; others might name paths
         "ssr_mode": False,

@@ -139,9 +139,12 @@ def shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:
         for line in lines
         if line.result is not None
     ]
-    part = Path(f"{file}.part")  # whoever downloads it meanwhile gets a whole one
-    part.write_bytes(table_of(lines))
-    part.replace(file)
+    part, content = Path(f"{file}.part"), table_of(lines)
+    part.write_bytes(content)
+    try:
+        part.replace(file)  # whoever downloads it meanwhile gets a whole one
+    except PermissionError:  # on Windows, meanwhile
+        file = keep_file(Path(file).name, content)
     name = "Table (CSV)" if done else f"Table so far (CSV), {len(lines)} of {of}"
     csv = gr.update(value=file, label=name, visible=True)
     plot = gr.update(visible=False)

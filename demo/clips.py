@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,10 @@ from PIL import Image
 from .shared import VisitorError
 
 MOST = 300  # frames that are counted
+# Decoders hold up to sixteen frames for others to refer to, and one more a thread.
+LARGEST = 36_000_000  # pixels of a frame: more than 8K has
+LARGE = 9_000_000  # pixels of a frame, more than 4K has, above which one thread must do
+THREADS = min(os.cpu_count() or 1, 4)
 USUAL_RATE = 25  # frames a second of a stream that does not say
 BACKWARDS = 1.0  # seconds: times that go back by more begin anew
 ROUNDED = 1e-3  # seconds, by which the times in a file may be off
@@ -84,6 +89,9 @@ def frames(
     The first in each 1 / rate seconds is given, none where the clip has none. What is damaged is
     left out; where times begin anew, as in files that were joined, the clip goes on.
 
+    Args:
+        max_pixels: of a frame; LARGEST at the most.
+
     Raises:
         VisitorError: PyAV is absent, the file is no clip, or its frames have too many pixels.
     """
@@ -96,12 +104,13 @@ def frames(
         with av.open(str(path), container_options=ONLY) as clip:
             stream = _pictures_of(av, clip)
             size = (stream.codec_context.width, stream.codec_context.height)
-            if max_pixels is not None and size[0] * size[1] > max_pixels:
+            if size[0] * size[1] > min(max_pixels or LARGEST, LARGEST):
                 raise VisitorError(
                     f"The clip's frames are too large: {size[0]} x {size[1]} pixels. Save a copy "
                     "with smaller frames."
                 )
-            stream.thread_type = "AUTO"
+            stream.codec_context.thread_type = "AUTO"
+            stream.codec_context.thread_count = THREADS if size[0] * size[1] <= LARGE else 1
             first: float | None = None
             reading.length = _length(av, clip, stream)
             for number, frame in enumerate(_decoded(av, clip, stream, reading)):

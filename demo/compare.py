@@ -230,7 +230,9 @@ def layout(models: Models) -> None:
         table = gr.HTML("", elem_id="error-table")
     outputs = [numbers, panel, truth, predicted, bar, error, error_bar, table, photo]
     inputs = [photo, annotation, model]
-    draw = drawn.click(draw_one, None, [photo, annotation], queue=False, api_visibility="private")
+    draw = drawn.click(
+        draw_one, None, [photo, annotation], concurrency_limit=2, api_visibility="private"
+    )
     count_when(
         [button.click, draw.then],
         nothing,

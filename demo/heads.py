@@ -65,7 +65,7 @@ def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
             named = [row[0] for row in rows]
     found = []
     names = {Path(one.strip().replace("\\", "/")).name for one in named if isinstance(one, str)}
-    if names and Path(name).stem not in {Path(one).stem for one in names}:
+    if names and Path(name).stem.casefold() not in {Path(one).stem.casefold() for one in names}:
         found.append(
             f"The annotation is of {min(names)}, and this photo is called {name}: is it the "
             "annotation of this photo?"

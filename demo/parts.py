@@ -86,9 +86,9 @@ def layout(state: gr.State) -> tuple[gr.HTML, gr.HTML]:
         show_part,
         [state, surface],
         inside,
-        queue=False,
         show_progress="hidden",
         trigger_mode="always_last",
+        concurrency_limit=4,
         api_visibility="private",
     )
     return surface, inside

@@ -14,7 +14,10 @@ from fastapi import HTTPException, Request
 from .files import upload_folder
 
 ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
-OWN_ADDRESS = re.compile(r"https?://[^?#]*/gradio_api/file=([^?#]+)")
+OWN_ADDRESS = "/gradio_api/file="  # after the server's, before the path
+# Of Gradio's, for what this page does not have: each would let anybody fill disk or memory, or have
+# the server's ffmpeg read what it likes.
+NOT_SERVED = ("process_recording", "deep_link", "component_server")
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 
 
@@ -37,19 +40,23 @@ def with_own_uploads(value: Any) -> Any:
         return [with_own_uploads(part) for part in value]
     if not isinstance(value, dict):
         return value
-    address = OWN_ADDRESS.fullmatch(str(value.get("path")))
-    path = unquote(address[1]) if address else ""
+    server, _, path = str(value.get("path")).rpartition(OWN_ADDRESS)
+    own = server.startswith(("http://", "https://")) and not set("?#") & {*server, *path}
+    path = unquote(path) if own else ""
     if files_in(path) and Path(path).is_file():
         return {"path": path, "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
     return {key: with_own_uploads(part) for key, part in value.items()}
 
 
-async def refuse_address(request: Request) -> None:
-    """Before every request: none makes the server fetch a file from the web, as Gradio's would.
+async def refuse(request: Request) -> None:
+    """Before every request: none makes the server fetch a file from the web, as Gradio's would, or
+    reaches what this page does not have.
 
     Raises:
-        HTTPException: 403, a part of the path is an address.
+        HTTPException: 403, a part of the path is an address; 404, it is one of NOT_SERVED.
     """
+    if request.url.path.rstrip("/").rpartition("/")[2] in NOT_SERVED:
+        raise HTTPException(404)
     if any(is_address(value) for value in request.path_params.values()):
         raise HTTPException(403, NO_ADDRESS)
 

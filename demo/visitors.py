@@ -35,6 +35,7 @@ NO_FILE = (
 )
 FORGOTTEN = CLEAN_EVERY + KEEP_FOR  # seconds; the files are gone by then
 LOOK_EVERY = 60.0  # seconds, after the files of calls that wait or run
+FETCHED_WITHIN = 300.0  # seconds; an answer that nobody has fetched by then is dropped
 UNLIKE_GRADIO = (
     "This version of Gradio is unlike those that the page was made for: %s. Files are removed by "
     "their age alone, within the hour."
@@ -200,14 +201,14 @@ class Page(gr.Blocks):
             _asking.reset(asking)
             written.reset(writing)
             visitor.files.update(made)  # even those of an answer that was given up
+            visitor.seen = time.monotonic()
             with at_best("what a call has written"):
                 self._own(set(made))
             visitor.running -= 1
             self._remove_if_gone(session, visitor)
             if session is not None and session == kw.get("event_id"):  # a call without a page
                 with at_best("what is kept of calls without a page"):
-                    self.state_holder.session_data.pop(session, None)
-                    self.state_holder.time_last_used.pop(session, None)
+                    self._drop_session(session)
 
     async def preprocess_data(self, *args: Any, **kw: Any) -> Any:
         """As Gradio's, with a sentence for a program that sent something else than a file.
@@ -258,7 +259,14 @@ class Page(gr.Blocks):
             for path in gone & files:
                 remove_file(path)
                 files.discard(path)
+        self._drop_session(session)
+
+    def _drop_session(self, session: str) -> None:
+        # Gradio would keep the pictures that the page shows, and this one among the hundred newest
+        # in the place of somebody's who is still there.
         self.state_holder.delete_state(session)
+        self.state_holder.session_data.pop(session, None)
+        self.state_holder.time_last_used.pop(session, None)
 
     def _look_after_files(self) -> None:
         """Once a minute: what calls that wait or run still need stays young; what has gone is
@@ -275,10 +283,23 @@ class Page(gr.Blocks):
             for path in needed & set().union(*self.temp_file_sets):
                 with contextlib.suppress(OSError):
                     os.utime(path)
+        with at_best("the answers that nobody fetches"):
+            self._drop_answers(now)
         for visitor in self._visitors.values():
             for path in [path for path in visitor.files if not os.path.lexists(path)]:
                 visitor.files.discard(path)
                 remove_folder(path)
+
+    def _drop_answers(self, now: float) -> None:
+        # Gradio would keep those of two thousand sessions, of megabytes each, for ever.
+        queue = self._queue
+        asking = {call.session_hash for call in list(queue.event_ids_to_events.values())}
+        for session in queue.pending_messages_per_session.keys() - asking:
+            visitor = self._visitors.get(session)
+            late = visitor is None or now - visitor.seen > FETCHED_WITHIN
+            if late and not (visitor and visitor.running):
+                queue.pending_messages_per_session.pop(session, None)
+                queue.pending_event_ids_session.pop(session, None)
 
     def _own(self, given: set[str]) -> None:
         # Gradio notes files with their component, and loses those of one that was ever updated.

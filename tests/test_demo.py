@@ -30,7 +30,7 @@ pytest.importorskip("gradio", minversion="6")
 import gradio as gr
 from gradio.mcp import GradioMCPServer
 from gradio.route_utils import delete_files_created_by_app
-from gradio.state_holder import SessionState
+from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import get_upload_folder
 
 import demo
@@ -357,6 +357,19 @@ def test_the_table_of_a_batch_can_be_had_before_its_end(offered, monkeypatch):
     assert labels[1:] == ["Table so far (CSV), 2 of 3", "Table (CSV)"]
 
 
+def test_a_table_that_somebody_downloads_ends_no_batch(offered, monkeypatch):
+    """On Windows a file that is open cannot be replaced."""
+
+    def held(self: Path, target: Any) -> Path:
+        raise PermissionError(13, "The process cannot access the file")
+
+    monkeypatch.setattr(Path, "replace", held)
+    files = [uploaded(f"{i}.png", encoded(noise(seed=i))) for i in range(3)]
+    *_, (_, _, _, _, file) = batch.run(offered, files, None)
+    lines = list(csv.DictReader(io.StringIO(Path(file["value"]).read_text("utf-8-sig"))))
+    assert [line["image"] for line in lines] == ["0.png", "1.png", "2.png"]
+
+
 def enough_after(calls: int) -> Any:
     """Progress that a visitor stops after so many calls."""
     left = iter(range(calls))
@@ -553,6 +566,7 @@ def test_a_comparison_has_the_notices_that_the_photo_alone_has(offered):
         ("a.csv", "other.jpg;5,5;5\n", "The annotation is of other.jpg"),
         ("a.csv", "x,y,image\n5,5,photos/mine.jpg\n", ""),
         ("a.csv", "mine.jpg,5,5\nother.jpg,7,7\n", ""),
+        ("a.csv", "MINE.JPG,5,5\nother.jpg,7,7\n", ""),  # as Windows has it
         ("a.csv", "x,y\n5,5\n", ""),
         ("a.csv", "mine\u2028.jpg,5,5\n", "The annotation is of mine"),
         ("a.json", '{"image": "other.png", "heads": []}', "The annotation is of other.png"),
@@ -753,6 +767,36 @@ def clip(tmp_path: Path) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode())
     return stream_of.read_bytes()
+
+
+def test_a_clip_whose_frames_would_take_all_memory_is_refused_whatever_a_photo_may_have(
+    clip, tmp_path, monkeypatch
+):
+    path = tmp_path / "clip.mp4"
+    monkeypatch.setattr(clips, "LARGEST", 96 * 64)
+    assert list(clips.frames(path, 1, None))
+    monkeypatch.setattr(clips, "LARGEST", 96 * 64 - 1)
+    for limit in (None, 200_000_000):
+        with pytest.raises(shared.VisitorError, match=r"frames are too large: 96 x 64 pixels"):
+            list(clips.frames(path, 1, limit))
+
+
+def test_large_frames_are_decoded_by_one_thread(clip, tmp_path, monkeypatch):
+    """Each thread holds a frame of its own."""
+    path, threads = tmp_path / "clip.mp4", []
+    pictures = clips._pictures_of
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(pictures(*arguments))
+        return threads[-1]
+
+    monkeypatch.setattr(clips, "_pictures_of", watched)
+    for large in (96 * 64, 96 * 64 - 1):
+        monkeypatch.setattr(clips, "LARGE", large)
+        reading = clips.frames(path, 1, None)
+        next(reading)
+        threads[-1] = threads[-1].codec_context.thread_count
+    assert threads == [clips.THREADS, 1]
 
 
 def last_of(steps: Any) -> Any:
@@ -1632,6 +1676,51 @@ def test_an_upload_that_is_named_by_its_address_here_is_that_file_and_nothing_is
     strangers = (uploads / "own.png", __file__, f"{path}.gone", f"{path}/../../own.png")
     for address in (*(f"{here}{other}" for other in strangers), f"http://a/b.png?{here}{path}"):
         assert sent.has_address(converted(address))  # which is refused, not fetched
+
+
+def test_nothing_is_kept_of_a_visitor_who_has_left(monkeypatch):
+    """Neither the pictures that the page showed, nor the place of one of the newest hundred."""
+
+    async def answers(self: Any, *, session_hash: str) -> None:
+        self.state_holder[session_hash]
+
+    monkeypatch.setattr(gr.Blocks, "process_api", answers)
+    with visitors.Page() as page:
+        gr.State("here")
+    page.queue()
+    held = StateHolder()
+    held.set_blocks(page)
+    for session in ("me", "another"):
+        asyncio.run(page.process_api(session_hash=session))
+    page.forget(Request())
+    assert list(held.session_data) == list(held.time_last_used) == ["another"]
+    held["me"]  # as of Gradio's own call when a page that did nothing is closed
+    asyncio.run(page.process_api(session_hash="me"))
+    page.forget(Request())
+    assert "me" not in held
+
+
+def test_answers_that_nobody_fetches_are_not_kept_for_ever(monkeypatch):
+    async def answers(self: Any, *, session_hash: str) -> None: ...
+
+    monkeypatch.setattr(gr.Blocks, "process_api", answers)
+    page = visitors.Page()
+    page.queue()
+    queue = page._queue
+    for session in ("gone", "waits", "runs", "soon", "unknown"):
+        queue.pending_messages_per_session[session] = queue.pending_event_ids_session[session] = []
+        if session != "unknown":
+            asyncio.run(page.process_api(session_hash=session))
+            page._visitors[session].seen -= visitors.FETCHED_WITHIN + 1
+    page._visitors["soon"].seen += 2
+    page._visitors["runs"].running = 1
+    queue.event_ids_to_events["1"] = SimpleNamespace(
+        session_hash="waits", data=None, concurrency_id=""
+    )
+    page._looked -= visitors.LOOK_EVERY + 1
+    asyncio.run(page.process_api(session_hash="another"))
+    assert set(queue.pending_messages_per_session) == {"waits", "runs", "soon"}
+    assert set(queue.pending_event_ids_session) == {"waits", "runs", "soon"}
 
 
 def test_a_gradio_that_shows_no_calls_is_logged(monkeypatch, caplog):

@@ -182,6 +182,16 @@ def test_nobody_makes_the_server_fetch_a_file_from_the_web(
     assert answer.json() == {"detail": sent.NO_ADDRESS}
 
 
+@pytest.mark.parametrize("route", sent.NOT_SERVED)
+def test_what_gradio_has_and_this_page_has_not_is_not_there(
+    route: str, page: tuple[visitors.Page, str]
+) -> None:
+    """Such as what hands anything that is sent to the server's ffmpeg."""
+    assert fetched(f"{page[1]}{route}?session_hash=a").status_code in (404, 405)
+    files = {"video": ("a.mp4", b"#EXTM3U")}
+    assert posted(f"{page[1]}{route}", files=files).status_code in (404, 405)
+
+
 def test_no_call_goes_past_the_queue(page: tuple[visitors.Page, str], tmp_path: Path) -> None:
     file = uploaded(page[1], dots(tmp_path / "a.png"))
     assert posted(f"{page[1]}run/count", json={"data": [file, None]}).status_code == 404
