@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -141,13 +142,13 @@ def _of_one_image(rows: list[list[str]], column: int, image: str | None) -> list
 
 def _chosen(names: Sequence[str], image: str | None) -> str | None:
     """Which of the names of a file of many photos is that of the image."""
-    stems = {name: _stem(name) for name in names}
+    stems = {name: stem(name) for name in names}
     if len(stems) <= 1:
         return next(iter(stems), None)
-    wanted = "" if image is None else _stem(image)
-    named = [name for name, stem in stems.items() if stem == wanted]
+    wanted = "" if image is None else stem(image)
+    named = [name for name, own in stems.items() if own == wanted]
     if not named:
-        named = [name for name, stem in stems.items() if stem.casefold() == wanted.casefold()]
+        named = [name for name, own in stems.items() if own.casefold() == wanted.casefold()]
     if not named:
         raise DatasetError(f"it has {len(stems)} photos, but none is called {image or '?'}.")
     if len(named) > 1:
@@ -155,8 +156,11 @@ def _chosen(names: Sequence[str], image: str | None) -> str | None:
     return named[0]
 
 
-def _stem(name: str) -> str:
-    return name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].strip()
+def stem(name: str) -> str:
+    """A photo's name without folder and ending, its accents in one form: systems write them in
+    two."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].strip()
+    return unicodedata.normalize("NFC", last)
 
 
 def _from_json(path: Path, text: str, image: str | None) -> Any:

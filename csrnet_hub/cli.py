@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__, count_command
 from .devices import out_of_memory
@@ -22,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``csrnet``; returns the exit code."""
     options = _parser().parse_args(argv)
     hide_library_warnings()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # as in a program without a console
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     print_any_name()
     try:
         code: int = options.run(options)

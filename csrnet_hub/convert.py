@@ -128,7 +128,7 @@ def _unwrapped(content: Any) -> dict[str, Tensor] | None:
         return dict(content)
     if not isinstance(content, dict):
         return None
-    found = {key: value for key, value in content.items() if value and _is_state(value)}
+    found = {key: value for key, value in content.items() if _is_state(value) and value}
     for key in ("state_dict", "model", "net"):
         if key in found:
             return dict(found[key])

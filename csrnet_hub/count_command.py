@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .count_table import TABLE, is_counted, open_table, rows_before, spelt
+from .count_table import TABLE, as_row, is_counted, open_table, rows_before, spelt
 from .counting import ENGINES, CountResult, CrowdCounter, not_counted
 from .devices import DTYPES, NO_MEMORY
 from .images import ImageError, missing_reader
@@ -86,13 +86,16 @@ def run(options: argparse.Namespace) -> int:
     left = [path for path in paths if spelt(path) not in known]
     if before:
         done = f"{len(paths) - len(left):,} of {len(paths):,} photographs"
-        print(f"csrnet: {done} are in {options.csv} already", file=sys.stderr)
+        maps = " with their maps" if options.save_maps else ""
+        print(f"csrnet: {done} are in {options.csv}{maps} already", file=sys.stderr)
     again = {*map(spelt, left), *nothing}
+    replaced = [line for line in before if line["image"] in again]
     before = [line for line in before if line["image"] not in again]  # of other folders too
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         report = _Report(options, open_table(options.csv, stack, before) if options.csv else None)
+        stack.callback(report.put_back, replaced)
         for name, why in nothing.items():
             report.failed(name, why)
         for path, result in _results(counter, left):
@@ -111,6 +114,7 @@ class _Report:
     Attributes:
         bad: number of pictures with an error.
         unread: what to install for pictures that could not be read, or "".
+        written: pictures that have their line, as a table spells them.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class _Report:
     ) -> None:
         self.options, self.table = options, table
         self.names: set[str] = set()
+        self.written: set[str] = set()
         self.bad = 0
         self.unread = ""
 
@@ -151,17 +156,23 @@ class _Report:
         if full is not None:
             raise full
 
+    def put_back(self, rows: Sequence[dict[str, str]]) -> None:
+        """Keep the older rows of pictures that a run which was stopped has not come to."""
+        for older in rows:
+            if self.table and older["image"] not in self.written:
+                self.table(older)
+
     def _write(self, line: dict[str, Any]) -> None:
+        self.written.add(spelt(line["image"]))
         if self.options.json:
             _say(json.dumps(line))
         if self.table:
-            self.table(line)
+            self.table(as_row(line))
 
 
 def _say(line: str) -> None:
-    if sys.stdout is not None:  # as in a program without a console
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
 
 
 def _spare_photographs(options: argparse.Namespace, paths: Sequence[Path]) -> None:
@@ -225,7 +236,7 @@ def row(path: Path, result: CountResult) -> dict[str, Any]:
     """One line of ``--json`` and ``--csv``."""
     return {
         "image": str(path),
-        "count": round(result.count, 3),
+        "count": round(result.count, 3) + 0.0,  # never -0.0
         "width": result.width,
         "height": result.height,
         "model": result.model,

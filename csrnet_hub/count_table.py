@@ -72,7 +72,7 @@ def is_counted(row: dict[str, str], with_map: bool) -> bool:
 def open_table(
     path: Path, stack: ExitStack, rows: Sequence[dict[str, str]] = ()
 ) -> Callable[[dict[str, Any]], None]:
-    """Begin a table with these `rows`; what writes a line more, as `row` of the command line.
+    """Begin a table with these `rows`; what writes one more.
 
     It is opened before the first picture is counted and each row written at once: a run that is
     stopped has not counted in vain.
@@ -91,14 +91,18 @@ def open_table(
     file = stack.enter_context(path.open("a" if rows else "w", **options))
     writer = csv.DictWriter(file, COLUMNS, restval="") if rows else _writer(file)
 
-    def write(line: dict[str, Any]) -> None:
-        cells = {key: value for key, value in line.items() if key != "interval"}
-        low, high = line.get("interval") or ("", "")
-        notices = " ".join(line.get("notices", ()))
-        writer.writerow({**cells, "low": low, "high": high, "notices": notices})
+    def write(row: dict[str, Any]) -> None:
+        writer.writerow(row)
         file.flush()
 
     return write
+
+
+def as_row(line: dict[str, Any]) -> dict[str, Any]:
+    """The cells of what the command line says of a picture."""
+    cells = {key: value for key, value in line.items() if key != "interval"}
+    low, high = line.get("interval") or ("", "")
+    return {**cells, "low": low, "high": high, "notices": " ".join(line.get("notices", ()))}
 
 
 def _writer(file: Any) -> csv.DictWriter[str]:

@@ -217,7 +217,10 @@ class CrowdCounter:
 
         Raises:
             TypeError: for a single picture, whose letters, bytes or rows are none.
+            ValueError: if ``ahead`` is less than 0.
         """
+        if ahead is not None and ahead < 0:
+            raise ValueError(f"ahead must be None, or a number of pictures from 0 on, not {ahead}")
         single = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
         shape: tuple[int, ...] = images.shape if isinstance(images, np.ndarray) else ()
         one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))

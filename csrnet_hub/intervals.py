@@ -67,15 +67,23 @@ class PredictionInterval:
                 all are: no share of a count holds zero, but the whole of it.
 
         Raises:
-            ValueError: if there are too few pictures for that: 9 for a level of 0.9.
+            ValueError: if there are too few pictures for that: 9 for a level of 0.9; if the level
+                is not between 0 and 1, or there are not as many of one as of the others.
         """
         predicted = np.asarray(counts, dtype=np.float64)
         true = np.asarray(heads, dtype=np.float64)
-        kinds = np.asarray(groups if groups is not None else [""] * len(true))
-        if predicted.shape == true.shape == kinds.shape and true.any():
+        kinds = np.asarray(groups if groups is not None else [""] * true.size)
+        if not 0 < level < 1:
+            raise ValueError(f"a level is between 0 and 1, such as 0.9, not {level}")
+        if true.ndim != 1 or not predicted.shape == true.shape == kinds.shape:
+            shapes = (predicted.shape, true.shape, kinds.shape)
+            raise ValueError(
+                "give as many counts as heads and groups, not {}, {}, {}".format(*shapes)
+            )
+        if true.any():
             peopled = np.isin(kinds, kinds[true > 0])
             predicted, true, kinds = predicted[peopled], true[peopled], kinds[peopled]
-        if predicted.shape != true.shape or predicted.ndim != 1 or _rank(len(true), level) is None:
+        if _rank(len(true), level) is None:
             raise ValueError(f"{len(true)} pictures are too few for an interval of level {level}")
         scores = np.abs(predicted - true) / spread(predicted)
         parts = [scores, *(scores[kinds == kind] for kind in np.unique(kinds))]

@@ -33,11 +33,11 @@ def find_images(patterns: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
             raise ValueError("An empty name was given; give a file, folder or glob.")
         try:
             matches = list(_matches(pattern))
+            if not matches:
+                nothing[pattern] = _nothing(pattern)
         except OSError as error:  # a folder, such as lost+found; the others are counted
             nothing[pattern] = f"It cannot be read: {error.strerror}."
             continue
-        if not matches:
-            nothing[pattern] = _nothing(pattern)
         for path in matches:
             found.setdefault(os.path.realpath(path), path)
     return list(found.values()), nothing
@@ -84,11 +84,18 @@ def spare(option: str, path: Path, mark: str) -> None:
 
 def _nothing(pattern: str) -> str:
     path = Path(pattern)
-    if path.is_dir() and any(is_picture(file) for file in path.rglob("*")):
+    if path.is_dir() and any(is_picture(file) for file in _seen_below(path)):
         return f"It holds no picture itself, but its folders do: give {quoted(path / '**')}."
     if path.is_dir() and any(map(is_map, path.glob("*.png"))):
         return "It holds saved maps, which are counted only where they are named one by one."
     return f"It holds no picture ({', '.join(sorted(SUFFIXES))})."
+
+
+def _seen_below(folder: Path) -> Iterator[Path]:
+    """What ``**`` finds in a folder: nothing in hidden folders."""
+    for path in folder.rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def _matches(pattern: str) -> Iterator[Path]:

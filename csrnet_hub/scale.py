@@ -131,7 +131,7 @@ def in_cells_of(density: NDArray[np.float32], counted: Size, size: Size) -> NDAr
     heads = density.astype(np.float64)
     for length, own in zip(counted, size):  # rows, then columns
         heads = _along(heads, length, own).T
-    return heads.astype(np.float32)
+    return np.ascontiguousarray(heads, dtype=np.float32)
 
 
 def _along(heads: Heads, counted: int, own: int) -> Heads:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csrnet_hub.annotations import read_annotation
+from csrnet_hub.annotations import read_annotation, stem
 from csrnet_hub.datasets.matlab import is_hdf5
 from csrnet_hub.datasets.tables import delimiter_of, photo_column
 from csrnet_hub.datasets.text import read_json, read_text
@@ -65,7 +65,7 @@ def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
             named = [row[0] for row in rows]
     found = []
     names = {Path(one.strip().replace("\\", "/")).name for one in named if isinstance(one, str)}
-    if names and Path(name).stem.casefold() not in {Path(one).stem.casefold() for one in names}:
+    if names and stem(name).casefold() not in {stem(one).casefold() for one in names}:
         found.append(
             f"The annotation is of {min(names)}, and this photo is called {name}: is it the "
             "annotation of this photo?"

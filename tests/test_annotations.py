@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import unicodedata
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -525,3 +526,20 @@ def test_a_text_file_that_is_too_large_for_an_annotation_is_not_read(tmp_path, m
     assert len(read_annotation(written(tmp_path / "a.csv", rows))) == 9
     with pytest.raises(DatasetError, match=r"^a.csv has more than 100 bytes: split it\.$"):
         read_annotation(written(tmp_path / "a.csv", rows + "a.jpg,1,2\n"))
+
+
+def test_a_name_whose_accent_another_system_wrote_is_the_same_photo(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
+    assert composed != apart
+    table = written(tmp_path / "a.csv", f"image,x,y\n{composed}.jpg,1,2\nb.jpg,3,4\n")
+    assert read_annotation(table, f"{apart}.jpg").tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_a_table_may_have_the_line_ends_of_any_system(end, mark, tmp_path):
+    rows = [f"image{mark}x{mark}y", f"a.jpg{mark}1{mark}2", f"a.jpg{mark}3{mark}4", ""]
+    table = written(tmp_path / "a.csv", end.join(rows))
+    assert read_annotation(table).tolist() == [[1, 2], [3, 4]]
+    (photo,) = parse_csv(table)
+    assert np.asarray(photo.heads()).tolist() == [[1, 2], [3, 4]]

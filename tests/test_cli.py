@@ -383,6 +383,44 @@ def test_a_run_that_goes_on_makes_the_maps_that_are_missing(
     assert len(list(maps.glob("*.npy"))) == 2
 
 
+def test_counts_are_kept_when_a_run_that_makes_the_missing_maps_is_stopped(
+    folder: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table, maps = tmp_path / "t.csv", tmp_path / "maps"
+    count = ["count", str(folder), "--model", str(model_folder), "--csv", str(table)]
+    code = main(count)
+
+    def rows() -> dict[str, str]:
+        with table.open(newline="") as file:
+            read = list(csv.DictReader(file))
+        found = {Path(row["image"]).name: row["count"] for row in read}
+        assert len(found) == len(read)
+        return found
+
+    before, plain = rows(), CrowdCounter._read
+
+    def stopped(self: CrowdCounter, image: Path) -> Any:
+        if image.name == "b.png":
+            raise KeyboardInterrupt
+        return plain(self, image)
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(CrowdCounter, "_read", stopped)
+        assert main([*count, "--resume", "--save-maps", str(maps)]) == 130
+    assert f"0 of {len(before)} photographs are in {table} with their maps already" in (
+        capsys.readouterr().err
+    )
+    assert rows() == before
+    assert main([*count, "--resume", "--save-maps", str(maps)]) == code
+    assert rows() == before
+    assert len(list(maps.glob("*.npy"))) == sum(bool(counted) for counted in before.values())
+
+
 def test_a_map_has_the_colours_of_the_scale_at_which_its_photo_was_counted(
     photo: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -543,14 +581,16 @@ def test_a_map_that_cannot_be_drawn_ends_no_run(
     assert {path.name for path in maps.iterdir()} == {"ü" * 100 + ".png", "ü" * 100 + ".npy"}
 
 
-def test_without_a_standard_output_pictures_are_counted_all_the_same(
-    photo: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_console_pictures_are_counted_all_the_same(
+    folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As under pythonw, which has neither output."""
     monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
     table = tmp_path / "t.csv"
-    given = ["count", str(photo), "--model", str(model_folder), "--json", "--csv", str(table)]
-    assert main(given) == 0
-    assert len(table.read_text(encoding="utf-8").splitlines()) == 2
+    given = ["count", str(folder), "--model", str(model_folder), "--json", "--csv", str(table)]
+    assert main(given) == 1
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 4
 
 
 def test_the_advice_for_a_folder_of_folders_finds_all_of_its_pictures(
@@ -640,6 +680,33 @@ def test_a_folder_of_maps_alone_says_that_it_is_one(
     found, nothing = find_images([str(maps)])
     assert not found
     assert nothing[str(maps)].startswith("It holds saved maps, which are counted only where")
+
+
+def test_a_folder_in_a_folder_that_may_not_be_entered_stops_no_others(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    forbidden = tmp_path / "outer" / "inner" / "a.jpg"
+    forbidden.touch()
+    is_file = Path.is_file
+
+    def denied(path: Path) -> bool:
+        if path == forbidden:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    found, nothing = find_images([str(folder), str(tmp_path / "outer")])
+    assert [path.name for path in found] == ["a.JPG", "b.png", "c.jpg"]
+    assert nothing == {str(tmp_path / "outer"): "It cannot be read: Permission denied."}
+
+
+def test_pictures_in_hidden_folders_are_not_promised(photo: Path, tmp_path: Path) -> None:
+    hidden = tmp_path / "outer" / ".cache"
+    hidden.mkdir(parents=True)
+    shutil.copy(photo, hidden)
+    outer = str(tmp_path / "outer")
+    assert "It holds no picture (" in find_images([outer])[1][outer]
 
 
 def test_a_glob_on_a_drive_that_is_not_there_is_one_without_pictures(

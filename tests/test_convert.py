@@ -253,3 +253,10 @@ def test_checkpoints_are_read_in_several_threads(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(read_state_dict, [tmp_path / "a.pth"] * 64))
     assert all(state["a"] == 1 for state in read)
+
+
+def test_a_random_state_beside_the_weights_is_no_trouble(model: CSRNet, tmp_path: Path) -> None:
+    state = {"epoch": 3, "state_dict": model.state_dict(), "rng_state": torch.get_rng_state()}
+    torch.save(state, tmp_path / "old.pth")
+    convert(tmp_path / "old.pth", tmp_path / "new")
+    CSRNet.from_pretrained(tmp_path / "new")

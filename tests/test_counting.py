@@ -610,6 +610,11 @@ def test_what_is_no_list_of_pictures_is_not_counted_piece_by_piece(model: CSRNet
         assert len(list(counter.count_many(many))) == 2  # type: ignore[arg-type]
 
 
+def test_fewer_than_no_pictures_cannot_be_read_ahead(counter: CrowdCounter) -> None:
+    with pytest.raises(ValueError, match="ahead must be None, or a number of pictures from 0 on"):
+        counter.count_many([noise(8, 8)], ahead=-1)
+
+
 def test_the_name_of_a_model_is_no_model() -> None:
     with pytest.raises(TypeError, match=r"CrowdCounter\.from_pretrained takes its name"):
         CrowdCounter("org/name")  # type: ignore[arg-type]

@@ -105,6 +105,7 @@ def test_a_map_keeps_its_sum_and_its_place(size: tuple[int, int], scale: float) 
     found = in_cells_of(density, counted, size)
     assert found.shape == tuple(-(-side // 8) for side in size)
     assert found.dtype == np.float32
+    assert found.flags.c_contiguous  # as any reader of an .npy file takes it to be
     np.testing.assert_allclose(
         found.sum(dtype=np.float64), density.sum(dtype=np.float64), atol=1e-4
     )

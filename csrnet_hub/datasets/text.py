@@ -30,7 +30,8 @@ def rows_of_numbers(path: Path, columns: int) -> Heads:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with its mark, as spreadsheets save "Unicode text".
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as spreadsheets save "Unicode text";
+    its lines end in ``\\n``, whatever the system that wrote it.
 
     Raises:
         DatasetError: if it is missing or no such text.
@@ -40,13 +41,14 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"The annotation {path} is missing.")
     try:
         content = path.read_bytes()
-        return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
+        text = content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error}.") from error
     except UnicodeDecodeError as error:
         raise DatasetError(
             f"{path} is no text in UTF-8 ({error.reason}); save it anew in UTF-8."
         ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_json(path: Path) -> Any:
