@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from hashlib import sha256
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeAlias
@@ -24,12 +24,14 @@ from .text import read_json
 
 class Annotated(NamedTuple):
     """A photograph that an annotation file lists: its name there, what gives its heads, the size
-    and the split that the file tells."""
+    and the split that the file tells, and the labels of its shapes. Where there are any, ``heads``
+    takes those of the whole data set, which say together what counts."""
 
     name: str
-    heads: Callable[[], Heads]
+    heads: Callable[..., Heads]
     size: Stated | None = None
     split: str = ""
+    labels: frozenset[str] = frozenset()
 
 
 Listing: TypeAlias = list[Annotated]
@@ -72,10 +74,11 @@ def file_entries(
     paths = [_photo(file.parent, item.name) for file, item in items]
     if not all(map(is_there, paths)):
         paths = _found_inside(_root(folder), paths, split)
+    used = _used(accept, each, parse, folder) if any(one.labels for _, one in items) else ()
     stems, seen = Counter(path.stem for path in paths), Counter(paths)
     last = {path: (file, item.name) for (file, item), path in zip(items, paths)}
     for (file, item), path in zip(items, paths):
-        heads = item.heads
+        heads = partial(item.heads, used) if item.labels else item.heads
         if seen[path] > 1:  # which of its annotations is right nobody knows
             again, name = last[path]
             heads = fails(
@@ -83,6 +86,23 @@ def file_entries(
             )
         unique = path.stem if stems[path.stem] == 1 else _long_name(file.parent, path)
         yield Entry(unique, path, heads, size=item.size)
+
+
+def _used(accept: Accept, each: bool, parse: Parse, folder: Path) -> set[str]:
+    """The labels of all shapes of a data set, whatever their split. Where each photograph has a
+    file, those beside one that is given alone are of its data set too."""
+    used: set[str] = set()
+    for files in _files(accept, each, _root(folder) if each else folder).values():
+        for file in files:
+            with suppress(DatasetError):  # said when it is read
+                used |= _labels(parse, each, file, _digest(file))
+    return used
+
+
+@cache
+def _labels(parse: Parse, each: bool, file: Path, content: bytes) -> frozenset[str]:
+    """Each split asks for those of all files."""
+    return frozenset().union(*(item.labels for item in _parsed(parse, each, file)))
 
 
 def _parsed(parse: Parse, each: bool, file: Path) -> Listing:

@@ -1,13 +1,13 @@
 """Shapes of a picture, as annotation tools write them, and which of them are heads.
 
-A point is a head; of a box, circle or ellipse it is the centre. Where shapes in use are labelled
-head, only those count (the same people may be marked as persons too), else where some are labelled
-person, only those; else all.
+A point is a head; of a box, circle or ellipse it is the centre. Where shapes in use, in any file of
+a data set, are labelled head, only those count (the same people may be marked as persons too), else
+where some are labelled person, only those; else all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,20 +33,14 @@ def with_heads(
     pictures: list[Pictured],
     labels_of: Callable[[Any], set[str]],
     point: Callable[[Any, str], list[Point]],
-    used: Iterable[str] | None = None,
 ) -> Listing:
-    """The pictures of a file, each with its shapes whose labels are among those that count, of the
-    ``used`` ones or of those in the file."""
-    if used is None:
-        used = labels_used(pictures, labels_of)
-    counting = that_count(used)
+    """The pictures of a file, each with the labels of its shapes, and with what gives its heads by
+    the labels of all files."""
     listing: Listing = []
     for name, shapes, size, split in pictures:
-        if counting and isinstance(shapes, list):  # what has no label is taken for a head still
-            own = ((shape, labels_of(shape)) for shape in shapes)
-            shapes = [shape for shape, labels in own if not labels or labels & counting]
-        heads = partial(together, path, name, shapes, point)
-        listing.append(Annotated(name, heads, size, split))
+        own = map(labels_of, shapes) if isinstance(shapes, list) else ()
+        heads = partial(together, path, name, shapes, labels_of, point)
+        listing.append(Annotated(name, heads, size, split, frozenset().union(*own)))
     return listing
 
 
@@ -56,14 +50,28 @@ def that_count(labels: Iterable[Any]) -> set[str]:
     return used & HEADS or used & PEOPLE
 
 
-def together(path: Path, name: str, shapes: Any, point: Callable[[Any, str], list[Point]]) -> Heads:
-    """The heads of a picture's shapes, by what a tool has for the places of one.
+def together(
+    path: Path,
+    name: str,
+    shapes: Any,
+    labels_of: Callable[[Any], set[str]],
+    point: Callable[[Any, str], list[Point]],
+    used: Set[str] = frozenset(),
+) -> Heads:
+    """The heads of a picture's shapes, by what a tool has for the labels and the places of one.
+
+    Args:
+        used: the labels of all files of the data set, which say what counts.
 
     Raises:
         DatasetError: a shape cannot be read; with the file and the picture.
     """
     where = f"{path}, {name}"
+    counting = that_count(used)
     try:
+        if counting:  # what has no label is taken for a head still
+            told = [(shape, labels_of(shape)) for shape in shapes]
+            shapes = [shape for shape, labels in told if not labels or labels & counting]
         return as_heads([found for shape in shapes for found in point(shape, where)], where)
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
@@ -79,11 +87,6 @@ def middle(left: Any, top: Any, width: Any, height: Any) -> list[Point]:
 def every_shape(pictures: list[Pictured]) -> list[Any]:
     """The shapes of all pictures."""
     return [shape for one in pictures if isinstance(one.shapes, list) for shape in one.shapes]
-
-
-def labels_used(pictures: list[Pictured], labels_of: Callable[[Any], set[str]]) -> set[str]:
-    """The labels of all shapes."""
-    return {label for shape in every_shape(pictures) for label in labels_of(shape)}
 
 
 def texts(values: Any) -> set[str]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from .files import listed
-from .own import SPLITS, Annotated, Listing, field, name_beside
+from .own import SPLITS, Listing, field, name_beside
 from .sample import DatasetError, stated
 from .shapes import (
     HEADS,
@@ -18,11 +16,9 @@ from .shapes import (
     Pictured,
     Point,
     every_shape,
-    labels_used,
     middle,
     texts,
     that_count,
-    together,
     with_heads,
 )
 from .text import read_json, read_text
@@ -38,16 +34,14 @@ def parse_coco(path: Path) -> Listing:
     known_as = [one for one in content.get("categories", []) if isinstance(one, dict)]
     categories = {str(one.get("id")): one for one in known_as}
     names = {identity: str(one.get("name")).lower() for identity, one in categories.items()}
-    annotations = field(content, "annotations", str(path))
-    used = [str(one.get("category_id")) for one in annotations if isinstance(one, dict)]
-    counting = that_count(names.get(category) for category in used)
-    found: dict[Any, list[Any]] = {}
-    for annotation in annotations:
-        category = field(annotation, "category_id", str(path)) if counting else None
-        if not counting or names.get(str(category)) in counting:
-            found.setdefault(str(field(annotation, "image_id", str(path))), []).append(annotation)
-    point = partial(_coco_point, categories)
-    listing: Listing = []
+    labels_of = partial(_coco_labels, names)
+    told = that_count(names.values())  # people from other things
+    found: dict[str, list[Any]] = {}
+    for annotation in field(content, "annotations", str(path)):
+        if told:
+            field(annotation, "category_id", str(path))
+        found.setdefault(str(field(annotation, "image_id", str(path))), []).append(annotation)
+    pictures: list[Pictured] = []
     known = set()
     for number, image in enumerate(images, start=1):
         name = str(field(image, "file_name", f"{path}, image {number}"))
@@ -56,12 +50,17 @@ def parse_coco(path: Path) -> Listing:
         if identity in known:
             raise DatasetError(f"{path}: two images have the id {identity}.")
         known.add(identity)
-        heads = partial(together, path, name, found.pop(identity, []), point)
         size = stated(image.get("width"), image.get("height"))
-        listing.append(Annotated(name, heads, size))
-    if found:
-        raise DatasetError(f"{path}: annotations of image {next(iter(found))}, which is not there.")
-    return listing
+        pictures.append(Pictured(name, found.pop(identity, []), size))
+    for identity, left in found.items():
+        if not told or any(labels_of(one) & (HEADS | PEOPLE) for one in left):  # no other things
+            raise DatasetError(f"{path}: annotations of image {identity}, which is not there.")
+    return with_heads(path, pictures, labels_of, partial(_coco_point, categories))
+
+
+def _coco_labels(names: dict[str, str], shape: Any) -> set[str]:
+    category = str(shape.get("category_id"))
+    return {names.get(category, category)} if names else set()
 
 
 def _coco_point(categories: dict[Any, Any], shape: Any, where: str) -> list[Point]:
@@ -84,7 +83,8 @@ def _coco_point(categories: dict[Any, Any], shape: Any, where: str) -> list[Poin
 
 def parse_via(path: Path) -> Listing:
     """A project of the VGG Image Annotator 2, or its annotations exported as JSON (1 and 2). Of
-    several attributes of its regions the one that names heads or people most often labels them."""
+    several attributes of its regions the one that names heads or people most often labels them;
+    where none does, all."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise DatasetError(f"{path} is no project of the VGG Image Annotator.")
@@ -101,9 +101,12 @@ def parse_via(path: Path) -> Listing:
         for key, labels in _via_labels(region).items():
             named[key] += bool(labels & (HEADS | PEOPLE))
     label = max(named, key=named.__getitem__, default="")
-    return with_heads(
-        path, pictures, lambda region: _via_labels(region).get(label, set()), _via_point
-    )
+
+    def labels_of(region: Any) -> set[str]:
+        told = _via_labels(region)
+        return told.get(label, set()) if named[label] else set().union(*told.values())
+
+    return with_heads(path, pictures, labels_of, _via_point)
 
 
 def _via_labels(region: Any) -> dict[str, set[str]]:
@@ -129,26 +132,12 @@ def _via_point(region: Any, where: str) -> list[Point]:
 
 
 def parse_labelme(path: Path) -> Listing:
-    """One file a photograph, which imagePath names; it is looked for beside the file too. Which
-    labels count all files of the folder say together."""
+    """One file a photograph, which imagePath names; it is looked for beside the file too."""
     content = read_json(path)
     name = str(field(content, "imagePath", str(path)))
     shapes = field(content, "shapes", str(path))
-    used = _labelme_used(path.parent, path.parent.stat().st_mtime_ns)
     size = stated(content.get("imageWidth"), content.get("imageHeight"))
-    picture = Pictured(name, shapes, size)
-    return with_heads(path, [picture], _labelme_labels, _labelme_point, used)
-
-
-@lru_cache(maxsize=4)
-def _labelme_used(folder: Path, modified: int) -> frozenset[str]:
-    used: set[str] = set()
-    for file in listed(folder, "*.json"):
-        with suppress(DatasetError):
-            content = read_json(file)
-            if isinstance(content, dict):
-                used |= labels_used([Pictured("", content.get("shapes"))], _labelme_labels)
-    return frozenset(used)
+    return with_heads(path, [Pictured(name, shapes, size)], _labelme_labels, _labelme_point)
 
 
 def _labelme_labels(shape: Any) -> set[str]:
