@@ -88,6 +88,14 @@ def test_where_nobody_is_marked_in_any_file_all_shapes_are_heads(tmp_path: Path,
     assert counted(tmp_path) == {"street": [1, 2], "square": [1]}
 
 
+@pytest.mark.parametrize(
+    "word", ["person", "Persons", "PEOPLE", "pedestrian", "Pedestrians", "human", "humans"]
+)
+def test_people_are_called_by_many_words(tmp_path: Path, word: str) -> None:
+    mark(tmp_path / "street.jpg", "cvat", [word, "car"])
+    assert counted(tmp_path) == {"street": [1]}
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "coco"])
 def test_shapes_without_a_label_are_heads_in_whatever_file(tmp_path: Path, kind: str) -> None:
     mark(tmp_path / "street.jpg", kind, ["person", "car"])

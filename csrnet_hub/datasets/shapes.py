@@ -16,7 +16,8 @@ from .own import Annotated, Listing
 from .sample import DatasetError, Heads, Stated, as_heads
 
 Point = tuple[float, float]
-HEADS, PEOPLE = {"head", "heads"}, {"person", "people", "pedestrian"}
+HEADS = {"head", "heads"}
+PEOPLE = {"person", "persons", "people", "pedestrian", "pedestrians", "human", "humans"}
 
 
 class Pictured(NamedTuple):
