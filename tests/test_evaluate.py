@@ -25,7 +25,7 @@ from tests.test_datasets_formats import WRITERS
 from train import evaluate, prepare, report
 from train.data import digest, load_prepared
 from train.evaluate import Likeness, mask_shares, summary
-from train.seen import Seen
+from train.seen import Seen, seen_by
 
 pytestmark = pytest.mark.usefixtures("thin")
 
@@ -360,9 +360,8 @@ def test_photographs_that_the_model_was_trained_on_are_told(
     samples = read_shanghaitech(part, "train")
     prepare.prepare(samples, tmp_path / "p.h5", progress=False, max_pixels=pixels)
     known = [digest(one) for one in load_prepared(tmp_path / "p.h5") if one.name != "IMG_2"]
-    seen = Seen(thin_model)
-    assert not seen
-    seen.known, seen.working_pixels = {*known, "00000000"}, pixels
+    assert not seen_by(thin_model)
+    seen = Seen({*known, "00000000"}, pixels)
     rows = evaluate.evaluate(FixedCounter(0.1), samples, seen=seen)
     assert [row["seen"] for row in rows] == [True, False, True]
     assert summary(rows)["seen"] == 2

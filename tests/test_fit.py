@@ -663,6 +663,21 @@ def test_a_run_from_a_model_that_saw_its_validation_images_says_so(
         run(same, prepared, vgg, tmp_path / "c", init=str(tmp_path / "a" / "best"))
 
 
+def test_a_model_saw_photographs_that_were_shrunk_for_it_and_are_validated_on_as_they_are(
+    recipe: Recipe, vgg: Path, tmp_path: Path
+) -> None:
+    samples = read_shanghaitech(write_part(tmp_path / "part_A", [5, 9, 14, 20]), "train")
+    for name, pixels in (("small", 72 * 96 // 4), ("large", 0)):
+        prepare.prepare(samples, tmp_path / name, progress=False, max_pixels=pixels)
+    run(replace(recipe, validation=1), tmp_path / "small", vgg, tmp_path / "a")
+    init = str(tmp_path / "a" / "best")
+    with pytest.warns(UserWarning, match=r"was trained on [23] of the 3 validation images"):
+        run(replace(recipe, validation=3), tmp_path / "large", vgg, tmp_path / "b", init=init)
+    record = CSRNet.from_pretrained(tmp_path / "b" / "best").training_record
+    assert record is not None
+    assert record["seen"] in (2, 3)
+
+
 def test_the_widest_kernels_of_training_are_told(recipe: Recipe) -> None:
     """... where they are what the map is drawn with, at many sizes."""
     pixels, heads = np.zeros((64, 64, 3), np.uint8), np.full((3, 2), 30.0)

@@ -36,7 +36,7 @@ from csrnet_hub.named import named_path, spare
 from csrnet_hub.regions import CELL
 
 from .report import MADE_BY, MARKS, WORST, Worst, plot_files, write_report
-from .seen import Seen
+from .seen import Seen, seen_by
 
 LEVELS = (1, 2, 3)  # of GAME; level 0 is the counting error
 FIRST = ("image", "heads", "count", "error", "scale")  # columns of the table
@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.model, options.device, options.dtype, scale=options.scale
         )
         likeness = Likeness(sigma) if options.likeness else None
-        rows = evaluate(counter, samples, likeness, bad, worst, Seen(counter.model))
+        rows = evaluate(counter, samples, likeness, bad, worst, seen_by(counter.model))
         if not rows:
             raise DatasetError("No photograph could be read.")
     except (DatasetError, ModelError, ValueError, OSError) as error:

@@ -10,7 +10,6 @@ import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,10 +32,11 @@ from csrnet_hub.resources import resource
 from .crops import Crops
 from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
-from .photographs import check_pictures, set_sizes, tell_of_scenes, warn_of_twins
+from .photographs import check_pictures, set_sizes, tell_of_scenes, warn_of_seen, warn_of_twins
 from .processes import alone, own_device, place
 from .recipe import Recipe, RecipeError, read_recipe
 from .record import name_device, of_training, of_validation
+from .seen import Seen
 from .state import (
     State,
     TrainingError,
@@ -128,13 +128,9 @@ def _fit(
     else:
         state = start_from(recipe, init, device) if init else new_state(recipe, vgg, device)
         state.data = fingerprint(examples)
-        if seen := [one.name for one in held_out if digest(one) in state.photographs]:
-            state.origin["seen"] = len(seen)
-            warnings.warn(
-                f"{init} was trained on {len(seen)} of the {len(held_out)} validation images, such "
-                f"as {seen[0]}: errors on them, and the interval, come out too good",
-                stacklevel=2,
-            )
+        known = Seen(state.photographs, state.average.working_pixels)  # of the model of --init
+        if number := warn_of_seen(init, known, held_out):
+            state.origin["seen"] = number
     state.photographs |= {digest(example) for example in train}
     state.origin |= of_training(recipe, train, state.origin.get("init")) | measured
     state.origin["device"] = name_device(device, world)

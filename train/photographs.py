@@ -16,6 +16,7 @@ from .data import Example, digest
 from .processes import place
 from .recipe import Recipe
 from .record import DRAWN
+from .seen import Seen
 from .state import TrainingError
 
 
@@ -70,6 +71,19 @@ def warn_of_twins(train: Sequence[Example], held_out: Sequence[Example]) -> None
             ),
             stacklevel=3,
         )
+
+
+def warn_of_seen(model: str | None, known: Seen, held_out: Sequence[Example]) -> int:
+    """Say so where the model that a run starts from was trained on validation images, which may
+    have been prepared otherwise; how many it was."""
+    held = [(*one.pixels.shape[:2], one.heads, one.name) for one in held_out]
+    if names := [image[-1] for image in held if known.has(*image)]:
+        warnings.warn(
+            f"{model} was trained on {len(names)} of the {len(held)} validation images, such as "
+            f"{names[0]}: errors on them, and the interval, come out too good",
+            stacklevel=3,
+        )
+    return len(names)
 
 
 def set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,12 +21,11 @@ def digest(height: int, width: int, heads: ArrayLike, name: str) -> str:
 
 
 class Seen:
-    """The photographs that a model's record says it was trained on; none if it names none."""
+    """The photographs that a model was trained on, by their digests, and its ``working_pixels``."""
 
-    def __init__(self, model: CSRNet) -> None:
-        record = model.training_record or {}
-        self.known = set(str(record.get("photographs", "")).split())
-        self.working_pixels = model.working_pixels
+    def __init__(self, known: Iterable[str], working_pixels: int) -> None:
+        self.known = set(known)
+        self.working_pixels = working_pixels
 
     def __bool__(self) -> bool:
         return bool(self.known)
@@ -44,3 +44,9 @@ class Seen:
             moved = heads_in_frame(moved, *small)[0].astype(np.float32)  # as they are stored
             found.add(digest(*small, moved, name))
         return not found.isdisjoint(self.known)
+
+
+def seen_by(model: CSRNet) -> Seen:
+    """The photographs that a model's record says it was trained on; none if it names none."""
+    record = model.training_record or {}
+    return Seen(str(record.get("photographs", "")).split(), model.working_pixels)
