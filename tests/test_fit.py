@@ -1167,6 +1167,22 @@ def test_a_refit_chooses_nothing_so_what_chose_may_differ(
         state.same_recipe(replace(recipe, choose_by=measure), str(tmp_path / "best"), [])
 
 
+@pytest.mark.parametrize(
+    ("judge", "refit"), [("mae", "last"), ("nae", "last"), ("last", "mae"), ("mae", "mae")]
+)
+def test_a_refit_says_whether_the_validation_images_chose_what_was_measured_on_them(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, judge: str, refit: str
+) -> None:
+    run(replace(recipe, choose_by=judge), prepared, vgg, tmp_path / "a")
+    measured = str(tmp_path / "a" / "best")
+    run(replace(recipe, choose_by=refit), prepared, vgg, tmp_path / "b", refit=measured)
+    lent = CSRNet.from_pretrained(tmp_path / "b" / "refit").training_record
+    assert lent is not None
+    assert lent["choose_by"] == judge
+    card = (tmp_path / "b" / "refit" / "README.md").read_text(encoding="utf-8")
+    assert ("They also chose the checkpoint" in card) == (judge != "last")
+
+
 def test_a_checkpoint_that_tells_no_time_goes_on_and_its_model_tells_none(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:

@@ -136,6 +136,8 @@ def lend_figures(state: State, judged: CSRNet) -> None:
     if state.step and "refit" not in state.origin:  # what it goes on from had not seen them
         state.origin["refit_from"] = state.step
     state.origin["refit"] = record["step"]
+    # what chose the step that was measured, in place of the refit's own entry, which chose nothing
+    state.origin["choose_by"] = record.get("choose_by", "mae")
     if "seen" in record:  # they are too good, and its card says so
         state.origin["seen"] = record["seen"]
 
