@@ -134,6 +134,18 @@ def test_the_card_says_which_error_chose_the_weights(
     assert told in card_of(config)
 
 
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [(300, "It took 2.0 h on a CPU."), (100, "It took 2.0 h to step 100 on a CPU.")],
+)
+def test_what_a_run_took_is_told_up_to_the_step_that_was_kept(
+    config: dict[str, Any], step: int, told: str
+) -> None:
+    record = {"step": step, "steps": 300, "seconds": 7200, "device": "a CPU"}
+    config["training_record"] |= record
+    assert told in card_of(config)
+
+
 def test_a_card_tells_whether_somebody_edited_it(config: dict[str, Any]) -> None:
     card = card_of(config)
     assert is_unedited(card)
