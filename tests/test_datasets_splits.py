@@ -47,6 +47,36 @@ def test_a_table_of_no_split_beside_those_of_two_is_refused(tmp_path: Path) -> N
     assert find_splits(tmp_path) == ["all"]
 
 
+HELD_OUT = ["eval", "Evaluation", "dev", "holdout", "Hold-out", "hold_out"]
+
+
+@pytest.mark.parametrize("name", HELD_OUT)
+@pytest.mark.parametrize("layout", ["files", "folders", "one file"])
+def test_what_is_held_out_is_not_trained_on_by_whatever_name(
+    tmp_path: Path, name: str, layout: str
+) -> None:
+    files = [photo(tmp_path / home / f"{home}.jpg") for home in ("train", name)]
+    if layout == "files":
+        for file in files:
+            table(tmp_path / f"heads_{file.stem}2.csv", file.name)
+    elif layout == "folders":
+        for file in files:
+            table(file.with_name("heads.csv"), file.name)
+    else:
+        table(tmp_path / "heads.csv", *(file.name for file in files))
+    held = f"{name}/{name}.jpg"
+    assert paths(tmp_path) == {"train": ["train/train.jpg"], "val": [held]}
+    samples, _ = gather([tmp_path])
+    assert [sample.name for sample in samples] == ["train"]
+
+
+def test_words_in_which_the_name_of_a_split_only_begins_are_none(tmp_path: Path) -> None:
+    table(tmp_path / "devices.csv", "a.jpg")
+    table(tmp_path / "household out.csv", "b.jpg")
+    table(tmp_path / "evaluated.csv", "c.jpg")
+    assert find_splits(tmp_path) == ["all"]
+
+
 def test_a_photograph_in_two_splits_is_a_finding(tmp_path: Path) -> None:
     for name in "abc":
         photo(tmp_path / f"{name}.jpg")

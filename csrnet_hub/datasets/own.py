@@ -37,11 +37,15 @@ class Annotated(NamedTuple):
 Listing: TypeAlias = list[Annotated]
 Parse: TypeAlias = Callable[[Path], Listing]
 Accept: TypeAlias = Callable[[Path], bool]
+# the splits, and the names of their folders, or words in the names of their files
 SPLITS = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
+    "val": (
+        "val", "valid", "validation", "eval", "evaluation", "dev",
+        "holdout", "hold-out", "hold_out",
+    ),
     "test": ("test", "testing"),
-}  # and the names of their folders, or words in the names of their files
+}  # fmt: skip
 UPLOADED = re.compile("^[0-9a-f]{8}-")  # what Label Studio puts before an upload's name
 
 
@@ -217,7 +221,7 @@ def _of_one_photo(file: Path) -> bool:
 
 
 def _split_words(file: Path) -> list[str]:
-    words = re.findall(r"[a-z]+", file.stem.lower())
+    words = re.findall("hold[-_]out|[a-z]+", file.stem.lower())
     return [split for word in words for split, names in SPLITS.items() if word in names]
 
 
