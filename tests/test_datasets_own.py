@@ -374,6 +374,38 @@ def test_a_table_that_is_wrong_is_named_with_the_line(
         read_dataset(tmp_path)
 
 
+SHARES = [[0.5, 0.25], [0, 1], [0.125, 0.75]]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+@pytest.mark.parametrize(
+    ("heads", "refused"),
+    [
+        (SHARES, True),
+        (SHARES[:2], False),  # too few to be sure
+        ([*SHARES, [0.5, 1.5]], False),
+        ([*SHARES, [-0.5, 0.5]], False),
+        ([[0, 0], [0, 1], [1, 1]], False),  # whole pixels
+    ],
+)
+def test_shares_of_the_pictures_sides_are_not_taken_for_pixels(
+    tmp_path: Path, kind: str, heads: list[list[float]], refused: bool
+) -> None:
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / "b.jpg")
+    if kind == "csv":
+        rows = "".join(f"a.jpg,{x},{y}\n" for x, y in heads)
+        text(tmp_path / "heads.csv", f"image,x,y\nb.jpg,9,9\n{rows}")
+    else:
+        text(tmp_path / "heads.json", json.dumps({"b.jpg": [[9, 9]], "a.jpg": heads}))
+    report = check(tmp_path, progress=False)
+    told = [trouble["trouble"] for trouble in report["unreadable"]]
+    assert report["images"] == 2 - refused  # the other photograph is read
+    place = "line 3" if kind == "csv" else "a.jpg"
+    trouble = f"{place}: x and y look like shares of the picture's sides: multiply them by"
+    assert [trouble in one for one in told] == [True] * refused
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "trouble"),
     [

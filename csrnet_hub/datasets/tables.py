@@ -14,6 +14,7 @@ from .sample import DatasetError, Heads, as_heads, stated
 from .text import read_json, read_text
 
 COLUMNS = ("image", "x", "y")
+SURE = 3  # heads: one or two may well lie in a corner
 # What others call the first of them, the surest first.
 PHOTO = ["image_name", "image_path", "filename", "file_name", "filepath", "file", "photo", "path"]
 PHOTO += ["img", "image_id"]
@@ -119,7 +120,19 @@ def _csv_heads(path: Path, rows: list[tuple[int, str, str, bool]]) -> Heads:
             raise DatasetError(
                 f"{path}, line {line}: x {x!r} and y {y!r} are no pixels."
             ) from error
-    return as_heads(points, path)
+    return _in_pixels(as_heads(points, path), f"{path}, line {rows[0][0]}")
+
+
+def _in_pixels(heads: Heads, where: str) -> Heads:
+    """The heads of a photograph, or a DatasetError: as pixels, shares of its sides would all lie in
+    its corner."""
+    in_corner = len(heads) >= SURE and ((heads >= 0) & (heads <= 1)).all()
+    if in_corner and (heads % 1).any():
+        raise DatasetError(
+            f"{where}: x and y look like shares of the picture's sides: multiply them by its width "
+            "and height in pixels."
+        )
+    return heads
 
 
 def parse_json(path: Path) -> Listing:
@@ -158,4 +171,4 @@ def _points(points: Any, path: Path, name: str) -> Heads:
     if isinstance(points, list) and points and all(isinstance(point, dict) for point in points):
         where = f"{path}, {name}"
         points = [(field(point, "x", where), field(point, "y", where)) for point in points]
-    return as_heads(points, f"{path}, {name}")
+    return _in_pixels(as_heads(points, f"{path}, {name}"), f"{path}, {name}")
