@@ -374,6 +374,31 @@ def test_a_table_that_is_wrong_is_named_with_the_line(
         read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize(("wide", "high"), [("width", "height"), ("w", "H")])
+def test_a_table_of_boxes_is_refused_not_read_as_their_corners(
+    tmp_path: Path, wide: str, high: str
+) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / name)
+    head, same = f"image,x,y,{wide},{high}\n", "a.jpg,1,2,64,48\n"
+    for rows in (
+        "a.jpg,1,2,64,48\na.jpg,3,4,64,48\nb.jpg,5,6,32,24\n",  # the pictures' sizes
+        "a.jpg,1,2,64,48\na.jpg,3,4,,\nb.jpg,5,6\n",
+    ):
+        text(tmp_path / "heads.csv", head + rows)
+        assert [sample.heads.tolist() for sample in read_dataset(tmp_path)] == [
+            [[1, 2], [3, 4]],
+            [[5, 6]],
+        ]
+    text(tmp_path / "heads.csv", f"image,x,y,{wide}\na.jpg,1,2,5\na.jpg,3,4,6\n")
+    assert len(read_dataset(tmp_path)[0].heads) == 2
+    text(tmp_path / "heads.csv", f"{head}{same}b.jpg,5,6,7,8\na.jpg,3,4,10,12\n")
+    with pytest.raises(DatasetError, match=r"line 4: .*give the middle of each box as x and y"):
+        read_dataset(tmp_path)
+    (trouble,) = check(tmp_path, progress=False)["unreadable"]
+    assert f"{wide.lower()} and {high.lower()} differ between rows of a.jpg" in trouble["trouble"]
+
+
 SHARES = [[0.5, 0.25], [0, 1], [0.125, 0.75]]
 
 

@@ -14,6 +14,7 @@ from .sample import DatasetError, Heads, as_heads, stated
 from .text import read_json, read_text
 
 COLUMNS = ("image", "x", "y")
+SIDES = [("width", "height"), ("w", "h")]  # columns of a box's, or of the picture's
 SURE = 3  # heads: one or two may well lie in a corner
 # What others call the first of them, the surest first.
 PHOTO = ["image_name", "image_path", "filename", "file_name", "filepath", "file", "photo", "path"]
@@ -24,7 +25,11 @@ def parse_csv(path: Path) -> Listing:
     """Columns image, x, y (others are ignored; , ; or tab between them), a row a head; that of the
     photographs may have another name (`photo_column`). A row with x and y left empty says that the
     picture holds nobody. Where columns are not told apart by commas, a comma in a number is a
-    decimal one, as many languages' spreadsheets write it."""
+    decimal one, as many languages' spreadsheets write it.
+
+    Raises:
+        DatasetError: if the table is none of these, or of boxes, whose x and y are corners.
+    """
     lines = read_text(path).splitlines()
     delimiter = delimiter_of(lines[0] if lines else "")
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -41,10 +46,17 @@ def parse_csv(path: Path) -> Listing:
         raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs image, x and y.")
     if twice := repeated(names):
         raise DatasetError(f"{path} has two columns {twice}.")
-    columns = [photos, names.index("x"), names.index("y")]
+    sides = [side for pair in SIDES if {*pair} <= {*names} for side in pair]
+    columns = [photos, *(names.index(name) for name in ("x", "y", *sides))]
     rows: dict[str, list[tuple[int, str, str, bool]]] = {}
+    boxes: dict[str, list[str]] = {}
     for line, row in table:
-        image, x, y = (row[i].strip() if i < len(row) else "" for i in columns)
+        image, x, y, *box = (row[i].strip() if i < len(row) else "" for i in columns)
+        if any(box) and boxes.setdefault(image, box) != box:  # a picture's size is one in all rows
+            raise DatasetError(
+                f"{path}, line {line}: {' and '.join(sides)} differ between rows of {image}, as "
+                "boxes do: give the middle of each box as x and y, and leave these columns out."
+            )
         x, y = with_point(x, delimiter), with_point(y, delimiter)
         rows.setdefault(image, []).append((line, x, y, any(row[len(names) :])))
     if not rows:
