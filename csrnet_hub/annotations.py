@@ -18,8 +18,8 @@ from . import jsonkeys
 from .datasets import DatasetError
 from .datasets.own import Annotated
 from .datasets.shanghaitech import read_heads as read_mat
-from .datasets.tables import delimiter_of, parse_json, photo_column, repeated, with_point
-from .datasets.text import read_text
+from .datasets.tables import SIDES, delimiter_of, parse_json, photo_column, repeated, with_point
+from .datasets.text import read_json, read_text
 from .images import SUFFIXES as PICTURES
 
 Heads = NDArray[np.float32]
@@ -104,7 +104,37 @@ def to_mat(heads: ArrayLike) -> bytes:
     return stream.getvalue()
 
 
+def photos_in(path: Path) -> set[str]:
+    """The names, without folders, of the photos that a file which `read_annotation` reads says it
+    is of; none where it names none."""
+    named: list[Any] = []
+    if path.suffix.lower() == ".csv":
+        names, rows, _ = _table(read_text(path))
+        column = photo_column(names, rows)
+        named = [row[column] for row in rows] if column is not None else []
+    elif path.suffix.lower() == ".json" and isinstance(content := read_json(path), dict):
+        named = [content.get("image")]
+    own = {name.strip().replace("\\", "/") for name in named if isinstance(name, str)}
+    return {Path(name).name for name in own if name}
+
+
 def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
+    names, rows, delimiter = _table(text)
+    if (column := photo_column(names, rows)) is not None:
+        rows = _of_one_image(rows, column, image)
+    for pair in SIDES:
+        sides = [[row[names.index(side)] for row in rows] for side in pair if side in names]
+        if len(sides) == 2 and len(set(zip(*sides))) > 1:
+            raise DatasetError(
+                f"{' and '.join(pair)} differ between rows, as boxes do: give the middle of each "
+                "box as x and y, and leave these columns out."
+            )
+    points = [(row[names.index("x")].strip(), row[names.index("y")].strip()) for row in rows]
+    return [(with_point(x, delimiter), with_point(y, delimiter)) for x, y in points if x or y]
+
+
+def _table(text: str) -> tuple[list[str], list[list[str]], str]:
+    """The columns of a table, each of its rows with a cell for each, and what stands between."""
     delimiter = delimiter_of(text)
     try:
         reader = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter)
@@ -129,10 +159,7 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
             raise DatasetError(f"row {number} has {len(row)} columns in place of {len(names)}.")
     if twice := repeated(names):
         raise DatasetError(f"there are two columns {twice}.")
-    if (column := photo_column(names, rows)) is not None:
-        rows = _of_one_image(rows, column, image)
-    points = [(row[names.index("x")].strip(), row[names.index("y")].strip()) for row in rows]
-    return [(with_point(x, delimiter), with_point(y, delimiter)) for x, y in points if x or y]
+    return names, rows, delimiter
 
 
 def _of_one_image(rows: list[list[str]], column: int, image: str | None) -> list[list[str]]:

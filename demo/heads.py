@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from csrnet_hub.annotations import read_annotation, stem
+from csrnet_hub.annotations import photos_in, read_annotation, stem
 from csrnet_hub.datasets.matlab import is_hdf5
-from csrnet_hub.datasets.tables import delimiter_of, photo_column
-from csrnet_hub.datasets.text import read_json, read_text
+from csrnet_hub.datasets.text import read_json
 
 from .canvas import LARGEST, MOST_POINTS
 from .shared import VisitorError, uploaded_path
@@ -48,23 +45,11 @@ def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]
 def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
     """Sentences on an annotation that, by the name or the size in it, is one of another photo than
     that of this `name` and `size` (width, height); the file was read before."""
-    named: list[Any] = []
     sized: tuple[Any, Any] = size
     if path.suffix.lower() == ".json" and isinstance(content := read_json(path), dict):
-        named, sized = [content.get("image")], (content.get("width"), content.get("height"))
-    elif path.suffix.lower() == ".csv":
-        text = read_text(path)
-        rows = [
-            row for row in csv.reader(io.StringIO(text), delimiter=delimiter_of(text)) if any(row)
-        ]
-        columns = [column.strip().lower() for column in rows[0]] if rows else []
-        if {"x", "y"} <= set(columns):
-            at = photo_column(columns, rows[1:])
-            named = [row[at] for row in rows[1:] if at is not None and at < len(row)]
-        elif len(columns) == 3:
-            named = [row[0] for row in rows]
+        sized = (content.get("width"), content.get("height"))
     found = []
-    names = {Path(one.strip().replace("\\", "/")).name for one in named if isinstance(one, str)}
+    names = photos_in(path)
     if names and stem(name).casefold() not in {stem(one).casefold() for one in names}:
         found.append(
             f"The annotation is of {min(names)}, and this photo is called {name}: is it the "

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from csrnet_hub import annotations
-from csrnet_hub.annotations import read_annotation, to_csv, to_json, to_mat
+from csrnet_hub.annotations import photos_in, read_annotation, to_csv, to_json, to_mat
 from csrnet_hub.datasets import DatasetError, guess_format, read_dataset, read_shanghaitech
 from csrnet_hub.datasets.matlab import load_mat
 from csrnet_hub.datasets.tables import parse_csv
@@ -543,3 +543,27 @@ def test_a_table_may_have_the_line_ends_of_any_system(end, mark, tmp_path):
     assert read_annotation(table).tolist() == [[1, 2], [3, 4]]
     (photo,) = parse_csv(table)
     assert np.asarray(photo.heads()).tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "photos"),
+    [
+        ("a.csv", "image,x,y\nsub/a.jpg,1,2\n b.jpg ,3,4\n", {"a.jpg", "b.jpg"}),
+        ("a.csv", "a.jpg;1,5;2\n", {"a.jpg"}),
+        ("a.csv", "x,y,image\n5,6,a.jpg\n   \n", {"a.jpg"}),
+        ("a.csv", "x,y\n1,2\n", set()),
+        ("a.json", '{"image": "C:\\\\photos\\\\a.jpg", "heads": []}', {"a.jpg"}),
+        ("a.json", "[[1, 2]]", set()),
+        ("a.mat", b"rubbish", set()),
+    ],
+)
+def test_which_photos_an_annotation_names(name, content, photos, tmp_path):
+    assert photos_in(written(tmp_path / name, content)) == photos
+
+
+def test_a_table_of_boxes_is_refused_and_a_photos_size_in_it_is_not(tmp_path):
+    boxes = "image,x,y,width,height\na.jpg,1,2,{},9\na.jpg,3,4,{},9\n"
+    table = written(tmp_path / "a.csv", boxes.format(8, 7))
+    with pytest.raises(DatasetError, match=r"^a.csv: width and height differ between rows, as box"):
+        read_annotation(table)
+    assert len(read_annotation(written(tmp_path / "a.csv", boxes.format(8, 8)))) == 2
