@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,7 +133,7 @@ class CrowdCounter:
         name: str = "CSRNet",
         max_pixels: int | None = DEFAULT_MAX_PIXELS,
     ) -> None:
-        sized = isinstance(tile, int) and not isinstance(tile, bool) and tile >= STRIDE
+        sized = isinstance(tile, Integral) and not isinstance(tile, bool) and tile >= STRIDE
         if not (tile is None or tile == "auto" or sized):
             raise ValueError(f"tile must be 'auto', None or at least {STRIDE} pixels, not {tile!r}")
         if engine not in ENGINES:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -174,9 +175,10 @@ def number(value: Any, name: str) -> float:
 
 def whole_number(value: Any, name: str) -> int:
     """A whole number from 0 to a billion; ModelError if it is none."""
-    if type(value) is not int or not 0 <= value <= BILLION:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not 0 <= value <= BILLION:
         raise ModelError(f"{name} must be a whole number from 0 on, not {value!r:.80}.")
-    return value
+    return int(value)
 
 
 def three_numbers(values: Any, name: str) -> tuple[float, ...]:

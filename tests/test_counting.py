@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import pickle
 import time
 import warnings
@@ -608,6 +609,17 @@ def test_what_is_no_list_of_pictures_is_not_counted_piece_by_piece(model: CSRNet
             counter.count_many(one)  # type: ignore[arg-type]
     for many in (np.stack([noise(24, 24)] * 2), np.zeros((2, 24, 24)), np.array(["a", "b"])):
         assert len(list(counter.count_many(many))) == 2  # type: ignore[arg-type]
+
+
+def test_numbers_may_be_numpys(model: CSRNet) -> None:
+    tiled = CrowdCounter(model, "cpu", tile=np.int64(64), max_pixels=np.int64(900))
+    assert (
+        tiled.count(noise(30, 30)).count
+        == CrowdCounter(model, "cpu", tile=64).count(noise(30, 30)).count
+    )
+    sized = CSRNet(min_side=np.int64(384), working_pixels=np.int32(2**20))
+    assert json.dumps(sized.config())
+    assert (type(sized.min_side), sized.min_side) == (int, 384)
 
 
 def test_fewer_than_no_pictures_cannot_be_read_ahead(counter: CrowdCounter) -> None:
