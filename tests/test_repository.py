@@ -126,6 +126,7 @@ def test_the_limits_of_the_page_are_those_that_are_promised() -> None:
         shared.MAX_FILE_SIZE.replace("mb", " MB"),
         f"{batch.MOST} photos",
         f"{clips.MOST} frames",
+        f"{clips.LARGEST // 10**6} megapixels",
         f"{canvas.LARGEST // 2**20} MB",
         f"{canvas.MOST_POINTS:,} heads",
         f"{shared.MAX_WAITING} may wait",
