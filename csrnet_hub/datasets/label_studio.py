@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..images import SUFFIXES
-from .own import Annotated, Listing, fails, field, uploaded_name
+from .own import Annotated, Listing, fails, field
+from .places import uploaded_name
 from .sample import DatasetError, Stated, stated
 from .shapes import Pictured, Point, texts, with_heads
 from .text import read_json

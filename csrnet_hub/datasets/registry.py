@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import cameras, crowds, label_studio, own, shanghaitech, tables, tools, ucf
 from .sample import DatasetError, Entry, Sample
+from .splits import Accept, candidates
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def _own(
     parse: own.Parse,
     kind: str = "",
     suffix: str = ".json",
-    accept: own.Accept | None = None,
+    accept: Accept | None = None,
     each: bool = False,
 ) -> Format:
     if accept is None:
@@ -133,7 +134,7 @@ def find_splits(folder: str | Path, format: str | None = None) -> list[str]:
     name, kind = find_format(folder, format)
     found = kind.splits(Path(folder))
     if not found:
-        others = own.candidates(kind.suffix, Path(folder)) if kind.suffix else []
+        others = candidates(kind.suffix, Path(folder)) if kind.suffix else []
         hint = f": {others[0].name} is not, or is damaged" if others else ""
         raise DatasetError(f"{folder} holds nothing in the format {name} ({kind.title}){hint}.")
     return found

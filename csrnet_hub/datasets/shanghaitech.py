@@ -14,6 +14,7 @@ from ..images import SUFFIXES
 from . import own
 from .files import actual, is_folder, is_there, photos
 from .matlab import load_mat
+from .places import homes_of
 from .sample import DatasetError, Entry, Heads, Sample, as_heads
 
 SPLITS = {"train": "train_data", "test": "test_data"}
@@ -70,9 +71,9 @@ def is_annotation(file: Path) -> bool:
 
 
 def parse_beside(file: Path) -> own.Listing:
-    """The photograph NAME of a GT_NAME.mat, whatever its ending, where `own` looks for one."""
+    """The photograph NAME of a GT_NAME.mat, whatever its ending, where `places` looks for one."""
     stem = file.stem[len("GT_") :]
-    for home in own.homes_of(file.parent):
+    for home in homes_of(file.parent):
         found = [stem + end for end in sorted(SUFFIXES) if is_there(actual(home / (stem + end)))]
         if len(found) > 1:
             trouble = f"{file} may be of {' or '.join(found)}; keep one of them in {home}."

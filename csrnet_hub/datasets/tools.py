@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from .own import SPLITS, Listing, field, name_beside
+from .own import Listing, field
+from .places import name_beside
 from .sample import DatasetError, stated
 from .shapes import (
     HEADS,
@@ -21,6 +22,7 @@ from .shapes import (
     that_count,
     with_heads,
 )
+from .splits import SPLITS
 from .text import read_json, read_text
 
 

@@ -1,0 +1,116 @@
+"""Splits of photographs of one's own: told by the names of folders and of annotation files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from ..images import SUFFIXES
+from .files import actual, is_there, listed
+from .places import homes_of
+from .sample import DatasetError
+
+Accept: TypeAlias = Callable[[Path], bool]
+# the splits, and the names of their folders, or words in the names of their files
+SPLITS = {
+    "train": ("train", "training"),
+    "val": (
+        "val", "valid", "validation", "eval", "evaluation", "dev",
+        "holdout", "hold-out", "hold_out",
+    ),
+    "test": ("test", "testing"),
+}  # fmt: skip
+
+
+def where_photos_lie(root: Path) -> dict[str, set[str]]:
+    """By the names of the photographs in a folder, the splits after which their folders are called,
+    "" for none; nothing where none is called so."""
+    lies: dict[str, set[str]] = {}
+    for path in listed(root, "*", deep=True):
+        if path.suffix.lower() in SUFFIXES:
+            split = of_folder(path.relative_to(root).parts[:-1])
+            lies.setdefault(path.name.lower(), set()).add(split)
+    return lies if any(map(any, lies.values())) else {}
+
+
+def of_folder(parts: Iterable[str]) -> str:
+    """The split that the innermost of some folders is called after, as train or train2017."""
+    plain = [re.sub(r"[\W\d_]+$", "", part.lower()) for part in parts]
+    named = (split for part in plain for split, names in SPLITS.items() if part in names)
+    return next(reversed([*named]), "")
+
+
+def none_beside(splits: list[str], strangers: list[str]) -> None:
+    """Refuse what lies beside named splits under a name that tells none.
+
+    Raises:
+        DatasetError: there are such strangers.
+    """
+    if strangers:  # which split they are of nobody knows; a wrong one would be trained on
+        raise DatasetError(
+            f"Beside the splits {' and '.join(splits)} there is {', '.join(strangers[:3])}, whose "
+            "split no name tells: name it after one, or move it away."
+        )
+
+
+def candidates(suffix: str, folder: Path) -> list[Path]:
+    """The files that may hold annotations: those with an ending, where they are looked for."""
+    homes = [folder, folder / "annotations", *(folder / name for name in sum(SPLITS.values(), ()))]
+    return [file for home in homes for file in listed(actual(home), f"*{suffix}")]
+
+
+def files_of_splits(accept: Accept, each: bool, folder: Path) -> dict[str, list[Path]]:
+    """The files of each split: in a folder of that name, or named after it; else of ``all``."""
+    if folder.is_file():
+        return {"all": [folder]} if accept(folder) else {}
+    homes = (folder, actual(folder / "annotations"))
+    here = [file for home in homes for file in _accepted(accept, home)]
+    if not here:
+        found = {
+            split: [file for name in names for file in _accepted(accept, actual(folder / name))]
+            for split, names in SPLITS.items()
+        }
+        return {split: files for split, files in found.items() if files}
+    # a photograph's name tells no split: test match.jpg
+    each = each or all(map(_of_one_photo, here))
+    words = {file: [] if each else _split_words(file) for file in here}
+    named = {split: [file for file in here if words[file] == [split]] for split in SPLITS}
+    named = {split: files for split, files in named.items() if files}
+    others = [file.name for file in here if len(words[file]) != 1]
+    if len(named) > 1:
+        none_beside(list(named), others)
+    return named if len(here) > 1 and not others else {"all": here}
+
+
+def _of_one_photo(file: Path) -> bool:
+    """Whether a photograph has the file's name, as that which the page's Annotate tab saves."""
+    named = (home / f"{file.stem}{end}" for home in homes_of(file.parent) for end in SUFFIXES)
+    return any(is_there(actual(path)) for path in named)
+
+
+def _split_words(file: Path) -> list[str]:
+    words = re.findall("hold[-_]out|[a-z]+", file.stem.lower())
+    return [split for word in words for split, names in SPLITS.items() if word in names]
+
+
+def _accepted(accept: Accept, folder: Path) -> list[Path]:
+    return [file for file in listed(folder, "*") if file.is_file() and accept(file)]
+
+
+def found_inside(root: Path, paths: list[Path], split: str) -> list[Path]:
+    """Photographs that are not where they were looked for, from anywhere in a folder where only
+    one has that name, as COCO's own train2017 beside annotations: of a split, where only one lies
+    in a folder that is called after it, or none does and one in a folder of no split."""
+    held: dict[tuple[str, str], list[Path]] = {}
+    for path in listed(root, "*", deep=True):
+        if path.suffix.lower() in SUFFIXES:
+            where = of_folder(path.relative_to(root).parts[:-1]) if split in SPLITS else ""
+            held.setdefault((where, path.name.lower()), []).append(path)
+    found = []
+    for path in paths:
+        names = ((where, path.name.lower()) for where in (split, ""))
+        same = next((held[name] for name in names if name in held), [])
+        found.append(path if is_there(path) or len(same) != 1 else same[0])
+    return found
