@@ -33,7 +33,7 @@ from csrnet_hub.resources import DEFAULT_MODEL
 from tests.conftest import lively
 from tests.test_datasets import write_part
 from tests.thin import exact, narrow
-from train import fit, loss, photographs, prepare, processes, state
+from train import fit, folders, loss, photographs, prepare, processes, state
 from train.data import Example, fingerprint, load_prepared, split
 from train.log import Log, draw_curves, read_log
 from train.loss import euclidean_loss, name_losses, pyramid_loss
@@ -625,7 +625,7 @@ def test_what_is_saved_is_on_the_disk_before_it_takes_its_name(
         monkeypatch.setattr(Path, name, partialmethod(partial(watched, getattr(Path, name))))
     now = state.begin(recipe, lively(), {}, CPU)
     state.save_checkpoint(now, recipe, tmp_path / "last.pt")
-    state.write_folder(now.average, tmp_path / "best")
+    folders.write_folder(now.average, tmp_path / "best")
     assert named == {"last.pt": True, "best": True}
 
 
@@ -867,7 +867,7 @@ def test_a_link_to_another_disk_stays_one(recipe: Recipe, vgg: Path, tmp_path: P
     for now.step in (1, 2):
         state.save_model(now, recipe, best)
     (tmp_path / "disk").rename(tmp_path / ".disk.replaced")  # as a crash leaves it
-    state.put_back(best)
+    folders.put_back(best)
     assert best.is_symlink()
     assert step_of(tmp_path / "disk") == 2
 
@@ -1111,7 +1111,7 @@ def test_going_on_in_a_new_folder_leaves_a_model_there_even_if_no_better_one(
     found = run(recipe, prepared, vgg, tmp_path / "b", resume=tmp_path / "a" / "last.pt")
     assert found > 0.01
     assert (tmp_path / "b" / "best" / "config.json").is_file()
-    state.write_folder(now.average, tmp_path / "a" / ".best.replaced")  # as a crash leaves it
+    folders.write_folder(now.average, tmp_path / "a" / ".best.replaced")  # as a crash leaves it
     assert run(recipe, prepared, vgg, tmp_path / "a", resume=tmp_path / "a" / "last.pt") == 0.01
     assert (tmp_path / "a" / "best" / "config.json").is_file()
 
@@ -1254,7 +1254,7 @@ def test_processes_that_put_a_model_back_at_once_do_not_stop_each_other(
         rename(self, target)
 
     monkeypatch.setattr(Path, "rename", late)
-    state.put_back(tmp_path / "best")
+    folders.put_back(tmp_path / "best")
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
