@@ -85,11 +85,6 @@ def middle(left: Any, top: Any, width: Any, height: Any) -> list[Point]:
     return [(float(left) + float(width) / 2, float(top) + float(height) / 2)]
 
 
-def every_shape(pictures: list[Pictured]) -> list[Any]:
-    """The shapes of all pictures."""
-    return [shape for one in pictures if isinstance(one.shapes, list) for shape in one.shapes]
-
-
 def texts(values: Any) -> set[str]:
     """Those values that are texts, in small letters."""
     return {value.lower() for value in values if isinstance(value, str) and value}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,7 +17,6 @@ from .shapes import (
     PEOPLE,
     Pictured,
     Point,
-    every_shape,
     middle,
     texts,
     that_count,
@@ -99,7 +99,8 @@ def parse_via(path: Path) -> Listing:
         shapes = list(regions.values()) if isinstance(regions, dict) else regions
         pictures.append(Pictured(name, shapes))
     named: Counter[str] = Counter()
-    for region in every_shape(pictures):
+    lists = (one.shapes for one in pictures if isinstance(one.shapes, list))
+    for region in chain.from_iterable(lists):
         for key, labels in _via_labels(region).items():
             named[key] += bool(labels & (HEADS | PEOPLE))
     label = max(named, key=named.__getitem__, default="")
