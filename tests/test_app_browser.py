@@ -21,7 +21,15 @@ from PIL import Image
 
 pytest.importorskip("gradio", minversion="6")
 pytest.importorskip("playwright")
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 import app
 from csrnet_hub import CountResult
@@ -94,19 +102,39 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture
-def visit(browser: Browser, url: str) -> Iterator[Page]:
-    """The page, opened by a new visitor; no request may leave for another host."""
+@pytest.fixture(scope="module")
+def window(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser's window, which keeps Gradio's scripts from one visit to the next."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def visit(window: BrowserContext, url: str) -> Iterator[Page]:
+    """The page, opened by a new visitor; no request may leave for another host."""
+    page = window.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     open_page(page, url)
     yield page
-    context.close()
+    forget(window, url)
     assert asked
     hosts = {urlsplit(address).netloc for address in asked if address.startswith("http")}
     assert hosts == {urlsplit(url).netloc}
+
+
+def forget(window: BrowserContext, url: str) -> None:
+    """Close a window's pages, and take out what they kept in the browser."""
+    empty = window.new_page()
+    for page in window.pages:
+        if page != empty:
+            page.close()
+    storage = window.new_cdp_session(empty)
+    storage.send("Storage.clearDataForOrigin", {"origin": url, "storageTypes": "all"})
+    empty.close()
+    window.clear_cookies()
+    window.clear_permissions()
 
 
 def open_page(page: Page, url: str) -> None:
