@@ -155,6 +155,30 @@ def test_a_name_that_hdf5_cannot_hold_is_a_sentence(part: Path, tmp_path: Path) 
     assert (done["images"], len(bad)) == (len(rest), 1)
 
 
+def test_a_photograph_that_memory_is_too_small_for_is_named_or_left_out_when_asked(
+    part: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def shrinks(pixels: np.ndarray, scale: float) -> np.ndarray:
+        if sizes.pop():
+            return pixels[::2, ::2]
+        raise MemoryError
+
+    monkeypatch.setattr(prepare, "resized", shrinks)
+    monkeypatch.setattr(prepare, "READERS", 0)  # one after another
+    arguments = [str(part), str(tmp_path / "o.h5"), "--max-pixels", str(72 * 96 // 4)]
+    sizes = [0]
+    assert prepare.main(arguments) == 1
+    assert "IMG_1.jpg: There is not enough memory for it" in capsys.readouterr().err
+    assert not list(tmp_path.glob("o.h5*"))
+    sizes = [1] * 8 + [0, 1]
+    assert prepare.main([*arguments, "--skip-bad"]) == 0
+    assert "left out: " in capsys.readouterr().err
+    assert "IMG_2" not in {one.name for one in load_prepared(tmp_path / "o.h5")}
+
+
 def test_prepare_that_is_stopped_says_so_and_leaves_no_file(
     part: Path,
     tmp_path: Path,

@@ -25,6 +25,7 @@ from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, r
 from csrnet_hub.datasets.check import not_annotated
 from csrnet_hub.datasets.registry import Format, find_format
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
+from csrnet_hub.devices import NO_MEMORY
 from csrnet_hub.images import ImageError, load_image
 from csrnet_hub.named import named_path
 from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
@@ -93,7 +94,7 @@ def prepare(
                 except DatasetError as error:
                     if bad is None:
                         raise
-                    bad.append(error)
+                    bad.append(DatasetError(str(error)))  # whose traceback holds no pixels
                     continue
                 done["images"] += 1
                 done["heads"] += len(read.heads)
@@ -130,9 +131,15 @@ def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -
     except UnicodeEncodeError as error:  # HDF5 has no name for it
         raise DatasetError(f"{sample.path}: its name is no UTF-8; rename the file.") from error
     try:
-        pixels = load_image(sample.path)
+        return _as_stored(sigma, max_pixels, sample)
     except ImageError as error:
         raise DatasetError(f"{sample.path}: {error}") from error
+    except MemoryError as error:
+        raise DatasetError(f"{sample.path}: {NO_MEMORY}") from error
+
+
+def _as_stored(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> _Read:
+    pixels = load_image(sample.path)
     size = pixels.shape[:2]
     counted = sample.counted(*size)
     heads, dropped = heads_in_frame(counted, *size)
