@@ -397,6 +397,38 @@ def test_photographs_that_no_annotation_lists_are_named(tmp_path: Path, capsys) 
     assert "left out" not in capsys.readouterr().err
 
 
+def test_folders_of_one_name_are_told_apart_in_what_is_said_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for year in ("2023", "2024"):
+        folder = tmp_path / year / "photos"
+        WRITERS["csv"](folder)
+        Image.new("RGB", (64, 48)).save(folder / "more.jpg")
+        WRITERS["beijing-brt"](tmp_path / year / "brt")
+    photos = [str(tmp_path / year / "photos") for year in ("2023", "2024")]
+    assert prepare.main([*photos, str(tmp_path / "photos.h5")]) == 0
+    assert "lists them: 2023-photos/more.jpg, 2024-photos/more.jpg\n" in capsys.readouterr().err
+    films = [str(tmp_path / year / "brt") for year in ("2023", "2024")]
+    assert prepare.main([*films, str(tmp_path / "films.h5")]) == 0
+    assert "prepare: 2023-brt, 2024-brt: frames of one camera" in capsys.readouterr().err
+    monkeypatch.chdir(films[0])
+    assert prepare.main([".", str(tmp_path / "film.h5")]) == 0
+    assert "prepare: brt: frames of one camera" in capsys.readouterr().err
+
+
+def test_of_many_photographs_with_heads_outside_the_frame_the_first_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(22):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{i:02}.jpg")
+    rows = "".join(f"{i:02}.jpg,90,4\n" for i in range(22))
+    (tmp_path / "heads.csv").write_text(f"image,x,y\n{rows}", encoding="utf-8")
+    assert prepare.main([str(tmp_path), str(tmp_path / "o.h5")]) == 0
+    said = capsys.readouterr().err
+    assert "heads outside the frame: 00, 01, " in said
+    assert "18, 19 and 2 more\n" in said
+
+
 def test_bad_files_stop_the_preparation_unless_they_are_to_be_skipped(
     tmp_path: Path, capsys
 ) -> None:  # type: ignore[no-untyped-def]

@@ -291,8 +291,8 @@ def _parser() -> argparse.ArgumentParser:
 def _unlisted(options: argparse.Namespace) -> list[str]:
     """The photographs that lie in the folders, and that no annotation lists."""
     return [
-        f"{path.name}/{name}" if len(options.data) > 1 else name
-        for path in options.data
+        f"{part}/{name}" if part else name
+        for path, part in zip(options.data, _parts(options.data))
         if path.is_dir()
         for name in not_annotated(path, options.format)
     ]
@@ -301,7 +301,7 @@ def _unlisted(options: argparse.Namespace) -> list[str]:
 def _films(options: argparse.Namespace, samples: Sequence[Sample]) -> list[str]:
     """The folders whose images that are held out look like others that are trained on."""
     return [
-        path.name
+        part or path.resolve().name
         for path, part in zip(options.data, _parts(options.data))
         if path.is_dir() and _alike(find_format(path, options.format)[1], samples, part)
     ]
@@ -314,6 +314,7 @@ def _warn(unlisted: Sequence[str], films: Sequence[str], done: Mapping[str, Any]
             "taken as photographs of nobody (leave out those that are not annotated yet)",
             done["nobody_in"],
         ),
+        ("heads outside the frame", done["dropped_in"]),
     ):
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         if names:
@@ -324,8 +325,6 @@ def _warn(unlisted: Sequence[str], films: Sequence[str], done: Mapping[str, Any]
             "that train.fit holds out come out far too small; measure on another split",
             file=sys.stderr,
         )
-    if done["dropped_in"]:
-        print(f"prepare: heads outside the frame: {', '.join(done['dropped_in'])}", file=sys.stderr)
 
 
 def _alike(kind: Format, samples: Sequence[Sample], part: str) -> bool:
