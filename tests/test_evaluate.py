@@ -267,6 +267,19 @@ def test_any_format_is_evaluated(
     assert (result["images"], result["split"], result["scale"]) == (2, split, "auto")
 
 
+def test_the_data_set_is_named_after_its_folder_however_that_is_given(
+    part: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(part)
+    for given in (".", "train_data/.."):
+        arguments = [str(model_folder), given, "--split", "train", "--only", "IMG_1"]
+        assert evaluate.main([*arguments, "--device", "cpu"]) == 0
+        assert json.loads(capsys.readouterr().out)["data"] == "part_A"
+
+
 def test_a_scale_is_evaluated_at(
     tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

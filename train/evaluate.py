@@ -219,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = {
         "made_by": MADE_BY,
         "model": counter.name,
-        "data": options.data.name,
+        "data": Path(os.path.abspath(options.data)).name,  # noqa: PTH100 - "." has none
         "split": split,
         "scale": counter.scale,
     }
