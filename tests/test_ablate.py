@@ -295,3 +295,29 @@ def test_what_is_named_twice_is_not_run_as_if_it_were_two(
     files = ["--data", str(tmp_path / "a.h5"), "--out", str(tmp_path / "out")]
     assert ablate.main([str(recipe), *files, *twice]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "ablate: stopped; the same command goes on\n"),
+        (MemoryError("Unable to allocate 54 GiB"), 1, "ablate: Unable to allocate 54 GiB\n"),
+    ],
+)
+def test_what_ends_all_runs_is_a_sentence_apart_from_the_table(
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    trouble: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    def ends(*_: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(ablate, "load_prepared", ends)
+    files = ["--data", str(tmp_path / "a.h5"), "--out", str(tmp_path / "out")]
+    assert ablate.main([str(recipe), *files]) == code
+    out, err = capsys.readouterr()
+    assert (out, err[: len(said)]) == ("", said)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from csrnet_hub import CountResult, CrowdCounter, CSRNet, ModelError
 from csrnet_hub.card import PLACEHOLDER, card_of, named, sealed, unsealed
+from train import push
 from train.push import PushError, read_files
 
 from .fake_hub import FakeHub
@@ -486,3 +487,16 @@ def test_push_to_hub_makes_the_branch(hub: FakeHub, online: HubClient, folder: P
     online.push_to_hub(folder, "org/branched", branch="next")
     assert hub.repos["org/branched"].files() == before
     assert json.loads(hub.repos["org/branched"].files("next")["config.json"])["min_side"] == 256
+
+
+def test_a_push_that_is_stopped_says_so_apart_from_what_it_sends(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(push, "read_files", stopped)
+    assert push.main([str(folder), "org/name"]) == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "push: stopped; a push is one commit" in err

@@ -32,7 +32,7 @@ from csrnet_hub.model_files import ModelError
 from csrnet_hub.named import named_path
 
 from .data import Example, fingerprint, load_prepared
-from .fit import fit
+from .fit import TOO_LARGE, fit
 from .log import FILE, read_log
 from .recipe import Recipe, RecipeError, parse_values, read_recipe
 from .state import TrainingError, other_entries
@@ -310,8 +310,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RecipeError, DatasetError, ModelError, TrainingError, ValueError, OSError) as error:
         print(f"ablate: {error}", file=sys.stderr)
         return 1
+    except MemoryError as error:  # for the photographs, before any run
+        print(f"ablate: {one_line(error)}\nablate: {TOO_LARGE}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("ablate: stopped; the same command goes on")
+        print("ablate: stopped; the same command goes on", file=sys.stderr)
         return 130
     return 1 if any(run.trouble for run in runs) else 0
 

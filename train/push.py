@@ -213,7 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"push: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("push: stopped; a push is one commit, so nothing is published by half")
+        said = "push: stopped; a push is one commit, so nothing is published by half"
+        print(said, file=sys.stderr)
         return 130
     if published.remark:
         print(f"push: {published.remark}", file=sys.stderr)
