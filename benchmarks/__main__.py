@@ -23,6 +23,7 @@ from csrnet_hub import ModelError
 from csrnet_hub.cli import print_any_name
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import fast_bfloat16, pick_device
+from csrnet_hub.model_files import is_folder
 from csrnet_hub.named import named_path
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)  # before hours of measuring
         device = pick_device(options.device)
         plan = Plan(
-            model=options.model,
+            model=_found(options.model),
             device=device,
             sizes=[_size(text) for text in options.sizes],
             rounds=options.rounds,
@@ -128,6 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, ModelError, DatasetError, RuntimeError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        said = f"benchmarks: stopped; the groups that were done are in {options.out}"
+        print(said, file=sys.stderr)
+        return 130
     print(report(found))
     print(f"also in {stem}.md and .json", file=sys.stderr)
     return 0
@@ -137,6 +142,11 @@ def _keep(found: dict[str, Any], stem: Path) -> None:
     # after each group: what another then fails at does not take its hours along
     for ending, content in ((".md", report(found)), (".json", json.dumps(found, indent=1))):
         stem.with_suffix(ending).write_text(content, encoding="utf-8")
+
+
+def _found(model: str) -> str:
+    """A model's name as processes that run in another folder find it too."""
+    return str(Path(model).resolve()) if is_folder(model) else model
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -225,20 +225,39 @@ def test_as_many_photos_are_counted_in_a_row_as_one_asks_for(
     assert json.loads(kept.read_text())["results"] == {"endurance": [{"photos": 12, "held": 5}]}
 
 
+def test_a_model_beside_is_found_by_processes_that_run_elsewhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(what: str, *, model: str, **options: Any) -> dict[str, Any]:
+        models.append(model)
+        return {"held": {}}
+
+    models: list[str] = []
+    monkeypatch.setattr(comparisons, "child", held)
+    monkeypatch.chdir(folder.parent)
+    for model in (folder.name, "org/name"):
+        assert command.main(["endurance", "--model", model, "--out", "out"]) == 0
+    assert models == [str(folder), "org/name"]
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("out of memory"), KeyboardInterrupt()])
 def test_what_was_measured_outlives_a_measurement_that_fails(
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    trouble: BaseException,
 ) -> None:
     def fails(plan: comparisons.Plan) -> list[comparisons.Row]:
-        raise RuntimeError("out of memory")
+        raise trouble
 
     monkeypatch.setitem(comparisons.ALL, "counting", lambda plan: [{"size": "64x48"}])
     monkeypatch.setitem(comparisons.ALL, "memory", fails)
     arguments = ["counting", "memory", "--model", str(folder), "--out", str(tmp_path / "out")]
-    assert command.main(arguments) == 1
-    assert "out of memory" in capsys.readouterr().err
+    stopped = isinstance(trouble, KeyboardInterrupt)
+    assert command.main(arguments) == (130 if stopped else 1)
+    said = "stopped; the groups that were done are in" if stopped else "out of memory"
+    assert f"benchmarks: {said}" in capsys.readouterr().err
     (kept,) = (tmp_path / "out").glob("*.json")
     assert json.loads(kept.read_text())["results"] == {"counting": [{"size": "64x48"}]}
     assert "64x48" in kept.with_suffix(".md").read_text()
