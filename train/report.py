@@ -34,7 +34,11 @@ th:first-child, td:first-child { text-align: left }
 img { max-width: 100% } figure { margin: 1.5rem 0 }
 </style></head><body>
 <h1>{{ result.model }} on {{ result.data }}, split {{ result.split }}</h1>
-{{ tables }}
+{% for lines in tables %}<table>
+<tr>{% for cell in lines[0] %}<th>{{ cell }}</th>{% endfor %}</tr>
+{% for line in lines[1:] %}<tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% endfor %}
 {% for title, picture in plots %}<figure><img alt="{{ title }}" src="{{ picture }}"></figure>
 {% endfor %}
 <h2>The {{ worst|length }} largest errors</h2>
@@ -73,7 +77,7 @@ def write_report(
     environment = jinja2.Environment(autoescape=True)
     page = environment.from_string(HTML).render(
         result=result,
-        tables=_html_table(heading) + _html_table(table),
+        tables=[heading, table],
         plots=[(name, _embedded(png, "png")) for name, png in plots.items()],
         worst=[one.row | _pictures(one) for one in worst],
     )
@@ -118,18 +122,6 @@ def _range_table(result: dict[str, Any]) -> list[list[str]]:
         figures = [f"{part['mae']:.2f}", f"{low:.2f} to {high:.2f}", f"{part['rmse']:.2f}"]
         lines.append([name, str(part["images"]), *figures, nae, f"{part['bias']:+.2f}"])
     return lines
-
-
-def _html_table(lines: list[list[str]]) -> Any:
-    template = (
-        "<table><tr>{% for cell in lines[0] %}<th>{{ cell }}</th>{% endfor %}</tr>"
-        "{% for line in lines[1:] %}<tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>"
-        "{% endfor %}</table>\n"
-    )
-    text = jinja2.Environment(autoescape=True).from_string(template).render(lines=lines)
-    from markupsafe import Markup  # jinja2's own
-
-    return Markup(text)
 
 
 def _markdown(
