@@ -93,7 +93,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 def draw_curves(log: Path, out: Path) -> None:
     """The training loss and the validation errors over the steps, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     entries = read_log(log)
@@ -102,7 +101,6 @@ def draw_curves(log: Path, out: Path) -> None:
     ]
     errors = [(entry["step"], entry["mae"], entry["rmse"]) for entry in entries if "mae" in entry]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     if losses:
         steps, loss, empty = zip(*losses)
