@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d
 
 from .points import bayesian_loss, dm_count_loss, generalised_loss
 
-if TYPE_CHECKING:  # what publishes a model needs no h5py
+if TYPE_CHECKING:  # recipe imports this module, and crops imports recipe
     from .crops import Batch
     from .recipe import Recipe
 

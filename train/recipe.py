@@ -15,12 +15,12 @@ else:
 
 from csrnet_hub.model import STRIDE
 
-from .loss import BESIDE
+from .loss import BESIDE, LOSSES
 
 CHOICES = {
     "variant": ("A", "B", "C", "D"),
     "crops": ("random", "quarters"),
-    "loss": ("pyramid", "euclidean", "bayesian", "dmcount", "generalised"),
+    "loss": tuple(LOSSES),
     "optimiser": ("adamw", "sgd"),
     "backend_init": ("he", "paper"),
     "choose_by": ("mae", "nae", "last"),
