@@ -16,7 +16,7 @@ from csrnet_hub.datasets.check import check, not_annotated
 from csrnet_hub.datasets.registry import paper_sigma
 from csrnet_hub.datasets.sample import Sample, Stated, stated
 from tests.test_datasets_formats import SIZE, photo, text
-from train.prepare import gather
+from train.gather import gather
 
 
 def table(path: Path, *rows: str) -> None:

@@ -35,6 +35,7 @@ from tests.test_datasets import write_part
 from tests.thin import exact, narrow
 from train import fit, folders, loss, photographs, prepare, processes, state
 from train.data import Example, fingerprint, load_prepared, split
+from train.gather import gather
 from train.log import Log, draw_curves, read_log
 from train.loss import euclidean_loss, name_losses, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
@@ -454,7 +455,7 @@ def test_a_joint_run_says_how_it_does_on_each_part(
 ) -> None:
     for name, counts in (("sparse", [1, 2, 3]), ("dense", [40, 41])):
         write_part(tmp_path / name, counts)
-    samples, sigmas = prepare.gather([tmp_path / "sparse", tmp_path / "dense"])
+    samples, sigmas = gather([tmp_path / "sparse", tmp_path / "dense"])
     prepare.prepare(samples, tmp_path / "both.h5", sigmas, progress=False)
     one_each = replace(recipe, validation=1, repeat={"dense": 2})
     run(one_each, tmp_path / "both.h5", vgg, tmp_path / "run")

@@ -14,7 +14,7 @@ from csrnet_hub.datasets import DatasetError, Sample, read_shanghaitech
 from csrnet_hub.datasets.registry import FORMATS
 from tests.test_datasets import write_heads, write_part
 from tests.test_datasets_formats import WRITERS
-from train import prepare
+from train import gather, prepare
 from train.data import Example, fingerprint, load_prepared, split
 from train.recipe import RecipeError, read_recipe
 
@@ -226,8 +226,8 @@ def test_clips_of_one_camera_look_alike_though_whole_clips_are_held_out(
     clips = [
         Sample(f"{clip}_f001", tmp_path, lambda: np.zeros((0, 2)), scene=clip) for clip in "ab"
     ]
-    assert prepare._alike(kind, clips, "")
-    assert not prepare._alike(FORMATS["worldexpo"], clips, "")
+    assert gather._alike(kind, clips, "")
+    assert not gather._alike(FORMATS["worldexpo"], clips, "")
 
 
 def test_of_scenes_of_several_cameras_no_such_thing_is_said(

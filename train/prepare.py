@@ -9,9 +9,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,19 +21,18 @@ from tqdm import tqdm
 
 from csrnet_hub.ahead import read_ahead
 from csrnet_hub.cli import print_any_name
-from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
-from csrnet_hub.datasets.check import not_annotated
-from csrnet_hub.datasets.registry import Format, find_format
+from csrnet_hub.datasets import DatasetError, Sample
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.devices import NO_MEMORY
 from csrnet_hub.images import ImageError, load_image
 from csrnet_hub.named import named_path
 from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
 
+from .gather import Sigma, films, gather, unlisted
+
 FORMAT = 1
 READERS = min(os.cpu_count() or 1, 8)  # one thread writes, and could not follow more
 SHOWN = 20  # names of pictures
-Sigma: TypeAlias = float | None
 
 
 def prepare(
@@ -177,59 +176,6 @@ def _write(file: h5py.File, read: _Read) -> None:
     file[f"sigma/{sample.name}"].attrs["fixed"] = read.fixed
 
 
-def gather(
-    folders: Sequence[Path],
-    format: str | None = None,
-    split: str | None = None,
-    bad: list[DatasetError] | None = None,
-    wanted: Sequence[Sigma | Literal["paper"]] = ("paper",),
-) -> tuple[list[Sample], dict[str, Sigma]]:
-    """The samples of several folders, and the kernel width for each sample's name.
-
-    Of several folders each name is put behind its folder's: part_A-IMG_1, and where two folders
-    have one name, that behind the name of the folder around it: 2024-photos-IMG_1.
-
-    Args:
-        format: of all of them; None: each one's is guessed.
-        split: None: train, or all of a folder that is not split.
-        wanted: kernel widths in pixels, one for all folders or one each; None: geometry-adaptive;
-            ``"paper"``: that which the CSRNet paper uses for the data set.
-
-    Raises:
-        DatasetError: if a folder cannot be read or is there twice, or there are not as many widths.
-    """
-    if len(wanted) not in (1, len(folders)):
-        raise DatasetError(f"{len(wanted)} kernel widths for {len(folders)} folders: give one each")
-    samples, sigmas = [], {}
-    each = list(wanted) * (len(folders) // len(wanted))
-    for folder, part, asked in zip(folders, _parts(folders), each):
-        chosen = split or pick_split(folder, "train", format)
-        sigma = paper_sigma(folder, format) if asked == "paper" else asked
-        for sample in read_dataset(folder, format, chosen, bad):
-            name = f"{part}-{sample.name}" if part else sample.name
-            samples.append(replace(sample, name=name, part=part))
-            sigmas[samples[-1].name] = sigma
-    return samples, sigmas
-
-
-def _parts(folders: Sequence[Path]) -> list[str]:
-    """What the photographs of each folder are told apart by."""
-    if len(folders) == 1:
-        return [""]
-    paths = [folder.resolve() for folder in folders]
-    names = Counter(path.name for path in paths)
-    parts = [
-        path.name if names[path.name] == 1 else f"{path.parent.name}-{path.name}" for path in paths
-    ]
-    (part, times), *_ = Counter(parts).most_common(1)
-    if times > 1:
-        raise DatasetError(
-            f"{times} of the folders would be called {part}, and their photographs taken for one "
-            "part: give each folder once, or rename one."
-        )
-    return parts
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.prepare``."""
     parser = _parser()
@@ -243,7 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = options.sigma or ["paper"]
         samples, sigmas = gather(options.data, options.format, options.split, bad, wanted)
-        said = _unlisted(options), _films(options, samples)
+        left_out = unlisted(options.data, options.format)
+        alike = films(options.data, samples, options.format)
         done = prepare(samples, options.out, sigmas, bad=bad, max_pixels=options.max_pixels)
     except (DatasetError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
@@ -257,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("{images} images, {heads} heads ({dropped} outside the frame dropped)".format(**done))
     if done["shrunk"]:
         print("prepare: {shrunk} larger than --max-pixels were shrunk".format(**done))
-    _warn(*said, done)
+    _warn(left_out, alike, done)
     return 0
 
 
@@ -288,28 +235,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _unlisted(options: argparse.Namespace) -> list[str]:
-    """The photographs that lie in the folders, and that no annotation lists."""
-    return [
-        f"{part}/{name}" if part else name
-        for path, part in zip(options.data, _parts(options.data))
-        if path.is_dir()
-        for name in not_annotated(path, options.format)
-    ]
-
-
-def _films(options: argparse.Namespace, samples: Sequence[Sample]) -> list[str]:
-    """The folders whose images that are held out look like others that are trained on."""
-    return [
-        part or path.resolve().name
-        for path, part in zip(options.data, _parts(options.data))
-        if path.is_dir() and _alike(find_format(path, options.format)[1], samples, part)
-    ]
-
-
-def _warn(unlisted: Sequence[str], films: Sequence[str], done: Mapping[str, Any]) -> None:
+def _warn(left_out: Sequence[str], alike: Sequence[str], done: Mapping[str, Any]) -> None:
     for what, names in (
-        ("left out, since no annotation of that format lists them", unlisted),
+        ("left out, since no annotation of that format lists them", left_out),
         (
             "taken as photographs of nobody (leave out those that are not annotated yet)",
             done["nobody_in"],
@@ -319,17 +247,12 @@ def _warn(unlisted: Sequence[str], films: Sequence[str], done: Mapping[str, Any]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         if names:
             print(f"prepare: {what}: {', '.join(names[:SHOWN])}{more}", file=sys.stderr)
-    if films:
+    if alike:
         print(
-            f"prepare: {', '.join(films)}: frames of one camera look alike, so the errors on those "
+            f"prepare: {', '.join(alike)}: frames of one camera look alike, so the errors on those "
             "that train.fit holds out come out far too small; measure on another split",
             file=sys.stderr,
         )
-
-
-def _alike(kind: Format, samples: Sequence[Sample], part: str) -> bool:
-    scenes = {sample.scene for sample in samples if sample.part == part and sample.scene}
-    return kind.video and (kind.one_camera or len(scenes) < 2)
 
 
 def _sigma(text: str) -> float | str | None:
