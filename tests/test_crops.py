@@ -15,7 +15,7 @@ from train import crops, windows
 from train.crops import Crops
 from train.data import Example
 from train.empty import empty_pictures
-from train.evaluate import mask_shares
+from train.measure import mask_shares
 from train.recipe import Recipe, read_recipe
 from train.windows import Window
 from train.worse import worse_copies

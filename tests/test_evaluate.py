@@ -22,9 +22,9 @@ from csrnet_hub.density import density_map
 from csrnet_hub.metrics import map_likeness
 from tests.test_datasets import write_part
 from tests.test_datasets_formats import WRITERS
-from train import evaluate, prepare, report
+from train import evaluate, measure, prepare, report
 from train.data import digest, load_prepared
-from train.evaluate import Likeness, mask_shares, summary
+from train.measure import Likeness, mask_shares, summary
 from train.seen import Seen, seen_by
 
 pytestmark = pytest.mark.usefixtures("thin")
@@ -162,7 +162,7 @@ def test_evaluate_that_is_stopped_says_so(
 def test_figures_do_not_depend_on_the_tile_size(part: Path, model_folder: Path) -> None:
     samples = read_shanghaitech(part, "train")[-1:]
     whole, tiled = (
-        evaluate.evaluate(CrowdCounter.from_pretrained(model_folder, "cpu", tile=tile), samples)[0]
+        measure.evaluate(CrowdCounter.from_pretrained(model_folder, "cpu", tile=tile), samples)[0]
         for tile in (None, 48)
     )
     for key in ("count", "game1", "game3"):
@@ -171,7 +171,7 @@ def test_figures_do_not_depend_on_the_tile_size(part: Path, model_folder: Path) 
 
 def test_game_and_likeness_compare_the_map_with_the_heads(part: Path) -> None:
     samples = read_shanghaitech(part, "train")
-    rows = evaluate.evaluate(FixedCounter(0.1), samples, Likeness(4.0))
+    rows = measure.evaluate(FixedCounter(0.1), samples, Likeness(4.0))
     for row in rows:
         assert abs(row["error"]) <= row["game1"] + 1e-6
         assert row["game1"] <= row["game2"] + 1e-6 <= row["game3"] + 2e-6
@@ -185,23 +185,23 @@ def test_game_and_likeness_compare_the_map_with_the_heads(part: Path) -> None:
 
 def test_equal_maps_make_no_infinite_figure(part: Path) -> None:
     samples = read_shanghaitech(part, "train")[:1]  # nobody there
-    rows = evaluate.evaluate(FixedCounter(0.0), samples, Likeness())
+    rows = measure.evaluate(FixedCounter(0.0), samples, Likeness())
     assert (rows[0]["psnr"], rows[0]["ssim"]) == (None, pytest.approx(1))
     json.dumps(summary(rows), allow_nan=False)
 
 
 def test_intervals_are_reported_by_coverage_and_width(part: Path) -> None:
     samples = read_shanghaitech(part, "train")  # 0, 5, 10 and 45 heads; each is counted as 10.8
-    rows = evaluate.evaluate(FixedCounter(0.1, (4.0, 12.0)), samples)
+    rows = measure.evaluate(FixedCounter(0.1, (4.0, 12.0)), samples)
     assert [(row["low"], row["high"]) for row in rows] == [(4.0, 12.0)] * 4
     result = summary(rows)
     assert result["interval_coverage"] == 0.5
     assert result["interval_width"] == pytest.approx(8 / 10.8, rel=1e-5)
-    plain = summary(evaluate.evaluate(FixedCounter(0.1), samples))
+    plain = summary(measure.evaluate(FixedCounter(0.1), samples))
     assert "interval_coverage" not in plain
-    ends = summary(evaluate.evaluate(FixedCounter(0.1, (5.0, 10.0)), samples))
+    ends = summary(measure.evaluate(FixedCounter(0.1, (5.0, 10.0)), samples))
     assert ends["interval_coverage"] == 0.5  # its ends are inside
-    nobody = summary(evaluate.evaluate(FixedCounter(0.0, (0.0, 4.0)), samples))
+    nobody = summary(measure.evaluate(FixedCounter(0.0, (0.0, 4.0)), samples))
     assert nobody["interval_width"] is None  # a width over nobody is none
 
 
@@ -214,13 +214,13 @@ def test_likeness_is_that_of_the_paper_for_the_part(
         arguments = [str(model_folder), str(part), "--split", "train", "--device", "cpu"]
         assert evaluate.main([*arguments, "--likeness"]) == 0
         counter = CrowdCounter.from_pretrained(model_folder, "cpu")
-        (row,) = evaluate.evaluate(counter, read_dataset(part, None, "train"), Likeness(sigma))
+        (row,) = measure.evaluate(counter, read_dataset(part, None, "train"), Likeness(sigma))
         assert json.loads(capsys.readouterr().out)["ssim"] == pytest.approx(row["ssim"])
 
 
 def test_inside_a_region_of_interest_both_map_and_heads_count(tmp_path: Path) -> None:
     WRITERS["trancos"](tmp_path)
-    (row, _) = evaluate.evaluate(
+    (row, _) = measure.evaluate(
         FixedCounter(0.5, (0.0, 9.0)), read_dataset(tmp_path, None, "train")
     )
     assert row["heads"] == 1
@@ -236,7 +236,7 @@ def test_likeness_is_that_inside_a_region_of_interest(tmp_path: Path) -> None:
     mask = samples[0].mask(48, 64)
     kernel = density_map(np.array([[30.0, 12.0]]), 48, 64, 4.0)
     assert kernel[~mask].sum() > 0.1
-    (row, _) = evaluate.evaluate(FixedCounter(0.01), samples, Likeness(4.0))
+    (row, _) = measure.evaluate(FixedCounter(0.01), samples, Likeness(4.0))
     inside = np.full((6, 8), 0.01, np.float32) * mask_shares(mask)
     assert (row["psnr"], row["ssim"]) == pytest.approx(map_likeness(inside, kernel * mask))
 
@@ -251,7 +251,7 @@ def test_a_cell_counts_by_its_share_of_pixels_inside_the_mask() -> None:
 def test_scenes_are_reported_apart(tmp_path: Path) -> None:
     WRITERS["worldexpo"](tmp_path)
     samples = read_dataset(tmp_path)
-    rows = evaluate.evaluate(FixedCounter(0.0), samples)
+    rows = measure.evaluate(FixedCounter(0.0), samples)
     assert summary(rows, samples)["groups"]["104207"]["mae"] == 1
 
 
@@ -357,12 +357,12 @@ def test_likeness_that_memory_is_too_small_for_is_a_sentence(
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(evaluate, "map_likeness", full)
+    monkeypatch.setattr(measure, "map_likeness", full)
     with pytest.raises(DatasetError, match=r"IMG_1\.jpg: There is not enough memory"):
-        evaluate.evaluate(FixedCounter(0.1), read_shanghaitech(part, "train"), Likeness())
-    monkeypatch.setattr(evaluate, "map_likeness", lambda *_: [][0])
+        measure.evaluate(FixedCounter(0.1), read_shanghaitech(part, "train"), Likeness())
+    monkeypatch.setattr(measure, "map_likeness", lambda *_: [][0])
     with pytest.raises(IndexError):
-        evaluate.evaluate(FixedCounter(0.1), read_shanghaitech(part, "train"), Likeness())
+        measure.evaluate(FixedCounter(0.1), read_shanghaitech(part, "train"), Likeness())
 
 
 @pytest.mark.parametrize("pixels", [2**20, 72 * 96 // 4])
@@ -375,10 +375,10 @@ def test_photographs_that_the_model_was_trained_on_are_told(
     known = [digest(one) for one in load_prepared(tmp_path / "p.h5") if one.name != "IMG_2"]
     assert not seen_by(thin_model)
     seen = Seen({*known, "00000000"}, pixels)
-    rows = evaluate.evaluate(FixedCounter(0.1), samples, seen=seen)
+    rows = measure.evaluate(FixedCounter(0.1), samples, seen=seen)
     assert [row["seen"] for row in rows] == [True, False, True]
     assert summary(rows)["seen"] == 2
-    assert "seen" not in summary(evaluate.evaluate(FixedCounter(0.1), samples))
+    assert "seen" not in summary(measure.evaluate(FixedCounter(0.1), samples))
 
 
 def test_errors_on_photographs_of_the_training_are_called_so(
@@ -428,7 +428,7 @@ def test_the_page_stands_alone_with_plots_and_the_worst_pictures(
 def test_the_worst_come_first_and_are_ten_at_most(tmp_path: Path) -> None:
     part = write_part(tmp_path / "part_A", list(range(12)))
     worst: list = []
-    rows = evaluate.evaluate(FixedCounter(0.0), read_shanghaitech(part, "train"), worst=worst)
+    rows = measure.evaluate(FixedCounter(0.0), read_shanghaitech(part, "train"), worst=worst)
     assert len(rows) == 12
     assert [one.row["heads"] for one in worst] == list(range(11, 1, -1))
 

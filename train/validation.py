@@ -14,7 +14,7 @@ from csrnet_hub.intervals import PredictionInterval
 from csrnet_hub.metrics import counting_errors, errors_by_range
 
 from .data import Example
-from .evaluate import inside_mask
+from .measure import inside_mask
 from .state import State
 
 
