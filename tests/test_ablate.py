@@ -16,7 +16,8 @@ from tests.test_datasets import write_part
 from tests.test_fit import write_recipe
 from tests.thin import narrow
 from train import ablate, fit, prepare
-from train.ablate import Run, plan, table
+from train.ablate import plan
+from train.compare import Run, table
 from train.data import Example
 from train.recipe import Recipe, RecipeError, parse_values, read_recipe
 

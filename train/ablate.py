@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -31,45 +28,15 @@ from csrnet_hub.hub import one_line
 from csrnet_hub.model_files import ModelError
 from csrnet_hub.named import named_path
 
+from .compare import Run, table
 from .data import Example, fingerprint, load_prepared
 from .fit import TOO_LARGE, fit
-from .log import FILE, read_log
-from .recipe import Recipe, RecipeError, parse_values, read_recipe
+from .recipe import RecipeError, parse_values, read_recipe
 from .state import TrainingError, other_entries
 
 # Entries that are not varied: seeds have an option of their own, and all are measured on the same.
 FIXED = ("name", "seed", "exclude", "validation", "train_only")
 KEPT = "recipe.json"  # in each run's folder: what its figures are of
-
-
-@dataclass
-class Run:
-    """One run: its recipe, its folder, and what became of it."""
-
-    variant: str
-    recipe: Recipe
-    out: Path
-    trouble: str = ""
-    errors: list[dict[str, Any]] = field(default_factory=list)  # its validations, in their order
-
-    def read(self) -> Run:
-        """Take the validations that the run's log holds so far."""
-        self.errors = [entry for entry in read_log(self.out / FILE) if "mae" in entry]
-        return self
-
-    @property
-    def done(self) -> bool:
-        return bool(self.errors) and self.errors[-1]["step"] >= self.recipe.steps
-
-    @property
-    def best(self) -> dict[str, Any]:
-        if self.recipe.choose_by == "last":
-            return self.errors[-1]
-        return min(self.errors, key=self._error)
-
-    def _error(self, entry: dict[str, Any]) -> float:
-        error = entry[self.recipe.choose_by]
-        return math.inf if error is None else float(error)
 
 
 def plan(
@@ -179,85 +146,6 @@ def _trouble(error: Exception) -> str:
     return one_line(error)
 
 
-def table(runs: Sequence[Run]) -> str:
-    """The finished runs in Markdown: mean and standard deviation over the seeds, and how much less
-    or more than the first variant on the same seeds; a line for each part of a set of several."""
-    variants = list(dict.fromkeys(run.variant for run in runs))
-    done = [run for run in runs if run.done]
-    parts = list(dict.fromkeys(part for run in done for part in run.best.get("parts", {})))
-    steps = " or ".join(str(steps) for steps in dict.fromkeys(run.recipe.steps for run in runs))
-    lines = [
-        f"{runs[0].recipe.name}: {steps} steps; validation errors of the weights that each run "
-        "keeps, and MAE at its end; mean and standard deviation over seeds. NAE against that of "
-        f"{variants[0]}: the mean difference of the relative errors of one image on one seed, with "
-        "its standard error.",
-        "",
-        f"| variant | seeds | MAE | RMSE | NAE | MAE at the end | MAE less that of {variants[0]} | "
-        "NAE, image by image |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for variant in variants:
-        own = [run for run in done if run.variant == variant]
-        first = {run.recipe.seed: run for run in done if run.variant == variants[0] != variant}
-        pairs = [(run, first[run.recipe.seed]) for run in own if run.recipe.seed in first]
-        seeds = ", ".join(str(run.recipe.seed) for run in own) or "none yet"
-        lines.append(_line([variant, seeds], own, pairs))
-        if own:
-            lines += [_line([f"{variant}, {part} alone", ""], own, pairs, part) for part in parts]
-    lines += [f"\n{run.out.name} failed: {run.trouble}" for run in runs if run.trouble]
-    return "\n".join(lines) + "\n"
-
-
-def _line(
-    named: Sequence[str], own: Sequence[Run], pairs: Sequence[tuple[Run, Run]], part: str = ""
-) -> str:
-    kept = [_of_part(run.best, part) for run in own]
-    ends = [_of_part(run.errors[-1], part)["mae"] for run in own]
-    less = [_of_part(run.best, part)["mae"] - _of_part(one.best, part)["mae"] for run, one in pairs]
-    relative = [errors["nae"] for errors in kept if errors["nae"] is not None]
-    cells = [
-        *named,
-        _spread([errors["mae"] for errors in kept]),
-        _spread([errors["rmse"] for errors in kept]),
-        _spread(relative, digits=3),
-        _spread(ends),
-        _spread(less, "+"),
-        _paired([(run.best, one.best) for run, one in pairs], part),
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _of_part(errors: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    own: Mapping[str, Any] = errors["parts"][part] if part else errors
-    return own
-
-
-def _paired(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], part: str) -> str:
-    """The mean difference of relative errors image by image, and its standard error."""
-    less = []
-    for own, first in pairs:
-        parts = list(own.get("parts", {}))
-        for name, (heads, count) in own["counts"].items():
-            if heads and (not part or _part_of(name, parts) == part):
-                less.append((abs(count - heads) - abs(first["counts"][name][1] - heads)) / heads)
-    if not less:
-        return ""
-    error = f" (standard error {stdev(less) / math.sqrt(len(less)):.3f})" if len(less) > 1 else ""
-    return f"{mean(less):+.3f}{error}"
-
-
-def _part_of(name: str, parts: Iterable[str]) -> str:
-    """The part that a photograph is of, whose name is put before its own."""
-    return max((part for part in parts if name.startswith(f"{part}-")), key=len, default="")
-
-
-def _spread(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
-    if not values:
-        return ""
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):{sign}.{digits}f}{spread}"
-
-
 def _each_once(entries: Iterable[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
     vary: dict[str, list[Any]] = {}
     for key, values in entries:
@@ -271,29 +159,7 @@ def _each_once(entries: Iterable[tuple[str, list[Any]]]) -> dict[str, list[Any]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.ablate``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.ablate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add: Callable[..., Any] = parser.add_argument
-    add("recipe", type=named_path, help="a TOML file, such as train/recipes/partA_gpu.toml")
-    add("--data", type=named_path, required=True, help="file made by train.prepare")
-    add("--out", type=named_path, required=True, help="folder of the runs and the table")
-    add(
-        "--vary",
-        action="append",
-        default=[],
-        metavar="ENTRY=VALUE,VALUE",
-        help="an entry of the recipe and what it shall be; again for every combination",
-    )
-    add("--seeds", default="0,1,2", help="with commas between them (0,1,2)")
-    add("--steps", type=int, help="in place of the recipe's")
-    add("--vgg", default="torchvision", help="'torchvision', or a safetensors file with VGG-16")
-    add("--init", metavar="MODEL", help="folder or Hub id to start from, in place of VGG-16")
-    add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--compile", action="store_true", help="torch.compile the network (needs its compilers)")
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
     print_any_name()
     try:
         vary = _each_once(map(parse_values, options.vary))
@@ -317,6 +183,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("ablate: stopped; the same command goes on", file=sys.stderr)
         return 130
     return 1 if any(run.trouble for run in runs) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.ablate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add: Callable[..., Any] = parser.add_argument
+    add("recipe", type=named_path, help="a TOML file, such as train/recipes/partA_gpu.toml")
+    add("--data", type=named_path, required=True, help="file made by train.prepare")
+    add("--out", type=named_path, required=True, help="folder of the runs and the table")
+    add(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="ENTRY=VALUE,VALUE",
+        help="an entry of the recipe and what it shall be; again for every combination",
+    )
+    add("--seeds", default="0,1,2", help="with commas between them (0,1,2)")
+    add("--steps", type=int, help="in place of the recipe's")
+    add("--vgg", default="torchvision", help="'torchvision', or a safetensors file with VGG-16")
+    add("--init", metavar="MODEL", help="folder or Hub id to start from, in place of VGG-16")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--compile", action="store_true", help="torch.compile the network (needs its compilers)")
+    return parser
 
 
 if __name__ == "__main__":
