@@ -33,13 +33,14 @@ from csrnet_hub.resources import DEFAULT_MODEL
 from tests.conftest import lively
 from tests.test_datasets import write_part
 from tests.thin import exact, narrow
-from train import fit, folders, loss, photographs, prepare, processes, state
+from train import fit, folders, loop, loss, photographs, prepare, processes, state
 from train.data import Example, fingerprint, load_prepared, split
 from train.gather import gather
 from train.log import Log, draw_curves, read_log
 from train.loss import euclidean_loss, name_losses, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.record import of_training
+from train.step import rate
 from train.validation import validate
 
 RECIPE = Path(__file__).with_name("recipe.toml")
@@ -180,19 +181,19 @@ def test_a_killed_run_resumed_ends_as_one_never_killed(
     recipe = replace(recipe, validate_every=1, loss=loss)
     straight = run(recipe, prepared, vgg, tmp_path / "a")
 
-    monkeypatch.setattr(fit, "LOG_EVERY", 2)
-    monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
-    step = fit.train_step
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    step = loop.train_step
 
     def killed(state, *rest):  # type: ignore[no-untyped-def]
         if state.step == 3:
             raise KeyboardInterrupt
         return step(state, *rest)
 
-    monkeypatch.setattr(fit, "train_step", killed)
+    monkeypatch.setattr(loop, "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, prepared, vgg, tmp_path / "b")
-    monkeypatch.setattr(fit, "train_step", step)
+    monkeypatch.setattr(loop, "train_step", step)
     resumed = run(recipe, prepared, vgg, tmp_path / "b", resume=tmp_path / "b" / "last.pt")
 
     assert resumed == pytest.approx(straight, rel=1e-5)
@@ -215,7 +216,7 @@ def test_on_a_cpu_the_bar_moves_each_step_and_minutes_pass_between_two_checkpoin
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved, saved, passed = [], [], [0.0]
-    save, step = state.save_checkpoint, fit.train_step
+    save, step = state.save_checkpoint, loop.train_step
 
     def slow(*rest):  # type: ignore[no-untyped-def]
         passed[0] += 50
@@ -225,10 +226,10 @@ def test_on_a_cpu_the_bar_moves_each_step_and_minutes_pass_between_two_checkpoin
         saved.extend([now.step] if path.name == "last.pt" else [])
         save(now, how, path)
 
-    monkeypatch.setattr(fit, "LOG_EVERY", 2)
-    monkeypatch.setattr(fit, "train_step", slow)
-    monkeypatch.setattr(fit, "save_checkpoint", kept)
-    monkeypatch.setattr(fit.time, "perf_counter", lambda: passed[0])
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    monkeypatch.setattr(loop, "train_step", slow)
+    monkeypatch.setattr(loop, "save_checkpoint", kept)
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: passed[0])
     move = Log.step
     monkeypatch.setattr(Log, "step", lambda log, now: (moved.append(now), move(log, now)))
     run(replace(recipe, steps=11, validate_every=11), prepared, vgg, tmp_path)
@@ -484,7 +485,7 @@ def test_the_weights_that_are_kept_are_those_that_the_recipe_chooses(
         now.average.metrics = {"validation": {"images": 2, "mae": mae}}
         return {"images": 2, "mae": mae, "rmse": 9.0, "nae": nae, "bias": 0.0}
 
-    monkeypatch.setattr(fit, "validate", validated)
+    monkeypatch.setattr(loop, "validate", validated)
     recipe = replace(recipe, validate_every=1, choose_by=measure)
     best = run(recipe, prepared, vgg, tmp_path)
     record = CSRNet.from_pretrained(tmp_path / "best").training_record
@@ -902,12 +903,12 @@ def test_too_little_memory_is_a_sentence(
 
 def test_the_rate_warms_up_stays_level_and_falls_to_zero(recipe: Recipe) -> None:
     long = replace(recipe, steps=100, warmup=10, cooldown=0.4)
-    rates = [fit.rate(long, step) for step in range(101)]
+    rates = [rate(long, step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10:60] == [1.0] * 50
     assert rates[80] == pytest.approx(0.5)
     assert rates[100] == 0
-    assert [fit.rate(long, step, 50) for step in (49, 50, 59, 80)] == [0.0, 0.1, 1.0, 0.5]
+    assert [rate(long, step, 50) for step in (49, 50, 59, 80)] == [0.0, 0.1, 1.0, 0.5]
 
 
 @pytest.mark.parametrize("after", [0, 2])
@@ -919,9 +920,9 @@ def test_a_run_that_breaks_keeps_its_last_good_state(
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    monkeypatch.setattr(fit, "LOG_EVERY", 1)
-    monkeypatch.setattr(fit, "SAVE_SECONDS", 0.0)
-    step = fit.train_step
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    step = loop.train_step
 
     def broken(now, *rest):  # type: ignore[no-untyped-def]
         if now.step == after:  # the loss of this step is finite still, the weights are not
@@ -930,7 +931,7 @@ def test_a_run_that_breaks_keeps_its_last_good_state(
             return done
         return step(now, *rest)
 
-    monkeypatch.setattr(fit, "train_step", broken)
+    monkeypatch.setattr(loop, "train_step", broken)
     with pytest.raises(fit.TrainingError, match=f"not finite near step {after + 1}: lower"):
         run(recipe, prepared, vgg, tmp_path)
     assert (tmp_path / "last.pt").exists() == (after > 0)
@@ -943,7 +944,7 @@ def test_a_run_that_breaks_keeps_its_last_good_state(
 def test_weights_that_are_not_finite_are_not_kept_to_train_longer_from(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = fit.train_step
+    step = loop.train_step
 
     def broken(now, *rest):  # type: ignore[no-untyped-def]
         done = step(now, *rest)
@@ -951,7 +952,7 @@ def test_weights_that_are_not_finite_are_not_kept_to_train_longer_from(
             torch.nn.init.constant_(now.model.output_layer.bias, float("nan"))
         return done
 
-    monkeypatch.setattr(fit, "train_step", broken)
+    monkeypatch.setattr(loop, "train_step", broken)
     longer = replace(recipe, steps=6, warmup=1, cooldown=0.5, validate_every=6)
     for whole in (True, False):
         with suppress(fit.TrainingError):
@@ -1126,7 +1127,7 @@ def test_fit_names_no_model_where_none_was_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = {"images": 2, "mae": float("nan"), "rmse": 9.0, "nae": None, "bias": 0.0}
-    monkeypatch.setattr(fit, "validate", lambda *rest: found)
+    monkeypatch.setattr(loop, "validate", lambda *rest: found)
     write_recipe(recipe, tmp_path / "r.toml")
     out = tmp_path / "out"
     arguments = [str(tmp_path / "r.toml"), "--data", str(prepared), "--out", str(out)]

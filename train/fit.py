@@ -6,17 +6,14 @@ On several GPUs: torchrun --nproc-per-node 4 -m train.fit, and the same options.
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,6 +22,7 @@ from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import out_of_memory, pick_device
 from csrnet_hub.hub import one_line
 from csrnet_hub.memory import keep_memory
+from csrnet_hub.model import CSRNet
 from csrnet_hub.model_files import ModelError
 from csrnet_hub.named import named_path
 from csrnet_hub.resources import resource
@@ -32,6 +30,7 @@ from csrnet_hub.resources import resource
 from .crops import Crops
 from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
+from .loop import loop
 from .photographs import check_pictures, set_sizes, tell_of_scenes, warn_of_seen, warn_of_twins
 from .processes import alone, own_device, place
 from .recipe import Recipe, RecipeError, read_recipe
@@ -44,15 +43,10 @@ from .state import (
     lend_figures,
     new_state,
     same_recipe,
-    save_checkpoint,
-    save_model,
     start_from,
 )
-from .step import Captured, rate, train_step
-from .validation import validate
+from .step import Captured
 
-SAVE_SECONDS = 120.0  # at least between two checkpoints
-LOG_EVERY = 20  # steps
 TOO_LARGE = (
     "memory ran out: lower batch or crop in the recipe, or prepare fewer or smaller photographs, "
     "all of which lie in memory, three bytes a pixel, and on the training device, be it the CPU, "
@@ -99,10 +93,15 @@ def fit(
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
     check_pictures(recipe, examples)
     with alone(out) if rank == 0 else nullcontext():
-        return _fit(recipe, examples, out, vgg, device, resume, init, compiled, refit)
+        state, train, held_out = _begin(recipe, examples, out, vgg, device, resume, init, refit)
+        net = _network(state.model, recipe, device, compiled)
+        crops = Crops(train, recipe, device)
+        with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
+            loop(state, recipe, crops, net, held_out, out, log)
+    return state.best
 
 
-def _fit(
+def _begin(
     recipe: Recipe,
     examples: Sequence[Example],
     out: Path,
@@ -110,10 +109,9 @@ def _fit(
     device: torch.device,
     resume: Path | None,
     init: str | None,
-    compiled: bool,
     refit: str | None,
-) -> float:
-    rank, world = place()
+) -> tuple[State, list[Example], list[Example]]:
+    """What a run begins from or goes on from, and what it trains and validates on."""
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
     judged, measured = None, of_validation(train, held_out)
     if refit:
@@ -133,7 +131,7 @@ def _fit(
             state.origin["seen"] = number
     state.photographs |= {digest(example) for example in train}
     state.origin |= of_training(recipe, train, state.origin.get("init")) | measured
-    state.origin["device"] = name_device(device, world)
+    state.origin["device"] = name_device(device, place()[1])
     set_sizes(state.average, recipe, train)
     if judged:
         lend_figures(state, judged)
@@ -141,90 +139,22 @@ def _fit(
         raise TrainingError("that run trains on its validation images: go on with --refit MODEL")
     if state.step >= recipe.steps:
         raise TrainingError(f"step {state.step} of {recipe.steps} is done; give more with --steps")
-    net: Callable[[Tensor], Tensor] = state.model
-    if world > 1:
-        net = DistributedDataParallel(state.model, [device] if device.type == "cuda" else None)
+    return state, train, held_out
+
+
+def _network(
+    model: CSRNet, recipe: Recipe, device: torch.device, compiled: bool
+) -> Callable[[Tensor], Tensor]:
+    """The model as its steps run it: compiled or captured, and shared by several processes."""
+    several = place()[1] > 1
+    net: Callable[[Tensor], Tensor] = model
+    if several:
+        net = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
     if compiled:
         net = torch.compile(net)
-    elif device.type == "cuda" and world == 1 and recipe.crops == "random":  # all of one shape
-        net = Captured(state.model)
-    crops = Crops(train, recipe, device)
-    with Log(out, state.step, recipe.steps) if rank == 0 else nullcontext() as log:
-        _run(state, recipe, crops, net, held_out, out, log)
-    return state.best
-
-
-def _run(
-    state: State,
-    recipe: Recipe,
-    crops: Crops,
-    net: Callable[[Tensor], Tensor],
-    held_out: Sequence[Example],
-    out: Path,
-    log: Log | None,  # None in all processes but the first, which alone writes
-) -> None:
-    losses: list[tuple[Tensor, Tensor]] = []
-    start, begun, before = time.perf_counter(), state.step, state.seconds
-    saved = start
-    while state.step < recipe.steps:
-        falls = rate(recipe, state.step + 1) < 1 <= rate(recipe, state.step)
-        if log and falls and _finite(state):
-            save_checkpoint(state, recipe, out / "before_cooldown.pt")  # to train longer from
-        losses.append(train_step(state, recipe, crops, net))
-        state.seconds = before + time.perf_counter() - start
-        ended = state.step == recipe.steps
-        due = {
-            name: ended or state.step % every == 0
-            for name, every in (("log", LOG_EVERY), ("validate", recipe.validate_every))
-        }
-        rested = time.perf_counter() - saved >= SAVE_SECONDS
-        due["save"] = ended or (due["log"] and rested)
-        if log and crops.device.type != "cuda":  # a GPU makes many steps between two reports
-            log.step(state.step)
-        if not any(due.values()):
-            continue  # reading the loss would wait for a GPU
-        loss, empty = (float(torch.stack(column).mean()) for column in zip(*losses))
-        losses.clear()
-        if not (math.isfinite(loss) and _finite(state)):  # before anything is kept
-            raise TrainingError(
-                f"the loss is not finite near step {state.step}: lower the rates; the last good "
-                f"state is {out / 'last.pt'}, if the run came that far"
-            )
-        if log:
-            speed = (state.step - begun) * recipe.batch / (time.perf_counter() - start)
-            log.training(state.step, loss, empty, rate(recipe, state.step), speed)
-            if due["validate"]:
-                _keep_best(state, recipe, held_out, crops.device, out, log)
-            if due["save"]:
-                save_checkpoint(state, recipe, out / "last.pt")
-                saved = time.perf_counter()
-        if due["validate"] and place()[1] > 1:
-            dist.barrier()
-
-
-def _finite(state: State) -> bool:
-    sums = [parameter.detach().sum() for parameter in state.model.parameters()]
-    return bool(torch.isfinite(torch.stack(sums)).all())
-
-
-def _keep_best(
-    state: State,
-    recipe: Recipe,
-    held_out: Sequence[Example],
-    device: torch.device,
-    out: Path,
-    log: Log,
-) -> None:
-    if not held_out:  # trained on too: there is nothing to choose by
-        save_model(state, recipe, out / "refit")
-        return
-    errors = validate(state, held_out, device)
-    log.validation(state.step, errors)
-    latest = recipe.choose_by == "last"
-    error = errors["mae" if latest else recipe.choose_by]
-    if latest or (error is not None and error < state.best):  # relative errors need heads
-        state.best = error
-        save_model(state, recipe, out / "best")
+    elif device.type == "cuda" and not several and recipe.crops == "random":  # all of one shape
+        net = Captured(model)
+    return net
 
 
 def main(argv: Sequence[str] | None = None) -> int:
