@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,19 @@ from csrnet_hub.model_files import is_folder
 from csrnet_hub.named import named_path
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
-from .comparisons import ALL, Plan, Row, validation_images
+from .comparisons import counting, counts, ground_truth, share_of_rate, validation_images
+from .plan import Plan, Row
+from .processes import endurance, memory, start
 
+ALL: dict[str, Callable[[Plan], list[Row]]] = {
+    "counting": counting,
+    "counts": counts,
+    "share": share_of_rate,
+    "memory": memory,
+    "endurance": endurance,
+    "start": start,
+    "ground-truth": ground_truth,
+}
 SIZES = ("640x480", "1024x768", "4000x3000", "10000x10000")
 FORMS = {
     "seconds": ".4g",

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,38 +27,13 @@ from train.data import Example, load_prepared, split
 from train.recipe import read_recipe
 
 from .child import photo
-from .reference import BYTES_A_PIXEL, ReferenceCounter, direct_density, reference_density
+from .plan import LARGE, Plan, Row, fits
+from .reference import ReferenceCounter, direct_density, reference_density
 from .training import matrix_rate, timed
 
-LARGE = 2**24  # pixels
 IMAGES = 30  # whose counts are compared
-ROOT = Path(__file__).parents[1]
-Row = dict[str, Any]
+RECIPE = Path(__file__).parents[1] / "train" / "recipes" / "partA_cpu.toml"
 Ways = Mapping[str, Callable[[], Any]]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is measured, and on what.
-
-    Attributes:
-        model: folder or Hub id.
-        device: of the network.
-        sizes: of the drawn photographs, width and height in pixels.
-        rounds: how often all ways take their turn, at up to a megapixel.
-        held_out: photographs whose counts are compared; none: not measured.
-        int8: a file of `csrnet export --int8`; None: not measured.
-        photos: that one process counts in a row.
-    """
-
-    model: str
-    device: torch.device
-    sizes: Sequence[tuple[int, int]]
-    rounds: int = 5
-    held_out: Sequence[Example] = ()
-    int8: Path | None = None
-    photos: int = 1000
-    say: Callable[[str], None] = print
 
 
 def take_turns(ways: Ways, rounds: int, untimed: int = 1) -> dict[str, list[float]]:
@@ -134,25 +104,6 @@ def counting(plan: Plan) -> list[Row]:
     return rows
 
 
-def fits(plan: Plan, pixels: int) -> bool:
-    """Whether the reference, which takes a picture whole, has the memory for it."""
-    if pixels * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
-        return True
-    plan.say(f"{pixels:,} pixels: the reference would need {pixels * BYTES_A_PIXEL / 1e9:.0f} GB")
-    return False
-
-
-def memory_free(device: torch.device) -> int:
-    """Bytes that can be had on a device without paging."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    for line in meminfo.read_text().splitlines() if meminfo.exists() else []:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def share_of_rate(plan: Plan) -> list[Row]:
     """The network alone on batches of 1024x768, against the device's rate of matrix products, all
     multiplications of direct convolutions counted: Winograd's, of which there are fewer, may have
@@ -199,7 +150,7 @@ def validation_images(data: Path) -> list[Example]:
     Raises:
         DatasetError: if the file cannot be read, or is of other photographs.
     """
-    recipe = read_recipe(ROOT / "train" / "recipes" / "partA_cpu.toml")
+    recipe = read_recipe(RECIPE)
     try:
         examples = load_prepared(data, recipe.exclude)
     except DatasetError as error:
@@ -246,53 +197,6 @@ def counts(plan: Plan) -> list[Row]:
     return rows
 
 
-def memory(plan: Plan) -> list[Row]:
-    """The most memory that a process holds for one photograph, each in a process of its own."""
-    rows = []
-    device = str(plan.device)
-    for width, height in plan.sizes:
-        size = {"width": width, "height": height}
-        ways: dict[str, tuple[str, Row]] = {
-            "product": ("count", {"dtype": "auto"}),
-            "product, float32": ("count", {"dtype": "float32"}),
-        }
-        if width * height > LARGE:
-            del ways["product, float32"]  # minutes each
-        if fits(plan, width * height):
-            ways["reference"] = ("reference", {})
-        for name, (task, options) in ways.items():
-            plan.say(f"memory: {width}x{height}, {name}")
-            asked = {"model": plan.model, "device": device, **size, **options}
-            found = child(task, **asked)
-            found["us_a_pixel"] = found["seconds"] / (width * height) * 1e6
-            rows.append({"size": f"{width}x{height}", "way": name, **found})
-    return rows
-
-
-def endurance(plan: Plan) -> list[Row]:
-    """Memory held by one process after more and more photographs of different sizes."""
-    plan.say(f"endurance: {plan.photos} photographs")
-    found = child("endure", model=plan.model, device=str(plan.device), photos=plan.photos)
-    return [{"photos": int(number), "held": held} for number, held in found["held"].items()]
-
-
-def start(plan: Plan) -> list[Row]:
-    """What importing the package adds to importing torch; how long the page takes to answer."""
-    plan.say("start")
-    found = [child("imports") for _ in range(plan.rounds)]
-    rows = [
-        {"what": f"import {name}", "seconds": statistics.median(one[name] for one in found)}
-        for name in ("torch", "csrnet_hub")
-    ]
-    if not importlib.util.find_spec("gradio"):
-        plan.say("start: the page needs gradio")
-        return rows
-    pages = [child("page", model=plan.model) for _ in range(3)]
-    for key, what in (("up", "page up"), ("counted", "first photo of 1024x768 counted")):
-        rows.append({"what": what, "seconds": statistics.median(one[key] for one in pages)})
-    return rows
-
-
 def ground_truth(plan: Plan) -> list[Row]:
     """A density map of 500 heads on 1024x768 at full resolution, and its error."""
     plan.say("ground truth: the reference takes half a minute")
@@ -312,23 +216,3 @@ def ground_truth(plan: Plan) -> list[Row]:
     exact = direct_density(heads, adaptive_sigma(heads), 768, 1024)
     rows[1]["most_apart"] = float(np.abs(density_map(heads, 768, 1024) - exact).max())
     return rows
-
-
-def child(task: str, **options: Any) -> dict[str, Any]:
-    """What benchmarks.child measures in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.child", task, json.dumps(options)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"benchmarks.child {task} failed:\n{done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-ALL: dict[str, Callable[[Plan], list[Row]]] = {
-    "counting": counting,
-    "counts": counts,
-    "share": share_of_rate,
-    "memory": memory,
-    "endurance": endurance,
-    "start": start,
-    "ground-truth": ground_truth,
-}

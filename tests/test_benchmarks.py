@@ -17,7 +17,8 @@ import torch
 from scipy.stats import multivariate_normal
 
 from benchmarks import __main__ as command
-from benchmarks import child, comparisons
+from benchmarks import child, comparisons, processes
+from benchmarks.plan import Plan, Row
 from benchmarks.reference import ReferenceCounter, direct_density, reference_density
 from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.datasets import read_shanghaitech
@@ -44,9 +45,9 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plan(folder: Path) -> comparisons.Plan:
+def plan(folder: Path) -> Plan:
     said: list[str] = []
-    return comparisons.Plan(str(folder), CPU, [(96, 64)], rounds=2, say=said.append)
+    return Plan(str(folder), CPU, [(96, 64)], rounds=2, say=said.append)
 
 
 def test_the_reference_counts_as_the_product_does(folder: Path) -> None:
@@ -98,7 +99,7 @@ def test_ways_take_turns_and_ratios_are_taken_within_a_round(
     ]
 
 
-def test_counting_sets_every_way_beside_the_reference(plan: comparisons.Plan) -> None:
+def test_counting_sets_every_way_beside_the_reference(plan: Plan) -> None:
     rows = comparisons.counting(plan)
     assert rows[0]["way"] == "reference"
     assert "float32" in {row["way"] for row in rows}
@@ -107,25 +108,26 @@ def test_counting_sets_every_way_beside_the_reference(plan: comparisons.Plan) ->
 
 
 def test_a_reference_that_does_not_fit_is_not_run(
-    plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparisons, "memory_free", lambda device: 96 * 64 * 512)
+    monkeypatch.setattr("benchmarks.plan.memory_free", lambda device: 96 * 64 * 512)
     assert "reference" not in {row["way"] for row in comparisons.counting(plan)}
 
 
 def test_the_largest_pictures_are_left_to_processes_of_their_own(
-    plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparisons, "LARGE", 96 * 64 - 1)
+    for module in (comparisons, processes):
+        monkeypatch.setattr(module, "LARGE", 96 * 64 - 1)
     asked: list[dict[str, object]] = []
 
     def child(task: str, **options: object) -> dict[str, object]:
         asked.append({"task": task, **options})
         return {"seconds": 6.144, "before": 1, "peak": 2}
 
-    monkeypatch.setattr(comparisons, "child", child)
+    monkeypatch.setattr(processes, "child", child)
     assert comparisons.counting(plan) == []
-    rows = comparisons.memory(plan)
+    rows = processes.memory(plan)
     assert [(one["task"], one["width"], one["height"]) for one in asked] == [
         ("count", 96, 64),
         ("reference", 96, 64),
@@ -134,7 +136,7 @@ def test_the_largest_pictures_are_left_to_processes_of_their_own(
 
 
 def test_the_share_of_the_matrix_rate_is_that_of_the_networks_arithmetic(
-    plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparisons, "matrix_rate", lambda device, side, kind: (1e12, "float32"))
     rows = comparisons.share_of_rate(plan)
@@ -145,12 +147,12 @@ def test_the_share_of_the_matrix_rate_is_that_of_the_networks_arithmetic(
 
 
 def test_counts_are_held_against_exact_float32_and_what_is_timed_keeps_torchs_own(
-    plan: comparisons.Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     usual = torch.backends.cudnn.allow_tf32
 
-    def none_yet(_: comparisons.Plan) -> dict:
+    def none_yet(_: Plan) -> dict:
         seen.append(torch.backends.cudnn.allow_tf32)
         return {}
 
@@ -163,10 +165,10 @@ def test_counts_are_held_against_exact_float32_and_what_is_timed_keeps_torchs_ow
 
 
 def test_what_a_process_of_its_own_measures_comes_back(folder: Path) -> None:
-    found = comparisons.child("imports")
+    found = processes.child("imports")
     assert found["csrnet_hub"] > 0
     with pytest.raises(RuntimeError, match="endure failed"):
-        comparisons.child("endure", model=str(folder / "none"), device="cpu", photos=1)
+        processes.child("endure", model=str(folder / "none"), device="cpu", photos=1)
 
 
 def test_the_peak_of_a_process_is_its_own_and_not_that_of_the_one_that_started_it() -> None:
@@ -218,7 +220,7 @@ def test_as_many_photos_are_counted_in_a_row_as_one_asks_for(
     def held(what: str, *, photos: int, **options: Any) -> dict[str, Any]:
         return {"held": {str(photos): 5}}
 
-    monkeypatch.setattr(comparisons, "child", held)
+    monkeypatch.setattr(processes, "child", held)
     arguments = ["endurance", "--photos", "12", "--model", str(folder), "--out", str(tmp_path)]
     assert command.main(arguments) == 0
     (kept,) = tmp_path.glob("*.json")
@@ -233,7 +235,7 @@ def test_a_model_beside_is_found_by_processes_that_run_elsewhere(
         return {"held": {}}
 
     models: list[str] = []
-    monkeypatch.setattr(comparisons, "child", held)
+    monkeypatch.setattr(processes, "child", held)
     monkeypatch.chdir(folder.parent)
     for model in (folder.name, "org/name"):
         assert command.main(["endurance", "--model", model, "--out", "out"]) == 0
@@ -248,11 +250,11 @@ def test_what_was_measured_outlives_a_measurement_that_fails(
     capsys: pytest.CaptureFixture[str],
     trouble: BaseException,
 ) -> None:
-    def fails(plan: comparisons.Plan) -> list[comparisons.Row]:
+    def fails(plan: Plan) -> list[Row]:
         raise trouble
 
-    monkeypatch.setitem(comparisons.ALL, "counting", lambda plan: [{"size": "64x48"}])
-    monkeypatch.setitem(comparisons.ALL, "memory", fails)
+    monkeypatch.setitem(command.ALL, "counting", lambda plan: [{"size": "64x48"}])
+    monkeypatch.setitem(command.ALL, "memory", fails)
     arguments = ["counting", "memory", "--model", str(folder), "--out", str(tmp_path / "out")]
     stopped = isinstance(trouble, KeyboardInterrupt)
     assert command.main(arguments) == (130 if stopped else 1)
@@ -271,7 +273,7 @@ def test_photographs_that_cannot_be_counted_are_said_before_anything_is_measured
 ) -> None:
     others = read_shanghaitech(write_part(tmp_path / "part_B", [3, 4]), "train")
     prepare.prepare(others, tmp_path / "part_B.h5", progress=False)
-    monkeypatch.setitem(comparisons.ALL, "counting", None)
+    monkeypatch.setitem(command.ALL, "counting", None)
     arguments = ["counting", "--model", str(folder), "--out", str(tmp_path / "out")]
     assert command.main([*arguments, "--data", str(tmp_path / "part_B.h5")]) == 1
     said = capsys.readouterr().err
