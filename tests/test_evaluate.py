@@ -19,6 +19,7 @@ from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.counting import CountResult
 from csrnet_hub.datasets import DatasetError, read_dataset, read_shanghaitech
 from csrnet_hub.density import density_map
+from csrnet_hub.images import ImageError
 from csrnet_hub.metrics import map_likeness
 from tests.test_datasets import write_part
 from tests.test_datasets_formats import WRITERS
@@ -446,6 +447,25 @@ def test_in_markdown_photographs_are_named_but_not_shown(
     assert "| IMG_4 | 45 |" in page
     widths = {line.count("|") for line in page.splitlines() if line.startswith("| 10-30")}
     assert widths == {8}
+
+
+def test_a_photograph_that_is_gone_when_the_page_shows_it_is_a_sentence(
+    part: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def gone(path: Path) -> None:
+        raise ImageError("The picture is not there.")
+
+    monkeypatch.setattr(report, "load_image", gone)
+    arguments = [str(model_folder), str(part), "--split", "train", "--only", "IMG_1"]
+    arguments += ["--device", "cpu", "--report", str(tmp_path / "page.html")]
+    assert evaluate.main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["images"] == 1  # the figures are not lost
+    assert "evaluate: The picture is not there." in err
 
 
 def test_names_are_text_on_the_page_whatever_they_hold(tmp_path: Path, model_folder: Path) -> None:

@@ -15,6 +15,7 @@ from csrnet_hub.cli import print_any_name
 from csrnet_hub.count_command import scale
 from csrnet_hub.counting import CrowdCounter
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
+from csrnet_hub.images import ImageError
 from csrnet_hub.model_files import ModelError
 from csrnet_hub.named import named_path, spare
 
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(json.dumps(result))  # first: whatever happens to the files, the figures are not lost
     try:
         _write(options, result, rows, worst or [])
-    except OSError as error:
+    except (ImageError, OSError) as error:  # a photograph that the page shows may be gone
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     return 0
