@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -118,50 +119,48 @@ def read_recipe(path: Path, /, **changes: Any) -> Recipe:
         if type(entries[key]).__name__ != kind:
             raise RecipeError(f"The recipe {path}: {key} must be of type {kind}.")
     recipe = Recipe(**entries)
-    if recipe.crop % 8 or recipe.crop < 64:
-        raise RecipeError(f"The recipe {path}: crop must be a multiple of 8, at least 64.")
-    _check_numbers(path, recipe)
-    if min(recipe.steps, recipe.batch, recipe.validate_every) < 1:
-        raise RecipeError(f"The recipe {path}: steps, batch and validate_every count from 1.")
-    for key, pair in (("scale", recipe.scale), ("sigma", recipe.sigma)):
-        numbers = all(isinstance(value, (int, float)) for value in pair)
-        if len(pair) != 2 or not numbers or not 0 < pair[0] <= pair[1] < math.inf:
-            raise RecipeError(f"The recipe {path}: {key} must be two numbers, 0 < least <= most.")
-    if not 1 / ZOOM <= recipe.scale[0] <= recipe.scale[1] <= ZOOM:
-        raise RecipeError(f"The recipe {path}: scale must lie between 1/{ZOOM:g} and {ZOOM:g}.")
-    for key in ("exclude", "train_only"):
-        if not all(isinstance(name, str) for name in getattr(recipe, key)):
-            raise RecipeError(f"The recipe {path}: {key} must be names in quotes, such as IMG_2.")
-    if not all(type(times) is int and times > 0 for times in recipe.repeat.values()):
-        raise RecipeError(f"The recipe {path}: repeat must be numbers of times, from 1.")
-    for key, choices in CHOICES.items():
-        if getattr(recipe, key) not in choices:
-            raise RecipeError(f"The recipe {path}: {key} must be one of {', '.join(choices)}.")
-    losses = [recipe.loss, *recipe.part_loss.values()]
-    if recipe.part_loss and not all(name in [*BESIDE] for name in losses):
-        raise RecipeError(
-            f"The recipe {path}: with part_loss, it and loss must be of {', '.join(BESIDE)}."
-        )
-    odd = recipe.batch != 1 or recipe.empty or recipe.worse or recipe.repeat
-    if recipe.crops == "quarters" and odd:
-        raise RecipeError(
-            f"The recipe {path}: quarters, which differ in size, want batch 1, empty 0, worse 0 "
-            "and no repeat."
-        )
+    if fault := next(_faults(recipe), None):
+        raise RecipeError(f"The recipe {path}: {fault}.")
     return recipe
 
 
-def _check_numbers(path: Path, recipe: Recipe) -> None:
+def _faults(recipe: Recipe) -> Iterator[str]:
+    """What is wrong with the values of a recipe; each fault is looked for where those before it
+    are none."""
+    if recipe.crop % 8 or recipe.crop < 64:
+        yield "crop must be a multiple of 8, at least 64"
     for key in SHARES:
         if not 0 <= getattr(recipe, key) <= 1:
-            raise RecipeError(f"The recipe {path}: {key} must lie between 0 and 1.")
+            yield f"{key} must lie between 0 and 1"
     for key in FROM_ZERO:
         if not 0 <= getattr(recipe, key) < MOST:
-            raise RecipeError(f"The recipe {path}: {key} must be a number from 0 on, no huge one.")
+            yield f"{key} must be a number from 0 on, no huge one"
     if not 0 < recipe.density_scale < math.inf:
-        raise RecipeError(f"The recipe {path}: density_scale must be a number above 0.")
+        yield "density_scale must be a number above 0"
     if recipe.crops == "random" and 3 * recipe.border * STRIDE > recipe.crop:
-        raise RecipeError(f"The recipe {path}: border leaves too little of a crop.")
+        yield "border leaves too little of a crop"
+    if min(recipe.steps, recipe.batch, recipe.validate_every) < 1:
+        yield "steps, batch and validate_every count from 1"
+    for key, pair in (("scale", recipe.scale), ("sigma", recipe.sigma)):
+        numbers = all(isinstance(value, (int, float)) for value in pair)
+        if len(pair) != 2 or not numbers or not 0 < pair[0] <= pair[1] < math.inf:
+            yield f"{key} must be two numbers, 0 < least <= most"
+    if not 1 / ZOOM <= recipe.scale[0] <= recipe.scale[1] <= ZOOM:
+        yield f"scale must lie between 1/{ZOOM:g} and {ZOOM:g}"
+    for key in ("exclude", "train_only"):
+        if not all(isinstance(name, str) for name in getattr(recipe, key)):
+            yield f"{key} must be names in quotes, such as IMG_2"
+    if not all(type(times) is int and times > 0 for times in recipe.repeat.values()):
+        yield "repeat must be numbers of times, from 1"
+    for key, choices in CHOICES.items():
+        if getattr(recipe, key) not in choices:
+            yield f"{key} must be one of {', '.join(choices)}"
+    losses = [recipe.loss, *recipe.part_loss.values()]
+    if recipe.part_loss and not all(name in [*BESIDE] for name in losses):
+        yield f"with part_loss, it and loss must be of {', '.join(BESIDE)}"
+    odd = recipe.batch != 1 or recipe.empty or recipe.worse or recipe.repeat
+    if recipe.crops == "quarters" and odd:
+        yield "quarters, which differ in size, want batch 1, empty 0, worse 0 and no repeat"
 
 
 def parse_values(text: str) -> tuple[str, list[Any]]:
