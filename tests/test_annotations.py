@@ -150,6 +150,14 @@ def test_training_and_the_page_read_one_table_alike(column, tmp_path):
             read(twice)
 
 
+@pytest.mark.parametrize("separator", "\u2028\x85\x0b\x1c")
+def test_a_separator_of_lines_in_a_name_or_a_remark_ends_no_row(separator, tmp_path):
+    name = f"a{separator}b.jpg"
+    table = written(tmp_path / "a.csv", f"image,x,y,remark\n{name},1,2,old{separator}man\n")
+    assert [(one.name, one.heads().tolist()) for one in parse_csv(table)] == [(name, [[1, 2]])]
+    assert read_annotation(table, name).tolist() == [[1, 2]]
+
+
 @pytest.mark.parametrize("others", ["image_id", "img", "path", "name", "photo"])
 def test_of_several_columns_that_of_the_files_tells_the_photos(others, tmp_path):
     text = f"{others},filename,x,y\n1,a.jpg,1,2\n1,b.jpg,3,4\n"

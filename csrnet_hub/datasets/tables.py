@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -30,9 +31,10 @@ def parse_csv(path: Path) -> Listing:
     Raises:
         DatasetError: if the table is none of these, or of boxes, whose x and y are corners.
     """
-    lines = read_text(path).splitlines()
-    delimiter = delimiter_of(lines[0] if lines else "")
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    text = read_text(path)
+    delimiter = delimiter_of(text)
+    # not splitlines: Unicode has separators of lines that may stand in a name or a remark
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
         names = [name.strip().lower() for name in next(reader, [])]
         table = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
