@@ -16,9 +16,18 @@ from scipy.io import savemat
 
 from . import jsonkeys
 from .datasets import DatasetError
-from .datasets.own import Annotated
+from .datasets.own import Annotated, Listing
 from .datasets.shanghaitech import read_heads as read_mat
-from .datasets.tables import SIDES, delimiter_of, parse_json, photo_column, repeated, with_point
+from .datasets.tables import (
+    SIDES,
+    delimiter_of,
+    in_pixels,
+    is_record,
+    parse_json,
+    photo_column,
+    repeated,
+    with_point,
+)
 from .datasets.text import read_json, read_text
 from .images import SUFFIXES as PICTURES
 
@@ -65,7 +74,7 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
     except DatasetError as error:
         reason = str(error).replace(str(path), path.name).removeprefix(f"{path.name}: ")
         raise DatasetError(f"{path.name}: {reason}") from error
-    return _checked(points, path.name)
+    return in_pixels(_checked(points, path.name), path.name)
 
 
 def to_csv(heads: ArrayLike, image: str) -> bytes:
@@ -107,14 +116,14 @@ def to_mat(heads: ArrayLike) -> bytes:
 def photos_in(path: Path) -> set[str]:
     """The names, without folders, of the photos that a file which `read_annotation` reads says it
     is of; none where it names none."""
-    named: list[Any] = []
+    named: list[str] = []
     if path.suffix.lower() == ".csv":
         names, rows, _ = _table(read_text(path))
         column = photo_column(names, rows)
         named = [row[column] for row in rows] if column is not None else []
-    elif path.suffix.lower() == ".json" and isinstance(content := read_json(path), dict):
-        named = [content.get("image")]
-    own = {name.strip().replace("\\", "/") for name in named if isinstance(name, str)}
+    elif path.suffix.lower() == ".json":
+        named = [item.name for item in _photos(path, read_json(path))]
+    own = {name.strip().replace("\\", "/") for name in named}
     return {Path(name).name for name in own if name}
 
 
@@ -200,11 +209,18 @@ def _from_json(path: Path, text: str, image: str | None) -> Any:
     points = content.get("heads") if isinstance(content, dict) else content
     if isinstance(points, list) and not any(isinstance(point, dict) for point in points):
         return points
-    photos = [item for item in parse_json(path) if isinstance(content, list) or _is_photo(item)]
+    photos = _photos(path, content)
     wanted = _chosen([item.name for item in photos], image)
     if wanted is None:
         raise DatasetError('it must hold [[x, y], ...] or {"heads": [[x, y], ...]}.')
     return next(item.heads() for item in photos if item.name == wanted)
+
+
+def _photos(path: Path, content: Any) -> Listing:
+    """The photos that a JSON file names; none where it has the heads of one and no name."""
+    if isinstance(content, list):
+        return parse_json(path) if any(isinstance(item, dict) for item in content) else []
+    return [item for item in parse_json(path) if is_record(content) or _is_photo(item)]
 
 
 def _is_photo(item: Annotated) -> bool:

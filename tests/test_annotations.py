@@ -561,7 +561,12 @@ def test_a_table_may_have_the_line_ends_of_any_system(end, mark, tmp_path):
         ("a.csv", "x,y,image\n5,6,a.jpg\n   \n", {"a.jpg"}),
         ("a.csv", "x,y\n1,2\n", set()),
         ("a.json", '{"image": "C:\\\\photos\\\\a.jpg", "heads": []}', {"a.jpg"}),
+        ("a.json", '{"d/a.jpg": [[1, 2]]}', {"a.jpg"}),
+        ("a.json", '[{"image": "a.jpg", "heads": []}]', {"a.jpg"}),
+        ("a.json", '{"images": [{"image": "a.jpg", "points": []}]}', {"a.jpg"}),
+        ("a.json", '{"heads": [[1, 2]], "by": "me"}', set()),
         ("a.json", "[[1, 2]]", set()),
+        ("a.json", "[]", set()),
         ("a.mat", b"rubbish", set()),
     ],
 )
@@ -575,3 +580,16 @@ def test_a_table_of_boxes_is_refused_and_a_photos_size_in_it_is_not(tmp_path):
     with pytest.raises(DatasetError, match=r"^a.csv: width and height differ between rows, as box"):
         read_annotation(table)
     assert len(read_annotation(written(tmp_path / "a.csv", boxes.format(8, 8)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "x,y\n0.1,0.2\n0.5,1\n0.3,0.4\n"),
+        ("a.json", "[[0.1, 0.2], [0.5, 1], [0.3, 0.4]]"),
+        ("a.json", '{"a.jpg": [[0.1, 0.2], [0.5, 1], [0.3, 0.4]]}'),
+    ],
+)
+def test_shares_of_a_photos_sides_are_not_taken_for_pixels(name, content, tmp_path):
+    with pytest.raises(DatasetError, match=r"^a\..*look like shares of the picture's sides"):
+        read_annotation(written(tmp_path / name, content))

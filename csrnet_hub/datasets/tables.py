@@ -134,10 +134,10 @@ def _csv_heads(path: Path, rows: list[tuple[int, str, str, bool]]) -> Heads:
             raise DatasetError(
                 f"{path}, line {line}: x {x!r} and y {y!r} are no pixels."
             ) from error
-    return _in_pixels(as_heads(points, path), f"{path}, line {rows[0][0]}")
+    return in_pixels(as_heads(points, path), f"{path}, line {rows[0][0]}")
 
 
-def _in_pixels(heads: Heads, where: str) -> Heads:
+def in_pixels(heads: Heads, where: str) -> Heads:
     """The heads of a photograph, or a DatasetError: as pixels, shares of its sides would all lie in
     its corner."""
     in_corner = len(heads) >= SURE and ((heads >= 0) & (heads <= 1)).all()
@@ -185,4 +185,4 @@ def _points(points: Any, path: Path, name: str) -> Heads:
     if isinstance(points, list) and points and all(isinstance(point, dict) for point in points):
         where = f"{path}, {name}"
         points = [(field(point, "x", where), field(point, "y", where)) for point in points]
-    return _in_pixels(as_heads(points, f"{path}, {name}"), f"{path}, {name}")
+    return in_pixels(as_heads(points, f"{path}, {name}"), f"{path}, {name}")
