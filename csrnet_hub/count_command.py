@@ -88,14 +88,10 @@ def run(options: argparse.Namespace) -> int:
         done = f"{len(paths) - len(left):,} of {len(paths):,} photographs"
         maps = " with their maps" if options.save_maps else ""
         print(f"csrnet: {done} are in {options.csv}{maps} already", file=sys.stderr)
-    again = {*map(spelt, left), *nothing}
-    replaced = [line for line in before if line["image"] in again]
-    before = [line for line in before if line["image"] not in again]  # of other folders too
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         report = _Report(options, open_table(options.csv, stack, before) if options.csv else None)
-        stack.callback(report.put_back, replaced)
         for name, why in nothing.items():
             report.failed(name, why)
         for path, result in _results(counter, left):
@@ -114,7 +110,6 @@ class _Report:
     Attributes:
         bad: number of pictures with an error.
         unread: what to install for pictures that could not be read, or "".
-        written: pictures that have their line, as a table spells them.
     """
 
     def __init__(
@@ -122,7 +117,6 @@ class _Report:
     ) -> None:
         self.options, self.table = options, table
         self.names: set[str] = set()
-        self.written: set[str] = set()
         self.bad = 0
         self.unread = ""
 
@@ -156,14 +150,7 @@ class _Report:
         if full is not None:
             raise full
 
-    def put_back(self, rows: Sequence[dict[str, str]]) -> None:
-        """Keep the older rows of pictures that a run which was stopped has not come to."""
-        for older in rows:
-            if self.table and older["image"] not in self.written:
-                self.table(older)
-
     def _write(self, line: dict[str, Any]) -> None:
-        self.written.add(spelt(line["image"]))
         if self.options.json:
             _say(json.dumps(line))
         if self.table:

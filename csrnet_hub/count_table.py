@@ -27,6 +27,7 @@ COLUMNS = [
 ]
 # with which every table of ours begins; people's own tables of counts begin with image,count too
 TABLE = ",".join(COLUMNS[:6])
+OPTIONS: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
 
 
 def spelt(path: Path) -> str:
@@ -43,10 +44,7 @@ def rows_before(table: Path, model: str) -> list[dict[str, str]]:
     if not table.is_file():
         return []
     try:
-        # a killed run may have left half a letter
-        with table.open(newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
-            reader = csv.DictReader(file)
-            columns, rows = reader.fieldnames, list(reader)
+        columns, rows = _read(table)
     except csv.Error as error:
         raise ValueError(f"{table} cannot be read as a table: {error}") from error
     if columns and columns != COLUMNS:
@@ -54,8 +52,7 @@ def rows_before(table: Path, model: str) -> list[dict[str, str]]:
             f"{table} has other columns than this version writes, and cannot be gone on with: give "
             "another name for the table."
         )
-    # the row that a killed run was writing has too few cells
-    rows = [row for row in rows if None not in row and None not in row.values()]
+    rows = _newest(rows)
     if others := {row["model"] for row in rows if row["count"]} - {model}:
         raise ValueError(
             f"{table} has counts by {', '.join(sorted(others))}, not by {model}: give that with "
@@ -72,23 +69,17 @@ def is_counted(row: dict[str, str], with_map: bool) -> bool:
 def open_table(
     path: Path, stack: ExitStack, rows: Sequence[dict[str, str]] = ()
 ) -> Callable[[dict[str, Any]], None]:
-    """Begin a table with these `rows`; what writes one more.
+    """Begin a table with these `rows`; what writes one more. A photograph's new row takes the place
+    of its older one, but only at the end: a run that is killed before has lost none.
 
     It is opened before the first picture is counted and each row written at once: a run that is
     stopped has not counted in vain.
     """
-    options: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
     if rows:  # none is lost, should the disk be full by now
         path = Path(os.path.realpath(path))
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            with partial.open("w", **options) as file:
-                _writer(file).writerows(rows)
-            shutil.copymode(path, partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    file = stack.enter_context(path.open("a" if rows else "w", **options))
+        _rewrite(path, rows)
+        stack.callback(_tidy, path)
+    file = stack.enter_context(path.open("a" if rows else "w", **OPTIONS))
     writer = csv.DictWriter(file, COLUMNS, restval="") if rows else _writer(file)
 
     def write(row: dict[str, Any]) -> None:
@@ -103,6 +94,38 @@ def as_row(line: dict[str, Any]) -> dict[str, Any]:
     cells = {key: value for key, value in line.items() if key != "interval"}
     low, high = line.get("interval") or ("", "")
     return {**cells, "low": low, "high": high, "notices": " ".join(line.get("notices", ()))}
+
+
+def _read(table: Path) -> tuple[Sequence[str] | None, list[dict[str, str]]]:
+    """The columns of a table, and its rows without the one that a killed run was writing, which may
+    have too few cells and half a letter."""
+    with table.open(newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
+        reader = csv.DictReader(file)
+        whole = [row for row in reader if None not in row and None not in row.values()]
+        return reader.fieldnames, whole
+
+
+def _newest(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Of each photograph the last row, in the place of its first."""
+    return list({row["image"]: row for row in rows}.values())
+
+
+def _tidy(table: Path) -> None:
+    _, rows = _read(table)
+    newest = _newest(rows)
+    if len(newest) < len(rows):
+        _rewrite(table, newest)
+
+
+def _rewrite(table: Path, rows: Sequence[dict[str, str]]) -> None:
+    partial = table.with_name(f"{table.name}.partial")
+    try:
+        with partial.open("w", **OPTIONS) as file:
+            _writer(file).writerows(rows)
+        shutil.copymode(table, partial)
+        partial.replace(table)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _writer(file: Any) -> csv.DictWriter[str]:
