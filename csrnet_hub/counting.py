@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,21 +25,7 @@ from .model_files import ModelError, is_folder
 from .notices import notices
 from .openvino_engine import OpenVINOEngine, read_openvino
 from .resources import DEFAULT_MODEL, resource
-from .scale import (
-    ENLARGED,
-    NEARLY,
-    SMALL,
-    STEP,
-    first_scale,
-    in_cells_of,
-    larger_scale,
-    may_be_large,
-    next_step,
-    resized,
-    roomy,
-    scaled,
-    shows_heads,
-)
+from .scale import ENLARGED, mapped_at
 from .tiles import Mapped, Progress
 from .torch_engine import TorchEngine
 
@@ -260,7 +247,9 @@ class CrowdCounter:
     ) -> CountResult:
         start = time.perf_counter() - seconds
         height, width = pixels.shape[:2]
-        found, scale = self._density(pixels, progress)
+        density = partial(self.engine.density, progress=progress)
+        asked = None if self.scale == "auto" else float(self.scale)
+        found, scale = mapped_at(asked, self.model, density, pixels)
         count = float(found.density.sum(dtype=np.float64))
         if not math.isfinite(count):
             raise ModelError(f"the map of {self.name} is not finite: its weights are damaged")
@@ -280,38 +269,6 @@ class CrowdCounter:
             scale=scale,
             notices=notices(pixels, count, self.model.training_record),
         )
-
-    def _density(
-        self, pixels: NDArray[np.uint8], progress: Progress | None
-    ) -> tuple[Mapped, float]:
-        """The map in the photo's own cells, and the scale at which it was counted."""
-        size = height, width = pixels.shape[:2]
-        auto = self.scale == "auto"
-        scale = first_scale(self.model, height, width) if auto else float(self.scale)
-        found = self.engine.density(resized(pixels, scale), progress)
-        if auto and may_be_large(self.model, found.density):
-            found, scale = self._from_small(pixels, scale, progress) or (found, scale)
-        if auto and (larger := larger_scale(found.density, scale)) > scale:
-            again = self.engine.density(resized(pixels, larger), progress)
-            # with no more heads than before the photo is large, but not sharp
-            if again.density.sum() > found.density.sum():
-                found, scale = again, larger
-        own = in_cells_of(found.density, scaled(height, width, scale), size)
-        return found._replace(density=own), scale
-
-    def _from_small(
-        self, pixels: NDArray[np.uint8], most: float, progress: Progress | None
-    ) -> tuple[Mapped, float] | None:
-        """The map at the least scale at which heads have no more crowding than the largest of
-        training alone; None where that is ``most``, or hardly less, or where it shows nobody."""
-        scale = most * SMALL
-        while scale * STEP < NEARLY * most:
-            found = self.engine.density(resized(pixels, scale), progress)
-            larger = next_step(found.density, scale, roomy(self.model), most)
-            if larger == scale:
-                return (found, scale) if shows_heads(found.density) else None
-            scale = larger
-        return None
 
 
 def _may_change(image: ImageSource) -> bool:

@@ -9,12 +9,14 @@ heads.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from .model import STRIDE, CSRNet
+from .tiles import Mapped
 
 WIDE = 16 / 9  # sides of a picture that is no panorama
 NEARLY = 0.9  # times as long sides: shrinking would blur more than it would help
@@ -27,6 +29,54 @@ SMALL = STEP**-5  # of a scale: where large heads are looked for first
 
 Size = tuple[int, int]  # height, width in pixels
 Heads = NDArray[np.float64]
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+Density = Callable[[Pixels], Mapped]
+
+
+def mapped_at(
+    scale: float | None, model: CSRNet, density: Density, pixels: Pixels
+) -> tuple[Mapped, float]:
+    """The map of a picture in the picture's own cells, and the scale at which it was counted.
+
+    Args:
+        scale: what its sides are multiplied by; None: as the model's training asks.
+        density: the map of a picture in the cells of just that.
+    """
+    if scale is None:
+        found, scale = _as_in_training(model, density, pixels)
+    else:
+        found = density(resized(pixels, scale))
+    size = height, width = pixels.shape[:2]
+    own = in_cells_of(found.density, scaled(height, width, scale), size)
+    return found._replace(density=own), scale
+
+
+def _as_in_training(model: CSRNet, density: Density, pixels: Pixels) -> tuple[Mapped, float]:
+    scale = first_scale(model, *pixels.shape[:2])
+    found = density(resized(pixels, scale))
+    if may_be_large(model, found.density):
+        found, scale = _from_small(model, density, pixels, scale) or (found, scale)
+    if (larger := larger_scale(found.density, scale)) > scale:
+        again = density(resized(pixels, larger))
+        # with no more heads than before the photo is large, but not sharp
+        if again.density.sum() > found.density.sum():
+            found, scale = again, larger
+    return found, scale
+
+
+def _from_small(
+    model: CSRNet, density: Density, pixels: Pixels, most: float
+) -> tuple[Mapped, float] | None:
+    """The map at the least scale at which heads have no more crowding than the largest of
+    training alone; None where that is ``most``, or hardly less, or where it shows nobody."""
+    scale = most * SMALL
+    while scale * STEP < NEARLY * most:
+        found = density(resized(pixels, scale))
+        larger = next_step(found.density, scale, roomy(model), most)
+        if larger == scale:
+            return (found, scale) if shows_heads(found.density) else None
+        scale = larger
+    return None
 
 
 def first_scale(model: CSRNet, height: int, width: int) -> float:
@@ -106,7 +156,7 @@ def scaled(height: int, width: int, scale: float) -> Size:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def resized(pixels: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+def resized(pixels: Pixels, scale: float) -> Pixels:
     """A picture (H, W, 3) with its sides multiplied by ``scale``."""
     height, width = scaled(pixels.shape[0], pixels.shape[1], scale)
     if (height, width) == pixels.shape[:2]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from csrnet_hub import CrowdCounter, CSRNet, counting
+from csrnet_hub import CrowdCounter, CSRNet
 from csrnet_hub.model import ModelError
 from csrnet_hub.render import colour_top, density_peaks
 from csrnet_hub.scale import (
@@ -399,8 +399,8 @@ def test_the_smallest_pictures_have_a_smaller_size_too(
 ) -> None:
     model = copy.deepcopy(thin_model)
     model.largest_sigma = 0.5
-    monkeypatch.setattr(counting, "may_be_large", lambda *_: True)
-    monkeypatch.setattr(counting, "shows_heads", lambda _: True)
+    monkeypatch.setattr("csrnet_hub.scale.may_be_large", lambda *_: True)
+    monkeypatch.setattr("csrnet_hub.scale.shows_heads", lambda _: True)
     result = CrowdCounter(model, "cpu").count(picture(*size))
     assert result.density.shape == tuple(-(-side // 8) for side in size)
     assert np.isfinite(result.count)
