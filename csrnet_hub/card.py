@@ -17,7 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from .resources import resource
 
 if TYPE_CHECKING:
-    from .model import CSRNet
+    from .pretrained import Pretrained
 
 CARD_NAME = "README.md"
 PLACEHOLDER = "org/name-of-this-repository"  # in the card's code, until train.push knows better
@@ -38,7 +38,7 @@ RECIPE = {"steps", "batch", "crop", "scale", "sigma", "step", "loss", "validatio
 SEAL = re.compile(r"\s*<!-- made by csrnet-hub; sha256 of the text above: (\w+) -->\s*")
 
 
-def model_card(model: CSRNet) -> ModelCard:
+def model_card(model: Pretrained) -> ModelCard:
     """The card of a model, for ``save_pretrained`` and ``push_to_hub``."""
     return ModelCard(card_of(model.config()))
 
