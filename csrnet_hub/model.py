@@ -151,7 +151,7 @@ def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> No
             file with keys ``features.{index}.{weight,bias}`` as torchvision names them.
 
     Raises:
-        ModelError: if a tensor is missing or has the wrong shape.
+        ModelError: if a tensor is missing, has the wrong shape or holds no plain, finite numbers.
     """
     if str(source) == "torchvision":
         try:
@@ -173,7 +173,7 @@ def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> No
         if found is None or found.shape != full[key].shape:
             raise ModelError(f"{source} is not a VGG-16: no usable tensor for {key}.")
         full[key] = found
-    model.load_state_dict(full)
+    model.load_strictly(full)
 
 
 def receptive_field(model: CSRNet) -> tuple[int, int]:

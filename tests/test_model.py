@@ -453,6 +453,17 @@ def test_without_torchvision_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch)
         load_vgg16_frontend(CSRNet())
 
 
+def test_a_front_end_that_is_not_finite_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch)
+    state = vgg_state(torch.float32)
+    state["features.0.bias"][0] = torch.nan
+    save_file(state, tmp_path / "vgg.safetensors")
+    with pytest.raises(ModelError, match=r"frontend\.0\.bias holds values that are not finite"):
+        load_vgg16_frontend(CSRNet(), tmp_path / "vgg.safetensors")
+
+
 def test_a_file_that_is_no_vgg_is_refused(tmp_path: Path) -> None:
     save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "vgg.safetensors")
     with pytest.raises(ModelError, match="not a VGG-16"):
