@@ -28,30 +28,42 @@ def from_hdf5(path: Path, key: str) -> dict[str, Any]:
         import h5py
     except ImportError as error:
         raise DatasetError(f"{path} is of MATLAB 7.3: pip install h5py to read it.") from error
-    done: dict[Any, tuple[Any, int]] = {}  # by place: what is there, in how many values
-    steps = held = 0
+    with h5py.File(path, "r") as file:
+        if not file.id.links.exists(key.encode()):
+            return {}
+        return {key: _Reader(path, h5py).member(file, key)[0]}
 
-    def member(group: Any, name: str) -> tuple[Any, int]:
+
+class _Reader:
+    """What is read of one file, each with the number of values that it is when written out."""
+
+    def __init__(self, path: Path, h5py: Any) -> None:
+        self.path, self.h5py = path, h5py
+        self.done: dict[Any, tuple[Any, int]] = {}  # by place
+        self.steps = self.held = 0
+
+    def member(self, group: Any, name: str) -> tuple[Any, int]:
         # asked of the link alone: what it leads to may be any file that this process may read
-        if "/" in name or group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-            raise DatasetError(f"{path} refers to another place than its own data.")
-        return convert(group[name])
+        hard = self.h5py.h5l.TYPE_HARD
+        if "/" in name or group.id.links.get_info(name.encode()).type != hard:
+            raise DatasetError(f"{self.path} refers to another place than its own data.")
+        return self.convert(group[name])
 
-    def convert(item: Any) -> tuple[Any, int]:
-        nonlocal steps
-        steps += 1
-        if steps > CELLS:
-            raise DatasetError(f"{path} has more than {CELLS:,} arrays and cells.")
-        about = h5py.h5o.get_info(item.id)
+    def convert(self, item: Any) -> tuple[Any, int]:
+        self.steps += 1
+        if self.steps > CELLS:
+            raise DatasetError(f"{self.path} has more than {CELLS:,} arrays and cells.")
+        about = self.h5py.h5o.get_info(item.id)
         place = about.fileno, about.addr
-        if place not in done:
-            done[place] = read_group(item) if isinstance(item, h5py.Group) else read_array(item)
+        if place not in self.done:
+            read = self.group if isinstance(item, self.h5py.Group) else self.array
+            self.done[place] = read(item)
         # few cells that hold one another are many when written out
-        if done[place][1] > MOST + CELLS:
-            raise DatasetError(f"{path} holds more than {MOST:,} values.")
-        return done[place]
+        if self.done[place][1] > MOST + CELLS:
+            raise DatasetError(f"{self.path} holds more than {MOST:,} values.")
+        return self.done[place]
 
-    def read_group(group: Any) -> tuple[Any, int]:
+    def group(self, group: Any) -> tuple[Any, int]:
         names: list[str] = []  # of which a damaged group may give any number
 
         def enough(name: bytes) -> bool | None:
@@ -59,34 +71,30 @@ def from_hdf5(path: Path, key: str) -> dict[str, Any]:
             return len(names) > CELLS or None
 
         group.id.links.iterate(enough)
-        members = {name: member(group, name) for name in names}
+        members = {name: self.member(group, name) for name in names}
         values = {name: value for name, (value, _) in members.items()}
         return values, sum(size for _, size in members.values()) + 1
 
-    def read_array(item: Any) -> tuple[Any, int]:
-        nonlocal held
+    def array(self, item: Any) -> tuple[Any, int]:
         if item.external or item.is_virtual:
-            raise DatasetError(f"{path} refers to another file.")
-        references = h5py.check_ref_dtype(item.dtype) is h5py.Reference
+            raise DatasetError(f"{self.path} refers to another file.")
+        references = self.h5py.check_ref_dtype(item.dtype) is self.h5py.Reference
         if item.dtype.hasobject and not references:
-            raise DatasetError(f"{path} holds values of a kind that MATLAB does not write.")
+            raise DatasetError(f"{self.path} holds values of a kind that MATLAB does not write.")
         size = item.size or 0
-        held += size * item.dtype.itemsize
-        if held > 8 * MOST or (references and size > CELLS):
-            raise DatasetError(f"{path} holds {size:,} values in one array: too many.")
-        held += _check_chunks(path, item)
+        self.held += size * item.dtype.itemsize
+        if self.held > 8 * MOST or (references and size > CELLS):
+            raise DatasetError(f"{self.path} holds {size:,} values in one array: too many.")
+        self.held += _check_chunks(self.path, item)
         values = item[()]
         if _is_empty(item):  # an empty array holds its shape
             if 0 not in values:
-                raise DatasetError(f"{path} has an empty array of a shape that is not empty.")
+                raise DatasetError(f"{self.path} has an empty array of a shape that is not empty.")
             return np.zeros(tuple(int(n) for n in values)), 1
         if references:  # which lead to objects of the same file
-            cells = [convert(item.file[reference]) for reference in values.ravel()]
+            cells = [self.convert(item.file[reference]) for reference in values.ravel()]
             return [value for value, _ in cells], sum(number for _, number in cells) + 1
         return values.T, size + 1  # MATLAB stores columns first
-
-    with h5py.File(path, "r") as file:
-        return {key: member(file, key)[0]} if file.id.links.exists(key.encode()) else {}
 
 
 def _is_empty(item: Any) -> bool:
