@@ -171,7 +171,7 @@ def json_kind(kind: str, file: Path) -> bool:
     return by_suffix(".json", file) and _kind(file, file.stat().st_mtime_ns) == kind
 
 
-@lru_cache(maxsize=4096)
+@cache
 def _kind(file: Path, modified: int) -> str:
     # What cannot be told is taken for LabelMe's where a photograph has its name, to be named.
     unknown = "labelme" if any(is_there(file.with_suffix(end)) for end in SUFFIXES) else "json"
