@@ -103,6 +103,12 @@ def test_shapes_without_a_label_are_heads_in_whatever_file(tmp_path: Path, kind:
     assert counted(tmp_path) == {"street": [1], "square": [1]}
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "coco"])
+def test_a_blank_beside_a_label_loses_no_head(tmp_path: Path, kind: str) -> None:
+    mark(tmp_path / "square.jpg", kind, ["head", "head ", " Head", " ", "car"])
+    assert counted(tmp_path) == {"square": [1, 2, 3, 4]}
+
+
 def test_a_photograph_of_cars_shows_nobody_when_its_own_file_is_given_too(tmp_path: Path) -> None:
     mark(tmp_path / "street.jpg", "labelme", ["person"])
     mark(tmp_path / "car park.jpg", "labelme", ["car"])

@@ -45,9 +45,9 @@ def with_heads(
     return listing
 
 
-def that_count(labels: Iterable[Any]) -> set[str]:
-    """The labels, of those in use, whose shapes are heads; none: all shapes are."""
-    used = {str(label).lower() for label in labels}
+def that_count(labels: Iterable[str]) -> set[str]:
+    """The labels, of those in use, in small letters, whose shapes are heads; none: all are."""
+    used = set(labels)
     return used & HEADS or used & PEOPLE
 
 
@@ -86,5 +86,6 @@ def middle(left: Any, top: Any, width: Any, height: Any) -> list[Point]:
 
 
 def texts(values: Any) -> set[str]:
-    """Those values that are texts, in small letters."""
-    return {value.lower() for value in values if isinstance(value, str) and value}
+    """Those values that are texts, in small letters, without blanks that were typed beside them."""
+    plain = (value.strip().lower() for value in values if isinstance(value, str))
+    return {value for value in plain if value}

@@ -35,7 +35,7 @@ def parse_coco(path: Path) -> Listing:
     # some tools write an id as a number here and as text there
     known_as = [one for one in content.get("categories", []) if isinstance(one, dict)]
     categories = {str(one.get("id")): one for one in known_as}
-    names = {identity: str(one.get("name")).lower() for identity, one in categories.items()}
+    names = {identity: str(one.get("name")).strip().lower() for identity, one in categories.items()}
     labels_of = partial(_coco_labels, names)
     told = that_count(names.values())  # people from other things
     found: dict[str, list[Any]] = {}
