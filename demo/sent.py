@@ -28,9 +28,7 @@ def is_address(path: Any) -> bool:
 
 def has_address(value: Any) -> bool:
     """Whether a file somewhere in what was sent is given by its web address."""
-    if isinstance(value, dict):
-        return is_address(value.get("path")) or any(map(has_address, value.values()))
-    return isinstance(value, (list, tuple)) and any(map(has_address, value))
+    return any(isinstance(part, dict) and is_address(part.get("path")) for part in _parts(value))
 
 
 def with_own_uploads(value: Any) -> Any:
@@ -68,7 +66,8 @@ def files_in(value: Any) -> set[str]:
     there, FOLDER/TOKEN/NAME, and lead nowhere else.
     """
     folder = upload_folder()
-    near = (text for text in _texts(value) if text.startswith(str(folder)))
+    texts = (part for part in _parts(value) if isinstance(part, str))
+    near = (text for text in texts if text.startswith(str(folder)))
     return {text for text in near if _lies_in(folder, Path(text))}
 
 
@@ -77,9 +76,11 @@ def _lies_in(folder: Path, path: Path) -> bool:
     return own and os.path.isfile(path)  # noqa: PTH113  (False for a name that is none)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list, tuple)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
+def _parts(value: Any) -> Iterator[Any]:
+    """A value and all that stands in it, however deep: what somebody sends fails nobody's call."""
+    rest = [value]
+    while rest:
+        part = rest.pop()
+        yield part
+        if isinstance(part, (dict, list, tuple)):
+            rest += part.values() if isinstance(part, dict) else part

@@ -1460,6 +1460,27 @@ class Request:
     session_hash = "me"
 
 
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
+def test_what_somebody_sends_fails_nobody_elses_call_however_deep_it_is(wrap, monkeypatch):
+    async def answers(self: Any, *, session_hash: str) -> str:
+        return "counted"
+
+    monkeypatch.setattr(gr.Blocks, "process_api", answers)
+    page = visitors.Page()
+    file = keep_file("deep.png", b"x")
+    deep: Any = {"path": file}
+    for _ in range(5000):  # which Python's reader of JSON takes from 3.12 on
+        deep = wrap(deep)
+    waiting = SimpleNamespace(
+        session_hash="program", data=SimpleNamespace(data=[deep]), concurrency_id=""
+    )
+    page._queue.event_ids_to_events["1"] = waiting
+    page._looked -= visitors.LOOK_EVERY + 1
+    assert asyncio.run(page.process_api(session_hash="me")) == "counted"
+    assert page._awaited("me") == {file}
+    assert not sent.has_address(deep)
+
+
 @pytest.mark.parametrize("lacking", ["temp_file_sets", "state_holder"])
 def test_a_gradio_without_its_inner_parts_still_answers_and_removes_files_by_age(
     lacking, monkeypatch, caplog
