@@ -109,6 +109,8 @@ def frames(
                     f"The clip's frames are too large: {size[0]} x {size[1]} pixels. Save a copy "
                     "with smaller frames."
                 )
+            # of frames that grow on the way; twice, since a decoder's padding is counted too
+            stream.codec_context.options = {"max_pixels": str(2 * LARGEST)}
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = THREADS if size[0] * size[1] <= LARGE else 1
             first: float | None = None

@@ -781,6 +781,31 @@ def test_a_clip_whose_frames_would_take_all_memory_is_refused_whatever_a_photo_m
             list(clips.frames(path, 1, limit))
 
 
+@pytest.mark.parametrize(("kind", "codec"), [("h264", "libx264"), ("mpegts", "mpeg2video")])
+def test_a_clip_whose_frames_grow_is_read_as_far_as_they_would_not_take_all_memory(
+    kind, codec, tmp_path, monkeypatch
+):
+    av = pytest.importorskip("av")
+    monkeypatch.setattr(clips, "LARGEST", 96 * 64)
+    path, content = tmp_path / f"clip.{kind}", io.BytesIO()
+    for size in ((96, 64), (320, 240)):
+        with av.open(content, "w", format=kind) as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width, stream.height = size
+            stream.pix_fmt = "yuv420p"
+            for _ in range(25):
+                container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", size))))
+            container.mux(stream.encode())
+        with path.open("ab") as file:
+            file.write(content.getvalue())
+        content = io.BytesIO()
+    reading = clips.Reading()
+    read = [pixels.shape for _, pixels in clips.frames(path, 25, None, reading)]
+    assert len(read) > 10
+    assert set(read) == {(64, 96, 3)}
+    assert not reading.whole
+
+
 def test_large_frames_are_decoded_by_one_thread(clip, tmp_path, monkeypatch):
     """Each thread holds a frame of its own."""
     path, threads = tmp_path / "clip.mp4", []
