@@ -134,8 +134,6 @@ def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
     Raises:
         VisitorError: there is none (`missing`), or it has gone.
     """
-    if isinstance(upload, dict) and isinstance(upload.get("video"), dict):
-        upload = upload["video"]
     if not isinstance(upload, dict) or not upload.get("path"):
         raise VisitorError(missing)
     path = Path(str(upload["path"])).resolve()
