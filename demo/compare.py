@@ -230,18 +230,22 @@ def layout(models: Models) -> None:
         table = gr.HTML("", elem_id="error-table")
     outputs = [numbers, panel, truth, predicted, bar, error, error_bar, table, photo]
     inputs = [photo, annotation, model]
-    draw = drawn.click(
-        draw_one, None, [photo, annotation], concurrency_limit=2, api_visibility="private"
-    )
+
+    def drawing(*counted: Any, **options: Any) -> Any:
+        files = [photo, annotation]
+        draw = drawn.click(draw_one, None, files, concurrency_limit=2, api_visibility="private")
+        return draw.then(*counted, **options)
+
     count_when(
-        [button.click, draw.then],
+        [button.click, drawing],
         nothing,
         partial(run, models),
         inputs,
         outputs,
         numbers,
         WAITING,
-        changed=(photo.upload, photo.clear, annotation.upload, annotation.clear),
+        # drawn.click too: the answer for a bad photo, if later than the scene, would take it away
+        changed=(photo.upload, photo.clear, annotation.upload, annotation.clear, drawn.click),
     )
 
 

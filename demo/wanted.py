@@ -81,7 +81,7 @@ def count_when(
             `photos.clear`; what has been counted is shown still.
         changed: listeners of the events that do so and after which `waiting` is shown, such as
             `photo.upload`. Gradio sends to an event's listeners one after the other: others of
-            the same event come after these.
+            the same event, those of `asked` too, come after these.
         line: where it waits, of `turns`.
         stop: a hidden button, seen while the count is under way; after it `run` is told by an
             EnoughError of its `progress` to show what there is, and one that waits is given up.
@@ -98,6 +98,13 @@ def count_when(
     answer = while_wanted(run, partial(_instead, nothing, waiting))
     buttons = [stop] if stop else []
     shown = partial(_with_button, len(buttons), nothing)
+    # Gradio sends uploads once they are there, and a count is to be stopped at once
+    for listen in cleared:
+        stopped = partial(_stop, shown, waiting)
+        listen(stopped, [latest, number], [*buttons, *outputs], **numbered, **quiet)
+    for listen in changed:
+        empty = partial(_empty, shown, waiting)
+        listen(empty, sent, [*buttons, *outputs], **numbered, **quiet)
     for listen in asked:
         # "multiple": by default Gradio drops an event while an earlier one is answered
         begun = listen(
@@ -131,13 +138,6 @@ def count_when(
             js=f"latest => [latest, {own} || 0, {HAPPENED}]",
             **quiet,
         )
-    # Gradio sends uploads once they are there, and a count is to be stopped at once
-    for listen in cleared:
-        stopped = partial(_stop, shown, waiting)
-        listen(stopped, [latest, number], [*buttons, *outputs], **numbered, **quiet)
-    for listen in changed:
-        empty = partial(_empty, shown, waiting)
-        listen(empty, sent, [*buttons, *outputs], **numbered, **quiet)
 
 
 def numbering(number: str) -> str:

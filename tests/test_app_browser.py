@@ -540,6 +540,35 @@ def test_a_drawn_scene_is_compared_with_its_own_annotation(
     assert str(uploads) not in errors.inner_text()
 
 
+def test_the_late_answer_for_a_bad_photo_takes_no_drawn_scene_out_of_its_box(
+    visit: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.compare.draw_scene", lambda seed: _small_scene(seed))
+    read, answer, begun = compare.read_photo, threading.Event(), []
+
+    def slow(upload: Any, max_pixels: int | None) -> Any:
+        begun.append(upload)
+        assert answer.wait(PATIENCE / 1000)
+        return read(upload, max_pixels)
+
+    monkeypatch.setattr(compare, "read_photo", slow)
+    tab(visit, "Compare")
+    bad = dots(tmp_path / "bad.png")
+    bad.write_bytes(bad.read_bytes()[:600])
+    choose(visit, bad, "#compare-photo")
+    expect(visit.get_by_role("button", name="Compare", exact=True)).to_be_enabled()
+    press(visit, "Compare")
+    wait_until(visit, lambda: begun)
+    held = hold(visit, "**/run/predict*")  # a slow line
+    press(visit, "Try a drawn scene")
+    wait_until(visit, lambda: held)
+    answer.set()
+    expect(visit.locator("#errors [role=alert]")).to_contain_text("damaged")
+    held[0].continue_()
+    expect(visit.locator("#errors")).to_contain_text("annotated 40 people")
+    expect(visit.locator("#compare-photo img")).to_be_visible()
+
+
 def _small_scene(seed: int) -> tuple[Image.Image, np.ndarray]:
     from demo.scenes import draw_scene
 
