@@ -203,6 +203,15 @@
     requestAnimationFrame(tell);
   });
 
+  // The menu of the tabs for which a narrow page has no room would close on a click alone.
+  const MORE = ".overflow-menu:has(.overflow-dropdown:not(.hide)) > button";
+  document.addEventListener("keydown", (event) => {
+    const button = event.key === "Escape" && document.querySelector(MORE);
+    if (!button) return;
+    button.click();
+    button.focus();
+  });
+
   function name(handle) {
     const [own, , width] = share(handle);
     if (!width) return; // another tab is open, or the picture is on its way

@@ -1167,7 +1167,16 @@ def test_a_phone_in_dark_mode_shows_the_page_readably(
         assert brightness(ink) > 200
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert brightness(paper) < 40
-    page.get_by_role("button", name="More tabs").click()  # all tabs can be reached
+    more = page.get_by_role("button", name="More tabs")
+    more.click()
+    annotate_tab = page.get_by_role("button", name="Annotate", exact=True)
+    annotate_tab.focus()
+    page.keyboard.press("Escape")
+    expect(annotate_tab).to_be_hidden()
+    expect(more).to_be_focused()
+    page.keyboard.press("Escape")  # which opens nothing
+    expect(annotate_tab).to_be_hidden()
+    more.click()  # all tabs can be reached
     page.get_by_role("button", name="Annotate", exact=True).click()
     expect(page.locator("#annotate-photo")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
