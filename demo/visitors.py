@@ -184,7 +184,7 @@ class Page(gr.Blocks):
         if has_address(given):
             raise gr.Error(NO_ADDRESS, print_exception=False)
         session = kw.get("session_hash")
-        visitor = self._visitor(session)
+        visitor = self._visitor(session, goes_on=kw.get("iterator") is not None)
         with at_best("the files that are needed"):
             self._look_after_files()
         visitor.running += 1
@@ -228,7 +228,8 @@ class Page(gr.Blocks):
         visitor.left = True
         self._remove_if_gone(session, visitor)
 
-    def _visitor(self, session: str | None) -> Visitor:
+    def _visitor(self, session: str | None, goes_on: bool = False) -> Visitor:
+        """Who asks; the next step of a call that goes on brings nobody back who has left."""
         if session is None:
             return Visitor()
         now = time.monotonic()
@@ -237,8 +238,8 @@ class Page(gr.Blocks):
             for key in old:
                 for path in self._visitors.pop(key).files:
                     remove_folder(path)  # the files in them are gone by their age
-        visitor = self._visitors.setdefault(session, Visitor())
-        visitor.seen, visitor.left = now, False
+        visitor = self._visitors.setdefault(session, Visitor(left=goes_on))
+        visitor.seen, visitor.left = now, visitor.left and goes_on
         return visitor
 
     def _remove_if_gone(self, session: str | None, visitor: Visitor) -> None:

@@ -1746,6 +1746,29 @@ def test_nothing_is_kept_of_a_visitor_who_has_left(monkeypatch):
     assert "me" not in held
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_the_next_step_of_a_batch_brings_nobody_back_who_has_left(others, monkeypatch):
+    kept: list[Path] = []
+
+    async def step(self: Any, *, session_hash: str, iterator: Any = None) -> None:
+        kept.append(Path(keep_file("thumbnail.jpg", b"x")))
+        visitors.still_here()
+
+    monkeypatch.setattr(gr.Blocks, "process_api", step)
+    page = visitors.Page()
+    asyncio.run(page.process_api(session_hash="me"))
+    page._visitors["me"].running = others  # calls that have not ended yet
+    page.forget(Request())
+    with pytest.raises(shared.NotWantedError):
+        asyncio.run(page.process_api(session_hash="me", iterator=iter("")))
+    if others:
+        page._visitors["me"].running = 0
+        page.forget(Request())
+    assert not any(path.exists() for path in kept)
+    asyncio.run(page.process_api(session_hash="me"))  # the connection is back
+    assert kept[-1].exists()
+
+
 def test_answers_that_nobody_fetches_are_not_kept_for_ever(monkeypatch):
     async def answers(self: Any, *, session_hash: str) -> None: ...
 
