@@ -34,6 +34,7 @@ NO_FILE = (
     'and send {"path": what the upload gave, "meta": {"_type": "gradio.FileData"}}.'
 )
 FORGOTTEN = CLEAN_EVERY + KEEP_FOR  # seconds; the files are gone by then
+NEVER = 10**9  # seconds: on Windows Gradio goes by when a file was made, though it is needed still
 LOOK_EVERY = 60.0  # seconds, after the files of calls that wait or run
 FETCHED_WITHIN = 300.0  # seconds; an answer that nobody has fetched by then is dropped
 UNLIKE_GRADIO = (
@@ -87,12 +88,11 @@ class Page(gr.Blocks):
 
     Gradio alone would fetch any address that a program sends as a file, and would keep files until
     they are old. What is here beyond that rests on parts of Gradio that may change: where one is
-    missing the log says so, the page works all the same, and `delete_cache` still removes what is
-    old.
+    missing the log says so, the page works all the same, and `sweep` still removes what is old.
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(delete_cache=(CLEAN_EVERY, KEEP_FOR), **options)
+        super().__init__(delete_cache=(CLEAN_EVERY, NEVER), **options)
         self._visitors: dict[str, Visitor] = {}
         self._looked = time.monotonic()
         self._closed = threading.Event()

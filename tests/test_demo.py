@@ -59,7 +59,7 @@ from demo import (
 from demo.canvas import read_points
 from demo.cards import card_html, error_in_words, licence_html, read_card
 from demo.counted import Counted, count_html, grid_html, interval_html, notices_html
-from demo.files import KEEP_FOR, keep_file, upload_folder
+from demo.files import CLEAN_EVERY, KEEP_FOR, keep_file, sweep, upload_folder
 from demo.heads import of_another
 from demo.models import Models
 
@@ -1523,8 +1523,7 @@ def test_a_gradio_without_its_inner_parts_still_answers_and_removes_files_by_age
     assert answer == [{"path": file}]
     page.forget(Request())
     assert "unlike those" in caplog.text
-    every, keep = page.delete_cache
-    assert every + keep <= 3600  # Gradio's own way, for what is left
+    assert CLEAN_EVERY + KEEP_FOR <= 3600  # for what is left
     with pytest.raises(gr.Error, match="send the file itself"):
         asyncio.run(page.process_api(asked={"path": "http://a/b.jpg"}, session_hash="me"))
 
@@ -1597,6 +1596,20 @@ def test_what_is_old_is_removed_though_files_come_meanwhile(monkeypatch):
     monkeypatch.setattr(Path, "lstat", meanwhile)
     delete_files_created_by_app(page, None)
     assert not any(path.exists() for known in old for path in known)
+
+
+def test_on_windows_too_no_file_of_a_long_batch_goes_while_it_is_needed(monkeypatch):
+    page = visitors.Page()
+    page.queue()
+    needed = Path(keep_file("needed.png", b"x"))
+    page.upload_file_set.add(str(needed))
+    now = time.time()
+    told = SimpleNamespace(st_mode=0, st_mtime=now, st_ctime=now - 3 * KEEP_FOR)  # when it was made
+    monkeypatch.setattr(Path, "lstat", lambda self: told)
+    delete_files_created_by_app(page, page.delete_cache[1])
+    sweep()
+    monkeypatch.undo()
+    assert needed.exists()
 
 
 def test_nothing_that_anybody_sends_ends_the_removal_of_what_is_old(monkeypatch):
