@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from csrnet_hub import CountResult
-from csrnet_hub.render import colour_top, display_pair, overlay_image
 from csrnet_hub.tiles import Progress
 
+from .counted import overlaid
 from .files import keep_file
 from .models import Models, quota_spent
 from .pace import Pace
@@ -89,11 +88,7 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
         with sentences_for_visitors():
             pixels = read_photo(upload, models.find(model).max_pixels)
             result = models.count(model, pixels, step)
-            small, _ = display_pair(pixels, result.density, THUMBNAIL)
-            size = (result.width, result.height)
-            top = colour_top(result.density, result.scale)
-            seen = overlay_image(np.asarray(small), result.density, 0.6, top, size)
-            thumbnail = keep_file(f"{name}.jpg", jpeg(seen))
+            thumbnail = keep_file(f"{name}.jpg", jpeg(overlaid(pixels, result, THUMBNAIL)))
             said = " ".join(result.notices)
             # without the map, of which 500 may be gigabytes
             return Line(name, replace(result, density=result.density[:0]), thumbnail, said)

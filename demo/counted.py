@@ -126,6 +126,14 @@ class Counted:
         return keep_file(f"{self.stem}-count.json", to_json(self.row()))
 
 
+def overlaid(pixels: NDArray[np.uint8], result: CountResult, side: int) -> Image.Image:
+    """The jet map over upright pixels (H, W, 3), the longer side at most `side` pixels."""
+    small, _ = display_pair(pixels, result.density, side)
+    top = colour_top(result.density, result.scale)
+    size = (result.width, result.height)
+    return overlay_image(np.asarray(small), result.density, 0.6, top, size)
+
+
 def count_html(result: CountResult, usual: bool = True) -> str:
     """The count in large type, its interval, the unrounded value; no interval for a picture unlike
     those that the interval was calibrated on."""

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from csrnet_hub import CountResult
-from csrnet_hub.render import colour_top, display_pair, overlay_image
 
 from . import clips
-from .counted import notices_html
+from .counted import notices_html, overlaid
 from .files import keep_file
 from .models import Models, quota_spent
 from .pace import Pace
@@ -78,10 +77,7 @@ class Moment:
 
 def annotated(pixels: NDArray[np.uint8], result: CountResult, seconds: float) -> Image.Image:
     """A frame with its map over it and its count in a corner."""
-    small, _ = display_pair(pixels, result.density, SIDE)
-    size = (result.width, result.height)
-    top = colour_top(result.density, result.scale)
-    picture = overlay_image(np.asarray(small), result.density, 0.6, top, size)
+    picture = overlaid(pixels, result, SIDE)
     pen = ImageDraw.Draw(picture)
     text = f"{seconds:.1f} s   {people(result.count)}"
     margin = picture.height // 40
