@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,14 @@ from PIL import Image
 
 from csrnet_hub.annotations import to_csv, to_json, to_mat
 from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
-from csrnet_hub.images import DEFAULT_MAX_PIXELS, LONGEST
+from csrnet_hub.images import DEFAULT_MAX_PIXELS
 from csrnet_hub.render import colour_top, density_image
 
 from .canvas import canvas, read_points, with_photo, without_photo
-from .files import (
-    MAX_SESSIONS,
-    LatestFiles,
-    keep_file,
-)
+from .files import LatestFiles, keep_file
 from .heads import of_another, read_heads
 from .models import Models
 from .shared import (
-    EXPIRED,
-    SHOWN,
     VisitorError,
     colour_bar,
     jpeg,
@@ -46,9 +38,9 @@ from .shared import (
     sentences_for_visitors,
     upload_name,
 )
+from .sheets import Opened, Sheet
 from .wanted import HAPPENED
 
-DIGEST = re.compile(r"[0-9a-f]{16}")
 WAITING = "Choose a photo, then click each head in it."
 NOTHING_TO_SAVE = "There is no photo yet, so there are no heads to save. Choose a photo first."
 LABEL = (
@@ -85,90 +77,7 @@ DOWNLOADED = """async (file) => {
 }"""
 DETAILED = 4096  # pixels of the longer side: a head of a phone's photo can be made out
 
-MAPS, PHOTOS = LatestFiles(), LatestFiles()
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """The photo that is being annotated: its name, size, pixels' digest and when it was opened.
-
-    The browser keeps it and sends it along, and keeps the heads until they are downloaded: hours of
-    work hang neither on what is kept here nor on the connection.
-    """
-
-    name: str
-    width: int
-    height: int
-    digest: str
-    opened: float
-
-    @property
-    def shown(self) -> tuple[int, int]:
-        """Its size on the page."""
-        scale = min(1.0, SHOWN / max(self.width, self.height))
-        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
-
-    @classmethod
-    def sent(cls, value: Any) -> Sheet | None:
-        """The sheet that a browser sends back, None without a photo.
-
-        Raises:
-            VisitorError: it is none (a program sent it).
-        """
-        if value is None:
-            return None
-        try:
-            size = int(value["width"]), int(value["height"])
-            digest = DIGEST.fullmatch(value["digest"])[0]  # type: ignore[index]
-            sheet = cls(str(value["name"]), *size, digest, float(value["opened"]))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise VisitorError(EXPIRED) from None
-        short, long = sorted((sheet.width, sheet.height))
-        if short < 1 or long > LONGEST or short * long > DEFAULT_MAX_PIXELS:
-            raise VisitorError(EXPIRED)
-        return sheet
-
-
-@dataclass
-class _Visit:
-    heard: int = 0  # the latest of what the browser numbers
-    opened: float | None = None  # when the sheet was, 0 without a photo
-
-
-class Opened:
-    """The photo that each visitor opened last: an answer for another one comes too late."""
-
-    def __init__(self) -> None:
-        self._visits: dict[str, _Visit] = {}  # by session, the newest at the end
-        self._lock = threading.Lock()
-
-    def hears(self, request: gr.Request, number: int) -> bool:
-        """Note what happened as the `number`-th; False where something later was heard before."""
-        with self._lock:
-            visit = self._visit(str(request.session_hash))
-            heard, visit.heard = visit.heard, max(visit.heard, number)
-        return number >= heard
-
-    def note(self, request: gr.Request | None, sheet: Sheet | None) -> None:
-        """This is on the surface from now on; None: no photo."""
-        if request and request.session_hash:
-            with self._lock:
-                self._visit(request.session_hash).opened = sheet.opened if sheet else 0.0
-
-    def another(self, request: gr.Request | None, sheet: Sheet) -> bool:
-        """Whether this visitor has opened another photo, or none, since."""
-        visit = self._visits.get(str(request and request.session_hash), _Visit())
-        return visit.opened not in (None, sheet.opened)
-
-    def _visit(self, session: str) -> _Visit:
-        visit = self._visits.setdefault(session, _Visit())
-        self._visits[session] = self._visits.pop(session)
-        while len(self._visits) > MAX_SESSIONS:  # a visitor who is forgotten gets every answer
-            del self._visits[next(iter(self._visits))]
-        return visit
-
-
-OPENED = Opened()
+MAPS, PHOTOS, OPENED = LatestFiles(), LatestFiles(), Opened()
 
 
 def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tuple[Sheet, bytes]:
