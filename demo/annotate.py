@@ -66,9 +66,7 @@ OPENED_ONE = "() => { window.opening = Math.max(0, window.opening - 1); }"
 CLOSES = f"() => [{HAPPENED}]"
 WAITS = """async () => {
   const tab = document.querySelector("#annotate-photo").closest('[role="tabpanel"]');
-  for (let tries = 0; tries < 600 && (tab.onTheWay || window.opening); tries++) {
-    await new Promise((done) => setTimeout(done, 100));
-  }
+  while (tab.onTheWay || window.opening) await new Promise((done) => setTimeout(done, 100));
 }"""
 # For the surface, which keeps the heads until the browser could have their file.
 DOWNLOADED = """async (file) => {

@@ -1704,6 +1704,22 @@ def test_a_photo_and_its_annotation_that_come_together_are_both_there(
     expect(files).to_be_visible()
 
 
+def test_an_annotation_waits_for_its_photo_however_slow_the_line_is(browser: Browser) -> None:
+    """It would be added to the photo before, under which the browser keeps it."""
+    page = browser.new_page()
+    page.set_content('<div role="tabpanel"><div id="annotate-photo"></div></div>')
+    slow = """async (waits) => {
+        const tab = document.querySelector("[role=tabpanel]");
+        let times = 0;
+        tab.onTheWay = 1;
+        window.setTimeout = (done) => { if (++times === 9000) tab.onTheWay = 0; done(); };
+        await eval(waits)();
+        return times;
+    }"""
+    assert page.evaluate(slow, annotate.WAITS) == 9000  # a quarter of an hour
+    page.close()
+
+
 def test_an_annotation_dropped_on_the_photo_is_the_annotation_and_the_photo_stays(
     visit: Page, tmp_path: Path
 ) -> None:
