@@ -151,7 +151,8 @@ def test_no_photo_of_many_is_counted_further_once_they_are_removed(uploads):
     answer = wanted.while_wanted(run_them, lambda one, n: ["past"] if one.is_past(n) else None)
     files = [uploaded(f"{i}.png") for i in range(3)]
     counter.done = 0
-    assert list(answer(latest, 1, lambda *_, **__: None, files)) == [["past"]]
+    *_, last = answer(latest, 1, lambda *_, **__: None, files)  # a slow machine shows steps before
+    assert last == ["past"]
     assert counter.done == PARTS + 2
 
 
