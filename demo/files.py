@@ -7,6 +7,7 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -104,6 +105,19 @@ def _age(path: Path) -> float:
     except OSError:
         return 0.0
     return time.time() - max(told.st_mtime, told.st_ctime)
+
+
+class Files(set[str]):
+    """Paths to remove, which may be walked while a call adds to them: Gradio's removal of what is
+    old would end for good at the first that comes meanwhile, or at what somebody sends in the place
+    of a file."""
+
+    def __iter__(self) -> Iterator[str]:
+        for path in frozenset(self):
+            if os.path.isfile(path):  # noqa: PTH113  (anybody may send any text: Path would raise)
+                yield path
+            elif not os.path.lexists(path):
+                self.discard(path)  # Gradio would look for it for ever
 
 
 class LatestFiles:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from .files import (
     CLEAN_EVERY,
     KEEP_FOR,
+    Files,
     make_upload_folder,
     remove_file,
     remove_folder,
@@ -68,19 +69,6 @@ def still_here() -> None:
     visitor = _asking.get()
     if visitor is not None and visitor.left:
         raise NotWantedError
-
-
-class Files(set[str]):
-    """Paths to remove, which may be walked while a call adds to them: Gradio's removal of what is
-    old would end for good at the first that comes meanwhile, or at what somebody sends in the place
-    of a file."""
-
-    def __iter__(self) -> Iterator[str]:
-        for path in frozenset(self):
-            if os.path.isfile(path):  # noqa: PTH113  (anybody may send any text: Path would raise)
-                yield path
-            elif not os.path.lexists(path):
-                self.discard(path)  # Gradio would look for it for ever
 
 
 class Page(gr.Blocks):
