@@ -114,9 +114,10 @@ def _check_address(host: str, port: int | None) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host.strip("[]"), port or 0), family=family).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what can be no host's name
         where = f"{host}, port {port}" if port else host
-        why = (error.strerror or str(error)).partition(" (while")[0]  # the address is named already
+        why = getattr(error, "strerror", None) or str(error)
+        why = why.partition(" (while")[0]  # the address is named already
         raise OSError(f"cannot serve at {where} ({why}): give another --host or --port") from error
 
 

@@ -183,7 +183,7 @@ def go_on(sent: Any, upload: Any, points: Any) -> Any:
             gr.Warning(escape(doubt, quote=False))
         inside, outside = heads_in_frame(heads, sheet.height, sheet.width)
         if outside:
-            gr.Warning(f"{outside} heads outside the photo were left out.")
+            gr.Warning(f"Heads outside the photo, which were left out: {outside:,}.")
         marked = read_points(points).tolist()
         new = not_among(marked, inside.tolist())
         read_points([*marked, *new])  # their number, before they are on the surface

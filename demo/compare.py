@@ -88,8 +88,8 @@ def numbers_html(comparison: Comparison) -> str:
     if comparison.outside:
         said.insert(
             0,
-            f"{comparison.outside:,} annotated points lie outside the photo and are not counted: "
-            "is it the annotation of this photo?",
+            f"Points outside the photo, which are not counted: {comparison.outside:,}. "
+            "Is it the annotation of this photo?",
         )
     words = f"{abs(error):,.1f} {'too many' if error > 0 else 'too few'}"
     return number_html(

@@ -638,6 +638,7 @@ def test_an_address_that_cannot_be_served_at_is_said_before_a_model_is_loaded(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused("--port", str(taken.getsockname()[1]))
     refused("--host", "192.0.2.1")
+    refused("--host", "a..b")
 
     def unknown(address: tuple[str, int], **options: Any) -> None:
         raise socket.gaierror(-2, f"Name unknown (while attempting to bind on address {address})")

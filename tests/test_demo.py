@@ -478,7 +478,7 @@ def test_a_comparison_has_both_counts_the_error_and_where_it_is(offered, tmp_pat
     count = PlainCounter("m").count(noise()).count
     assert f"{count - 3:,.1f} too many" in words(shown[0])
     assert "annotated 3 people" in shown[0]
-    assert "1 annotated points lie outside" in shown[0]
+    assert "Points outside the photo, which are not counted: 1." in shown[0]
     pictures = [load_image(path) for path in (shown[2], shown[3], shown[5])]
     assert {picture.shape for picture in pictures} == {(80, 120, 3)}
     errors = [float(value) for value in re.findall(r">([+-]?[\d.]+)</td>", shown[7])]
