@@ -6,7 +6,7 @@ import csv
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +111,11 @@ def _newest(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _tidy(table: Path) -> None:
-    _, rows = _read(table)
-    newest = _newest(rows)
-    if len(newest) < len(rows):
-        _rewrite(table, newest)
+    with suppress(OSError, csv.Error):  # a photograph of two rows is no reason to fail at the end
+        _, rows = _read(table)
+        newest = _newest(rows)
+        if len(newest) < len(rows):
+            _rewrite(table, newest)
 
 
 def _rewrite(table: Path, rows: Sequence[dict[str, str]]) -> None:

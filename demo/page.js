@@ -50,7 +50,7 @@
         }
       }
     }).then(() => new Promise((done) => setTimeout(done, 50))); // the upload begins
-    box.given.then(() => ends(tab));
+    box.given.finally(() => ends(tab));
   };
 
   // Files pasted, or dropped beside the boxes, go to those that are seen and take such files; a

@@ -222,7 +222,11 @@ class Page(gr.Blocks):
             return Visitor()
         now = time.monotonic()
         if session not in self._visitors:  # a program need not say that it leaves
-            old = [key for key, one in self._visitors.items() if now - one.seen > FORGOTTEN]
+            old = [
+                key
+                for key, one in self._visitors.items()
+                if not one.running and now - one.seen > FORGOTTEN
+            ]
             for key in old:
                 for path in self._visitors.pop(key).files:
                     remove_folder(path)  # the files in them are gone by their age

@@ -465,7 +465,7 @@ def test_a_photograph_that_is_gone_when_the_page_shows_it_is_a_sentence(
     assert evaluate.main(arguments) == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["images"] == 1  # the figures are not lost
-    assert "evaluate: The picture is not there." in err
+    assert re.search(r"^evaluate: .*IMG_1\.jpg: The picture is not there\.$", err, re.MULTILINE)
 
 
 def test_names_are_text_on_the_page_whatever_they_hold(tmp_path: Path, model_folder: Path) -> None:

@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from csrnet_hub.images import load_image
+from csrnet_hub.images import ImageError, load_image
 from csrnet_hub.render import display_pair
 
 WORST = 10
@@ -195,7 +195,11 @@ def _png(figure: Any) -> bytes:
 
 def _pictures(one: Worst) -> dict[str, str]:
     names = ("photo", "map")
-    pair = display_pair(load_image(one.path), one.density, THUMBNAIL, one.row["scale"])
+    try:
+        pixels = load_image(one.path)
+    except ImageError as error:
+        raise ImageError(f"{one.path}: {error}") from error
+    pair = display_pair(pixels, one.density, THUMBNAIL, one.row["scale"])
     found = {}
     for name, picture in zip(names, pair):
         buffer = io.BytesIO()
