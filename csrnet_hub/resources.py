@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-DEFAULT_MODEL = "weights/csrnet-partA"
+DEFAULT_MODEL = "weights/csrnet-joint"
 
 
 def resource(name: str) -> Path | None:

@@ -520,7 +520,7 @@ def started(noted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str,
 def test_the_demo_serves_its_own_weights_to_this_machine_alone(started: dict[str, Any]) -> None:
     app.main([])
     (source,) = started["models"]
-    assert Path(source) == Path(app.__file__).parent / "weights" / "csrnet-partA"
+    assert Path(source) == Path(app.__file__).parent / "weights" / "csrnet-joint"
     assert started["server_name"] == "127.0.0.1"
     assert started["share"] is False
     assert started["max_file_size"] == "50mb"
