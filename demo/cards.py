@@ -19,6 +19,8 @@ from csrnet_hub.model_files import CONFIG_NAME, is_folder, with_revision
 
 METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
 LICENCE = re.compile(r"^(#+)[ \t][^\n]*\blicen[cs](?:es?|ing)\b[^\n]*\n", re.I | re.M)
+ADDRESS = re.compile(r"\[([^][]+)\]\((https://[^\s()]+)\)")  # Markdown's link, once escaped
+NEW_TAB = 'target="_blank" rel="noopener"'
 NO_CARD = "No card came with the model. The one that csrnet-hub makes for it says:"
 NOT_HAD = "The model's card could not be had here: its terms stand there."
 NO_LICENCE = "The model's card names no licence."
@@ -137,7 +139,7 @@ def licence_html(counter: CrowdCounter, card: str | None = "") -> str:
         except Exception:  # it is made from free-form records; the page must not fail on one
             first, own = "", card
     parts = [*_named_licence(own), *_section(own)] or [NO_LICENCE]
-    said = "".join(f"<li>{escape(part)}</li>" for part in parts)
+    said = "".join(f"<li>{_with_links(part)}</li>" for part in parts)
     return f"{first}<ul>{said}{_link(counter.name)}</ul>"
 
 
@@ -173,13 +175,16 @@ def _section(card: str) -> list[str]:
     return [part for part in plain if part]
 
 
+def _with_links(text: str) -> str:
+    return ADDRESS.sub(rf'<a href="\2" {NEW_TAB}>\1</a>', escape(text))
+
+
 def _link(name: str) -> str:
     repository, revision = with_revision(name, None)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(repository)):  # a folder's name has no parents
         return ""
     address = f"{ENDPOINT}/{repository}" + (f"/tree/{quote(revision, safe='')}" if revision else "")
-    new_tab = 'target="_blank" rel="noopener"'
-    return f'<li><a href="{escape(address)}" {new_tab}>The model on the Hub</a></li>'
+    return f'<li><a href="{escape(address)}" {NEW_TAB}>The model on the Hub</a></li>'
 
 
 def _figure(value: Any) -> str:

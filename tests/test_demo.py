@@ -1297,6 +1297,17 @@ def test_the_licence_shown_is_that_of_the_card_which_came_with_the_model(model, 
     assert bare == f"<ul><li>{escape(cards.NO_LICENCE)}</li></ul>"
 
 
+def test_a_link_in_a_cards_licences_leads_there_and_runs_nothing(model):
+    counter = PlainCounter("mine")
+    counter.model = model
+    said = licence_html(counter, "## Licence\nSee [the *terms*](https://a.org/?b=1&c=2).\n")
+    link = '<a href="https://a.org/?b=1&amp;c=2" target="_blank" rel="noopener">the *terms*</a>'
+    assert f"<li>See {link}.</li>" in said
+    for address in ('https://a.org/"onclick="x', "javascript:x", "//a.org"):
+        harmful = licence_html(counter, f"## Licence\n[a]({address})\n")
+        assert not re.search(r"onclick=\"|href=\"(?!https://)", harmful)
+
+
 @pytest.fixture
 def commits(tmp_path, monkeypatch):
     """Two commits of org/ours in the Hub's cache, with the licence of each, the last on main."""
