@@ -26,6 +26,7 @@ from playwright.sync_api import (
     BrowserContext,
     Locator,
     Page,
+    Request,
     Route,
     expect,
     sync_playwright,
@@ -110,29 +111,45 @@ def window(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
+@pytest.fixture(scope="module")
+def one_tab(window: BrowserContext) -> Page:
+    """One tab for most visits: another there takes two fifths of the time of one in a new tab."""
+    return window.new_page()
+
+
 @pytest.fixture
-def visit(window: BrowserContext, url: str) -> Iterator[Page]:
-    """The page, opened by a new visitor; no request may leave for another host."""
-    page = window.new_page()
+def visit(
+    window: BrowserContext, one_tab: Page, url: str, request: pytest.FixtureRequest
+) -> Iterator[Page]:
+    """The page, opened by a new visitor; no request may leave for another host.
+
+    A test marked `own_tab` may listen to it, hold its requests or change how it looks.
+    """
+    page = window.new_page() if request.node.get_closest_marker("own_tab") else one_tab
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+
+    def note(request: Request) -> None:
+        asked.append(request.url)
+
+    page.on("request", note)
     open_page(page, url)
     yield page
-    forget(window, url)
+    page.remove_listener("request", note)
+    for opened in window.pages:
+        if opened != one_tab:
+            opened.close()
+    one_tab.goto("about:blank")
+    forget(window, url, one_tab)
     assert asked
     hosts = {urlsplit(address).netloc for address in asked if address.startswith("http")}
     assert hosts == {urlsplit(url).netloc}
 
 
-def forget(window: BrowserContext, url: str) -> None:
-    """Close a window's pages, and take out what they kept in the browser."""
-    empty = window.new_page()
-    for page in window.pages:
-        if page != empty:
-            page.close()
-    storage = window.new_cdp_session(empty)
+def forget(window: BrowserContext, url: str, page: Page) -> None:
+    """Take out what a window's pages have kept in the browser."""
+    storage = window.new_cdp_session(page)
     storage.send("Storage.clearDataForOrigin", {"origin": url, "storageTypes": "all"})
-    empty.close()
+    storage.detach()
     window.clear_cookies()
     window.clear_permissions()
 
@@ -492,6 +509,7 @@ def test_many_photos_give_a_table_a_gallery_a_total_and_a_csv(
     expect(opened).to_have_count(0)
 
 
+@pytest.mark.own_tab
 def test_a_drawn_scene_is_compared_with_its_own_annotation(
     visit: Page, uploads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -540,6 +558,7 @@ def test_a_drawn_scene_is_compared_with_its_own_annotation(
     assert str(uploads) not in errors.inner_text()
 
 
+@pytest.mark.own_tab
 def test_the_late_answer_for_a_bad_photo_takes_no_drawn_scene_out_of_its_box(
     visit: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -628,6 +647,7 @@ def test_the_keyboard_reaches_every_part_of_a_zoomed_photo(visit: Page, tmp_path
     assert 130 < heads[1][0] < 159
 
 
+@pytest.mark.own_tab
 def test_heads_that_are_not_saved_are_not_lost_without_a_question(
     visit: Page, tmp_path: Path
 ) -> None:
@@ -661,6 +681,7 @@ def waits(go_on: threading.Event, call: Callable[..., Any]) -> Callable[..., Any
     return late
 
 
+@pytest.mark.own_tab
 def test_a_head_marked_while_the_others_are_saved_is_kept_and_the_others_too(
     visit: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -756,6 +777,7 @@ def test_a_head_marked_at_the_moment_the_photo_appears_is_kept(visit: Page, tmp_
     expect(visit.locator("#heads-number")).to_contain_text("1 person")
 
 
+@pytest.mark.own_tab
 def test_of_two_tabs_of_one_photo_the_heads_marked_last_are_kept(
     visit: Page, tmp_path: Path
 ) -> None:
@@ -825,6 +847,7 @@ def test_undo_never_brings_back_the_heads_of_another_photo(visit: Page, tmp_path
     expect(number).to_contain_text("1 person")
 
 
+@pytest.mark.own_tab
 def test_heads_that_are_not_saved_are_back_with_their_photo(visit: Page, tmp_path: Path) -> None:
     visit.on("dialog", lambda dialog: dialog.accept())
     number, surface = visit.locator("#heads-number"), visit.locator("#heads canvas")
@@ -953,6 +976,7 @@ def test_a_picture_of_the_page_that_is_pulled_a_little_is_no_new_photo(
     expect(exact).not_to_have_text(count)
 
 
+@pytest.mark.own_tab
 def test_heads_whose_file_is_gone_stay_in_the_browser(
     visit: Page, uploads: Path, tmp_path: Path
 ) -> None:
@@ -981,6 +1005,7 @@ def test_heads_whose_file_is_gone_stay_in_the_browser(
     expect(visit.locator("#heads [data-do^=move]:not([hidden])")).to_have_count(0)
 
 
+@pytest.mark.own_tab
 def test_a_tab_in_which_nothing_was_marked_takes_no_heads_back(visit: Page, tmp_path: Path) -> None:
     mine = dots(tmp_path / "mine.png")
     number = visit.locator("#heads-number")
@@ -1082,6 +1107,7 @@ def test_a_panorama_has_a_surface_that_can_be_marked(
     assert heads == pytest.approx(np.array([[size[0] / 2, size[1] / 2]]), abs=4)
 
 
+@pytest.mark.own_tab
 def test_the_middle_number_of_a_colour_bar_stands_in_its_middle(
     visit: Page, tmp_path: Path
 ) -> None:
@@ -1114,6 +1140,7 @@ def film(path: Path) -> Path:
     return path
 
 
+@pytest.mark.own_tab
 def test_a_clip_gives_a_plot_a_csv_and_a_marked_clip(visit: Page, tmp_path: Path) -> None:
     tab(visit, "Video")
     press(visit, "Count the clip")
@@ -1535,6 +1562,7 @@ def test_over_the_comparison_the_page_scrolls_and_sections_say_whether_they_are_
 
 
 @pytest.mark.parametrize(("size", "motion"), [((160, 112), "no-preference"), ((80, 160), "reduce")])
+@pytest.mark.own_tab
 def test_the_comparison_is_moved_with_the_keyboard(
     visit: Page, tmp_path: Path, size: tuple[int, int], motion: Literal["no-preference", "reduce"]
 ) -> None:
@@ -1554,6 +1582,7 @@ def test_the_comparison_is_moved_with_the_keyboard(
     expect(handle).not_to_have_attribute("aria-valuenow", "95")
 
 
+@pytest.mark.own_tab
 def test_a_reload_after_a_lost_connection_asks_nothing_where_the_heads_are_kept(
     visit: Page, tmp_path: Path
 ) -> None:
@@ -1590,6 +1619,7 @@ def drop(page: Page, place: str, *files: Path, kind: str = "") -> None:
     page.evaluate(OWN_DROP, [place, sent])
 
 
+@pytest.mark.own_tab
 def test_a_photo_is_taken_after_the_clipboard_was_asked_and_while_another_is_on_its_way(
     visit: Page, counter: PlainCounter, tmp_path: Path
 ) -> None:
@@ -1612,6 +1642,7 @@ def test_a_photo_is_taken_after_the_clipboard_was_asked_and_while_another_is_on_
     expect(exact).to_have_text(f"{counter.count(last).count:,.2f} before rounding")
 
 
+@pytest.mark.own_tab
 def test_a_count_waits_for_all_that_is_on_its_way(visit: Page, tmp_path: Path) -> None:
     table, errors = tmp_path / "heads.csv", visit.locator("#errors")
     table.write_text("x,y\n40,56\n80,56\n")
@@ -1643,6 +1674,7 @@ def test_a_count_waits_for_all_that_is_on_its_way(visit: Page, tmp_path: Path) -
     assert natural_size(visit.locator("#truth img")) == [240, 96]
 
 
+@pytest.mark.own_tab
 def test_a_double_click_counts_once_and_what_fails_is_said(
     visit: Page, counter: PlainCounter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1662,6 +1694,8 @@ def test_a_double_click_counts_once_and_what_fails_is_said(
     wait_until(visit, lambda: len(counted) == 2)
     expect(exact).to_be_visible()
     late: list[Route] = []
+    ended: list[Request] = []
+    visit.on("requestfinished", lambda request: ended.append(request))
     visit.route(
         "**/run/predict*",
         lambda route: route.continue_() if len(late) > 1 else late.append(route),
@@ -1672,13 +1706,16 @@ def test_a_double_click_counts_once_and_what_fails_is_said(
     assert len(counted) == 2
     for request in reversed(late):  # the answers come in one burst
         request.continue_()
+    wait_until(visit, lambda: {request.request for request in late} <= set(ended))
     wait_until(visit, lambda: len(counted) > 2)
+    wait_until(visit, lambda: any("/queue/data" in request.url for request in ended))
     expect(exact).to_have_text(f"{plain(counter, file).count:,.2f} before rounding")
     visit.route("**/run/predict*", lambda route: route.fulfill(status=503, body="busy"), times=1)
     press(visit, "Count the people")
     expect(visit.locator("#number [role=alert]")).to_have_text(shared.BUSY)
 
 
+@pytest.mark.own_tab
 def test_a_photo_and_its_annotation_that_come_together_are_both_there(
     visit: Page, tmp_path: Path
 ) -> None:
@@ -1765,6 +1802,7 @@ def test_a_picture_whose_type_the_browser_does_not_know_is_taken(
     expect(exact).to_have_text(counts[2])
 
 
+@pytest.mark.own_tab
 def test_photos_dropped_while_others_are_on_their_way_are_added_to_a_batch(
     visit: Page, tmp_path: Path
 ) -> None:
