@@ -1708,7 +1708,6 @@ def test_a_double_click_counts_once_and_what_fails_is_said(
         request.continue_()
     wait_until(visit, lambda: {request.request for request in late} <= set(ended))
     wait_until(visit, lambda: len(counted) > 2)
-    wait_until(visit, lambda: any("/queue/data" in request.url for request in ended))
     expect(exact).to_have_text(f"{plain(counter, file).count:,.2f} before rounding")
     visit.route("**/run/predict*", lambda route: route.fulfill(status=503, body="busy"), times=1)
     press(visit, "Count the people")
