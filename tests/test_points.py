@@ -172,7 +172,7 @@ def test_the_generalised_loss_is_the_least_that_it_says(scale: float) -> None:
     step = 2e-3 * np.eye(20)
     ends = {
         cell: [least((flat + way * step[cell]).clip(0), people)[0] for way in (-1, 1)]
-        for cell in (0, 7, 19)
+        for cell in (0, 19)
     }
     for flush in (True, False):  # numbers too small to be normal, as in a run
         mass = mass.detach().requires_grad_()
