@@ -24,7 +24,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from csrnet_hub.cli import print_any_name
-from csrnet_hub.devices import fast_bfloat16, pick_device
+from csrnet_hub.devices import fast_bfloat16, out_of_memory, pick_device
+from csrnet_hub.hub import one_line
 from csrnet_hub.model import CSRNet
 from train.crops import Crops
 from train.data import Example
@@ -199,6 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(found), flush=True)
     except ValueError as error:  # no such device, or a recipe that cannot be
         print(f"benchmarks.training: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        said = f"{one_line(error)}; memory ran out: lower --batch or --crop"
+        print(f"benchmarks.training: {said}", file=sys.stderr)
         return 1
     return 0
 

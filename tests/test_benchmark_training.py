@@ -33,6 +33,21 @@ def test_a_measurement_is_one_object_whose_figures_agree(
     assert "only a GPU runs a captured network" in capsys.readouterr().err
 
 
+def test_memory_that_runs_out_is_a_sentence_and_what_else_fails_is_not_hidden(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["CUDA out of memory. Tried to allocate 9 GiB", "a shape is wrong"]
+
+    def fails(*_: object) -> None:
+        raise RuntimeError(said.pop(0))
+
+    monkeypatch.setattr(training, "measure", fails)
+    assert training.main(["--device", "cpu"]) == 1
+    assert "memory ran out: lower --batch or --crop" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="a shape is wrong"):
+        training.main(["--device", "cpu"])
+
+
 def test_the_arithmetic_is_that_of_table_3_of_the_paper() -> None:
     recipe = read_recipe(training.RECIPE, crop=64, frozen_layers=0)
     # products and additions of a 3x3 convolution: 18 a pixel, channel in and channel out

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -15,6 +16,8 @@ from filelock import FileLock, Timeout
 from csrnet_hub.devices import pick_device
 
 from .state import TrainingError
+
+PATIENCE = timedelta(hours=6)  # the others wait while the first validates; by default ten minutes
 
 
 def place() -> tuple[int, int]:
@@ -33,9 +36,9 @@ def own_device(device: str) -> Iterator[torch.device]:
     own = pick_device(device)
     if together and own.type == "cuda":
         torch.cuda.set_device(own)
-        dist.init_process_group("nccl", device_id=own)
+        dist.init_process_group("nccl", device_id=own, timeout=PATIENCE)
     elif together:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield own
     finally:
