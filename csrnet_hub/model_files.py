@@ -64,6 +64,12 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+IN_THE_WAY = (
+    "{0} is a folder here, which has no revisions: give it without {1}, or start elsewhere for the "
+    "Hub's repository."
+)
+
+
 def with_revision(source: str | Path, revision: str | None) -> tuple[str | Path, str | None]:
     """`source` without the branch, tag or commit that ``org/name@v1`` ends with, and that revision;
     of any other source the revision that was given.
@@ -71,15 +77,15 @@ def with_revision(source: str | Path, revision: str | None) -> tuple[str | Path,
     Raises:
         ModelError: if both name one, and not the same, or a folder is in the way.
     """
+    if is_local(source):
+        return source, revision
+    if revision and str(source).count("/") == 1 and is_folder(source):
+        raise ModelError(IN_THE_WAY.format(source, revision))
     repository, _, named = str(source).partition("@")
-    local = is_local(source) or is_folder(source) or is_file(source)
-    if local or not named or repository.count("/") != 1:
+    if is_folder(source) or is_file(source) or not named or repository.count("/") != 1:
         return source, revision
     if is_folder(repository):
-        raise ModelError(
-            f"{repository} is a folder here, which has no revisions: give it without @{named}, or "
-            "start elsewhere for the Hub's repository."
-        )
+        raise ModelError(IN_THE_WAY.format(repository, f"@{named}"))
     if revision not in (None, named):
         raise ModelError(f"{source} is not of revision {revision!r}: give one of the two.")
     return repository, named

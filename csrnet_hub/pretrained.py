@@ -173,7 +173,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
         Strict: config.json and model.safetensors must be there, and every tensor must be there,
         none besides, each of the right shape. A branch, tag or commit of a repository is given as
-        `revision`, or with the name: ``org/name@v1``.
+        `revision`, or with the name: ``org/name@v1``; a folder of that name has none.
 
         Raises:
             ModelError: if any of that does not hold, or the Hub cannot be reached or refuses.

@@ -55,6 +55,10 @@ class HubClient:
     def close(self) -> None:
         self._pool.shutdown()
 
+    def work_in(self, folder: Path) -> None:
+        """Change its working folder."""
+        self._pool.submit(os.chdir, folder).result()
+
     def load(self, source: str | Path, token: str = "", **options: Any) -> Loaded:
         """``CSRNet.from_pretrained``."""
         return self._pool.submit(_load, source, token, options).result()

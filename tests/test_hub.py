@@ -149,6 +149,10 @@ def test_a_folder_may_have_an_at_sign_in_its_name(
     (folder.parent / "org").mkdir()
     with pytest.raises(ModelError, match="mine/org is a folder here, which has no revisions"):
         CSRNet.from_pretrained("mine/org@v1")
+    with pytest.raises(ModelError, match="mine/org is a folder here, which has no revisions"):
+        CSRNet.from_pretrained("mine/org", revision="v1")
+    with pytest.raises(ModelError, match=r"mine/org has no config\.json"):  # a folder, and no other
+        CSRNet.from_pretrained("./mine/org", revision="v1")
 
 
 def test_a_counter_is_called_by_the_revision_too(

@@ -378,6 +378,20 @@ def test_what_comes_back_changed_is_told(
     assert "org/garbled is published as commit" in line
 
 
+def test_a_folder_of_the_repositorys_name_is_not_what_was_published(
+    hub: FakeHub, online: HubClient, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "org" / "shadowed")
+    online.work_in(tmp_path)
+    hub.garbled = "config.json"
+    try:
+        line = one_line(online.push(folder, "org/shadowed"))
+    finally:
+        hub.garbled = None
+        online.work_in(Path.cwd())
+    assert "could not be loaded back to check it: config.json" in line
+
+
 def without_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 

@@ -123,15 +123,12 @@ def _compare(api: HfApi, repo_id: str, commit: str, files: dict[str, bytes]) -> 
     """Load a commit afresh and compare it with what was sent, byte by byte."""
     with TemporaryDirectory() as cache:
         try:
-            CSRNet.from_pretrained(repo_id, revision=commit, cache_dir=cache)
-            wrong = [
-                name
-                for name, content in files.items()
-                if Path(
-                    api.hf_hub_download(repo_id, name, revision=commit, cache_dir=cache)
-                ).read_bytes()
-                != content
-            ]
+            back = {
+                name: Path(api.hf_hub_download(repo_id, name, revision=commit, cache_dir=cache))
+                for name in files
+            }
+            CSRNet.from_pretrained(back[CONFIG_NAME].parent)  # a folder here may have its name
+            wrong = [name for name, content in files.items() if back[name].read_bytes() != content]
         except Exception as error:  # the client lets many kinds of its transport's errors through
             raise PushError(
                 f"{repo_id} is published as commit {commit[:8]}, but could not be loaded back to "
