@@ -73,12 +73,13 @@ class _Stage:
         self.relu = self.pool = False  # of its output, in the same pass over it
         self.relu_first = False  # of its input, likewise
         if isinstance(layer, nn.Conv2d):
-            self.weight, self.bias = layer.weight.to(dtype), _to(layer.bias, dtype)
             self.dilation = int(layer.dilation[0])
             self.padding = int(layer.padding[0])
             self.span = (int(layer.kernel_size[0]) - 1) * self.dilation + 1
-            square = self.span > 1 and self.bias is not None
-            self.quick = square and winograd.pays_in_inference(self.weight)
+            square = self.span > 1 and layer.bias is not None
+            self.quick = square and winograd.pays_in_inference(layer.weight, dtype)
+            kind = torch.float32 if self.quick else dtype  # filters are rounded once, transformed
+            self.weight, self.bias = layer.weight.to(kind), _to(layer.bias, kind)
         elif isinstance(layer, nn.MaxPool2d):
             kernel = layer.kernel_size
             self.span = self.stride = kernel if isinstance(kernel, int) else kernel[0]
@@ -107,7 +108,7 @@ class _Stage:
         rows = sum(part.shape[2] for part in parts)
         ready = max((rows - self.span) // self.stride + 1, 0)
         if not last and self.quick:  # as many as are worth transforming its filters
-            ready -= ready % winograd.rows_worthwhile(x.shape[3], self.dilation)
+            ready -= ready % winograd.rows_worthwhile(x.shape[3], self.dilation, x.dtype)
         if not ready:
             self.kept = parts
             return None

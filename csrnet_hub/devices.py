@@ -72,11 +72,16 @@ def fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    amx, avx512 = (
-        getattr(torch.cpu, probe, bool)()
-        for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
-    return bool(amx or (avx512 and not _of_intel()))
+    return has_amx() or (_has("avx512_bf16") and not _of_intel())
+
+
+def has_amx() -> bool:
+    """Whether the CPU multiplies matrices, of bfloat16 among others, in tiles of its own."""
+    return _has("amx_tile")
+
+
+def _has(feature: str) -> bool:
+    return bool(getattr(torch.cpu, f"_is_{feature}_supported", bool)())
 
 
 @cache

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.cbook import get_sample_data
 from packaging.requirements import Requirement
 from safetensors import safe_open
 
 from csrnet_hub import CrowdCounter, ModelError
 from csrnet_hub.resources import DEFAULT_MODEL, resource
+from demo.scenes import draw_scene
 
 from .empty_scenes import empty_scenes
+from .test_winograd import on_processor
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,6 +65,20 @@ def test_the_shipped_model_sees_one_person_in_a_portrait(counter: CrowdCounter) 
     result = counter.count(get_sample_data("grace_hopper.jpg", asfileobj=False))
     assert round(result.count) == 1  # 2.3 at its own size
     assert result.scale < 0.3
+
+
+def test_the_shipped_model_counts_a_crowd_alike_in_every_precision(
+    counter: CrowdCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 by Winograd's convolutions, whatever the processor, and by torch's own."""
+    scene = np.array(draw_scene(300, (400, 288), seed=1)[0])
+    exact = CrowdCounter(counter.model, "cpu", "float32", scale=1.0).count(scene).count
+    assert exact > 100
+    rough = CrowdCounter(counter.model, "cpu", "float32", scale=1.0)
+    rough.engine.kind = torch.bfloat16  # without the warning where that is slow
+    for quick in (True, False):
+        on_processor(monkeypatch, quick, amx=False)
+        assert rough.count(scene).count == pytest.approx(exact, rel=0.005)
 
 
 def test_without_a_name_the_shipped_model_counts(monkeypatch: pytest.MonkeyPatch) -> None:

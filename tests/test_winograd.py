@@ -91,6 +91,45 @@ def test_a_pooling_that_follows_and_a_relu_before_are_part_of_it(
     assert (found - max_pool2d(conv2d(x.relu(), weight, bias, padding=1), 2)).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("fewest", [0, 10_000])
+@pytest.mark.parametrize("pool", [False, True])
+def test_maps_in_bfloat16_stay_in_it_and_err_by_little(
+    pool: bool, fewest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "FEWEST", fewest)
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(1, 16, 40, 44), torch.randn(24, 16, 3, 3) / 12, torch.randn(24)
+    expected = conv2d(x.bfloat16().float(), weight, bias, padding=1)
+    expected = max_pool2d(expected, 2) if pool else expected
+    found = winograd.infer([x.bfloat16()], weight, bias, 1, 1, pool=pool)
+    assert found.dtype == torch.bfloat16
+    error = found.float() - expected
+    assert 0 < error.norm() < 0.04 * expected.norm()
+    assert error.mean().abs() < 0.003 * expected.abs().mean()
+
+
+def on_processor(patch: pytest.MonkeyPatch, quick: bool, amx: bool) -> None:
+    """As on x86 with such instructions for bfloat16."""
+    patch.setattr(platform, "machine", lambda: "x86_64")
+    patch.setattr(winograd, "fast_bfloat16", lambda device: quick)
+    patch.setattr(winograd, "has_amx", lambda: amx)
+
+
+def test_in_bfloat16_they_pay_where_products_are_quick_in_vectors_alone(
+    model: CSRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 56, 3), dtype=np.uint8)
+    own, calls = winograd.infer, []
+    monkeypatch.setattr(winograd, "infer", lambda *a: calls.append(1) or own(*a))
+    counter = CrowdCounter(model, "cpu", "float32")
+    counter.engine.kind = torch.bfloat16  # without the warning where that is slow
+    for quick, amx, times in ((True, False, 12), (True, True, 0), (False, False, 0)):
+        calls.clear()
+        on_processor(monkeypatch, quick, amx)
+        counter.count(picture)
+        assert len(calls) == times
+
+
 def test_a_picture_is_counted_with_them_where_they_pay(
     model: CSRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
