@@ -93,9 +93,9 @@ class CrowdCounter:
         tile: ``"auto"``: a large picture goes through in bands of rows, none computed twice; or
             the side in pixels of square tiles with a halo; or ``None`` for the whole picture at
             once. Counts do not depend on it.
-        engine: ``"torch"``, or ``"openvino"``: a little faster on a CPU that is quick in bfloat16,
-            slower in float32. It takes some seconds to start and needs the extra of that name;
-            there large pictures go through in tiles.
+        engine: ``"torch"``, or ``"openvino"``: for files of `csrnet export`, of which those in int8
+            are the fastest on a CPU; else slower. It takes some seconds to start and needs the
+            extra of that name; there large pictures go through in tiles.
         scale: what a picture's sides are multiplied by to be counted, up to 2; or ``"auto"``: as
             the model's ``min_side``, ``working_pixels`` and ``largest_sigma`` ask. Without these,
             as it is.
