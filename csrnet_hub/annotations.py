@@ -81,10 +81,16 @@ def to_csv(heads: ArrayLike, image: str) -> bytes:
     """A table ``image,x,y`` with one row a head, which `read_annotation` reads back exactly; of a
     photo of nobody one row without x and y."""
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["image", "x", "y"])
+    csv.writer(stream, lineterminator="\n").writerow(["image", "x", "y"])
+    # a spreadsheet that splits at ; or tabs would take parts of a name for cells, even formulas
+    splits = set(image) & set(";\t")
+    writer = csv.writer(
+        stream,
+        lineterminator="\n",
+        quoting=csv.QUOTE_NONNUMERIC if splits else csv.QUOTE_MINIMAL,
+    )
     # the shortest decimals that are the same float32 again; a photo of nobody has an empty row
-    rows = [[image, str(x), str(y)] for x, y in _checked(heads, image)]
+    rows = [[image, float(str(x)), float(str(y))] for x, y in _checked(heads, image)]
     writer.writerows(rows or [[image, "", ""]])
     return stream.getvalue().encode("utf-8", "backslashreplace")  # a name may be no Unicode
 
@@ -120,7 +126,7 @@ def photos_in(path: Path) -> set[str]:
     if path.suffix.lower() == ".csv":
         names, rows, _ = _table(read_text(path))
         column = photo_column(names, rows)
-        named = [row[column] for row in rows] if column is not None else []
+        named = [_cell(row, column) for row in rows] if column is not None else []
     elif path.suffix.lower() == ".json":
         named = [item.name for item in _photos(path, read_json(path))]
     own = {name.strip().replace("\\", "/") for name in named}
@@ -132,18 +138,20 @@ def _from_csv(text: str, image: str | None) -> list[tuple[str, str]]:
     if (column := photo_column(names, rows)) is not None:
         rows = _of_one_image(rows, column, image)
     for pair in SIDES:
-        sides = [[row[names.index(side)] for row in rows] for side in pair if side in names]
-        if len(sides) == 2 and len(set(zip(*sides))) > 1:
+        columns = [names.index(side) for side in pair if side in names]
+        if len(columns) == 2 and len({tuple(_cell(row, i) for i in columns) for row in rows}) > 1:
             raise DatasetError(
                 f"{' and '.join(pair)} differ between rows, as boxes do: give the middle of each "
                 "box as x and y, and leave these columns out."
             )
-    points = [(row[names.index("x")].strip(), row[names.index("y")].strip()) for row in rows]
+    at_x, at_y = names.index("x"), names.index("y")
+    points = [(_cell(row, at_x), _cell(row, at_y)) for row in rows]
     return [(with_point(x, delimiter), with_point(y, delimiter)) for x, y in points if x or y]
 
 
 def _table(text: str) -> tuple[list[str], list[list[str]], str]:
-    """The columns of a table, each of its rows with a cell for each, and what stands between."""
+    """The columns of a table, its rows with a cell for each or the first alone, and what stands
+    between."""
     delimiter = delimiter_of(text)
     try:
         reader = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter)
@@ -162,18 +170,22 @@ def _table(text: str) -> tuple[list[str], list[list[str]], str]:
     for number, row in enumerate(rows, start=1):
         while len(row) > len(names) and not row[-1]:  # as spreadsheets fill a table up
             row.pop()
-        if len(row) == 1 < len(names) - 1:  # a photo's name alone: nobody is there
-            row += [""] * (len(names) - 1)
-        if len(row) != len(names):
+        # a photo's name alone: nobody is there; filled up to a million columns it would take memory
+        alone = len(row) == 1 < len(names) - 1
+        if len(row) != len(names) and not alone:
             raise DatasetError(f"row {number} has {len(row)} columns in place of {len(names)}.")
     if twice := repeated(names):
         raise DatasetError(f"there are two columns {twice}.")
     return names, rows, delimiter
 
 
+def _cell(row: list[str], column: int) -> str:
+    return row[column].strip() if column < len(row) else ""
+
+
 def _of_one_image(rows: list[list[str]], column: int, image: str | None) -> list[list[str]]:
-    wanted = _chosen([row[column].strip() for row in rows], image)
-    return [row for row in rows if row[column].strip() == wanted]
+    wanted = _chosen([_cell(row, column) for row in rows], image)
+    return [row for row in rows if _cell(row, column) == wanted]
 
 
 def _chosen(names: Sequence[str], image: str | None) -> str | None:

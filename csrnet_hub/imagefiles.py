@@ -14,11 +14,14 @@ from typing import IO, Any
 
 from PIL import Image
 
+from .heif import TooManyError, bytes_held
+
 MOST_PIECES = 100_000  # segments, chunks, blocks, strips: Pillow takes some 10 us for each
 COMMENT_COSTS = 100  # pieces: Pillow copies all of a GIF's comment again for each of its blocks
 MOST_EXIF_SEGMENTS = 100  # of 64 kB: Pillow joins them one by one
 MOST_PREFIXES = 2  # of EXIF data; there is one at most
 MOST_AVIF_TAGS = 10  # beginnings of EXIF data in an AVIF file: it has one
+HEIF_BYTES = 50_000_000  # that a HEIF file may take beside its own: one ICC profile for all tiles
 LEAST_SCANS = 20  # that a JPEG of any size may have; encoders make 1 to about 15
 SCANNED_PIXELS = 4_000_000_000  # pixels times scans: some ten seconds
 LIMITS = {"WEBP": 100_000_000, "RLE": 10_000_000}  # pixels, of what takes more than others do
@@ -70,6 +73,7 @@ def check_file(form: str | None, stream: IO[bytes]) -> None:
         "GIF": _check_gif,
         "TIFF": check_tags,
         "AVIF": _check_avif,
+        "HEIF": _check_heif,
     }
     if form in checks:
         stream.seek(0)
@@ -227,6 +231,22 @@ def _check_avif(stream: IO[bytes]) -> None:
         if number == MOST_AVIF_TAGS:
             raise _too_many_pieces()
         check_exif(data[found.start() :])
+
+
+def _check_heif(stream: IO[bytes]) -> None:
+    data = memoryview(stream.read())
+    held = 0
+    try:
+        for pieces, size in enumerate(bytes_held(data)):
+            held += size
+            if pieces > MOST_PIECES:
+                raise TooManyError
+            if held > 2 * len(data) + HEIF_BYTES:
+                raise ImageError(
+                    "The parts of the HEIC file overlap. Save the picture anew as JPEG or PNG."
+                )
+    except TooManyError as error:
+        raise _too_many_pieces() from error
 
 
 def _check_png(stream: IO[bytes]) -> None:

@@ -20,12 +20,13 @@ from csrnet_hub.images import DEFAULT_MAX_PIXELS
 from csrnet_hub.render import colour_top, density_image
 
 from .canvas import canvas, read_points, with_photo, without_photo
-from .files import LatestFiles, keep_file
+from .files import LatestFiles, file_name, keep_file
 from .heads import of_another, read_heads
 from .models import Models
 from .shared import (
     VisitorError,
     colour_bar,
+    is_formula,
     jpeg,
     message_html,
     noted,
@@ -124,21 +125,28 @@ def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]
             problem = message_html(NOTHING_TO_SAVE, "problem")
             return [problem, gr.skip(), gr.update(visible=False), *[None] * 3]
         heads = read_points(points).astype(np.float32)
-        stem = Path(sheet.name).stem or "photo"
+        name = kept_name(sheet.name)
+        stem = Path(name).stem
         contents = {
-            f"{stem}.csv": to_csv(heads, sheet.name),
-            f"{stem}.json": to_json(heads, sheet.name, sheet.width, sheet.height),
+            f"{stem}.csv": to_csv(heads, name),
+            f"{stem}.json": to_json(heads, name, sheet.width, sheet.height),
             f"GT_{stem}.mat": to_mat(heads),
         }
         if OPENED.another(request, sheet):  # files that no page hears of would lie there for long
             return [gr.skip()] * 6
-        files = [keep_file(name, content) for name, content in contents.items()]
-        kept = Path(files[-1]).stem.removeprefix("GT_")
-        if kept != stem:
-            new_name = escape(kept + Path(sheet.name).suffix, quote=False)
-            gr.Warning(RENAME.format(new_name), duration=None)
+        files = [keep_file(file, content) for file, content in contents.items()]
+        if name != sheet.name:
+            gr.Warning(RENAME.format(escape(name, quote=False)), duration=None)
     held = {"digest": sheet.digest, "heads": points}
     return [gr.skip(), gr.update(saved=held), gr.update(visible=True), *files]
+
+
+def kept_name(name: str) -> str:
+    """A photo's name as the files of its heads have it, which no file system forbids and no
+    spreadsheet runs as a formula."""
+    stem = Path(f"_{name}" if is_formula(name) else name).stem or "photo"
+    kept = file_name(f"GT_{stem}.mat").removeprefix("GT_").removesuffix(".mat")
+    return kept + Path(name).suffix
 
 
 def start(upload: Any, number: int = 0, request: gr.Request | None = None) -> list[Any]:

@@ -22,6 +22,9 @@ MOST = 300  # frames that are counted
 # Decoders hold up to sixteen frames for others to refer to, and one more a thread.
 LARGEST = 36_000_000  # pixels of a frame: more than 8K has
 LARGE = 9_000_000  # pixels of a frame, more than 4K has, above which one thread must do
+# Few may be counted and hundreds of thousands decoded on the way: an hour of 1080p at 25 a second
+# has 187 thousand million pixels, which take some minutes.
+MOST_READ = 200_000_000_000  # pixels of all frames
 THREADS = min(os.cpu_count() or 1, 4)
 USUAL_RATE = 25  # frames a second of a stream that does not say
 BACKWARDS = 1.0  # seconds: times that go back by more begin anew
@@ -42,6 +45,10 @@ DAMAGED = (
     "WebM or MKV."
 )
 EMPTY = "The file is empty (0 bytes). Upload the clip again."
+TOO_LONG = (
+    "The clip has more frames, or larger ones, than can be read here. Save a copy with fewer or "
+    "smaller frames."
+)
 NO_PICTURES = "There are no pictures in this file, only sound. Choose a clip with pictures."
 
 
@@ -65,12 +72,14 @@ class Reading:
     Attributes:
         meanwhile: called for each frame, those that are left out too; may raise to give it up.
         damaged: whether a part could not be read.
+        spent: whether it ended early, for MOST_READ pixels were read.
         last, gap: seconds of the last frame, and the most between two.
         length: seconds that the pictures should last; 0 if the file does not say.
     """
 
     meanwhile: Callable[[], None] = lambda: None
     damaged: bool = False
+    spent: bool = False
     last: float = 0.0
     gap: float = 0.0
     length: float = 0.0
@@ -87,13 +96,15 @@ def frames(
     """Frames of a clip, `rate` a second from its start: seconds and upright pixels (H, W, 3).
 
     The first in each 1 / rate seconds is given, none where the clip has none. What is damaged is
-    left out; where times begin anew, as in files that were joined, the clip goes on.
+    left out; where times begin anew, as in files that were joined, the clip goes on. It ends after
+    MOST_READ pixels.
 
     Args:
         max_pixels: of a frame; LARGEST at the most.
 
     Raises:
-        VisitorError: PyAV is absent, the file is no clip, or its frames have too many pixels.
+        VisitorError: PyAV is absent, the file is no clip, or its frames have too many pixels,
+            one alone or those before the first that could be given.
     """
     av = reader()
     reading = reading or Reading()
@@ -128,6 +139,8 @@ def frames(
                     continue
                 yield seconds - first, _upright(frame, stream)
                 given, due = given + 1, step + 1
+            if reading.spent and not given:
+                raise VisitorError(TOO_LONG)
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, VisitorError):
             raise
@@ -154,11 +167,18 @@ def _length(av: Any, clip: Any, stream: Any) -> float:
 
 
 def _decoded(av: Any, clip: Any, stream: Any, reading: Reading) -> Iterator[Any]:
+    read = 0
     for packet in clip.demux(stream):
+        if read > MOST_READ:
+            reading.spent = True
+            return
         try:
-            yield from packet.decode()
+            found = packet.decode()
         except av.InvalidDataError:
-            reading.damaged = True
+            reading.damaged, found = True, []
+        # one at least: what is damaged, or left out by an edit list, is decoded all the same
+        read += max(1, len(found)) * stream.codec_context.width * stream.codec_context.height
+        yield from found
 
 
 def frames_expected(path: Path, rate: float) -> int:

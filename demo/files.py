@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import gradio as gr
 
 MAX_SESSIONS = 100  # of which something is kept, such as the last photo for redrawing
 CLEAN_EVERY, KEEP_FOR = 600, 3000  # seconds; an upload is gone within the hour
+ROOM = 2 * 10**9  # bytes that uploads leave free on their disk, or a tenth of a small one
 FILLING = 60  # seconds for which Gradio may be filling a new folder
 TOKEN = 16  # bytes in the name of a file's folder
 NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
@@ -46,6 +48,15 @@ def make_upload_folder() -> None:
                 "folder of your own"
             )
         folder.chmod(0o700)
+
+
+def has_room() -> bool:
+    """Whether the disk that holds uploads has room for more of them."""
+    try:
+        disk = shutil.disk_usage(upload_folder())
+    except OSError:  # Gradio makes a folder that has gone
+        return True
+    return disk.free > min(ROOM, disk.total // 10)
 
 
 def keep_file(name: str, content: bytes) -> str:

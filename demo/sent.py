@@ -18,6 +18,8 @@ OWN_ADDRESS = "/gradio_api/file="  # after the server's, before the path
 # Of Gradio's, for what this page does not have: each would let anybody fill disk or memory, or have
 # the server's ffmpeg read what it likes.
 NOT_SERVED = ("process_recording", "deep_link", "component_server")
+LONGEST_ID = 64  # characters of an upload's, which Gradio keeps for ever; its own have 13 at most
+LONG_ID = f"An upload_id has {LONGEST_ID} characters at most: send a shorter one, or none."
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 
 
@@ -51,10 +53,14 @@ async def refuse(request: Request) -> None:
     reaches what this page does not have.
 
     Raises:
-        HTTPException: 403, a part of the path is an address; 404, it is one of NOT_SERVED.
+        HTTPException: 403, a part of the path is an address; 404, it is one of NOT_SERVED; 400, an
+            upload_id is longer than Gradio should keep.
     """
-    if request.url.path.rstrip("/").rpartition("/")[2] in NOT_SERVED:
+    # not of request.url, which older Starlettes make from a Host header that anybody may forge
+    if request.scope["path"].rstrip("/").rpartition("/")[2] in NOT_SERVED:
         raise HTTPException(404)
+    if any(len(value) > LONGEST_ID for value in request.query_params.getlist("upload_id")):
+        raise HTTPException(400, LONG_ID)
     if any(is_address(value) for value in request.path_params.values()):
         raise HTTPException(403, NO_ADDRESS)
 

@@ -147,6 +147,11 @@ def upload_name(upload: Any, default: str = "photo") -> str:
     """What the visitor calls an upload, without folders."""
     upload = upload if isinstance(upload, dict) else {}
     name = str(upload.get("orig_name") or Path(str(upload.get("path") or "")).name)
+    return plain_name(name, default)
+
+
+def plain_name(name: str, default: str = "photo") -> str:
+    """The name of a file that somebody sends, without folders, of 255 characters at most."""
     name = name.encode("utf-8", "replace").decode()  # half a character has no place in a file
     return name.replace("\\", "/").rsplit("/", 1)[-1][:255] or default
 
@@ -214,18 +219,28 @@ def ends(result: CountResult, usual: bool) -> tuple[float, float] | tuple[None, 
 
 def to_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> bytes:
     """A table as UTF-8 with a mark, so that spreadsheets read names in any script."""
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, list(columns), restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({key: _harmless(value) for key, value in line.items()} for line in rows)
+    stream, names = io.StringIO(newline=""), list(columns)
+    plain, quoted = (
+        csv.DictWriter(stream, names, restval="", extrasaction="ignore", quoting=quoting)
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC)
+    )
+    plain.writeheader()
+    for line in rows:
+        cells = {key: _harmless(value) for key, value in line.items()}
+        # a spreadsheet that splits at ; or tabs would take parts of a name for cells, even formulas
+        splits = any(isinstance(cell, str) and set(cell) & set(";\t") for cell in cells.values())
+        (quoted if splits else plain).writerow(cells)
     return stream.getvalue().encode("utf-8-sig")
 
 
 def _harmless(value: Any) -> Any:
     value = " ".join(value) if isinstance(value, list) else value
-    # A spreadsheet would run a file called "=cmd()" as a formula.
-    risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if risky else value
+    return f"'{value}" if isinstance(value, str) and is_formula(value) else value
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet would run a text, such as a file's name "=cmd()", as a formula."""
+    return text.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
 def to_json(content: Any) -> bytes:

@@ -12,7 +12,7 @@ import gradio as gr
 from csrnet_hub.images import DEFAULT_MAX_PIXELS, LONGEST
 
 from .files import MAX_SESSIONS
-from .shared import EXPIRED, SHOWN, VisitorError
+from .shared import EXPIRED, SHOWN, VisitorError, plain_name
 
 DIGEST = re.compile(r"[0-9a-f]{16}")
 
@@ -49,7 +49,8 @@ class Sheet:
         try:
             size = int(value["width"]), int(value["height"])
             digest = DIGEST.fullmatch(value["digest"])[0]  # type: ignore[index]
-            sheet = cls(str(value["name"]), *size, digest, float(value["opened"]))
+            name = plain_name(str(value["name"]))  # it is written beside each of many heads
+            sheet = cls(name, *size, digest, float(value["opened"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise VisitorError(EXPIRED) from None
         short, long = sorted((sheet.width, sheet.height))

@@ -52,6 +52,10 @@ WAITING = (
 COUNTING = "Counting the people, one frame after the other: a few seconds each."
 STOPPED = "Stopped before a frame was counted."
 NO_CLIP = "There is no clip yet. Choose one first."
+CUT_SHORT = (
+    "the clip was not read to its end, for it has too many frames of this size (save a copy with "
+    "fewer or smaller ones); the last that was counted is at"
+)
 DAMAGED = "Parts of the clip could not be read, so frames are missing: it is damaged or cut off."
 COLUMNS = ("seconds", "count", "low", "high", "scale", "remark")
 
@@ -160,6 +164,8 @@ def run(
                     if time.monotonic() - last > 1:
                         yield [gr.skip() for _ in nothing("")]
                         last = time.monotonic()
+                if reading.spent:
+                    cut = CUT_SHORT
             except EnoughError:
                 cut = "stopped after that at"
             except gr.Error as error:

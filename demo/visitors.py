@@ -26,6 +26,7 @@ from .files import (
     sweep,
     written,
 )
+from .received import forget_uploads
 from .sent import NO_ADDRESS, files_in, has_address, with_own_uploads
 from .shared import NotWantedError
 from .turns import BATCHES, refusal
@@ -83,6 +84,7 @@ class Page(gr.Blocks):
         super().__init__(delete_cache=(CLEAN_EVERY, NEVER), **options)
         self._visitors: dict[str, Visitor] = {}
         self._looked = time.monotonic()
+        self._uploads: set[str] = set()
         self._closed = threading.Event()
         make_upload_folder()
         if not hasattr(gr.Blocks, "process_api"):
@@ -276,6 +278,8 @@ class Page(gr.Blocks):
             for path in needed & set().union(*self.temp_file_sets):
                 with contextlib.suppress(OSError):
                     os.utime(path)
+        with at_best("the ids of uploads"):
+            self._uploads = forget_uploads(self._uploads)
         with at_best("the answers that nobody fetches"):
             self._drop_answers(now)
         for visitor in self._visitors.values():

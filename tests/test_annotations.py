@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 import unicodedata
 import zlib
 from collections.abc import Callable
@@ -66,6 +67,13 @@ def test_decimal_commas_need_no_names_of_columns(table, tmp_path):
 def test_names_of_photos_may_hold_a_semicolon(tmp_path):
     table = "image,x,y\na;b.jpg,12.5,30\n"
     assert read_annotation(written(tmp_path / "a.csv", table)).tolist() == [[12.5, 30.0]]
+
+
+def test_a_name_with_a_semicolon_is_one_cell_where_they_part_cells(tmp_path):
+    table = to_csv([[1.5, 2]], "a;=1+1;.jpg")
+    assert table == b'image,x,y\n"a;=1+1;.jpg",1.5,2.0\n'
+    assert read_annotation(written(tmp_path / "a.csv", table)).tolist() == [[1.5, 2]]
+    assert photos_in(tmp_path / "a.csv") == {"a;=1+1;.jpg"}
 
 
 def test_a_table_of_counts_in_the_same_folder_is_no_annotation(tmp_path):
@@ -243,6 +251,18 @@ def test_a_photos_name_alone_says_that_nobody_is_there(tmp_path):
     table = written(tmp_path / "a.csv", "image,x,y\nA.jpg\nb.jpg,1,2,,\n")
     assert read_annotation(table, "a.jpg").tolist() == []
     assert read_annotation(table, "b.jpg").tolist() == [[1, 2]]
+
+
+def test_short_rows_of_a_wide_table_take_no_more_memory_than_they_hold(tmp_path):
+    wide = "image" + "," * 20_000 + ",y,x\n" + "a.jpg\n" * 1000
+    table = written(tmp_path / "a.csv", wide)
+    tracemalloc.start()
+    try:
+        assert read_annotation(table, "a.jpg").tolist() == []
+        assert photos_in(table) == {"a.jpg"}
+        assert tracemalloc.get_traced_memory()[1] < 20e6  # filled up they have 160 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_missing_annotation_says_so_without_its_folder(tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,52 @@ def test_words_in_place_of_points_are_named(tmp_path: Path, name: str) -> None:
     READERS[name](tmp_path, np.array(["none"]))
     with pytest.raises(DatasetError, match=rf"{Path(file_of(name)).name}.*not numbers"):
         read(tmp_path, name)
+
+
+TEXTS = ["x" * 10_000] + ["x"] * 1000  # as an array of NumPy's 40 MB
+
+
+def assert_refused_in_little_memory(call: Callable[[], object], trouble: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match=trouble):
+            call()
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", [*(name for name in MATLAB if "HDF5" not in name), "json"])
+def test_a_long_text_in_place_of_points_takes_little_memory(tmp_path: Path, name: str) -> None:
+    if name in MATLAB:
+        READERS[name](tmp_path, cell(TEXTS))
+    else:
+        own_photos(tmp_path)
+        text(tmp_path / TEXT[name], json.dumps({"a.jpg": [[1, text] for text in TEXTS]}))
+    trouble = rf"{Path(file_of(name)).name}.*not numbers"
+    assert_refused_in_little_memory(lambda: read(tmp_path, name), trouble)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        (
+            "worldexpo",
+            "test_label/104207/roi.mat",
+            {f"maskVertices{axis}Coordinates": cell(TEXTS) for axis in "XY"},
+        ),
+        ("ucsd", "vidf-cvpr/vidf1_33_roi_mainwalkway.mat", {"roi": struct(mask=cell(TEXTS))}),
+        ("trancos", "images/image-1-000001mask.mat", {"BW": cell(TEXTS)}),
+    ],
+)
+def test_a_long_text_in_place_of_a_region_takes_little_memory(
+    tmp_path: Path, name: str, file: str, content: dict
+) -> None:
+    WRITERS[name](tmp_path)
+    mat(tmp_path / file, **content)
+    sample = read(tmp_path, name)[0]
+    trouble = rf"{Path(file).name}.*no array of numbers"
+    assert_refused_in_little_memory(lambda: sample.counted(SIZE[1], SIZE[0]), trouble)
 
 
 @pytest.mark.parametrize("name", MATLAB)

@@ -24,6 +24,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from huggingface_hub.errors import EntryNotFoundError
+from matplotlib import rc_context
 from PIL import Image
 
 pytest.importorskip("gradio", minversion="6")
@@ -37,6 +38,7 @@ import demo
 from csrnet_hub import load_image
 from csrnet_hub.annotations import read_annotation, to_csv
 from csrnet_hub.card import RECIPE
+from csrnet_hub.datasets import read_dataset
 from csrnet_hub.datasets.shanghaitech import read_shanghaitech
 from csrnet_hub.density import density_map
 from csrnet_hub.intervals import PredictionInterval
@@ -62,6 +64,7 @@ from demo.counted import Counted, count_html, grid_html, interval_html, notices_
 from demo.files import CLEAN_EVERY, KEEP_FOR, keep_file, sweep, upload_folder
 from demo.heads import of_another
 from demo.models import Models
+from demo.sheets import Sheet
 
 from .page import PlainCounter, encoded, noise, words
 
@@ -186,6 +189,18 @@ def test_two_visitors_files_of_one_name_are_two_files():
 def test_a_spreadsheet_runs_no_photos_name_as_a_formula():
     table = shared.to_csv([{"image": "=HYPERLINK(1)", "count": -1.5}], ["image", "count"])
     assert table.decode("utf-8-sig").splitlines()[1] == "'=HYPERLINK(1),-1.5"
+
+
+def test_only_names_that_a_spreadsheet_might_split_are_quoted():
+    names = ["a b.jpg", "a;=1+1;.jpg", "a\t=1+1.jpg", "b.jpg"]
+    table = shared.to_csv([{"image": name, "count": 1.5} for name in names], ["image", "count"])
+    assert table.decode("utf-8-sig").splitlines() == [
+        "image,count",
+        "a b.jpg,1.5",
+        '"a;=1+1;.jpg",1.5',
+        '"a\t=1+1.jpg",1.5',
+        "b.jpg,1.5",
+    ]
 
 
 def test_a_drawn_scene_is_called_that(offered):
@@ -705,17 +720,37 @@ def test_the_mat_of_a_photo_is_found_beside_it_for_training(name, tmp_path, monk
 
 @pytest.mark.parametrize(
     ("name", "new"),
-    [('"a" * b?.jpg', "_a_ _ b_.jpg"), ("é" * 120 + ".jpg", "é" * 66 + ".jpg")],
-    ids=["forbidden", "too long"],
+    [
+        ('"a" * b?.jpg', "_a_ _ b_.jpg"),
+        ("é" * 120 + ".jpg", "é" * 66 + ".jpg"),
+        ("=HYPERLINK(A1).jpg", "_=HYPERLINK(A1).jpg"),
+        ("-1+1.jpg", "_-1+1.jpg"),
+    ],
+    ids=["forbidden", "too long", "formula", "sum"],
 )
 def test_a_photo_whose_name_cannot_be_kept_has_to_be_renamed_and_the_page_says_to_what(
-    name, new, monkeypatch
+    name, new, monkeypatch, tmp_path
 ):
     said: list[str] = []
     monkeypatch.setattr(gr, "Warning", lambda text, **_: said.append(text))
-    *_, mat = annotate.save(sheet_of(name), [])
+    _, _, _, *files = annotate.save(sheet_of(name), [[5, 6]])
     assert f"rename the photo too, to {new}:" in said[0]
-    assert Path(mat).name == f"GT_{Path(new).stem}.mat"
+    assert Path(files[-1]).name == f"GT_{Path(new).stem}.mat"
+    for file in map(Path, files):  # training finds the renamed photo by each
+        folder = tmp_path / file.suffix
+        folder.mkdir()
+        (folder / new).write_bytes(encoded(noise()))
+        (folder / file.name).write_bytes(file.read_bytes())
+        (sample,) = read_dataset(folder)
+        assert sample.path.name == new
+        assert sample.heads.tolist() == [[5, 6]]
+
+
+def test_a_sheets_name_is_as_short_as_that_of_an_upload():
+    sent = {**sheet_of("a.png"), "name": "../b/" + "x" * 10_000}  # no page sends this
+    sheet = Sheet.sent(sent)
+    assert sheet is not None
+    assert sheet.name == "x" * 255
 
 
 def test_heads_hang_on_nothing_that_the_server_keeps(offered):
@@ -908,6 +943,49 @@ def test_a_long_clip_is_cut_and_says_so(clip, offered, monkeypatch):
     summary, *_ = last_of(video.run(offered, uploaded("a.mp4", clip), 6, None))
     assert "the mean of 12 frames" in summary
     assert "only the first" not in summary
+
+
+@pytest.fixture
+def still(tmp_path: Path) -> Path:
+    """A GIF of 30 frames of 96 x 64 pixels, ten a second, which change in one pixel."""
+    first, *others = [Image.new("RGB", (96, 64)) for _ in range(30)]
+    for number, other in enumerate(others):
+        other.putpixel((0, 0), (8 * number, 250, 0))
+    path = tmp_path / "still.gif"
+    first.save(path, save_all=True, append_images=others, duration=100)
+    return path
+
+
+def test_a_clip_is_not_decoded_for_hours_where_few_frames_are_counted(still, offered, monkeypatch):
+    pytest.importorskip("av")
+    for frames, spent in ((100, False), (15, True)):
+        monkeypatch.setattr(clips, "MOST_READ", frames * 96 * 64)
+        reading = clips.Reading()
+        times = [seconds for seconds, _ in clips.frames(still, 1, None, reading)]
+        assert times == pytest.approx([0, 1] if spent else [0, 1, 2])
+        assert reading.spent == spent
+        summary, *_ = last_of(video.run(offered, uploaded("a.gif", still.read_bytes()), 1, None))
+        assert (f"{video.CUT_SHORT} 1.0 s" in summary) == spent
+        assert video.DAMAGED not in summary
+
+
+def test_an_hour_of_1080p_is_not_too_much():
+    assert clips.MOST_READ > 3600 * 25 * 1920 * 1080
+
+
+def test_what_is_decoded_and_never_shown_is_not_read_for_hours_either(still, offered, monkeypatch):
+    av = pytest.importorskip("av")
+    context = SimpleNamespace(width=1000, height=1000)
+    packets, hidden = [], SimpleNamespace(decode=lambda: packets.append(1) or [])
+    clip = SimpleNamespace(demux=lambda stream: [hidden] * 50)
+    monkeypatch.setattr(clips, "MOST_READ", 9_500_000)
+    reading = clips.Reading()
+    assert not list(clips._decoded(av, clip, SimpleNamespace(codec_context=context), reading))
+    assert len(packets) == 10
+    assert reading.spent
+    monkeypatch.setattr(clips, "MOST_READ", -1)
+    shown = last_of(video.run(offered, uploaded("a.gif", still.read_bytes()), 1, None))
+    assert clips.TOO_LONG in shown[0]
 
 
 def test_a_clip_that_is_stopped_shows_what_is_counted(clip, offered):
@@ -1444,6 +1522,11 @@ def test_a_plot_is_read_on_any_page_and_where_it_is_downloaded():
     for plot in (plots.histogram([3, 9]), plots.timeline([0, 1], [3, 9], [(2, 4), (8, 12)], 0.9)):
         assert plot.mode == "RGB"
         assert plot.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_plots_want_no_latex():
+    with rc_context({"text.usetex": True}):  # in the host's matplotlibrc
+        assert plots.histogram([3, 9]).size == plots.timeline([0, 1], [3, 9], [(2, 4)] * 2).size
 
 
 def test_a_drawn_scene_has_its_heads_where_they_are_drawn_and_is_the_same_again():

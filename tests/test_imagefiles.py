@@ -188,6 +188,110 @@ def test_an_avif_whose_metadata_lie_on_one_another_is_refused() -> None:
     refused(encoded("AVIF", exif=fine) + b"II*\0" * 11, PIECES)
 
 
+def isobox(kind: bytes, *content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + sum(map(len, content)), kind) + b"".join(content)
+
+
+def heif(
+    items: int = 40, extents: bytes = b"", properties: bytes = b"", refer: bytes = b""
+) -> bytes:
+    """A HEIC file of the contents of its `iloc`, `ipma` and `iref`, its one property 1 MB long,
+    as is the rest of the file; the widths of all numbers are those of version 0."""
+    infe = isobox(b"infe", b"\2\0\0\0" + bytes(4) + b"hvc1\0") * items
+    boxes = (
+        isobox(b"iinf", bytes(4), struct.pack(">H", items), infe),
+        isobox(b"iloc", bytes(4), b"\x04\x00", extents or bytes(2)),
+        isobox(
+            b"iprp",
+            isobox(b"ipco", isobox(b"colr", bytes(1_000_000))),
+            isobox(b"ipma", bytes(4), properties or bytes(4)),
+        ),
+        isobox(b"iref", bytes(4), isobox(b"cdsc", refer)) if refer else b"",
+    )
+    head = isobox(b"ftyp", b"heic\0\0\0\0mif1heic")
+    return head + isobox(b"meta", bytes(4), *boxes) + isobox(b"mdat", bytes(1_000_000))
+
+
+def looked_through(data: bytes) -> None:
+    imagefiles.check_file("HEIF", io.BytesIO(data))
+
+
+def extents_of(count: int, size: int) -> bytes:
+    one = struct.pack(">HHHI", 7, 0, 1, size)  # all of item 7
+    return struct.pack(">H", count) + one * count
+
+
+def properties_of(count: int) -> bytes:
+    return struct.pack(">I", count) + struct.pack(">HBB", 7, 1, 0x81) * count
+
+
+def references_of(count: int) -> bytes:
+    return struct.pack(">HH", 7, count) + bytes(2 * count)
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        lambda count: heif(extents=extents_of(count, 1_000_000)),
+        lambda count: heif(properties=properties_of(count)),
+        lambda count: heif(extents=extents_of(1, 1_000_000), refer=references_of(count)),
+        lambda count: heif(properties=properties_of(1), refer=references_of(count)),
+    ],
+)
+def test_a_heic_file_whose_pictures_share_what_is_copied_for_each_is_refused(shared: Any) -> None:
+    looked_through(shared(40))
+    with pytest.raises(ImageError, match="overlap"):
+        looked_through(shared(60))
+
+
+def test_a_heic_file_of_countless_items_is_refused() -> None:
+    looked_through(heif(1000))  # one of 200 megapixels has 768 tiles
+    with pytest.raises(ImageError, match=PIECES):
+        looked_through(heif(1001))
+    endless = struct.pack(">HHH", 7, 0, 65_535) + bytes(4 * 65_535)
+    for data in (
+        heif() + isobox(b"free") * 100_000,
+        heif(extents=b"\0\2" + endless * 2),
+        heif(properties=struct.pack(">I", 200_000) + bytes(3 * 200_000)),
+    ):
+        with pytest.raises(ImageError, match=PIECES):
+            looked_through(data)
+
+
+def test_a_damaged_heic_file_is_looked_through_without_a_crash() -> None:
+    data = heif(3, extents_of(3, 9), properties_of(3), references_of(3)).replace(
+        bytes(1_000_000), b""
+    )
+    looked_through(data)
+    rng = np.random.default_rng(0)
+    for at in range(len(data)):
+        changed = bytearray(data)
+        changed[at] = rng.integers(256)
+        for damaged in (data[:at], bytes(changed), data[:at] + b"\xff" * 9 + data[at:]):
+            try:
+                looked_through(damaged)
+            except ValueError as error:  # an ImageError, too
+                assert str(error)  # noqa: PT017
+
+
+def test_honest_heic_files_are_read() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x010E] = "a crowd"
+    extras = {"exif": exif.tobytes(), "icc_profile": encoded("JPEG") * 99}
+    for pictures in (1, 4):
+        for info in ({}, extras):
+            file = pillow_heif.HeifFile()
+            for _ in range(pictures):
+                picture = Image.new("RGB", (64, 96))
+                picture.info.update(info)
+                file.add_from_pillow(picture)
+            buffer = io.BytesIO()
+            file.save(buffer)
+            for trailer in (b"", b"\0\0\0\1SEFT", b"\0\0\0\6no box"):  # what phones may add
+                assert load_image(buffer.getvalue() + trailer).shape == (96, 64, 3)
+
+
 def test_metadata_in_a_pngs_text_is_not_read_either() -> None:
     def png(exif: bytes) -> bytes:
         text = b"Raw profile type exif\0\nexif\n%d\n" % len(exif) + exif.hex().encode()

@@ -44,7 +44,10 @@ def worldexpo_entries(folder: Path, split: str) -> Iterator[Entry]:
 
 
 def _worldexpo_roi(path: Path, height: int, width: int) -> NDArray[np.bool_]:
-    sides = [np.ravel(load_mat(path, f"maskVertices{axis}Coordinates")) for axis in "XY"]
+    found = [load_mat(path, f"maskVertices{axis}Coordinates") for axis in "XY"]
+    if not all(isinstance(side, np.ndarray) for side in found):  # see as_mask
+        raise DatasetError(f"{path}: a polygon whose vertices are no array of numbers.")
+    sides = [np.ravel(side) for side in found]
     if len(sides[0]) != len(sides[1]) or len(sides[0]) < 3:
         raise DatasetError(f"{path}: no polygon, but {len(sides[0])} x and {len(sides[1])} y.")
     return polygon(as_heads(np.stack(sides, axis=1), path), height, width)
@@ -105,12 +108,14 @@ def _frames_of(path: Path, key: str, modified: int) -> list[Any]:
 def _frame_heads(path: Path, frames: list[Any], index: int) -> Heads:
     where = f"{path}, frame {index + 1}"
     try:
-        loc = np.asarray(frames[index]["loc"])
+        loc = frames[index]["loc"]
     except IndexError as error:
         raise DatasetError(f"{path} has no frame {index + 1}, only {len(frames)}.") from error
     except (KeyError, TypeError) as error:
         raise DatasetError(f"{where}: there is no loc.") from error
-    return as_heads(loc[:, :2] if loc.ndim == 2 and loc.shape[1] == 3 else loc, where)
+    if isinstance(loc, np.ndarray) and loc.ndim == 2 and loc.shape[1] == 3:
+        loc = loc[:, :2]
+    return as_heads(loc, where)
 
 
 def _field_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:

@@ -120,6 +120,8 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
     Raises:
         DatasetError: naming `where` (a file, and the place in it) and what is wrong.
     """
+    if _has_text(points):
+        raise DatasetError(f"{where}: heads that are not numbers (text).")
     try:
         array = np.asarray(points)
     except (ValueError, OverflowError) as error:
@@ -135,6 +137,22 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
     if not np.isfinite(heads).all():
         raise DatasetError(f"{where}: heads that are not finite numbers.")
     return heads
+
+
+def _has_text(values: Any) -> bool:
+    """Whether a string is anywhere in lists of values: NumPy would make each cell of their array as
+    wide as the longest one."""
+    rest = [values]  # not by recursion: a file's lists may be deeper than Python's limit
+    while rest:
+        item = rest.pop()
+        if isinstance(item, np.ndarray):
+            if item.size and item.dtype.kind in "US":
+                return True
+        elif isinstance(item, (list, tuple)):
+            rest += item
+        elif isinstance(item, (str, bytes)):
+            return True
+    return False
 
 
 def stated(width: Any, height: Any, relative: bool = False) -> Stated | None:
@@ -171,7 +189,8 @@ def as_mask(values: Any, height: int, width: int, where: str | Path) -> NDArray[
     Raises:
         DatasetError: naming `where`, if it is no picture of that size.
     """
-    mask = np.asarray(values)
-    if mask.dtype.kind not in "biuf" or mask.shape != (height, width):
-        raise DatasetError(f"{where}: a mask of shape {mask.shape} for {(height, width)} pixels.")
-    return np.asarray(mask != 0)
+    if not isinstance(values, np.ndarray):  # a cell array's texts would grow as wide as the longest
+        raise DatasetError(f"{where}: a mask that is no array of numbers.")
+    if values.dtype.kind not in "biuf" or values.shape != (height, width):
+        raise DatasetError(f"{where}: a mask of shape {values.shape} for {(height, width)} pixels.")
+    return np.asarray(values != 0)

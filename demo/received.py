@@ -1,0 +1,138 @@
+"""How much is received: counted as it comes, before Gradio collects it in memory or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+from fastapi import HTTPException
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .files import has_room
+
+UPLOAD, TOOLS = "/gradio_api/upload", "/gradio_api/mcp"
+# Bytes of one request: the page sends 3 MB at most, 50,000 heads, and an MCP tool is sent pictures
+# as text. Each list or dictionary in it, of two bytes, would take some seventy in memory.
+MOST, MOST_OF_TOOLS, MOST_LISTS = 4 * 2**20, 16 * 2**20, 100_000
+MOST_BESIDE_FILES = 64 * 2**10  # bytes of an upload's parts that are no files: browsers send none
+TOO_MUCH = (
+    "This is too much at once: beside uploads, {} MB with {:,} lists in them are the most. Choose "
+    "fewer files or points; a program uploads a file first and sends the path or address it got."
+)
+BESIDE_FILES = "An upload is of files alone: give each part a filename."
+NOT_MULTIPART = "This upload could not be read: send it as multipart/form-data."
+NO_ROOM = (
+    "The server has no room for more files at the moment. Please try again later: those of others "
+    "are removed within the hour."
+)
+
+
+class Bounded:
+    """ASGI middleware that answers 413 to a request as soon as it is too long, and 507 to an upload
+    for which the disk has no room, each with a sentence."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif scope["path"].endswith(UPLOAD) and not has_room():
+            # as plain text: the page shows it as it is
+            await PlainTextResponse(NO_ROOM, 507)(scope, receive, send)
+        else:
+            await self.app(scope, _checked(receive, _check(scope)), send)
+
+
+def forget_uploads(seen: set[str]) -> set[str]:
+    """Drop the ids of uploads that have ended, or never began, and were `seen` some time ago, which
+    Gradio would keep for ever; returns those that it keeps now."""
+    kept = gr.routes.file_upload_statuses
+    for upload_id in seen & kept._signals.keys():
+        if upload_id not in kept._statuses or kept.is_done(upload_id):
+            kept.stop_tracking(upload_id)
+            del kept._signals[upload_id]
+    return set(kept._signals)
+
+
+def _checked(receive: Receive, check: Callable[[bytes], None]) -> Receive:
+    async def checked() -> Message:
+        message = await receive()
+        if part := message.get("body"):
+            check(part)  # FastAPI answers with the HTTPException that it may raise
+        return message
+
+    return checked
+
+
+def _check(scope: Scope) -> Callable[[bytes], None]:
+    path, kind = scope["path"], Headers(scope=scope).get("content-type")
+    if path.endswith(UPLOAD) and kind and kind.lower().startswith("multipart/"):
+        return _Files(kind).check
+    return _Size(MOST_OF_TOOLS if f"{TOOLS}/" in f"{path}/" else MOST).check
+
+
+class _Size:
+    def __init__(self, most: int) -> None:
+        self._most, self._received, self._lists = most, 0, 0
+
+    def check(self, part: bytes) -> None:
+        self._received += len(part)
+        self._lists += part.count(b"[") + part.count(b"{")
+        if self._received > self._most or self._lists > MOST_LISTS:
+            raise HTTPException(413, TOO_MUCH.format(self._most // 2**20, MOST_LISTS))
+
+
+class _Files:
+    """Gradio bounds the size of each file, and would collect in memory what has no filename."""
+
+    def __init__(self, content_type: str) -> None:
+        self._boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+        self._parser: MultipartParser | None = None
+        self._name = self._value = b""
+        self._is_file, self._beside = False, 0
+
+    def check(self, part: bytes) -> None:
+        if not has_room():
+            raise HTTPException(507, NO_ROOM)
+        try:
+            self._parser = self._parser or self._made()
+            self._parser.write(part)
+        except FormParserError:
+            raise HTTPException(400, NOT_MULTIPART) from None
+        if max(self._beside, len(self._name) + len(self._value)) > MOST_BESIDE_FILES:
+            raise HTTPException(413, BESIDE_FILES)
+
+    def _made(self) -> MultipartParser:
+        return MultipartParser(
+            self._boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._add_name,
+                "on_header_value": self._add_value,
+                "on_header_end": self._end_header,
+                "on_part_data": self._count,
+            },
+        )
+
+    def _begin(self) -> None:
+        self._is_file = False
+
+    def _add_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":  # the last one counts, as for Gradio
+            self._is_file = b"filename" in parse_options_header(self._value)[1]
+        self._name = self._value = b""
+
+    def _count(self, data: bytes, start: int, end: int) -> None:
+        self._beside += 0 if self._is_file else end - start
