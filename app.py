@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,10 +29,17 @@ if ZERO_GPU:
     with contextlib.suppress(ImportError):
         import spaces  # noqa: F401  (before torch, which it prepares for a GPU that comes and goes)
 
-import gradio as gr
+try:
+    import gradio as gr
+except (ImportError, ValueError) as error:  # its client looks at the proxies as it is imported
+    if "proxy" not in str(error):
+        raise
+    sys.exit(f"app.py: {error} Unset ALL_PROXY, or: pip install 'httpx[socks]'")
 from fastapi import Depends
+from starlette.middleware import Middleware
 
 from csrnet_hub import CrowdCounter, ModelError
+from csrnet_hub.cli import open_streams
 from csrnet_hub.devices import out_of_memory
 from csrnet_hub.extras import ExtraError
 from csrnet_hub.hub import one_line
@@ -40,6 +48,7 @@ from csrnet_hub.resources import DEFAULT_MODEL, resource
 from demo import about, annotate, batch, compare, models, photo, programs, video
 from demo.cards import read_card
 from demo.files import MAX_SESSIONS
+from demo.received import Bounded
 from demo.sent import refuse
 from demo.shared import MAX_FILE_SIZE
 from demo.style import CSS, HEAD, THEME
@@ -93,7 +102,10 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": MAX_FILE_SIZE,
-        "app_kwargs": {"dependencies": [Depends(refuse)]},
+        "app_kwargs": {
+            "dependencies": [Depends(refuse)],
+            "middleware": [Middleware(Bounded)],
+        },
         "state_session_capacity": MAX_SESSIONS,
         "show_error": False,  # gr.Error is shown all the same; others might name paths
         "ssr_mode": False,
@@ -119,6 +131,15 @@ def _check_address(host: str, port: int | None) -> None:
         why = getattr(error, "strerror", None) or str(error)
         why = why.partition(" (while")[0]  # the address is named already
         raise OSError(f"cannot serve at {where} ({why}): give another --host or --port") from error
+
+
+def _around_proxies(host: str) -> None:
+    """Have Gradio, which asks for its own page once it serves it, do so without a proxy."""
+    for kind, address in urllib.request.getproxies().items():  # of the system, unless it is named
+        os.environ.setdefault(f"{kind}_proxy", address)
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    own = filter(None, [known, "localhost", "127.0.0.1", "::1", host.strip("[]")])
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(own)
 
 
 def _counter(source: str) -> CrowdCounter:
@@ -178,6 +199,9 @@ def main(argv: list[str] | None = None) -> None:
         help="offer the endpoints as MCP tools too; so does CSRNET_MCP=1",
     )
     args = parser.parse_args(argv)
+    open_streams()
+    if ":" in args.host:  # an IPv6 address, which is made part of others
+        args.host = f"[{args.host.strip('[]')}]"
     if args.mcp and importlib.util.find_spec("mcp") is None:
         parser.exit(1, 'app.py: --mcp needs a package more: pip install "gradio[mcp]"\n')
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -189,6 +213,7 @@ def main(argv: list[str] | None = None) -> None:
         _check_address(args.host, args.port)
         app = build_app(*map(_counter, sources), cards=[read_card(source) for source in sources])
         _end_as_interrupted()
+        _around_proxies(args.host)
         app.launch(
             server_name=args.host,
             server_port=args.port,

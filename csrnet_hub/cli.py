@@ -23,9 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``csrnet``; returns the exit code."""
     options = _parser().parse_args(argv)
     hide_library_warnings()
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # as in a program without a console
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    open_streams()
     print_any_name()
     try:
         code: int = options.run(options)
@@ -48,6 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("csrnet: stopped", file=sys.stderr)
         return 130
+
+
+def open_streams() -> None:
+    """Let a program without a console, which has neither stream, print all the same."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def print_any_name() -> None:

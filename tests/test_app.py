@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import io
 import json
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +34,7 @@ from gradio_client.exceptions import AppError
 from packaging.requirements import Requirement
 
 import app
+import demo
 from csrnet_hub import CountResult, CrowdCounter, CSRNet, ImageError, ModelError
 from csrnet_hub.extras import ExtraError
 from csrnet_hub.resources import DEFAULT_MODEL, resource
@@ -505,6 +510,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(load))
     monkeypatch.setattr(app, "build_app", lambda *counters, cards: Page())
+    monkeypatch.setattr(app, "_around_proxies", lambda host: seen.update(without_proxy=host))
     for name in ("CSRNET_MODEL", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_SHARE"):
         monkeypatch.delenv(name, raising=False)
     return seen
@@ -548,6 +554,68 @@ def test_a_port_in_the_environment_that_is_none_gets_its_sentence(
     with pytest.raises(SystemExit):
         app.main([])
     assert "'99999' is no port" in capsys.readouterr().err
+
+
+def test_an_ipv6_host_is_taken_with_brackets_and_without(started: dict[str, Any]) -> None:
+    for host in ("::1", "[::1]"):
+        app.main(["--host", host])
+        assert started["server_name"] == started["without_proxy"] == "[::1]"
+
+
+def test_the_page_reaches_itself_without_a_proxy_and_others_through_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("NO_PROXY", "known.example")
+    monkeypatch.delenv("https_proxy")
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": "http://proxy.example"})
+    app._around_proxies("[fe80::1]")
+    assert os.environ["https_proxy"] == "http://proxy.example"
+    for host in ("known.example", "localhost", "127.0.0.1", "::1", "fe80::1"):
+        assert urllib.request.proxy_bypass_environment(host)
+    assert not urllib.request.proxy_bypass_environment("huggingface.co")
+
+
+def test_a_proxy_that_gradio_cannot_be_imported_with_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = builtins.__import__
+    said = "Using SOCKS proxy, but the 'socksio' package is not installed."
+
+    def imports(name: str, *rest: Any) -> Any:
+        if name == "gradio":
+            raise ImportError(said)
+        return own(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", imports)
+    with pytest.raises(SystemExit, match=r"SOCKS proxy.* Unset ALL_PROXY, or: pip install"):
+        importlib.reload(app)
+    said = "no package of that name"
+    with pytest.raises(ImportError, match=said):
+        importlib.reload(app)
+
+
+def test_without_a_folder_for_temporary_files_the_setting_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(SystemExit, match="set TMPDIR"):
+        demo._folder()
+
+
+def test_without_a_console_the_page_is_served_all_the_same(
+    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    app.main([])
+    assert started["server_name"] == "127.0.0.1"
+    sys.stdout.close()
+    sys.stderr.close()
 
 
 def test_options_win_over_the_environment(
