@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -98,5 +99,5 @@ class PredictionInterval:
 
 
 def _rank(number: int, level: float) -> int | None:
-    rank = math.ceil((number + 1) * level)
+    rank = math.ceil((number + 1) * Fraction(str(level)))  # 75 * 0.68 is above 51 in floats
     return rank if rank <= number else None

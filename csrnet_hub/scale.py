@@ -187,21 +187,28 @@ def in_cells_of(density: NDArray[np.float32], counted: Size, size: Size) -> NDAr
 def _along(heads: Heads, counted: int, own: int) -> Heads:
     """Rows of 8 pixels of a side that has ``counted`` pixels as those of one that has ``own``.
 
-    Density runs straight from the centre of each row to the next one's, level at both ends, and new
-    rows get its integral. Columns keep their sums.
+    Within each row density is the parabola that has its heads and meets the next rows' at its ends
+    (the piecewise parabolic method, Colella & Woodward, 1984), and new rows get its integral.
+    Columns keep their sums, an even crowd stays even, and no row is negative where none was.
     """
     old, new = (np.append(np.arange(0, side, STRIDE), side) / side for side in (counted, own))
-    knots = np.concatenate([[0.0], (old[1:] + old[:-1]) / 2, [1.0]])  # the ends and all centres
-    steps = np.diff(knots)
-    shares = (steps[1:] + steps[:-1]) / 2  # of the side that each row's density stands for
-    shares[0] += steps[0] / 2
-    shares[-1] += steps[-1] / 2
-    density = heads / shares[:, None]
-    density = np.vstack([density[:1], density, density[-1:]])  # at the knots
-    parts = (density[1:] + density[:-1]) / 2 * steps[:, None]
-    above = np.vstack([np.zeros_like(parts[:1]), parts.cumsum(axis=0)])  # up to each knot
-    at = np.searchsorted(knots[1:-1], new, side="right")
-    beyond = (new - knots[at])[:, None]
-    slope = (np.diff(density, axis=0) / steps[:, None])[at]
-    until: Heads = above[at] + density[at] * beyond + slope * beyond**2 / 2
-    return np.diff(until, axis=0)
+    widths = np.diff(old)[:, None]  # the last row may hold few pixels
+    means = heads / widths
+    ends = _at_ends(means)
+    row = np.searchsorted(old[1:-1], new, side="right")  # where each new row begins
+    first, mean, last = ends[row], means[row], ends[row + 1]
+    at = (new - old[row])[:, None] / widths[row]  # from 0 to 1
+    share = at * (first + at * (3 * mean - 2 * first - last + at * (first + last - 2 * mean)))
+    above = np.vstack([np.zeros_like(heads[:1]), heads.cumsum(axis=0)])
+    return np.diff(above[row] + share * widths[row], axis=0)
+
+
+def _at_ends(means: Heads) -> Heads:
+    """Density where rows end, (n + 1, m), from their means (n, m): that of the cubic through four
+    rows, level at the borders of the picture."""
+    around = np.vstack([means[:1], means, means[-1:]])
+    low, high = np.minimum(means[:-1], means[1:]), np.maximum(means[:-1], means[1:])
+    inner = (7 * (low + high) - around[:-3] - around[3:]) / 12
+    # within these a parabola never changes its sign
+    inner = inner.clip(3 * high.clip(max=0), 3 * low.clip(min=0))
+    return np.vstack([means[:1], inner, means[-1:]])

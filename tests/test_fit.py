@@ -11,7 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial, partialmethod
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from matplotlib import rc_context
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -250,7 +251,7 @@ def test_each_process_on_gpus_says_which_is_its_own(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(processes.dist, "destroy_process_group", lambda: None)
     with processes.own_device("cuda") as own:
         assert own == torch.device("cuda", 1)
-    assert asked == [own, ("nccl", {"device_id": own})]
+    assert asked == [own, ("nccl", {"device_id": own, "timeout": processes.PATIENCE})]
 
 
 def test_a_run_that_goes_on_keeps_the_colours_of_the_model_that_it_began_with(
@@ -985,6 +986,9 @@ def test_several_processes_train_as_one_with_the_joined_batch(
         moved = (one[key] - first[key]).norm()
         assert moved > 0
         assert (two[key] - one[key]).norm() < 1e-3 * moved, key
+    logs = [read_log(tmp_path / name / "log.jsonl")[0] for name in ("one", "two")]
+    for key in ("loss", "empty"):  # of all crops, not of the first process's alone
+        assert logs[1][key] == pytest.approx(logs[0][key], rel=1e-4)
 
 
 def test_a_run_that_could_save_no_card_does_not_begin(
@@ -1258,6 +1262,37 @@ def test_processes_that_put_a_model_back_at_once_do_not_stop_each_other(
     monkeypatch.setattr(Path, "rename", late)
     folders.put_back(tmp_path / "best")
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("busy", [2, 99])
+def test_a_folder_that_another_program_holds_open_is_waited_for_but_not_for_ever(
+    recipe: Recipe, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: int
+) -> None:
+    now, best, rename = state.new_state(recipe, str(vgg), CPU), tmp_path / "best", Path.rename
+    state.save_model(now, recipe, best)
+    tried: dict[str, int] = {}
+
+    def held(self: Path, target: Path) -> None:
+        tried[self.name] = tried.get(self.name, 0) + 1
+        if tried[self.name] <= busy:
+            raise PermissionError(13, "Access is denied")  # as Windows says it
+        rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", held)
+    monkeypatch.setattr(folders, "PAUSES", [0.0] * 3)
+    now.step = 1
+    with pytest.raises(PermissionError) if busy > 3 else nullcontext():
+        state.save_model(now, recipe, best)
+    assert step_of(best) == (0 if busy > 3 else 1)
+    assert tried == ({"best": 4} if busy > 3 else {"best": 3, "best.partial": 3})
+
+
+def test_the_curves_want_no_latex(tmp_path: Path) -> None:
+    entry = {"step": 1, "loss": 2.0, "empty": 3.0, "mae": 4.0, "rmse": 5.0}
+    (tmp_path / "log.jsonl").write_text(json.dumps(entry), encoding="utf-8")
+    with rc_context({"text.usetex": True}):  # in a user's matplotlibrc
+        draw_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size
 
 
 def step_of(folder: Path) -> int:

@@ -38,6 +38,13 @@ def test_the_quantile_is_the_rank_that_the_theorem_asks_for() -> None:
     assert interval.level == 0.9
 
 
+def test_a_rank_that_is_a_whole_number_is_not_rounded_up() -> None:
+    counts = np.arange(1, 75) * 10.0
+    heads = counts + np.arange(1, 75) * spread(counts)
+    found = [PredictionInterval.calibrate(counts, heads, level) for level in (0.68, 0.9)]
+    assert [interval.quantile for interval in found] == pytest.approx([51, 68])  # of 75
+
+
 def test_the_interval_is_wide_enough_for_the_kind_of_pictures_that_is_hardest() -> None:
     rng = np.random.default_rng(0)
     heads = np.full(80, 99.0)

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.density import density_window
 from csrnet_hub.model import ModelError
 from csrnet_hub.render import colour_top, density_peaks
 from csrnet_hub.scale import (
@@ -136,14 +137,41 @@ def test_a_shrunk_map_has_no_stripes() -> None:
     np.testing.assert_allclose(found[-1, :-1], share * (1403 % 8) / 8, rtol=1e-5)
 
 
-def test_an_even_crowd_stays_even_up_to_the_border() -> None:
-    """Where the last cell of the shrunk picture holds few of its pixels, and so few heads."""
-    own, counted = 1200, 355  # 355 = 44 cells and 3 pixels
-    density = np.ones((45, 1), np.float32)
-    density[-1] = 3 / 8
-    found = in_cells_of(density, (counted, 8), (own, 8))
-    np.testing.assert_allclose(found[:-16], counted / own, rtol=1e-5)
-    np.testing.assert_allclose(found[-16:], counted / own, rtol=0.35)  # 27 pixels each
+def pixels_of_cells(side: int) -> NDArray[np.int64]:
+    return np.diff(np.append(np.arange(0, side, 8), side))
+
+
+@pytest.mark.parametrize("counted", [(353, 356), (355, 9), (4, 359), (358, 352)])
+@pytest.mark.parametrize("own", [(1200, 717), (100, 187), (354, 360)])
+def test_an_even_crowd_stays_even_up_to_the_border(
+    counted: tuple[int, int], own: tuple[int, int]
+) -> None:
+    """Where the last cells of the picture that was counted hold few of its pixels, and so few
+    heads."""
+    pixels = np.outer(*map(pixels_of_cells, counted))
+    found = in_cells_of((pixels / pixels.sum()).astype(np.float32), counted, own)
+    share = np.outer(*map(pixels_of_cells, own)) / np.prod(own)
+    np.testing.assert_allclose(found, share, rtol=1e-4)
+
+
+@pytest.mark.parametrize("own", [(1200, 717), (100, 187)])
+def test_a_map_in_other_cells_is_nowhere_below_zero_unless_it_was(own: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    density = (rng.random((45, 45)) ** 9 * (rng.random((45, 45)) < 0.3)).astype(np.float32)
+    assert in_cells_of(density, (355, 357), own).min() >= 0
+    assert in_cells_of(-density, (355, 357), own).max() <= 0
+    spotted = density - (rng.random((45, 45)) < 0.1).astype(np.float32)
+    assert in_cells_of(spotted, (355, 357), own).min() < 0
+
+
+def test_a_smooth_map_in_other_cells_is_that_of_its_heads_there() -> None:
+    heads, counted, own = np.array([[50.0, 40.0], [83.0, 61.0]]), (100, 120), (230, 276)
+    maps = [
+        density_window(heads * times, np.full(2, 9.0) * times, (0, 0, *size[::-1]), size, 8)
+        for times, size in ((1, counted), (2.3, own))
+    ]
+    found = in_cells_of(maps[0].astype(np.float32), counted, own)
+    assert np.abs(found - maps[1]).sum() < 0.05 * maps[1].sum()
 
 
 def test_a_shrunk_map_has_about_as_many_peaks_as_before() -> None:

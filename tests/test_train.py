@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from csrnet_hub.datasets import DatasetError, Sample, read_shanghaitech
@@ -16,6 +18,7 @@ from tests.test_datasets import write_heads, write_part
 from tests.test_datasets_formats import WRITERS
 from train import gather, prepare
 from train.data import Example, fingerprint, load_prepared, split
+from train.loss import pyramid_loss
 from train.recipe import RecipeError, read_recipe
 
 RECIPE = Path(__file__).with_name("recipe.toml")
@@ -595,6 +598,42 @@ def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trou
 def test_quarters_are_as_the_paper_has_them(change: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match="quarters, which differ in size, want batch 1"):
         read_recipe(RECIPES / "partA_paper.toml", **change)
+
+
+def test_crops_whose_border_the_pyramid_loss_would_leave_out_are_refused() -> None:
+    reads = []
+    for crop in range(64, 400, 8):
+        with suppress(RecipeError):
+            reads.append(read_recipe(RECIPE, crop=crop).crop)
+        predicted = torch.ones(1, 1, crop // 8, crop // 8, requires_grad=True)
+        pyramid_loss(predicted, torch.zeros_like(predicted)).backward()  # type: ignore[no-untyped-call]
+        assert predicted.grad is not None
+        assert (predicted.grad.std().item() < 1e-4) == (crop in reads), crop
+    assert reads == [64, 128, 256, 384]
+
+
+@pytest.mark.parametrize(
+    ("change", "trouble"),
+    [
+        ({"crop": 320}, "with the pyramid loss crop must be 64 or a multiple of 128"),
+        ({"crop": 320, "loss": "bayesian", "part_loss": {"b": "pyramid"}}, "64 or a multiple"),
+        ({"crops": "quarters", "batch": 1, "empty": 0.0}, "quarters, whose .* than the pyramid"),
+        ({"crop": 320, "loss": "bayesian"}, None),
+        ({"crops": "quarters", "batch": 1, "empty": 0.0, "loss": "dmcount"}, None),
+    ],
+)
+def test_only_the_pyramid_loss_asks_for_sides_that_its_blocks_fill(
+    change: dict[str, object], trouble: str | None
+) -> None:
+    with pytest.raises(RecipeError, match=trouble) if trouble else nullcontext():
+        read_recipe(RECIPE, **change)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_may_be_saved_as_windows_saves_text(tmp_path: Path, encoding: str) -> None:
+    text = RECIPE.read_text(encoding="utf-8").replace("\n", "\r\n")
+    (tmp_path / "r.toml").write_bytes(text.encode(encoding))
+    assert read_recipe(tmp_path / "r.toml") == read_recipe(RECIPE)
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def loop(
             log.step(state.step)
         if not any(due.values()):
             continue  # reading the loss would wait for a GPU
-        loss, empty = (float(torch.stack(column).mean()) for column in zip(*losses))
+        loss, empty = _means(losses)
         losses.clear()
         if not (math.isfinite(loss) and _finite(state)):  # before anything is kept
             raise TrainingError(
@@ -80,6 +80,15 @@ def loop(
                 saved = time.perf_counter()
         if due["validate"] and place()[1] > 1:
             dist.barrier()
+
+
+def _means(losses: list[tuple[Tensor, Tensor]]) -> list[float]:
+    """The means over the steps and the processes, each of which has its own crops of a batch."""
+    means = torch.stack([torch.stack(column).mean() for column in zip(*losses)])
+    if (world := place()[1]) > 1:
+        dist.all_reduce(means)
+        means /= world
+    return means.tolist()  # type: ignore[no-any-return]
 
 
 def _finite(state: State) -> bool:

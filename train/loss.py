@@ -20,6 +20,16 @@ TRUTH = 0.25  # of the true count in what squared errors are divided by; the res
 GHOSTS = 0.5  # weight of a head that is seen in a drawn picture without people
 
 
+def block_sides(cells: int) -> list[int]:
+    """Sides, in cells, of the blocks of the pyramid loss that a crop of so many cells holds."""
+    return [side for side in BLOCKS if side <= cells]
+
+
+def divides(cells: int) -> bool:
+    """Whether blocks of all these sides fill a crop: they leave out what remains."""
+    return all(cells % side == 0 for side in block_sides(cells))
+
+
 def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None) -> Tensor:
     """Squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells.
 
@@ -28,15 +38,17 @@ def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None)
     what a Poisson count of that size varies by. The squared errors alone (the paper's Euclidean
     loss, section 3.2) hear only the densest crops, and absolute errors settle on medians, too low
     for counts. Over the predicted count alone, twice as many heads would pull back less than half
-    as many push, and a network that is unsure would count too many. The more of it is true, the
-    more one that is unsure counts too few: among crops that look alike, the fuller weigh less.
+    as many push: a network whose predictions scatter about one truth would count too many, though
+    among crops that look alike it would settle on their mean. The more of it is true, the further
+    below that mean it settles: the fuller of such crops weigh less.
 
     For a drawn picture without people a share of the sum of absolute values is added: squares
     hardly feel the thousandth of a head a cell that makes a dozen people of a large empty picture.
     Crops of photographs are spared: absolute values there would pull down what is in doubt.
 
     Args:
-        predicted, target: (B, 1, h, w) heads per cell; larger blocks than a crop are left out.
+        predicted, target: (B, 1, h, w) heads per cell; larger blocks than a crop are left out, as
+            is what remains of a side beyond the last whole block (recipes have none: `divides`).
         drawn: (B,) bool, which crops are of drawn pictures; None: none is.
 
     Returns:
@@ -46,7 +58,7 @@ def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None)
     if drawn is not None:
         ghosts = (predicted * drawn[:, None, None, None]).abs().sum()
     levels: list[Tensor] = []
-    for side in (side for side in BLOCKS if side <= min(target.shape[2:])):
+    for side in block_sides(min(target.shape[2:])):
         count = avg_pool2d(predicted, side) * side**2
         true = avg_pool2d(target, side) * side**2
         both = (1 - TRUTH) * count.detach().clamp(min=0) + TRUTH * true
