@@ -124,7 +124,7 @@ def may_be_replaced(card: Path) -> bool:
 
 def read_card(path: Path) -> str:
     """The text of a card, whatever encoding somebody saved it in."""
-    return path.read_text(encoding="utf-8", errors="replace")
+    return path.read_text(encoding="utf-8-sig", errors="replace")  # editors add a mark
 
 
 def has_other_figures(card: str, generated: str) -> bool:

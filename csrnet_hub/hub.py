@@ -13,6 +13,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+# How httpx begins where it cannot use a proxy: socksio is not installed, or it is no socks5://.
+UNUSABLE_PROXY = ("Using SOCKS proxy", "Unknown scheme for proxy URL")
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 NUMBERS = ("(Request ID", "(Amzn")  # of a request, which the client puts first
 LONGEST = 400  # characters
@@ -69,6 +71,12 @@ def explain(
         )
     if isinstance(error, LocalTokenNotFoundError):
         return f"There is no token for the Hub on this computer: {LOG_IN}."
+    if str(error).startswith(UNUSABLE_PROXY):
+        return (
+            f"{repo} could not be fetched from the Hub through the proxy that ALL_PROXY or "
+            "HTTPS_PROXY names: unset that, or give it as socks5://HOST:PORT and "
+            '`pip install "httpx[socks]"`.'
+        )
     network = isinstance(error, (ConnectionError, TimeoutError))
     if isinstance(error, OSError) and error.errno is not None and not network:
         return (

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,18 @@ FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen H
 FONTS += ["Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Segoe UI", "Nirmala UI"]  # Windows
 FONTS += ["Arial Unicode MS", "Hiragino Sans", "Apple SD Gothic Neo"]  # macOS
 SMALLEST_PANEL = 260  # pixels: a colour bar's label still fits beside a panel of this height
+
+_DRAWING = RLock()
+
+
+@contextmanager
+def without_latex() -> Iterator[None]:
+    """While a figure is made and drawn: no LaTeX, which a user's matplotlibrc may ask for."""
+    from matplotlib import rc_context
+
+    # The settings are the whole process's: of two threads one would put LaTeX back too early.
+    with _DRAWING, rc_context({"text.usetex": False}):
+        yield
 
 
 def density_image(
@@ -147,6 +161,7 @@ def display_pair(
     return _resized(photo, size), _jet_picture(cells, vmax, size, photo_size)
 
 
+@without_latex()
 def density_figure(
     density: ArrayLike,
     image: ArrayLike | None = None,

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from csrnet_hub.render import without_latex
+
 SIZE = (5.2, 3.0)  # inches of 200 pixels: the words stay readable on a phone
 BLUE, GREY = "#3b82f6", "#4b5563"  # on white, on the dark page too: they are downloaded as well
 
 
+@without_latex()
 def histogram(counts: Sequence[float]) -> Image.Image:
     """How many photos have how many people."""
     figure, axes = _figure("How the counts are spread")
@@ -23,6 +26,7 @@ def histogram(counts: Sequence[float]) -> Image.Image:
     return _picture(figure)
 
 
+@without_latex()
 def timeline(
     seconds: Sequence[float],
     counts: Sequence[float],

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from csrnet_hub.card import PLACEHOLDER, card_of, is_unedited, sealed, unsealed
+from csrnet_hub.card import (
+    PLACEHOLDER,
+    card_of,
+    has_other_figures,
+    is_unedited,
+    may_be_replaced,
+    read_card,
+    sealed,
+    unsealed,
+)
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
 
@@ -160,6 +169,17 @@ def test_a_card_tells_whether_somebody_edited_it(config: dict[str, Any]) -> None
         unsealed(card),
     ):
         assert not is_unedited(edited)
+
+
+def test_a_byte_order_mark_is_no_edit_and_hides_no_metadata(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    config["metrics"] = {"test": {"images": 182, "mae": 68.25}}
+    card = tmp_path / "README.md"
+    card.write_text(card_of(config), encoding="utf-8-sig")
+    assert may_be_replaced(card)
+    config["metrics"]["test"]["mae"] = 77.7
+    assert has_other_figures(read_card(card), card_of(config))
 
 
 def test_the_training_tells_recipe_held_out_and_left_out_pictures(config: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from PIL import Image
 from scipy.io import savemat
 
@@ -227,6 +228,13 @@ def test_histograms_never_replace_a_file(
 def test_a_report_of_nothing_can_be_drawn(tmp_path: Path) -> None:
     report = {"images": 0, "format": "csv", "subject": "people", "sizes": [], "counts": []}
     save_histograms(report, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size
+
+
+def test_histograms_want_no_latex(tmp_path: Path) -> None:
+    report = {"images": 1, "format": "csv", "subject": "people", "sizes": [[9, 9]], "counts": [3]}
+    with rc_context({"text.usetex": True}):  # in a user's matplotlibrc
+        save_histograms(report, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size
 
 

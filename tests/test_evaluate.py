@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from PIL import Image
 
 from csrnet_hub import CrowdCounter, CSRNet
@@ -476,6 +477,13 @@ def test_names_are_text_on_the_page_whatever_they_hold(tmp_path: Path, model_fol
     html = (tmp_path / "out" / "p.html").read_text()
     assert "a&amp;b" in html
     assert "<b>a&b" not in html
+
+
+def test_the_plots_of_a_report_want_no_latex() -> None:
+    rows = [{"heads": 3, "count": 4.0, "error": 1.0}]
+    with rc_context({"text.usetex": True}):  # in a user's matplotlibrc
+        plots = [report._scatter(rows), report._histogram(rows)]
+    assert all(plot.startswith(b"\x89PNG") for plot in plots)
 
 
 def test_the_map_in_a_report_has_the_colours_of_its_scale(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import copy
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from csrnet_hub import CrowdCounter, CSRNet, ModelError
+from csrnet_hub.hub import explain
 from csrnet_hub.model_files import with_revision
 
 from .fake_hub import FakeHub
@@ -117,6 +120,18 @@ def test_a_hub_that_does_not_answer_is_a_sentence(
         with pytest.raises(ModelError, match=f"{published}.*(connection|try again later)") as told:
             online.load(published, cache_dir=tmp_path)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "socks://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_told_with_both_ways_out(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
+    with pytest.raises((ImportError, ValueError)) as raised:
+        httpx.Client(proxy=proxy)
+    told = explain(raised.value, "org/name", "config.json", None)
+    assert re.search(r"^org/name .* ALL_PROXY .* unset .* `pip install \"httpx\[socks]\"`\.$", told)
+    assert "later" not in told
 
 
 def test_a_revision_stays_what_it_was(

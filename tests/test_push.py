@@ -212,6 +212,18 @@ def test_a_card_that_was_edited_in_the_folder_is_published_as_it_is(
     assert "À demander." in hub.repos["org/edited"].files()["README.md"].decode()
 
 
+@pytest.mark.parametrize("edit", ["", "\nAsk Ada.\n"])
+def test_a_byte_order_mark_is_no_edit_of_a_card_and_is_not_published(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, edit: str
+) -> None:
+    narrow(monkeypatch)
+    card, plain = folder / "README.md", (folder / "README.md").read_text(encoding="utf-8") + edit
+    card.write_text(plain, encoding="utf-8")
+    sent = read_files(folder, "org/marked")
+    card.write_text(plain, encoding="utf-8-sig")
+    assert read_files(folder, "org/marked") == sent
+
+
 def test_a_card_that_was_edited_and_has_an_older_models_figures_is_told(
     hub: FakeHub, online: HubClient, folder: Path
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context, rcParams
 from PIL import Image
 
 from csrnet_hub import render
@@ -316,6 +317,13 @@ def test_a_title_is_drawn_as_it_is_whatever_a_file_is_called(title):
         assert title in figure_texts(render._density_figure(np.ones((3, 3)), None, title, 260))
 
 
+def test_a_matplotlibrc_that_asks_for_latex_changes_no_figure():
+    plain = render.density_figure(np.ones((3, 3)), None, "a_b", max_side=260)
+    with rc_context({"text.usetex": True}):
+        assert render.density_figure(np.ones((3, 3)), None, "a_b", max_side=260) == plain
+        assert rcParams["text.usetex"]  # that of the user's own figures
+
+
 def test_figures_drawn_in_threads_are_those_drawn_one_by_one():
     densities = [hot((6, 8), (i, i), value=1 + i) for i in range(4)]
     alone = [render.density_figure(density, max_side=260) for density in densities]
@@ -330,6 +338,24 @@ def test_figures_drawn_in_threads_are_those_drawn_one_by_one():
     for thread in threads:
         thread.join()
     assert together == alone
+
+
+def test_a_figure_that_is_done_does_not_put_latex_back_into_another_threads():
+    done, seen = threading.Event(), []
+
+    def draw():
+        with render.without_latex():
+            done.wait(5)
+            seen.append(rcParams["text.usetex"])
+
+    with rc_context({"text.usetex": True}):
+        other = threading.Thread(target=draw)
+        with render.without_latex():
+            other.start()
+            other.join(0.1)  # it has begun, if it may
+        done.set()
+        other.join()
+    assert seen == [False]
 
 
 # peaks

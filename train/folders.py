@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from csrnet_hub.card import CARD_NAME, is_unedited
+from csrnet_hub.card import CARD_NAME, is_unedited, read_card
 from csrnet_hub.model import CSRNet
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME
 
 EDITED_CARD = "README.edited{}.md"  # a card that was edited, beside the one that took its place
 OURS = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME)
+PAUSES = [0.5] * 10  # seconds: a virus scanner or a synchroniser is soon done with a file
 
 
 def write_folder(model: CSRNet, out: Path) -> None:
@@ -31,8 +33,8 @@ def write_folder(model: CSRNet, out: Path) -> None:
             os.fsync(file.fileno())
     if out.exists():
         _copy_own(out, partial)
-        out.rename(old)
-    partial.rename(out)
+        _rename(out, old)
+    _rename(partial, out)
     _move_rest(old, out)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -51,7 +53,7 @@ def _copy_own(old: Path, new: Path) -> None:
                 with suppress(OSError):
                     (new / path.name).unlink()
     card = old / CARD_NAME
-    if card.is_file() and not is_unedited(card.read_text(encoding="utf-8", errors="replace")):
+    if card.is_file() and not is_unedited(read_card(card)):
         names = (EDITED_CARD.format(f"-{i}" if i > 1 else "") for i in count(1))
         shutil.copy2(card, new / next(name for name in names if not os.path.lexists(new / name)))
 
@@ -79,4 +81,15 @@ def put_back(out: Path) -> None:
     old = _replaced(out)
     if old.exists() and not out.exists():
         with suppress(FileNotFoundError):  # another process of the run was quicker
-            old.rename(out)
+            _rename(old, out)
+
+
+def _rename(folder: Path, new: Path) -> None:
+    """Rename a folder, which Windows refuses while another program has a file in it open."""
+    for pause in PAUSES:
+        try:
+            folder.rename(new)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    folder.rename(new)

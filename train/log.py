@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from csrnet_hub.render import without_latex
+
 FILE = "log.jsonl"
 
 
@@ -91,6 +93,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
+@without_latex()
 def draw_curves(log: Path, out: Path) -> None:
     """The training loss and the validation errors over the steps, as a PNG."""
     from matplotlib.figure import Figure

@@ -101,7 +101,7 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
     card = card_of(model.config())
     if CARD_NAME in files:
         try:
-            own = files[CARD_NAME].decode().replace("\r\n", "\n")
+            own = files[CARD_NAME].decode("utf-8-sig").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise PushError(
                 f"{folder / CARD_NAME} is not in UTF-8: save it anew as that."

@@ -14,9 +14,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from csrnet_hub.datasets.text import UTF16
 from csrnet_hub.model import STRIDE
 
-from .loss import BESIDE, LOSSES
+from .loss import BESIDE, LOSSES, divides
 
 CHOICES = {
     "variant": ("A", "B", "C", "D"),
@@ -102,7 +103,9 @@ def read_recipe(path: Path, /, **changes: Any) -> Recipe:
             unknown or of the wrong kind.
     """
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        marked = content.startswith(UTF16)  # as the > of Windows PowerShell writes it
+        entries = tomllib.loads(content.decode("utf-16" if marked else "utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
@@ -158,6 +161,13 @@ def _faults(recipe: Recipe) -> Iterator[str]:
     losses = [recipe.loss, *recipe.part_loss.values()]
     if recipe.part_loss and not all(name in [*BESIDE] for name in losses):
         yield f"with part_loss, it and loss must be of {', '.join(BESIDE)}"
+    if "pyramid" in losses and recipe.crops == "quarters":
+        yield "quarters, whose sides no blocks divide, want another loss than the pyramid"
+    if "pyramid" in losses and not divides(recipe.crop // STRIDE):
+        yield (
+            "with the pyramid loss crop must be 64 or a multiple of 128, or its blocks leave out "
+            "the last rows and columns"
+        )
     odd = recipe.batch != 1 or recipe.empty or recipe.worse or recipe.repeat
     if recipe.crops == "quarters" and odd:
         yield "quarters, which differ in size, want batch 1, empty 0, worse 0 and no repeat"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csrnet_hub.images import ImageError, load_image
-from csrnet_hub.render import display_pair
+from csrnet_hub.render import display_pair, without_latex
 
 WORST = 10
 THUMBNAIL = 320  # pixels of a picture's longer side
@@ -154,6 +154,7 @@ def _markdown_table(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], rule, *cells[1:]])
 
 
+@without_latex()
 def _scatter(rows: Sequence[dict[str, Any]]) -> bytes:
     figure, axes = _axes()
     heads, counts = ([row[key] for row in rows] for key in ("heads", "count"))
@@ -168,6 +169,7 @@ def _scatter(rows: Sequence[dict[str, Any]]) -> bytes:
     return _png(figure)
 
 
+@without_latex()
 def _histogram(rows: Sequence[dict[str, Any]]) -> bytes:
     from matplotlib.ticker import MaxNLocator
 

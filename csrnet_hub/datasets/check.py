@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..density import heads_in_frame
 from ..images import SUFFIXES, ImageError, load_image
+from ..render import without_latex
 from .files import is_there, listed
 from .pairs import Thumbnail, same_pictures, thumbnail
 from .registry import find_format, find_splits, read_dataset
@@ -245,6 +246,7 @@ def _section(number: int, title: str, entries: list[str]) -> list[str]:
     return [f"  {number:,} {title}", *(f"    {entry}" for entry in entries[:SHOWN]), *more]
 
 
+@without_latex()
 def save_histograms(report: dict[str, Any], path: Path) -> None:
     """Draw histograms of the sizes and counts of a report to a PNG file."""
     from matplotlib.figure import Figure
