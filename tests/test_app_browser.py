@@ -133,6 +133,7 @@ def visit(
 
     page.on("request", note)
     open_page(page, url)
+    page.evaluate("localStorage.clear()")  # what the visit before wrote as it was left
     yield page
     page.remove_listener("request", note)
     for opened in window.pages:
