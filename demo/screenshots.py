@@ -14,7 +14,7 @@ from csrnet_hub.named import named_path
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
 WIDTH = 1280  # pixels of the window
-KEPT = 1000  # pixels of the picture, wider than GitHub shows it
+KEPT = 840  # pixels of the picture, as wide as GitHub shows it
 MARGIN = 16  # pixels below the maps
 QUALITY = 65  # of the WebP: letters stay sharp
 PATIENCE = 300_000  # ms, for the count on a slow computer
