@@ -137,9 +137,10 @@ def _around_proxies(host: str) -> None:
     """Have Gradio, which asks for its own page once it serves it, do so without a proxy."""
     for kind, address in urllib.request.getproxies().items():  # of the system, unless it is named
         os.environ.setdefault(f"{kind}_proxy", address)
-    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    own = filter(None, [known, "localhost", "127.0.0.1", "::1", host.strip("[]")])
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(own)
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if known.strip() != "*":  # no proxy at all
+        own = filter(None, [known, "localhost", "127.0.0.1", "::1", host.strip("[]")])
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(own)
 
 
 def _counter(source: str) -> CrowdCounter:

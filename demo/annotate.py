@@ -20,13 +20,12 @@ from csrnet_hub.images import DEFAULT_MAX_PIXELS
 from csrnet_hub.render import colour_top, density_image
 
 from .canvas import canvas, read_points, with_photo, without_photo
-from .files import LatestFiles, file_name, keep_file
-from .heads import of_another, read_heads
+from .files import LatestFiles, keep_file
+from .heads import kept_name, of_another, read_heads
 from .models import Models
 from .shared import (
     VisitorError,
     colour_bar,
-    is_formula,
     jpeg,
     message_html,
     noted,
@@ -139,14 +138,6 @@ def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]
             gr.Warning(RENAME.format(escape(name, quote=False)), duration=None)
     held = {"digest": sheet.digest, "heads": points}
     return [gr.skip(), gr.update(saved=held), gr.update(visible=True), *files]
-
-
-def kept_name(name: str) -> str:
-    """A photo's name as the files of its heads have it, which no file system forbids and no
-    spreadsheet runs as a formula."""
-    stem = Path(f"_{name}" if is_formula(name) else name).stem or "photo"
-    kept = file_name(f"GT_{stem}.mat").removeprefix("GT_").removesuffix(".mat")
-    return kept + Path(name).suffix
 
 
 def start(upload: Any, number: int = 0, request: gr.Request | None = None) -> list[Any]:

@@ -13,7 +13,8 @@ from csrnet_hub.datasets.matlab import is_hdf5
 from csrnet_hub.datasets.text import read_json
 
 from .canvas import LARGEST, MOST_POINTS
-from .shared import VisitorError, uploaded_path
+from .files import file_name
+from .shared import VisitorError, is_formula, uploaded_path
 
 NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
 MATLAB_7_3 = (
@@ -50,7 +51,8 @@ def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
         sized = (content.get("width"), content.get("height"))
     found = []
     names = photos_in(path)
-    if names and stem(name).casefold() not in {stem(one).casefold() for one in names}:
+    own = {stem(one).casefold() for one in (name, kept_name(name))}
+    if names and own.isdisjoint(stem(one).casefold() for one in names):
         found.append(
             f"The annotation is of {min(names)}, and this photo is called {name}: is it the "
             "annotation of this photo?"
@@ -61,3 +63,11 @@ def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
             f"{size[0]} × {size[1]}: its heads are at other places here."
         )
     return found
+
+
+def kept_name(name: str) -> str:
+    """A photo's name as the files of its heads have it, which no file system forbids and no
+    spreadsheet runs as a formula."""
+    plain = Path(f"_{name}" if is_formula(name) else name).stem or "photo"
+    kept = file_name(f"GT_{plain}.mat").removeprefix("GT_").removesuffix(".mat")
+    return kept + Path(name).suffix

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NoReturn
 
 import gradio as gr
 from fastapi import HTTPException
@@ -10,6 +10,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,8 +28,8 @@ TOO_MUCH = (
 BESIDE_FILES = "An upload is of files alone: give each part a filename."
 NOT_MULTIPART = "This upload could not be read: send it as multipart/form-data."
 NO_ROOM = (
-    "The server has no room for more files at the moment. Please try again later: those of others "
-    "are removed within the hour."
+    "The disk of the computer that serves this page has no room for more files at the moment. "
+    "Please try again later: those of visitors are removed within the hour."
 )
 
 
@@ -46,7 +47,14 @@ class Bounded:
             # as plain text: the page shows it as it is
             await PlainTextResponse(NO_ROOM, 507)(scope, receive, send)
         else:
-            await self.app(scope, _checked(receive, _check(scope)), send)
+            check = _check(scope)
+
+            async def told(message: Message) -> None:
+                if check.refused and message["type"] == "http.response.start":
+                    message["status"] = check.refused  # Gradio answers 400
+                await send(message)
+
+            await self.app(scope, _checked(receive, check), told)
 
 
 def forget_uploads(seen: set[str]) -> set[str]:
@@ -60,28 +68,39 @@ def forget_uploads(seen: set[str]) -> set[str]:
     return set(kept._signals)
 
 
-def _checked(receive: Receive, check: Callable[[bytes], None]) -> Receive:
+def _checked(receive: Receive, check: _Size | _Files) -> Receive:
+    more = True
+
     async def checked() -> Message:
+        nonlocal more
         message = await receive()
+        if more and message["type"] == "http.disconnect":
+            check.ended()
+        more = message.get("more_body", False)
         if part := message.get("body"):
-            check(part)  # FastAPI answers with the HTTPException that it may raise
+            check(part)
         return message
 
     return checked
 
 
-def _check(scope: Scope) -> Callable[[bytes], None]:
+def _check(scope: Scope) -> _Size | _Files:
     path, kind = scope["path"], Headers(scope=scope).get("content-type")
     if path.endswith(UPLOAD) and kind and kind.lower().startswith("multipart/"):
-        return _Files(kind).check
-    return _Size(MOST_OF_TOOLS if f"{TOOLS}/" in f"{path}/" else MOST).check
+        return _Files(kind)
+    return _Size(MOST_OF_TOOLS if f"{TOOLS}/" in f"{path}/" else MOST)
 
 
 class _Size:
+    refused = 0  # FastAPI answers with the HTTPException
+
     def __init__(self, most: int) -> None:
         self._most, self._received, self._lists = most, 0, 0
 
-    def check(self, part: bytes) -> None:
+    def ended(self) -> None:
+        """It was broken off."""
+
+    def __call__(self, part: bytes) -> None:
         self._received += len(part)
         self._lists += part.count(b"[") + part.count(b"{")
         if self._received > self._most or self._lists > MOST_LISTS:
@@ -89,24 +108,38 @@ class _Size:
 
 
 class _Files:
-    """Gradio bounds the size of each file, and would collect in memory what has no filename."""
+    """Gradio bounds the size of each file, and would collect in memory what has no filename. Of an
+    upload that is refused on the way it removes the files after a MultiPartException alone.
+
+    Attributes:
+        refused: the status of its answer; 0 as long as it is taken.
+    """
 
     def __init__(self, content_type: str) -> None:
         self._boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
         self._parser: MultipartParser | None = None
         self._name = self._value = b""
         self._is_file, self._beside = False, 0
+        self.refused = 0
 
-    def check(self, part: bytes) -> None:
+    def ended(self) -> None:
+        """It was broken off."""
+        self._refuse(400, NOT_MULTIPART)
+
+    def _refuse(self, status: int, sentence: str) -> NoReturn:
+        self.refused = status
+        raise MultiPartException(sentence)
+
+    def __call__(self, part: bytes) -> None:
         if not has_room():
-            raise HTTPException(507, NO_ROOM)
+            self._refuse(507, NO_ROOM)
         try:
             self._parser = self._parser or self._made()
             self._parser.write(part)
         except FormParserError:
-            raise HTTPException(400, NOT_MULTIPART) from None
+            self._refuse(400, NOT_MULTIPART)
         if max(self._beside, len(self._name) + len(self._value)) > MOST_BESIDE_FILES:
-            raise HTTPException(413, BESIDE_FILES)
+            self._refuse(413, BESIDE_FILES)
 
     def _made(self) -> MultipartParser:
         return MultipartParser(

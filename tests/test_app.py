@@ -575,6 +575,9 @@ def test_the_page_reaches_itself_without_a_proxy_and_others_through_it(
     for host in ("known.example", "localhost", "127.0.0.1", "::1", "fe80::1"):
         assert urllib.request.proxy_bypass_environment(host)
     assert not urllib.request.proxy_bypass_environment("huggingface.co")
+    monkeypatch.setenv("no_proxy", "*")
+    app._around_proxies("localhost")
+    assert urllib.request.proxy_bypass_environment("huggingface.co")
 
 
 def test_a_proxy_that_gradio_cannot_be_imported_with_is_a_sentence(

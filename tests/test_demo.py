@@ -62,7 +62,7 @@ from demo.canvas import read_points
 from demo.cards import card_html, error_in_words, licence_html, read_card
 from demo.counted import Counted, count_html, grid_html, interval_html, notices_html
 from demo.files import CLEAN_EVERY, KEEP_FOR, keep_file, sweep, upload_folder
-from demo.heads import of_another
+from demo.heads import kept_name, of_another
 from demo.models import Models
 from demo.sheets import Sheet
 
@@ -1766,6 +1766,14 @@ def test_a_row_without_its_photo_is_no_fault_of_the_server(tmp_path):
     table = tmp_path / "heads.csv"
     table.write_text("x,y,image\n5,6,a.jpg\n   \n")
     assert of_another(table, "a.jpg", (60, 40)) == []
+
+
+@pytest.mark.parametrize("name", ["=cmd().jpg", "a:b.jpg", "-1.jpg"])
+def test_the_heads_saved_of_a_photo_are_not_said_to_be_of_another(tmp_path, name):
+    table = tmp_path / "heads.csv"
+    table.write_bytes(to_csv(np.float32([[1, 2]]), kept_name(name)))
+    assert of_another(table, name, (60, 40)) == []
+    assert "is it the annotation" in of_another(table, "other.jpg", (60, 40))[0]
 
 
 def test_the_folders_of_files_that_went_by_their_age_go_with_what_is_known_of_a_visitor(
