@@ -1222,8 +1222,8 @@ def test_the_picture_in_docs_is_taken_anew_by_a_command(
     new = screenshots.take(url, tmp_path, browser)
     for picture in (new, Path(app.__file__).parent / "docs" / new.name):
         with Image.open(picture) as opened:
-            assert opened.width == 1000
-            assert 800 < opened.height < 1200  # down to the maps
+            assert opened.width == screenshots.KEPT
+            assert 0.8 < opened.height / opened.width < 1.2  # down to the maps
 
 
 def kept(uploads: Path) -> set[Path]:
