@@ -189,17 +189,18 @@ def _transformed(view: Tensor) -> Tensor:
     """Patches as `in_tiles` gives them (6, 6, B, ..., C), transformed, line by line: (36, T, C)."""
     lines = tile_lines(view)
     patches = view.new_empty(PATCH * PATCH, len(lines), lines[0][0, 0].numel())
+    to_patch = TO_PATCH.to(view.dtype)
     for line, place in zip(lines, patches.unbind(1)):
-        torch.mm(TO_PATCH.to(line.dtype), line.reshape(PATCH * PATCH, -1), out=place)
+        torch.mm(to_patch, line.reshape(PATCH * PATCH, -1), out=place)
     return patches.view(PATCH * PATCH, -1, view.shape[-1])
 
 
 def _put(products: Tensor, view: Tensor, relu: bool) -> None:
     """Products and the bias (37, T, O) to their places in an output, as `in_tiles` gives it (4, 4,
     B, ..., O), or the largest of each 2x2 to theirs (2, 2, B, ..., O)."""
-    places = tile_lines(view)
+    places, to_output = tile_lines(view), WITH_BIAS.to(view.dtype)
     for line, place in zip(products.view(len(products), len(places), -1).unbind(1), places):
-        values = WITH_BIAS.to(line.dtype) @ line
+        values = to_output @ line
         if len(view) < TILE:
             values = _pooled(values.view(TILE, TILE, -1))
         place.copy_((values.relu_() if relu else values).view_as(place))
