@@ -328,7 +328,7 @@ def test_a_model_counts_photographs_as_large_as_those_that_it_was_trained_on(
     assert CSRNet.from_pretrained(tmp_path / "small" / "best").working_pixels == 250_000
     card = (tmp_path / "small" / "best" / "README.md").read_text(encoding="utf-8")
     assert "1 of them were larger, and were measured as training saw them" in card
-    assert "shrunk to some 250,000 pixels" in card
+    assert "shrunk to about 250,000 pixels" in card
 
 
 def test_a_model_tells_what_it_was_trained_on_and_what_that_took(

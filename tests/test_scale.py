@@ -513,7 +513,7 @@ def test_sizes_travel_in_the_configuration(
     again = type(model).from_pretrained(tmp_path)
     assert (again.min_side, again.working_pixels, again.largest_sigma) == (96, 128 * 128, 15)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "side under 96 pixels is counted enlarged" in card
+    assert "side under 96 pixels is enlarged to that" in card
     assert "the widest kernels of its training photographs (15 pixels)" in card
 
 
