@@ -1,7 +1,7 @@
 """The product against the reference, on this machine: python -m benchmarks.
 
-Ways of doing one thing take turns in one process; what is reported are medians, and ratios within a
-round. A Markdown table goes to the screen, and with the figures as JSON to files of their own.
+Ways of doing the same thing take turns in one process; reported are medians, of seconds and of
+ratios within a round. Tables are printed in Markdown, and kept in a folder with the JSON figures.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from csrnet_hub import ModelError
-from csrnet_hub.cli import print_any_name
-from csrnet_hub.datasets import DatasetError
-from csrnet_hub.devices import fast_bfloat16, pick_device
-from csrnet_hub.model_files import is_folder
+from csrnet_hub.cli import exit_code
+from csrnet_hub.devices import fast_bfloat16, name_device, pick_device
 from csrnet_hub.named import named_path
+from csrnet_hub.paths import is_folder
 from csrnet_hub.resources import DEFAULT_MODEL, resource
 
 from .comparisons import counting, counts, ground_truth, share_of_rate, validation_images
@@ -58,9 +57,8 @@ BYTES = ("before", "peak", "held")
 
 def machine(device: torch.device) -> dict[str, Any]:
     """What the figures hold for."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "device": f"{device.type}: {name}",
+        "device": name_device(device),
         "threads": torch.get_num_threads(),
         "bfloat16": fast_bfloat16(device),
         "torch": torch.__version__,
@@ -68,15 +66,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         "system": platform.system(),
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -112,40 +101,40 @@ def report(found: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m benchmarks``."""
     options = _parser().parse_args(argv)
-    print_any_name()
-    try:
-        if not hasattr(os, "sysconf"):  # Windows
-            raise ValueError("the benchmarks need Linux or macOS, which say what memory is used")
-        if unknown := set(options.what) - set(ALL):
-            raise ValueError(f"nothing here measures {', '.join(sorted(unknown))}; see --help")
-        if min(options.rounds, options.photos) < 1:
-            raise ValueError("--rounds and --photos count from 1")
-        options.out.mkdir(parents=True, exist_ok=True)  # before hours of measuring
-        device = pick_device(options.device)
-        plan = Plan(
-            model=_found(options.model),
-            device=device,
-            sizes=[_size(text) for text in options.sizes],
-            rounds=options.rounds,
-            held_out=validation_images(options.data) if options.data else (),
-            int8=options.int8,
-            photos=options.photos,
-            say=lambda text: print(text, file=sys.stderr, flush=True),
-        )
-        found: dict[str, Any] = {"machine": machine(device), "results": {}}
-        stem = options.out / time.strftime("%Y%m%d-%H%M%S")
-        for name in options.what or ALL:
-            found["results"][name] = ALL[name](plan)
-            _keep(found, stem)
-    except (ValueError, ModelError, DatasetError, RuntimeError, OSError) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        said = f"benchmarks: stopped; the groups that were done are in {options.out}"
-        print(said, file=sys.stderr)
-        return 130
+    return exit_code(
+        "benchmarks",
+        partial(_measure, options),
+        errors=(RuntimeError,),
+        stopped=lambda: f"the finished benchmarks are in {options.out}",
+    )
+
+
+def _measure(options: argparse.Namespace) -> int:
+    if not hasattr(os, "sysconf"):  # Windows
+        raise ValueError("the benchmarks need Linux or macOS to measure memory")
+    if unknown := set(options.what) - set(ALL):
+        raise ValueError(f"unknown benchmark {', '.join(sorted(unknown))}; see --help")
+    if min(options.rounds, options.photos) < 1:
+        raise ValueError("--rounds and --photos must be at least 1")
+    options.out.mkdir(parents=True, exist_ok=True)  # before hours of measuring
+    device = pick_device(options.device)
+    plan = Plan(
+        model=_found(options.model),
+        device=device,
+        sizes=[_size(text) for text in options.sizes],
+        rounds=options.rounds,
+        held_out=validation_images(options.data) if options.data else (),
+        int8=options.int8,
+        photos=options.photos,
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    found: dict[str, Any] = {"machine": machine(device), "results": {}}
+    stem = options.out / time.strftime("%Y%m%d-%H%M%S")
+    for name in options.what or ALL:
+        found["results"][name] = ALL[name](plan)
+        _keep(found, stem)
     print(report(found))
-    print(f"also in {stem}.md and .json", file=sys.stderr)
+    print(f"also written to {stem}.md and .json", file=sys.stderr)
     return 0
 
 
@@ -169,39 +158,37 @@ def _size(text: str) -> tuple[int, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "what", nargs="*", metavar="WHAT", help=f"of {', '.join(ALL)}; all, if none"
-    )
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(ALL)} (default: all)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument(
         "--model",
         default=str(resource(DEFAULT_MODEL)),
-        help="folder or Hub id (or the shipped one)",
+        help="folder or Hub id (default: the shipped model)",
     )
     parser.add_argument(
-        "--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT", help="pictures"
+        "--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT", help="of the pictures"
     )
     parser.add_argument(
-        "--rounds", type=int, default=5, help="for pictures of up to a megapixel (5 if not given)"
+        "--rounds", type=int, default=5, help="for pictures of up to a megapixel (default: 5)"
     )
     parser.add_argument(
         "--data",
         type=named_path,
-        help="a file of train.prepare of part A, for its validation split",
+        help="file that train.prepare made of part A, for its validation images",
     )
-    parser.add_argument("--int8", type=named_path, help="a file of csrnet export --int8")
+    parser.add_argument("--int8", type=named_path, help="file made by csrnet export --int8")
     parser.add_argument(
         "--photos",
         type=int,
         default=1000,
         metavar="N",
-        help="photos that the endurance group counts in a row (1000 if not given)",
+        help="photos that endurance counts in a row (default: 1000)",
     )
     parser.add_argument(
         "--out",
         type=named_path,
         default=Path("runs/benchmarks"),
-        help="folder (or runs/benchmarks)",
+        help="folder (default: runs/benchmarks)",
     )
     return parser
 

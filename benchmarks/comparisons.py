@@ -82,9 +82,13 @@ def counters(plan: Plan) -> dict[str, CrowdCounter]:
 
 
 def counting(plan: Plan) -> list[Row]:
-    """From a JPEG file's bytes to the count; whole photographs up to sixteen megapixels (of larger
-    ones, which take minutes, `memory` tells the time), those of more than one on a CPU once."""
-    ours = counters(plan)
+    """From a JPEG file's bytes to the count, for photographs of up to sixteen megapixels (larger
+    ones take minutes: `memory` tells how long). On a CPU those above one megapixel are timed once;
+    each way has counted a small one before."""
+    theirs, ours = ReferenceCounter(CSRNet.from_pretrained(plan.model), plan.device), counters(plan)
+    every: list[Callable[[bytes], object]] = [theirs.count, *(one.count for one in ours.values())]
+    for count in every:
+        count(photo(64, 64))  # what a first call sets up is timed for none
     rows = []
     for width, height in plan.sizes:
         file, pixels = photo(width, height), width * height
@@ -92,10 +96,8 @@ def counting(plan: Plan) -> list[Row]:
             continue
         ways: dict[str, Callable[[], Any]] = {}
         if fits(plan, pixels):
-            theirs = ReferenceCounter(CSRNet.from_pretrained(plan.model), plan.device)
             ways["reference"] = partial(theirs.count, file)
-        for name, counter in ours.items():
-            ways[name] = partial(counter.count, file)
+        ways |= {name: partial(counter.count, file) for name, counter in ours.items()}
         plan.say(f"{width}x{height}: {', '.join(ways)}")
         few = pixels > 2**20 and plan.device.type == "cpu"
         seconds = take_turns(ways, 1 if few else plan.rounds, 0 if few else 1)
@@ -105,9 +107,9 @@ def counting(plan: Plan) -> list[Row]:
 
 
 def share_of_rate(plan: Plan) -> list[Row]:
-    """The network alone on batches of 1024x768, against the device's rate of matrix products, all
-    multiplications of direct convolutions counted: Winograd's, of which there are fewer, may have
-    more than all of the rate."""
+    """The network alone on batches of 1024x768, as a share of the device's rate of matrix products.
+    The operations are those of direct convolutions; Winograd's convolutions need fewer, so their
+    share may be above 100 %."""
     device = plan.device
     batch, times, side = (1, 3, 2048) if device.type == "cpu" else (8, 20, 8192)
     dtype = pick_dtype("auto", device)
@@ -154,7 +156,7 @@ def validation_images(data: Path) -> list[Example]:
     try:
         examples = load_prepared(data, recipe.exclude)
     except DatasetError as error:
-        raise DatasetError(f"--data is for a file of part A alone. {error}") from error
+        raise DatasetError(f"--data must be a file of part A alone. {error}") from error
     return split(examples, recipe.validation, recipe.seed, recipe.train_only)[1][:IMAGES]
 
 
@@ -171,10 +173,10 @@ def exact_float32() -> Iterator[None]:
 
 @exact_float32()
 def counts(plan: Plan) -> list[Row]:
-    """Counts of validation photographs in each way, against those in float32."""
+    """Counts of validation photographs in each way, compared with those in float32."""
     held_out = plan.held_out
     if not held_out:
-        plan.say("counts: not measured without --data")
+        plan.say("counts: skipped, because it needs --data")
         return []
     heads = [example.count for example in held_out]
     rows: list[Row] = []
@@ -199,7 +201,7 @@ def counts(plan: Plan) -> list[Row]:
 
 def ground_truth(plan: Plan) -> list[Row]:
     """A density map of 500 heads on 1024x768 at full resolution, and its error."""
-    plan.say("ground truth: the reference takes half a minute")
+    plan.say("ground-truth: the reference takes half a minute")
     heads = np.random.default_rng(0).random((500, 2)) * (1024, 768)
     begin = time.perf_counter()
     reference_density(heads, 768, 1024)

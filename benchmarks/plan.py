@@ -46,7 +46,8 @@ def fits(plan: Plan, pixels: int) -> bool:
     """Whether the reference, which takes a picture whole, has the memory for it."""
     if pixels * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
         return True
-    plan.say(f"{pixels:,} pixels: the reference would need {pixels * BYTES_A_PIXEL / 1e9:.0f} GB")
+    needed = f"{pixels * BYTES_A_PIXEL / 1e9:.0f} GB"
+    plan.say(f"{pixels:,} pixels: skipping the reference, which would need {needed}")
     return False
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def memory(plan: Plan) -> list[Row]:
-    """The most memory that a process holds for one photograph, each in a process of its own."""
+    """The peak memory of a process that counts one photograph."""
     rows = []
     device = str(plan.device)
     for width, height in plan.sizes:
@@ -39,14 +39,14 @@ def memory(plan: Plan) -> list[Row]:
 
 
 def endurance(plan: Plan) -> list[Row]:
-    """Memory held by one process after more and more photographs of different sizes."""
+    """The memory that one process holds after more and more photographs of different sizes."""
     plan.say(f"endurance: {plan.photos} photographs")
     found = child("endure", model=plan.model, device=str(plan.device), photos=plan.photos)
     return [{"photos": int(number), "held": held} for number, held in found["held"].items()]
 
 
 def start(plan: Plan) -> list[Row]:
-    """What importing the package adds to importing torch; how long the page takes to answer."""
+    """How long imports take, and how long the page takes to start and to count."""
     plan.say("start")
     found = [child("imports") for _ in range(plan.rounds)]
     rows = [
@@ -54,7 +54,7 @@ def start(plan: Plan) -> list[Row]:
         for name in ("torch", "csrnet_hub")
     ]
     if not importlib.util.find_spec("gradio"):
-        plan.say("start: the page needs gradio")
+        plan.say("start: skipping the page, which needs gradio")
         return rows
     pages = [child("page", model=plan.model) for _ in range(3)]
     for key, what in (("up", "page up"), ("counted", "first photo of 1024x768 counted")):

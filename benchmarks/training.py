@@ -1,20 +1,19 @@
 """How fast training is: python -m benchmarks.training --device cuda.
 
-Crops a second of whole steps of training (crops, forward, loss, backward, optimiser, average), and
-the share of the device's rate of matrix products that their arithmetic is. That rate is measured in
-the same process, as the best of several products of large square matrices in the precision that
-training uses; the arithmetic is counted by torch on the network's forward and backward pass.
+Measures crops per second over whole training steps (crops, forward, loss, backward, optimiser,
+average), and the share of the device's rate of matrix products that this reaches. That rate is the
+best of several products of large square matrices in the precision of training, in the same process;
+the operations of the network's forward and backward pass are counted by torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from csrnet_hub.cli import print_any_name
-from csrnet_hub.devices import fast_bfloat16, out_of_memory, pick_device
-from csrnet_hub.hub import one_line
+from csrnet_hub.cli import exit_code
+from csrnet_hub.devices import fast_bfloat16, name_device, pick_device
 from csrnet_hub.model import CSRNet
 from train.crops import Crops
 from train.data import Example
@@ -85,7 +83,8 @@ def measure(
     per_second = recipe.batch / statistics.median(seconds)
     flops = flops_per_crop(recipe)
     found = {
-        "device": name_of(device),
+        "device": name_device(device),
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "precision": precision,
         "loss": recipe.loss,
@@ -163,50 +162,37 @@ def matrix_rate(
     return 2 * side**3 / seconds, str(kind).removeprefix("torch.")
 
 
-def name_of(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m benchmarks.training``; prints a JSON object a measurement."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument(
-        "--loss", nargs="+", choices=CHOICES["loss"], default=["pyramid"], help="(or pyramid)"
+        "--loss", nargs="+", choices=CHOICES["loss"], default=["pyramid"], help="default: pyramid"
     )
-    parser.add_argument("--batch", type=int, help="crops, in place of 16 (on a CPU 2)")
-    parser.add_argument("--crop", type=int, default=256, help="pixels a side")
-    parser.add_argument("--steps", type=int, help="timed, in place of 100 (on a CPU 5)")
+    parser.add_argument("--batch", type=int, help="crops (default: 16, on a CPU 2)")
+    parser.add_argument("--crop", type=int, default=256, help="side in pixels (default: 256)")
+    parser.add_argument("--steps", type=int, help="timed steps (default: 100, on a CPU 5)")
     parser.add_argument(
-        "--network", nargs="+", choices=WAYS, help="(or captured on a GPU, else eager)"
+        "--network", nargs="+", choices=WAYS, help="default: captured on a GPU, else eager"
     )
-    options = parser.parse_args(argv)
-    print_any_name()
-    try:
-        device = pick_device(options.device)
-        quick = device.type == "cpu"
-        batch = (2 if quick else 16) if options.batch is None else options.batch
-        steps = (5 if quick else 100) if options.steps is None else options.steps
-        if steps < 1:
-            raise ValueError("--steps counts from 1")
-        ways = options.network or ["captured" if device.type == "cuda" else "eager"]
-        for loss, way in product(options.loss, ways):
-            whole = {"frozen_layers": 0, "part_loss": {}}  # all layers learn
-            recipe = read_recipe(RECIPE, batch=batch, crop=options.crop, loss=loss, **whole)
-            warmup, matrix = (1, 512) if quick else (20, 8192)
-            found = measure(recipe, device, steps, warmup, way, matrix)
-            print(json.dumps(found), flush=True)
-    except ValueError as error:  # no such device, or a recipe that cannot be
-        print(f"benchmarks.training: {error}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        said = f"{one_line(error)}; memory ran out: lower --batch or --crop"
-        print(f"benchmarks.training: {said}", file=sys.stderr)
-        return 1
+    work = partial(_measure, parser.parse_args(argv))
+    return exit_code("benchmarks.training", work, memory="lower --batch or --crop")
+
+
+def _measure(options: argparse.Namespace) -> int:
+    device = pick_device(options.device)
+    quick = device.type == "cpu"
+    batch = (2 if quick else 16) if options.batch is None else options.batch
+    steps = (5 if quick else 100) if options.steps is None else options.steps
+    if steps < 1:
+        raise ValueError("--steps must be at least 1")
+    ways = options.network or ["captured" if device.type == "cuda" else "eager"]
+    for loss, way in product(options.loss, ways):
+        whole = {"frozen_layers": 0, "part_loss": {}}  # all layers learn
+        recipe = read_recipe(RECIPE, batch=batch, crop=options.crop, loss=loss, **whole)
+        warmup, matrix = (1, 512) if quick else (20, 8192)
+        found = measure(recipe, device, steps, warmup, way, matrix)
+        print(json.dumps(found), flush=True)
     return 0
 
 

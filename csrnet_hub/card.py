@@ -9,21 +9,18 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from .resources import resource
 
-if TYPE_CHECKING:
-    from .pretrained import Pretrained
-
 CARD_NAME = "README.md"
 PLACEHOLDER = "org/name-of-this-repository"  # in the card's code, until train.push knows better
 OTHER_FIGURES = (
-    "{} was edited and stays as it is, but gives error figures that config.json does not: if they "
-    "are of an older model, put it right or remove it."
+    "{} was edited and is kept, but its error figures are not in config.json: if they belong to an "
+    "older model, correct or delete the card."
 )
 COLUMNS = {"images": ".0f", "mae": ".1f", "rmse": ".1f", "nae": ".3f", "bias": "+.1f"}
 MEASURES = {
@@ -36,11 +33,6 @@ TAGS = ["crowd-counting", "density-estimation", "csrnet", "model_hub_mixin"]
 RECIPE = {"steps", "batch", "crop", "scale", "sigma", "step", "loss", "validation", "seed"}
 
 SEAL = re.compile(r"\s*<!-- made by csrnet-hub; sha256 of the text above: (\w+) -->\s*")
-
-
-def model_card(model: Pretrained) -> ModelCard:
-    """The card of a model, for ``save_pretrained`` and ``push_to_hub``."""
-    return ModelCard(card_of(model.config()))
 
 
 def card_of(config: Mapping[str, Any]) -> str:
@@ -60,7 +52,7 @@ def card_of(config: Mapping[str, Any]) -> str:
             trouble = f"{type(error).__name__}: {error}"
             continue
         if left_out:
-            said = f"the card is without {' and '.join(left_out)}, which it cannot tell"
+            said = f"the card leaves out {' and '.join(left_out)}, which it cannot show"
             warnings.warn(f"{said} ({trouble})", stacklevel=2)
         return sealed(card)
     raise ValueError(f"model_card.md cannot be filled in: {trouble}")

@@ -8,44 +8,65 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import __version__, count_command
 from .devices import out_of_memory
+from .hub import one_line
 from .images import hide_library_warnings
 from .model import DILATIONS, CSRNet
 from .model_files import ModelError
 from .named import named_path, quoted
+
+CLOSE_OTHERS = "close other programs first"  # where memory ran out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``csrnet``; returns the exit code."""
     options = _parser().parse_args(argv)
     hide_library_warnings()
+    return exit_code("csrnet", lambda: options.run(options), failed=2, memory=options.memory)
+
+
+def exit_code(
+    program: str,
+    work: Callable[[], int],
+    *,
+    errors: tuple[type[Exception], ...] = (),
+    failed: int = 1,
+    memory: str = CLOSE_OTHERS,
+    stopped: Callable[[], str] = str,
+) -> int:
+    """Do the work of a program; its exit code, after a line on stderr where it failed.
+
+    Args:
+        errors: of the program's own, each with a sentence, besides ValueError, OSError, ModelError.
+        failed: the code after one of these, or after memory ran out.
+        memory: what to do about the latter.
+        stopped: says what Ctrl+C has left behind.
+    """
     open_streams()
     print_any_name()
+    expected: tuple[type[Exception], ...] = (ValueError, OSError, ModelError, *errors)
     try:
-        code: int = options.run(options)
-        return code
+        return work()
     except BrokenPipeError:  # whoever read our output has enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell reports a process that SIGPIPE ended
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else error
-        print(f"csrnet: {reason}", file=sys.stderr)
-        return 2
-    except (ModelError, ValueError) as error:
-        print(f"csrnet: {error}", file=sys.stderr)
-        return 2
+    except expected as error:
+        lines, code = [str(error)], failed
+        if isinstance(error, OSError) and error.filename:
+            lines = [f"{error.filename}: {error.strerror}"]
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        print("csrnet: there is not enough memory; on a GPU, give --device cpu", file=sys.stderr)
-        return 2
+        lines, code = [one_line(error), f"memory ran out: {memory}"], failed
     except KeyboardInterrupt:
-        print("csrnet: stopped", file=sys.stderr)
-        return 130
+        lines, code = ["; ".join(filter(None, ["stopped", stopped()]))], 130
+    for line in lines:
+        print(f"{program}: {line}", file=sys.stderr)
+    return code
 
 
 def open_streams() -> None:
@@ -64,14 +85,17 @@ def print_any_name() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="csrnet", description="Count people in photographs.")
+    parser.set_defaults(memory=CLOSE_OTHERS)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     count = commands.add_parser("count", help="count the people in photographs")
     count_command.add_options(count)
-    count.set_defaults(run=count_command.run)
+    count.set_defaults(run=count_command.run, memory="on a GPU, use --device cpu")
 
-    convert = commands.add_parser("convert", help="turn a legacy checkpoint into a model folder")
+    convert = commands.add_parser(
+        "convert", help="turn a checkpoint of other code into a model folder"
+    )
     convert.add_argument(
         "old", type=named_path, help=".pth.tar, .pth, .npz or .safetensors state dict"
     )
@@ -82,13 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         "--variant",
         default="B",
         choices=list(DILATIONS),
-        help="back end of the paper (B if not given)",
+        help="back end of the paper (default: B)",
     )
     convert.add_argument(
         "--density-scale",
         type=float,
         default=1.0,
-        help="what the output is divided by to be heads per cell (1 if not given)",
+        help="factor by which the output exceeds heads per cell (default: 1)",
     )
     convert.set_defaults(run=_convert)
 
@@ -101,20 +125,24 @@ def _parser() -> argparse.ArgumentParser:
         "--int8",
         type=named_path,
         metavar="PHOTOS",
-        help="quantise OUT.xml on these: a folder, or a file of train.prepare",
+        help="quantise OUT.xml to int8, calibrated on these: a folder, or a file of train.prepare",
     )
     export.set_defaults(run=_export)
 
-    data = commands.add_parser("data", help="look at annotated photographs")
+    data = commands.add_parser("data", help="work with annotated photographs")
     checks = data.add_subparsers(required=True, metavar="COMMAND")
-    check = checks.add_parser("check", help="say what a data set holds and what is wrong with it")
+    check = checks.add_parser(
+        "check", help="report what a data set holds and what is wrong with it"
+    )
     check.add_argument(
         "folder", type=named_path, help="folder of a data set, or an annotation file"
     )
-    check.add_argument("--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)")
-    check.add_argument("--json", action="store_true", help="one JSON object on stdout")
     check.add_argument(
-        "--plot", type=named_path, metavar="PNG", help="draw sizes and counts to a file"
+        "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (default: guessed)"
+    )
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.add_argument(
+        "--plot", type=named_path, metavar="PNG", help="plot histograms of sizes and counts"
     )
     check.set_defaults(run=_data_check)
     return parser
@@ -125,7 +153,7 @@ def _data_check(options: argparse.Namespace) -> int:
 
     if plot := options.plot:  # before all is read
         if plot.suffix.lower() != ".png" or plot.exists():
-            raise ValueError(f"--plot {plot}: give the name of a new file that ends in .png.")
+            raise ValueError(f"--plot {plot}: give the name of a new file ending in .png.")
         if not plot.parent.is_dir():
             raise ValueError(f"--plot {plot}: there is no folder {plot.parent}.")
     report = check(options.folder, options.format)
@@ -148,8 +176,8 @@ def _export(options: argparse.Namespace) -> int:
     from .export import COMPARED, export
 
     theirs, ours = export(CSRNet.from_pretrained(options.model), options.out, options.int8)
-    compared = f"{COMPARED} crops of the photographs" if options.int8 else "a drawn picture"
-    print(f"{options.out} is ready: {theirs:.3f} heads in {compared}, torch says {ours:.3f}")
+    compared = f"{COMPARED} crops of the photographs" if options.int8 else "a test picture"
+    print(f"{options.out} is ready: it counts {theirs:.3f} heads in {compared}, torch {ours:.3f}")
     return 0
 
 

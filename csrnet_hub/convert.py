@@ -70,7 +70,7 @@ def convert(
     home = Path(old).parent
     if Path(old).name == WEIGHTS_NAME and _is_model(home):
         # converting it would lose its scale, and so multiply its counts
-        raise ModelError(f"{old} needs no conversion: its folder {home} is a model already.")
+        raise ModelError(f"{old} needs no conversion: its folder {home} is already a model.")
     for name in (WEIGHTS_NAME, CONFIG_NAME, "README.md"):
         if (folder / name).exists():
             raise ModelError(f"{folder} already holds a {name}; give a new folder.")
@@ -107,15 +107,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and {"recipe", "average", "optimiser"} <= content.keys():
         # its weights alone would lose the scale, and so multiply its counts
         raise ModelError(
-            f"{path} is a checkpoint of train.fit, which is for going on with --resume: its model "
-            "is the folder best beside it, which is there from the run's first validation on (of a "
-            "run with --refit the folder refit)."
+            f"{path} is a train.fit checkpoint, used only by --resume. The model is in the folder "
+            "best beside it (refit after --refit), written at the first validation."
         )
     state = _unwrapped(content)
     if state is None:
         raise ModelError(
-            f"{path.name} holds no state dict (names with tensors), or several: save the one of "
-            "the network alone."
+            f"{path.name} holds no state dict (names with tensors), or several: save only the "
+            "network's."
         )
     first = next((key for key in state if f".{key}".endswith(f".{FIRST}")), FIRST)
     prefix = first.removesuffix(FIRST)  # such as module. of nn.DataParallel
@@ -146,7 +145,7 @@ def _read_npz(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             size = sum(file.file_size for file in archive.infolist())
         if size > LARGEST:
-            raise ValueError(f"its arrays have {size:,} bytes, and CSRNet's at most 130,107,912")
+            raise ValueError(f"its arrays have {size:,} bytes, more than {LARGEST:,}")
         with np.load(path, allow_pickle=False) as arrays:
             return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
     except Exception as error:  # a damaged archive raises a dozen kinds
@@ -159,9 +158,9 @@ def _read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path.name} holds more than tensors, or is no checkpoint of torch; it was not "
-            "loaded, since that could run code from the file. If it is a model, save its weights "
-            "alone with the code that wrote it: torch.save(model.state_dict(), FILE)."
+            f"{path.name} holds more than tensors, or is not a torch checkpoint. It was not "
+            "loaded, since that could run code from the file. If it is a model, save only its "
+            "weights with the code that wrote it: torch.save(model.state_dict(), FILE)."
         ) from error
     except Exception as error:  # a damaged archive raises a dozen kinds
-        raise ModelError(f"{path.name} cannot be read as a checkpoint of torch.") from error
+        raise ModelError(f"{path.name} cannot be read as a torch checkpoint.") from error

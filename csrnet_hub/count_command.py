@@ -27,38 +27,43 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("paths", nargs="+", metavar="PATH", help="files, folders or globs")
     add(
         "--model",
-        help="Hub id (org/name, or org/name@revision), folder or FILE.xml of csrnet export (or the "
-        "shipped model)",
+        help="Hub id (org/name or org/name@revision), folder, or FILE.xml of csrnet export "
+        "(default: the shipped model)",
     )
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add(
         "--dtype",
         default="auto",
         choices=["auto", *DTYPES],
-        help="precision; auto: the quickest on the device that keeps the count",
+        help="precision; auto: the fastest on the device that keeps the count",
     )
-    add("--engine", default="torch", choices=list(ENGINES), help="what the network runs on")
+    add(
+        "--engine",
+        default="torch",
+        choices=list(ENGINES),
+        help="runtime of the network (default: torch)",
+    )
     add(
         "--scale",
         default="auto",
         type=scale,
         metavar="TIMES",
-        help="count at so many times the photo's width and height, up to 2; 1: as it is; auto: as "
-        "the model was trained",
+        help="resize factor before counting, up to 2 (1: original size; auto: as the model was "
+        "trained)",
     )
-    add("--json", action="store_true", help="one JSON object a line on stdout")
-    add("--csv", type=named_path, metavar="FILE", help="write a table")
+    add("--json", action="store_true", help="print one JSON object per photograph")
+    add("--csv", type=named_path, metavar="FILE", help="write a table of the counts")
     add(
         "--resume",
         action="store_true",
-        help="go on with the table of --csv, with the options of before: photographs that it has "
-        "counts of, and maps with --save-maps, are left out",
+        help="continue the --csv table with the same options, skipping photographs already "
+        "counted (with --save-maps: those that also have maps)",
     )
     add(
         "--save-maps",
         type=named_path,
         metavar="FOLDER",
-        help="write each density map as PNG and .npy",
+        help="save each density map as PNG and .npy",
     )
 
 
@@ -69,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         ModelError, ValueError, OSError: with what is wrong and what to do.
     """
     if options.resume and not options.csv:
-        raise ValueError("--resume goes on with the table of --csv FILE: give that too.")
+        raise ValueError("--resume continues the table of --csv FILE: give --csv too.")
     paths, nothing = find_images(options.paths)
     if not paths:
         raise ValueError(" ".join(f"{name}: {why}" for name, why in nothing.items()))
@@ -87,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     if before:
         done = f"{len(paths) - len(left):,} of {len(paths):,} photographs"
         maps = " with their maps" if options.save_maps else ""
-        print(f"csrnet: {done} are in {options.csv}{maps} already", file=sys.stderr)
+        print(f"csrnet: {done} are already in {options.csv}{maps}", file=sys.stderr)
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -172,7 +177,7 @@ def _spare_photographs(options: argparse.Namespace, paths: Sequence[Path]) -> No
     # a photograph may be a link, whose folder and whose target's are both to be spared
     holding = {own for path in paths for own in (_real(path).parent, _real(path.parent))}
     if _real(maps) in holding:
-        raise ValueError(f"--save-maps {maps} holds the photographs; give a folder for the maps.")
+        raise ValueError(f"--save-maps {maps} holds the photographs: give another folder.")
 
 
 def _real(path: Path) -> Path:

@@ -49,14 +49,14 @@ def rows_before(table: Path, model: str) -> list[dict[str, str]]:
         raise ValueError(f"{table} cannot be read as a table: {error}") from error
     if columns and columns != COLUMNS:
         raise ValueError(
-            f"{table} has other columns than this version writes, and cannot be gone on with: give "
+            f"{table} was written with different columns, so --resume cannot continue it: give "
             "another name for the table."
         )
     rows = _newest(rows)
     if others := {row["model"] for row in rows if row["count"]} - {model}:
         raise ValueError(
-            f"{table} has counts by {', '.join(sorted(others))}, not by {model}: give that with "
-            "--model, or another name for the table."
+            f"{table} holds counts by {', '.join(sorted(others))}, not {model}: pass --model "
+            f"{min(others)}, or give another name for the table."
         )
     return rows
 

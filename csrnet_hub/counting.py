@@ -21,9 +21,10 @@ from .ahead import read_ahead
 from .devices import NO_MEMORY, out_of_memory
 from .images import DEFAULT_MAX_PIXELS, ImageError, ImageSource, check_limit, load_image
 from .model import STRIDE, CSRNet
-from .model_files import ModelError, is_folder
+from .model_files import ModelError
 from .notices import notices
 from .openvino_engine import OpenVINOEngine, read_openvino
+from .paths import is_folder
 from .resources import DEFAULT_MODEL, resource
 from .scale import ENLARGED, mapped_at
 from .tiles import Mapped, Progress
@@ -77,6 +78,11 @@ class CountResult:
     scale: float = 1.0
     notices: tuple[str, ...] = ()
 
+    @property
+    def known_interval(self) -> tuple[float, float] | None:
+        """``interval`` where it is known to hold; None with notices, or without calibration."""
+        return None if self.notices else self.interval
+
 
 ENGINES: dict[str, Callable[..., Engine]] = {"torch": TorchEngine, "openvino": OpenVINOEngine}
 
@@ -127,7 +133,9 @@ class CrowdCounter:
             raise ValueError(f"engine must be {' or '.join(ENGINES)}, not {engine!r}")
         number = isinstance(scale, Real) and not isinstance(scale, bool)
         if scale != "auto" and not (number and 0 < float(scale) <= ENLARGED):
-            raise ValueError(f"scale must be 'auto' or from 0 to {ENLARGED:g}, not {scale!r}")
+            raise ValueError(
+                f"scale must be 'auto' or a number above 0 and at most {ENLARGED:g}, not {scale!r}"
+            )
         check_limit(max_pixels)
         self.scale = scale
         self.name = name
@@ -160,12 +168,12 @@ class CrowdCounter:
             ValueError, ExtraError: as for the class, and for options of the Hub with an .xml file.
         """
         if source is None and (source := resource(DEFAULT_MODEL)) is None:
-            raise ModelError("No model came with this installation; give one by name.")
+            raise ModelError("No model came with this installation: give one by name.")
         local = is_folder(source)
         model: CSRNet
         if Path(source).suffix.lower() == ".xml" and not local:
             if given := [name for name, value in options.items() if value]:
-                raise ValueError(f"{source} is a file, for which {given[0]} cannot be given")
+                raise ValueError(f"{given[0]} applies to Hub models only, not to the file {source}")
             model, engine, local = read_openvino(Path(source)), "openvino", True
         else:
             model = CSRNet.from_pretrained(source, **options)
@@ -207,7 +215,7 @@ class CrowdCounter:
             ValueError: if ``ahead`` is less than 0.
         """
         if ahead is not None and ahead < 0:
-            raise ValueError(f"ahead must be None, or a number of pictures from 0 on, not {ahead}")
+            raise ValueError(f"ahead must be None or a number of pictures from 0, not {ahead}")
         single = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
         shape: tuple[int, ...] = images.shape if isinstance(images, np.ndarray) else ()
         one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
@@ -252,7 +260,9 @@ class CrowdCounter:
         found, scale = mapped_at(asked, self.model, density, pixels)
         count = float(found.density.sum(dtype=np.float64))
         if not math.isfinite(count):
-            raise ModelError(f"the map of {self.name} is not finite: its weights are damaged")
+            raise ModelError(
+                f"the density map of {self.name} is not finite: its weights are damaged"
+            )
         margin = self.model.interval
         return CountResult(
             count=count,

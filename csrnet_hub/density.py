@@ -15,6 +15,8 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
 FloatArray = NDArray[np.float64]
+LONELY = 15.0  # pixels: the adaptive width of a head that has no neighbour at all
+LEAST = 0.5  # pixels: the least adaptive width, so that duplicate heads keep a kernel
 _SIGMA = (1e-6, 1e9)  # pixels: the widths that make a difference
 _HEADS_AT_ONCE = 2048
 _LARGEST = 2**22  # numbers in the two matrices, 32 MB, of which there are up to four copies
@@ -46,32 +48,29 @@ def heads_in_frame(heads: ArrayLike, height: int, width: int) -> tuple[FloatArra
     return points[inside], int(len(points) - inside.sum())
 
 
-def adaptive_sigma(
-    heads: ArrayLike, beta: float = 0.3, k: int = 3, lonely: float = 15.0, low: float = 0.5
-) -> FloatArray:
+def adaptive_sigma(heads: ArrayLike, beta: float = 0.3, k: int = 3) -> FloatArray:
     """Geometry-adaptive kernel widths: beta times the mean distance to the k nearest heads.
 
     Args:
         heads: (N, 2) x, y in pixels.
         beta, k: 0.3 and 3 in the CSRNet paper (section 3.2, ground truth generation).
-        lonely: width in pixels for a head that has no neighbour at all.
-        low: least width in pixels, so that duplicate heads keep a kernel.
 
     Returns:
-        (N,) standard deviations in pixels. With fewer than k neighbours, the mean over those there.
+        (N,) standard deviations in pixels. With fewer than k neighbours, the mean over those there;
+        `LONELY` without any.
 
     Raises:
         ValueError: if the array is not (N, 2).
     """
     points = as_points(heads)
     if len(points) < 2:
-        return np.full(len(points), lonely)
+        return np.full(len(points), LONELY)
     neighbours = min(k, len(points) - 1)
     places, place, times = np.unique(points, axis=0, return_inverse=True, return_counts=True)
     # More copies of a place change nothing, and a tree of thousands is slow beyond all measure.
     copies = np.repeat(places, np.minimum(times, neighbours + 1), axis=0)
     distance, _ = cKDTree(copies).query(places, k=neighbours + 1)  # the first is the head itself
-    widths: FloatArray = np.maximum(beta * distance[:, 1:].mean(axis=1), low)
+    widths: FloatArray = np.maximum(beta * distance[:, 1:].mean(axis=1), LEAST)
     return widths[place.ravel()]
 
 
@@ -112,48 +111,25 @@ def density_map(
         widths = np.broadcast_to(widths, len(points))
     if not ((widths > 0) & np.isfinite(widths)).all():
         raise ValueError("sigma must be a positive number of pixels")
-    return density_window(points, widths, (0.0, 0.0, width, height), (height, width), stride)
-
-
-def density_window(
-    heads: FloatArray,
-    sigma: FloatArray,
-    frame: tuple[float, float, float, float],
-    shape: tuple[int, int],
-    stride: int,
-) -> FloatArray:
-    """The part of a density map inside a window; its origin is pixel (0, 0).
-
-    Args:
-        heads, sigma: (N, 2) and (N,) in pixels of the window.
-        frame: left, top, right, bottom of the picture in pixels of the window; kernels have mass
-            one in the frame, so a window holds its share of the heads near its edge.
-        shape: height and width of the window in pixels.
-        stride: pixels per cell.
-
-    Returns:
-        (ceil(height / stride), ceil(width / stride)) heads per cell.
-    """
-    rows, columns = -(-shape[0] // stride), -(-shape[1] // stride)
+    rows, columns = -(-height // stride), -(-width // stride)
     total = np.zeros((rows, columns))
-    left, top, right, bottom = frame
     at_once = max(1, min(_HEADS_AT_ONCE, _LARGEST // max(1, rows + columns)))
-    for start in range(0, len(heads), at_once):
+    for start in range(0, len(points), at_once):
         part = slice(start, start + at_once)
-        across = _cell_mass(heads[part, 0], sigma[part], left, right, columns, stride)  # (n, w)
-        down = _cell_mass(heads[part, 1], sigma[part], top, bottom, rows, stride)  # (n, h)
+        across = _cell_mass(points[part, 0], widths[part], width, columns, stride)  # (n, w)
+        down = _cell_mass(points[part, 1], widths[part], height, rows, stride)  # (n, h)
         total += down.T @ across  # (h, w)
     return total
 
 
 def _cell_mass(
-    position: FloatArray, sigma: FloatArray, low: float, high: float, cells: int, stride: int
+    position: FloatArray, sigma: FloatArray, length: int, cells: int, stride: int
 ) -> FloatArray:
-    # (n, cells): each head's share of a cell, on one axis, of its mass between low and high.
+    # (n, cells): each head's share of a cell, on one axis, of its mass inside the frame.
     sigma = np.clip(sigma, *_SIGMA)  # beyond, rounding ends in NaN
-    edges = np.clip(np.arange(cells + 1) * float(stride), low, high)
+    edges = np.minimum(np.arange(cells + 1) * float(stride), length)
     reached = ndtr((edges - position[:, None]) / sigma[:, None])
-    begin = ndtr((low - position) / sigma)
-    end = ndtr((high - position) / sigma)
+    begin = ndtr(-position / sigma)
+    end = ndtr((length - position) / sigma)
     share: FloatArray = np.diff(reached, axis=1) / (end - begin)[:, None]
     return share

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -32,11 +33,13 @@ def pick_device(device: str | torch.device) -> torch.device:
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use auto")
     if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"there is no device {device}; torch sees {torch.cuda.device_count()}")
+        raise ValueError(
+            f"there is no device {device}; torch sees {torch.cuda.device_count()} CUDA GPUs"
+        )
     if picked.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device mps was asked for, but torch sees none; use auto")
+        raise ValueError("device mps was asked for, but torch sees no MPS GPU; use auto")
     if fault := _fault(picked):
-        raise ValueError(f"device {device} does not compute ({fault}); use cpu")
+        raise ValueError(f"device {device} is present but unusable ({fault}); use cpu")
     return picked
 
 
@@ -46,7 +49,9 @@ def _fastest() -> torch.device:
         fault = _fault(torch.device(name))
         if not fault:
             return torch.device(name)
-        warnings.warn(f"device {name} does not compute ({fault}): the CPU is used", stacklevel=5)
+        warnings.warn(
+            f"device {name} is present but unusable ({fault}): using the CPU", stacklevel=5
+        )
     return torch.device("cpu")
 
 
@@ -86,12 +91,29 @@ def _has(feature: str) -> bool:
 
 @cache
 def _of_intel() -> bool:
+    return "GenuineIntel" in (_cpuinfo() or platform.processor())  # on Windows it names the maker
+
+
+def _cpuinfo() -> str:
     try:
         with Path("/proc/cpuinfo").open() as file:
-            about = file.read(4096)
-    except OSError:  # not Linux; on Windows this names the maker
-        about = platform.processor()
-    return "GenuineIntel" in about
+            return file.read(4096)
+    except OSError:  # not Linux
+        return ""
+
+
+def name_device(device: torch.device, number: int = 1) -> str:
+    """What a device is called, such as ``4 x NVIDIA H200`` or ``Intel Xeon with 2 cores``.
+
+    Args:
+        number: of GPUs like this one; a CPU is one.
+    """
+    if device.type == "cpu":
+        models = re.findall(r"^model name\s*: (.+)$", _cpuinfo(), re.MULTILINE)
+        model = models[0].strip() if models else f"a CPU ({platform.machine()})"
+        return f"{model} with {os.cpu_count()} cores"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    return f"{number} x {name}" if number > 1 else name
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -101,11 +123,11 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
             return torch.float16  # bfloat16 is no faster there, and has three bits fewer
         return torch.bfloat16 if fast_bfloat16(device) else torch.float32
     if dtype not in DTYPES:
-        raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}")
+        raise ValueError(f"dtype must be one of auto, {', '.join(DTYPES)}, not {dtype!r}")
     return DTYPES[dtype]
 
 
-NO_MEMORY = "There is not enough memory for it: make it smaller, or end other programs first."
+NO_MEMORY = "There is not enough memory for it: make it smaller, or close other programs first."
 
 
 def out_of_memory(error: Exception) -> bool:

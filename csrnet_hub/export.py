@@ -59,7 +59,7 @@ def export(model: CSRNet, out: Path, int8: Path | None = None) -> tuple[float, f
         raise ExportError(f"int8 is for OpenVINO only: {out} must end in .xml.")
     files = [out] if out.suffix == ".onnx" else [out, out.with_suffix(".bin")]
     if taken := next((file for file in files if file.exists()), None):
-        raise ExportError(f"{taken} is there already; give another name.")
+        raise ExportError(f"{taken} already exists; give another name.")
     model = copy.deepcopy(model).float()  # the caller's stays where it is, and in its type
     crops = [] if int8 is None else calibration_crops(int8, model)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -174,8 +174,8 @@ def _compare(
     if not alike:
         raise ExportError(
             f"The exported model counts {theirs:.5f} where torch counts {ours:.5f} (picture by "
-            f"picture they are {apart:.5f} apart), so it was not kept: update the exporter "
-            "(onnxscript, nncf) and the runtime; for int8, give photographs like those to be "
-            "counted."
+            f"picture, the differences add up to {apart:.5f}), so it was not kept: update the "
+            "exporter (onnxscript, nncf) and the runtime; for int8, give photographs like those to "
+            "be counted."
         )
     return theirs, ours

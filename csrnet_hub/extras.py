@@ -14,6 +14,6 @@ class ExtraError(ValueError):
             )
         else:  # such as a DLL that is missing
             super().__init__(
-                f"What the extra {extra} brings is installed but does not load ({error}): install "
-                "it again with pip's --force-reinstall, and the system's libraries that it needs."
+                f"The packages of extra {extra} are installed but fail to load ({error}): "
+                "reinstall them with pip's --force-reinstall, and the system libraries they need."
             )

@@ -23,7 +23,7 @@ LONGEST = 400  # characters
 def explain(
     error: BaseException, repo: str, file: str, revision: str | None, local_only: bool = False
 ) -> str:
-    """Why a file of a Hub repository cannot be had, and what to do about it.
+    """Why a file of a Hub repository could not be loaded, and what to do about it.
 
     Args:
         local_only: the cache alone was to be looked in.
@@ -34,8 +34,8 @@ def explain(
         return f"{repo!r} is neither a folder nor a Hub repository id such as org/name."
     if isinstance(error, LocalEntryNotFoundError) and local_only:
         return (
-            f"{repo} is no folder here, and as a Hub repository its {file} is not in the cache, "
-            "which is all that local_files_only lets be looked in: load it once without that."
+            f"{repo} is not a local folder, and its {file} is not in the Hub cache. "
+            "local_files_only forbids downloading: load the model once without it."
         )
     if isinstance(error, LocalEntryNotFoundError):
         status = http_status(error)
@@ -43,45 +43,45 @@ def explain(
         if isinstance(error.__cause__, FileMetadataError):  # a proxy's own page, for one
             trouble = "does not answer as it should"
         return (
-            f"{repo} is no folder here, and as a Hub repository it is not in the cache while the "
-            f"Hub {trouble}: check the name, the connection and HF_HUB_OFFLINE, or give a folder."
+            f"{repo} is neither a local folder nor in the Hub cache, and the Hub {trouble}. Check "
+            "the name, the connection and HF_HUB_OFFLINE, or give a folder."
         )
     if isinstance(error, GatedRepoError):
         return f"The Hub repository {repo} is gated: ask for access on its page, then {LOG_IN}."
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"{repo} is no folder here, and there is no Hub repository of that name that you may "
-            f"read: check the name; if it is private, {LOG_IN}."
+            f"{repo} is not a local folder, and you have access to no Hub repository of that name: "
+            f"check the name; if it is private, {LOG_IN}."
         )
     if isinstance(error, RevisionNotFoundError):
         return (
-            f"The Hub repository {repo} has no revision {revision!r}: give a branch, tag or commit "
-            "that is there, or none for the newest."
+            f"The Hub repository {repo} has no revision {revision!r}: give an existing branch, tag "
+            "or commit, or none for the newest."
         )
     if isinstance(error, EntryNotFoundError):
         return (
-            f"The Hub repository {repo} has no {file}, and nothing else is loaded in its place: a "
-            "pickled checkpoint becomes a model folder with `csrnet convert`, and a folder is "
-            "published with `python -m train.push`."
+            f"The Hub repository {repo} has no {file}, and nothing else is loaded instead: "
+            "`csrnet convert` turns a pickled checkpoint into a model folder, and `python -m "
+            "train.push` publishes one."
         )
     if http_status(error) == 401:
         return (
-            f"The Hub refused the token for {repo}, or asks for one: check the name, and {LOG_IN} "
-            "to one that is valid."
+            f"The Hub refused the token for {repo}, or requires one: check the name, and {LOG_IN} "
+            "to a valid one."
         )
     if isinstance(error, LocalTokenNotFoundError):
         return f"There is no token for the Hub on this computer: {LOG_IN}."
     if str(error).startswith(UNUSABLE_PROXY):
         return (
-            f"{repo} could not be fetched from the Hub through the proxy that ALL_PROXY or "
-            "HTTPS_PROXY names: unset that, or give it as socks5://HOST:PORT and "
+            f"{repo} could not be fetched from the Hub through the proxy in ALL_PROXY or "
+            "HTTPS_PROXY: unset it, or write it as socks5://HOST:PORT and "
             '`pip install "httpx[socks]"`.'
         )
     network = isinstance(error, (ConnectionError, TimeoutError))
     if isinstance(error, OSError) and error.errno is not None and not network:
         return (
-            f"{repo} cannot be kept in the Hub's cache ({error.strerror}): give a folder by "
-            "cache_dir or HF_HOME that can be written and has room."
+            f"{repo} cannot be saved to the Hub cache ({error.strerror}): set cache_dir or HF_HOME "
+            "to a writable folder with free space."
         )
     return f"{repo} could not be fetched from the Hub: {one_line(error)}; try again later."
 

@@ -57,7 +57,7 @@ def why_not_a_picture(head: bytes) -> str:
         return f"This is {names[0]}, which cannot be read here. Save the picture as JPEG or PNG."
     if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
         return "This is a text file, not a picture. Choose a JPEG or PNG photo."
-    return "This is not a picture that can be read. Use JPEG, PNG, WebP, GIF, TIFF or BMP."
+    return "This is not a picture that can be read here. Use JPEG, PNG, WebP, GIF, TIFF or BMP."
 
 
 def check_file(form: str | None, stream: IO[bytes]) -> None:
@@ -97,7 +97,7 @@ def check_opened(image: Image.Image) -> None:
     if numbers and width * height > max(LARGEST_TILE, 2 * pixels):
         raise ImageError(
             f"The TIFF file has tiles of {width:,} x {height:,} pixels, far larger than the "
-            "picture. Save it anew as JPEG or PNG."
+            "picture. Re-save it as JPEG or PNG."
         )
 
 
@@ -137,7 +137,7 @@ def check_tags(stream: IO[bytes]) -> None:
         held += unit * number
         if held > 2 * length:  # a few values may share their place
             raise ImageError(
-                "The parts of the file's metadata overlap. Save the picture anew as JPEG or PNG."
+                "The parts of the file's metadata overlap. Re-save the picture as JPEG or PNG."
             )
 
 
@@ -150,7 +150,7 @@ def _unpack(form: str, stream: IO[bytes]) -> tuple[Any, ...]:
 
 def _too_many_pieces() -> ImageError:
     return ImageError(
-        "The file consists of too many pieces to be read. Save the picture anew as JPEG or PNG."
+        "The file has too many pieces to be read. Re-save the picture as JPEG or PNG."
     )
 
 
@@ -172,8 +172,8 @@ def _check_jpeg(stream: IO[bytes]) -> None:
             raise _too_many_pieces()
     if scans > LEAST_SCANS and scans * pixels > SCANNED_PIXELS:
         raise ImageError(
-            f"The JPEG file builds its picture up in {scans:,} steps, too many to be read. "
-            "Save it anew as JPEG or PNG."
+            f"The JPEG file builds up its picture in {scans:,} steps, too many to be read. "
+            "Re-save it as JPEG or PNG."
         )
     check_exif(b"".join(exif))
 
@@ -243,7 +243,7 @@ def _check_heif(stream: IO[bytes]) -> None:
                 raise TooManyError
             if held > 2 * len(data) + HEIF_BYTES:
                 raise ImageError(
-                    "The parts of the HEIC file overlap. Save the picture anew as JPEG or PNG."
+                    "The parts of the HEIC file overlap. Re-save the picture as JPEG or PNG."
                 )
     except TooManyError as error:
         raise _too_many_pieces() from error

@@ -124,9 +124,9 @@ def missing_reader(path: str | Path) -> str:
         head = file.read(40)
         if head[4:8] == b"ftyp" and _reader_of(head) is None:
             if b"avif" in head:
-                return 'AVIF is read with Pillow 11.3 or newer: pip install -U "pillow>=11.3"'
+                return 'AVIF needs Pillow 11.3 or newer: pip install -U "pillow>=11.3"'
             if any(brand in head for brand in _HEIF):
-                return "HEIC is read with the extra heic: pip install pillow-heif"
+                return "HEIC needs the extra heic: pip install pillow-heif"
     return ""
 
 
@@ -150,10 +150,12 @@ def _from_path(path: Path, max_pixels: int | None) -> np.ndarray:
     except ImageError:
         raise
     except PermissionError as error:
-        message = "There is no permission to read this file. Change that, or choose a copy of it."
+        message = "This file cannot be read: permission denied. Change its permissions, or copy it."
         raise ImageError(message) from error
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        message = "There is no such file. Check its name; a picture on the web must be saved first."
+        message = (
+            "There is no such file. Check its name; a picture from the web must be saved first."
+        )
         raise ImageError(message) from error
     except OSError as error:
         raise ImageError("This file cannot be read. Check its name, or copy it again.") from error
@@ -215,8 +217,8 @@ def _check_size(width: int, height: int, max_pixels: int | None) -> None:
         )
     if max_pixels is not None and max(width, height) > LONGEST:  # a cell is 8 pixels high
         raise ImageError(
-            f"The picture has {width:,} x {height:,} pixels; its longest side may have {LONGEST:,}."
-            " Cut it into parts and try again."
+            f"The picture has {width:,} x {height:,} pixels; its longer side may have at most "
+            f"{LONGEST:,}. Cut it into parts and try again."
         )
 
 
@@ -236,11 +238,11 @@ def _decode(opened: Callable[[], Image.Image], name: str, max_pixels: int | None
     except ImageError:
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
-        raise ImageError("The picture is too large to be read. Make it smaller.") from error
+        raise ImageError("The picture is too large to read. Make it smaller.") from error
     except Exception as error:
         raise ImageError(
-            f"This {name} is damaged, incomplete or of a rare kind. "
-            "Get it again, or save it anew as JPEG or PNG."
+            f"This {name} is damaged, incomplete or of an unsupported kind. "
+            "Download it again, or re-save it as JPEG or PNG."
         ) from error
 
 

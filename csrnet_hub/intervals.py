@@ -75,7 +75,7 @@ class PredictionInterval:
         true = np.asarray(heads, dtype=np.float64)
         kinds = np.asarray(groups if groups is not None else [""] * true.size)
         if not 0 < level < 1:
-            raise ValueError(f"a level is between 0 and 1, such as 0.9, not {level}")
+            raise ValueError(f"a level must be between 0 and 1, such as 0.9, not {level}")
         if true.ndim != 1 or not predicted.shape == true.shape == kinds.shape:
             shapes = (predicted.shape, true.shape, kinds.shape)
             raise ValueError(

@@ -117,7 +117,7 @@ class CSRNet(Pretrained):
             raise ModelError(f"largest_sigma must be 0, or at least {SMALLEST:g}.")
         for name, value in (("training_record", training_record), ("metrics", metrics)):
             if not isinstance(value, (dict, type(None))):
-                raise ModelError(f"{name} must hold names with values, not {value!r:.80}.")
+                raise ModelError(f"{name} must be a dictionary, not {value!r:.80}.")
         self.training_record = training_record
         self.metrics = metrics
         try:
@@ -160,8 +160,8 @@ def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> No
             state = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
         except (ImportError, RuntimeError, OSError) as error:  # absent, for another torch, offline
             raise ModelError(
-                f"VGG-16 cannot be had from torchvision ({error}); give a safetensors file of it "
-                "(--vgg in train.fit)."
+                f"VGG-16 could not be loaded from torchvision ({error}): give a safetensors file "
+                "of its weights (--vgg in train.fit)."
             ) from error
     else:
         if not Path(source).is_file():
@@ -171,7 +171,7 @@ def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> No
     for key in (name for name in full if name.startswith("frontend.")):
         found = state.get(key.replace("frontend", "features", 1))
         if found is None or found.shape != full[key].shape:
-            raise ModelError(f"{source} is not a VGG-16: no usable tensor for {key}.")
+            raise ModelError(f"{source} is not a VGG-16: it has no usable tensor for {key}.")
         full[key] = found
     model.load_strictly(full)
 

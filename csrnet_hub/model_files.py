@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from . import jsonkeys
 from .hub import explain
+from .paths import is_file, is_folder
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -45,28 +45,14 @@ class NewerError(ModelError):
     """A model with entries in its configuration that this version does not know."""
 
 
-def is_folder(source: str | Path) -> bool:
-    """Whether there is a folder of this name; a name too long for the system has none."""
-    with suppress(OSError):
-        return Path(source).is_dir()
-    return False
-
-
-def is_file(source: str | Path) -> bool:
-    """The same of a file."""
-    with suppress(OSError):
-        return Path(source).is_file()
-    return False
-
-
 def printable(name: str) -> str:
     """A file's name for a record: bytes in it that are no UTF-8, as Linux allows, spelt out."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 IN_THE_WAY = (
-    "{0} is a folder here, which has no revisions: give it without {1}, or start elsewhere for the "
-    "Hub's repository."
+    "{0} is a local folder, and local folders have no revisions: omit {1}, or run from another "
+    "directory to use the Hub repository."
 )
 
 
@@ -87,7 +73,7 @@ def with_revision(source: str | Path, revision: str | None) -> tuple[str | Path,
     if is_folder(repository):
         raise ModelError(IN_THE_WAY.format(repository, f"@{named}"))
     if revision not in (None, named):
-        raise ModelError(f"{source} is not of revision {revision!r}: give one of the two.")
+        raise ModelError(f"{source} and revision {revision!r} differ: give only one of the two.")
     return repository, named
 
 
@@ -104,27 +90,27 @@ def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
     """
     folder = Path(source)
     if len(str(source)) > LONGEST:
-        raise ModelError(f"There is no model of a name of {len(str(source)):,} characters.")
+        raise ModelError(f"A model name of {len(str(source)):,} characters is too long.")
     if is_folder(folder):
         if not os.access(folder, os.X_OK):
-            raise ModelError(f"The model folder {folder} may not be read: it lacks the permission.")
+            raise ModelError(f"The model folder {folder} cannot be read: permission denied.")
         if not is_file(folder / name):
             raise ModelError(f"The model folder {folder} has no {name}.")
         return folder / name
     if is_file(folder) and folder.suffix.lower() == ".xml":
         raise ModelError(
-            f"{folder} is a model for OpenVINO, which can be counted with but not exported or "
-            "trained: give the model's folder."
+            f"{folder} is a model for OpenVINO, which can count but cannot be exported or trained: "
+            "give the model's folder."
         )
     if is_file(folder):
         raise ModelError(
-            f"{folder} is a file: give the model's folder, which csrnet convert makes of a "
-            "checkpoint, or an .xml file of csrnet export."
+            f"{folder} is a file: give a model folder (csrnet convert makes one from a checkpoint) "
+            "or an .xml file of csrnet export."
         )
     # Nor is a name without an owner one of the Hub's, which would be asked in vain.
     if is_local(source) or str(source).count("/") != 1 or (os.sep != "/" and os.sep in str(source)):
         name = "org/name, given as a string" if isinstance(source, Path) else "org/name"
-        raise ModelError(f"There is no model folder {folder}; a model of the Hub is {name}.")
+        raise ModelError(f"There is no model folder {folder}. A model on the Hub is {name}.")
     try:
         return Path(hf_hub_download(str(source), name, **options))
     except Exception as error:  # the client lets many kinds of its transport's errors through
@@ -160,11 +146,11 @@ def entries(text: str, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{name} is not valid JSON: {error}.") from error
     if not isinstance(config, dict) or "variant" not in config:
-        raise ModelError(f"{name} is not a CSRNet configuration: it names no variant.")
+        raise ModelError(f"{name} is not a CSRNet configuration: it has no variant.")
     if unknown := sorted(config.keys() - set(ENTRIES)):
         raise NewerError(
-            f"{name} has entries that this version does not know ({', '.join(unknown)}), since a "
-            "newer csrnet-hub or other code made it: update csrnet-hub."
+            f"{name} has entries that this version does not know ({', '.join(unknown)}), written "
+            "by a newer csrnet-hub or other code: update csrnet-hub."
         )
     return config
 
@@ -175,7 +161,7 @@ def number(value: Any, name: str) -> float:
         raise ModelError(f"{name} must be a number, not {value!r:.80}.")
     large: Any = value  # an int may be too large for a float
     if not -LARGEST <= large <= LARGEST:
-        raise ModelError(f"{name} must be within {LARGEST:g}, not {value!r:.80}.")
+        raise ModelError(f"{name} must be from -{LARGEST:g} to {LARGEST:g}, not {value!r:.80}.")
     return float(value)
 
 
@@ -183,7 +169,7 @@ def whole_number(value: Any, name: str) -> int:
     """A whole number from 0 to a billion; ModelError if it is none."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or not 0 <= value <= BILLION:
-        raise ModelError(f"{name} must be a whole number from 0 on, not {value!r:.80}.")
+        raise ModelError(f"{name} must be a whole number from 0 to a billion, not {value!r:.80}.")
     return int(value)
 
 
@@ -216,6 +202,9 @@ def put_in_place(draft: Path, folder: Path, names: Sequence[str]) -> None:
     Raises:
         OSError: if one cannot be moved or replaced; the folder holds what it held.
     """
+    for name in names:
+        with (draft / name).open("rb+") as file:  # a power cut must not leave empty files
+            os.fsync(file.fileno())
     older = draft / "older"
     older.mkdir()
     try:

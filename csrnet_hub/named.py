@@ -30,7 +30,7 @@ def find_images(patterns: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
     nothing = {}
     for pattern in patterns:
         if not pattern:  # as a path it would be the current folder
-            raise ValueError("An empty name was given; give a file, folder or glob.")
+            raise ValueError("An empty name was given: give a file, folder or glob.")
         try:
             matches = list(_matches(pattern))
             if not matches:
@@ -70,24 +70,24 @@ def spare(option: str, path: Path, mark: str) -> None:
         ValueError: the file is another, or its name a picture's.
     """
     if path.suffix.lower() in SUFFIXES:
-        raise ValueError(f"{option} {path} is a picture's name; give another.")
+        raise ValueError(f"{option} {path} has a picture's name: give another.")
     if not path.is_file():  # a pipe would wait for its writer
         return
     with path.open("rb") as file:
         start = file.read(len(codecs.BOM_UTF8) + len(mark.encode()))
     if start and not start.removeprefix(codecs.BOM_UTF8).startswith(mark.encode()):
         raise ValueError(
-            f"{option} {path} would write over a file that this command did not make: give "
-            "another name, or remove it first."
+            f"{option} {path} would overwrite a file that this command did not write: give "
+            "another name, or delete the file first."
         )
 
 
 def _nothing(pattern: str) -> str:
     path = Path(pattern)
     if path.is_dir() and any(is_picture(file) for file in _seen_below(path)):
-        return f"It holds no picture itself, but its folders do: give {quoted(path / '**')}."
+        return f"It holds no picture, but its subfolders do: give {quoted(path / '**')}."
     if path.is_dir() and any(map(is_map, path.glob("*.png"))):
-        return "It holds saved maps, which are counted only where they are named one by one."
+        return "It holds only saved maps, which are counted only if named one by one."
     return f"It holds no picture ({', '.join(sorted(SUFFIXES))})."
 
 

@@ -33,19 +33,21 @@ def notices(
     if min(width, height) < TINY:
         found.append(
             f"The picture is small ({width} × {height} pixels): heads of a pixel or two are hard "
-            "to tell apart. The original photo counts better."
+            "to tell apart. The original photo will be counted more accurately."
         )
     if count > DENSE * width * height:
         found.append(
-            f"There are more people than {width} × {height} pixels show one by one. A larger copy "
-            "of the photo counts better."
+            f"There are more people than {width} × {height} pixels can show one by one. A larger "
+            "copy of the photo will be counted more accurately."
         )
     step = max(1, max(height, width) // LOOKED_AT)
     grey = pixels[::step, ::step].mean(axis=2)  # (h, w)
     if float(grey.mean()) < DARK:
-        found.append("The picture is almost black: a brighter copy of it counts better.")
+        found.append(
+            "The picture is almost black. A brighter copy will be counted more accurately."
+        )
     elif float(grey.std()) < FLAT:
-        found.append("The picture is almost all one colour: there is hardly anything to count.")
+        found.append("The picture is almost all one colour, so there is hardly anything to count.")
     elif unlike := _unlike(count, _heads(record)):
         found.append(unlike)
     return tuple(found)
@@ -65,10 +67,10 @@ def _unlike(count: float, heads: tuple[int, int] | None) -> str:
     looks = f"This looks like {number:,} {'person' if number == 1 else 'people'}"
     least, most = heads or (FEW, number)
     if number > most:
-        return f"{looks}, more than in any photo that the model learnt from ({most:,} at most)."
+        return f"{looks}, more than in any photo the model learnt from (at most {most:,})."
     if number >= least:
         return ""
     if number >= BY_EYE:
-        return f"{looks}, fewer than in any photo that the model learnt from ({least:,} at least)."
+        return f"{looks}, fewer than in any photo the model learnt from (at least {least:,})."
     learnt = f"; the model learnt from photos of {least:,} to {most:,}" if heads else ""
-    return f"{looks}{learnt}: for so few, counting by eye is better."
+    return f"{looks}{learnt}. With so few people, counting by eye is better."

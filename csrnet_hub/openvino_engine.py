@@ -51,7 +51,7 @@ class OpenVINOEngine:
     ) -> None:
         if str(device).split(":")[0] not in ("auto", "cpu"):
             raise ValueError(
-                f"engine openvino computes on the CPU, not on {device}; leave device at auto"
+                f"engine openvino runs on the CPU, not on {device}: leave device at auto"
             )
         int8 = isinstance(model, OpenVINOModel) and model.int8
         hint = _precision_hint(dtype, int8)
@@ -160,8 +160,8 @@ class OpenVINOModel(CSRNet):
     def save_pretrained(self, *_: Any, **__: Any) -> str | None:  # type: ignore[override]
         """Not possible: raises a ModelError, before anything is written or published."""
         raise ModelError(
-            "A model for OpenVINO is its two files, .xml and .bin: copy those. What is saved or "
-            "published as a folder is the model that they were exported from."
+            "A model for OpenVINO is its two files, .xml and .bin: copy those. To save or publish "
+            "a folder, use the model that they were exported from."
         )
 
 
@@ -175,16 +175,16 @@ def read_openvino(path: Path) -> OpenVINOModel:
     for file in (path, path.with_suffix(".bin")):
         if not file.is_file():
             raise ModelError(
-                f"There is no file {file}; a model for OpenVINO is two files, .xml and .bin."
+                f"There is no file {file}. A model for OpenVINO is two files, .xml and .bin."
             )
         if not os.access(file, os.R_OK):
-            raise ModelError(f"{file} may not be read: it lacks the permission.")
+            raise ModelError(f"{file} cannot be read: permission denied.")
     openvino = import_openvino()
     try:
         graph = openvino.Core().read_model(path)
     except RuntimeError as error:
         raise ModelError(
-            f"{path} and its .bin are damaged or do not belong together; export them again."
+            f"{path} and its .bin are damaged or do not belong together: export them again."
         ) from error
     try:
         config = graph.get_rt_info(["csrnet", "config"]).astype(str)
@@ -194,7 +194,7 @@ def read_openvino(path: Path) -> OpenVINOModel:
         raise
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path} has no configuration of a CSRNet: it was not written by csrnet export."
+            f"{path} has no CSRNet configuration: it was not written by csrnet export."
         ) from error
     model.graph = graph
     model.int8 = graph.has_rt_info(["csrnet", "int8"])
@@ -251,5 +251,5 @@ def _precision_hint(dtype: str, int8: bool) -> str:
         return HINTS["bfloat16" if native else "float32"]
     if dtype not in HINTS:
         names = ", ".join(HINTS)
-        raise ValueError(f"dtype must be auto, {names} for engine openvino, not {dtype!r}")
+        raise ValueError(f"dtype must be one of auto, {names} for engine openvino, not {dtype!r}")
     return HINTS[dtype]

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from .card import (
     CARD_NAME,
     OTHER_FIGURES,
+    card_of,
     has_other_figures,
     may_be_replaced,
-    model_card,
     read_card,
 )
 from .intervals import PredictionInterval
@@ -32,12 +32,12 @@ from .model_files import (
     ModelError,
     NewerError,
     find_file,
-    is_folder,
     put_in_place,
     read_config,
     read_safetensors,
     with_revision,
 )
+from .paths import is_folder
 from .publish import MESSAGE, publish
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -70,12 +70,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         save_directory: str | Path,
         *,
         push_to_hub: bool = False,
-        repo_id: str | None = None,
-        commit_message: str = MESSAGE,
-        private: bool | None = None,
-        token: str | None = None,
-        branch: str | None = None,
-        create_pr: bool | None = None,
+        **options: Any,
     ) -> str | None:
         """Write a folder that ``from_pretrained`` reads: config.json, model.safetensors, README.md.
 
@@ -85,10 +80,13 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         folder's name as the repository's where ``repo_id`` gives none.
 
         Raises:
+            TypeError: for such options without ``push_to_hub=True``.
             ModelError: if config.json cannot hold the model's record.
             OSError: if the folder cannot be written, such as on a full disk. After either error the
                 folder holds what it held.
         """
+        if options and not push_to_hub:
+            raise TypeError(f"{', '.join(options)} can only be given with push_to_hub=True")
         self.config()  # before a folder is made for what cannot be saved
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,14 +100,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             put_in_place(Path(draft), folder, names)
         if not push_to_hub:
             return None
-        return self.push_to_hub(
-            repo_id or folder.name,
-            commit_message=commit_message,
-            private=private,
-            token=token,
-            branch=branch,
-            create_pr=create_pr,
-        )
+        return self.push_to_hub(options.pop("repo_id", None) or folder.name, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         text = json.dumps(self.config(), indent=2) + "\n"
@@ -156,7 +147,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that ``save_pretrained`` and ``push_to_hub`` write: model_card.md, filled in."""
-        return model_card(self)
+        return ModelCard(card_of(self.config()))
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -195,11 +186,11 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         try:
             return cls._from_files(config_file, weights_file)
         except ModelError as error:
-            trouble = f"The Hub repository {source} gave no usable CSRNet: {error}"
+            trouble = f"The Hub repository {source} holds no usable CSRNet: {error}"
             if isinstance(error, NewerError):
                 raise NewerError(trouble) from error
             raise ModelError(
-                f"{trouble} Delete {config_file.parents[2]} and load it again; if that does not "
+                f"{trouble} Delete {config_file.parents[2]} and load it again. If that does not "
                 "help, its owner has to publish it again."
             ) from error
 
@@ -211,7 +202,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
                 model = cls(**config).float()  # whatever the program's default type is
         except (TypeError, ValueError, ModelError) as error:
             reason = str(error).rstrip(".")
-            raise ModelError(f"{CONFIG_NAME} has an entry of no use: {reason}.") from error
+            raise ModelError(f"{CONFIG_NAME} has an invalid entry: {reason}.") from error
         with torch.device("cpu"):  # whatever the program's default is
             model = model.to_empty(device="cpu")
             model.load_strictly(read_safetensors(weights_file))
@@ -251,7 +242,7 @@ def _plain(value: Any) -> Any:
         return asdict(value)
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
-    raise TypeError(f"{value!r:.80} of type {type(value).__name__} has no form in JSON")
+    raise TypeError(f"{value!r:.80} of type {type(value).__name__} cannot be written as JSON")
 
 
 def _kind(tensor: Tensor) -> str:

@@ -57,8 +57,8 @@ def publish(
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     if private and not api.model_info(repo_id).private:
         raise ModelError(
-            f"{repo_id} is there and public: make it private in its settings, or do not ask for a "
-            "private one."
+            f"{repo_id} already exists and is public: make it private in its settings, or publish "
+            "without private."
         )
     branch = branch or MAIN
     if branch != MAIN and not branch.startswith("refs/"):  # a pull request's is there
@@ -70,8 +70,8 @@ def publish(
     if there is not None and there != card and not is_unedited(there):
         del files[CARD_NAME]
         remark = (
-            f"The card of {repo_id} was edited, or made by other code, so it stays, with the "
-            "figures that it gives: python -m train.push ... --replace-card overwrites it."
+            f"The card of {repo_id} was edited or written by other code, so it was kept with its "
+            "figures: python -m train.push ... --replace-card overwrites it."
         )
     commit = api.create_commit(
         repo_id,

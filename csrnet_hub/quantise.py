@@ -106,7 +106,7 @@ def _from_folder(folder: Path) -> Iterator[NDArray[np.uint8]]:
 
 def _from_prepared(path: Path) -> Iterator[NDArray[np.uint8]]:
     if not path.is_file():
-        raise CalibrationError(f"There is no folder of photographs {path}, nor a prepared file.")
+        raise CalibrationError(f"{path} is neither a folder of photographs nor a prepared file.")
     try:
         import h5py
     except ImportError as error:

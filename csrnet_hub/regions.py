@@ -48,11 +48,11 @@ def outline_share(outline: ArrayLike, height: int, width: int) -> FloatArray:
     corners = np.asarray(outline, dtype=np.float64)
     corners = corners.reshape(0, 2) if corners.size == 0 else corners
     if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all():
-        raise ValueError(f"an outline is an (N, 2) array of finite x, y, not {corners.shape}")
+        raise ValueError(f"an outline must be an (N, 2) array of finite x, y, not {corners.shape}")
     if corners.size and np.abs(corners).max() > FARTHEST:
-        raise ValueError(f"the corners of an outline lie within {FARTHEST:,.0f} pixels")
+        raise ValueError(f"the corners of an outline must lie within {FARTHEST:,.0f} pixels")
     if height < 1 or width < 1:
-        raise ValueError(f"a picture has at least one pixel, not {width} x {height}")
+        raise ValueError(f"a picture must have at least one pixel, not {width} x {height}")
     rows, columns = -(-height // CELL), -(-width // CELL)
     shares = np.zeros((rows, columns))
     for i, edges in _bands(_edges(corners, height), rows):
@@ -79,7 +79,7 @@ def grid_counts(density: ArrayLike, height: int, width: int, rows: int, columns:
     """
     cells = as_cells(density, height, width)
     if rows < 1 or columns < 1:
-        raise ValueError(f"a grid has at least one field, not {rows} x {columns}")
+        raise ValueError(f"a grid must have at least one field, not {rows} x {columns}")
     fields: FloatArray = _overlap(height, rows) @ cells @ _overlap(width, columns).T
     return fields
 

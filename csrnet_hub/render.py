@@ -7,7 +7,6 @@ sum of the cells; no resized picture is ever summed.
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,17 +18,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
+from .jet import (
+    Size,
+    checked_map,
+    checked_photo,
+    checked_pixels,
+    fitting,
+    grid,
+    jet_picture,
+    least_top,
+    resized,
+    strips,
+)
 from .regions import CELL
 
-Map = NDArray[np.float32]
-Photo = NDArray[np.uint8]
-Size = tuple[int, int]  # width, height in pixels
-Strip = tuple[int, Map, Photo]  # first row, values (rows, width) in 0..1, their jet colours
-STRIP = 256  # rows drawn at a time, so that memory is the result and little more
 FULL_TINT = 0.25  # share of vmax from which the overlay has its full opacity
-LEAST_TOP = 0.02  # heads per cell: below, the noise of an empty scene would be drawn in red
-LEAST_SCALE = 0.01  # so that what is drawn dark red stays a number above 0
-LEAST_CELLS = 2**14  # a megapixel's; in a map of more the same heads lie in more cells
 # For a title in letters that matplotlib's own font, the first, does not have.
 FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei"]  # Linux
 FONTS += ["Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Segoe UI", "Nirmala UI"]  # Windows
@@ -64,15 +67,15 @@ def density_image(
     Raises:
         ValueError: the map is empty, not 2-D or not finite; `size` or `vmax` is not positive.
     """
-    cells, vmax = _checked_map(density, vmax)
+    cells, vmax = checked_map(density, vmax)
     whole = (cells.shape[1] * CELL, cells.shape[0] * CELL)
     size = whole if size is None else size
     if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in size):
         raise ValueError(f"size must be a width and a height in whole pixels, not {size}.")
-    own = photo_size or (size if _grid(size) == cells.shape else whole)
-    if _grid(own) != cells.shape:
-        raise ValueError(f"A photo of {own} pixels has {_grid(own)} cells, not {cells.shape}.")
-    return _jet_picture(cells, vmax, size, own)
+    own = photo_size or (size if grid(size) == cells.shape else whole)
+    if grid(own) != cells.shape:
+        raise ValueError(f"A photo of {own} pixels has {grid(own)} cells, not {cells.shape}.")
+    return jet_picture(cells, vmax, size, own)
 
 
 def overlay_image(
@@ -92,38 +95,34 @@ def overlay_image(
     Raises:
         ValueError: an array or a number is not as above, or h, w are not ceil(H/8), ceil(W/8).
     """
-    cells, vmax = _checked_map(density, vmax)
-    photo, size = _checked_photo(image, cells, photo_size)
+    cells, vmax = checked_map(density, vmax)
+    photo, size = checked_photo(image, cells, photo_size)
     if not 0 <= opacity <= 1:
         raise ValueError(f"The opacity must be between 0 and 1, not {opacity}.")
     picture = np.empty(photo.shape, np.uint8)
-    for top, values, colours in _strips(cells, vmax, size, photo_size or size):
+    for top, values, colours in strips(cells, vmax, size, photo_size or size):
         alpha = np.minimum(values / FULL_TINT, 1)[..., None] * np.float32(opacity)
         below = photo[top : top + len(values)].astype(np.float32)
         picture[top : top + len(values)] = np.rint(below + alpha * (colours - below))
     return Image.fromarray(picture)
 
 
-def density_peaks(
-    density: ArrayLike, share: float = 0.1, scale: float = 1.0
-) -> NDArray[np.float32]:
+def density_peaks(density: ArrayLike, scale: float = 1.0) -> NDArray[np.float32]:
     """Where a density map (h, w) is highest: centres (N, 2) x, y in photo pixels, highest first.
 
-    A peak is a cell that none of its eight neighbours exceeds, at `share` of the map's maximum or
+    A peak is a cell that none of its eight neighbours exceeds, at a tenth of the map's maximum or
     more, and at 0.02 heads per cell at least (less in more than a megapixel, and in a photo that
     was counted at a `scale` below 1); a plateau has one, its first cell. Peaks are a help to the
     eye: where heads are closer than two cells, many share one, so they do not count people.
 
     Raises:
-        ValueError: the map is empty, not 2-D or not finite; `share` is not between 0 and 1.
+        ValueError: the map is empty, not 2-D or not finite.
     """
     from scipy.ndimage import label, maximum_filter
 
-    cells, _ = _checked_map(density)
-    if not 0 <= share <= 1:
-        raise ValueError(f"The share must be between 0 and 1, not {share}.")
-    top, least = float(cells.max()), _least_top(cells, scale)
-    high = (cells >= max(share * top, least)) & (cells == maximum_filter(cells, size=3))
+    cells, _ = checked_map(density)
+    top, least = float(cells.max()), least_top(cells, scale)
+    high = (cells >= max(0.1 * top, least)) & (cells == maximum_filter(cells, size=3))
     plateaus, _ = label(high, structure=np.ones((3, 3)))
     _, first = np.unique(plateaus.ravel(), return_index=True)
     first = first[high.ravel()[first]]
@@ -155,10 +154,21 @@ def display_pair(
     Raises:
         ValueError: as for `overlay_image`, or `max_side` is not positive.
     """
-    cells, vmax = _checked_map(density, scale=scale)
-    photo, photo_size = _checked_photo(image, cells)
-    size = _fit(photo_size, min(max_side, max(photo_size)))
-    return _resized(photo, size), _jet_picture(cells, vmax, size, photo_size)
+    cells, vmax = checked_map(density, scale=scale)
+    photo, photo_size = checked_photo(image, cells)
+    shown = shown_photo(photo, max_side)
+    return shown, jet_picture(cells, vmax, shown.size, photo_size)
+
+
+def shown_photo(image: ArrayLike, max_side: int = 1280) -> Image.Image:
+    """The photo (H, W, 3) uint8 as a picture of at most `max_side` pixels a side, never enlarged.
+
+    Raises:
+        ValueError: the array is not as above, or `max_side` is not positive.
+    """
+    photo = checked_pixels(image)
+    size = (photo.shape[1], photo.shape[0])
+    return resized(photo, fitting(size, min(max_side, max(size))))
 
 
 @without_latex()
@@ -179,9 +189,14 @@ def density_figure(
     Raises:
         ValueError: as for `overlay_image`, or `max_side` is not positive.
     """
+    return figure_picture(_density_figure(density, image, title, max_side, scale))
+
+
+def figure_picture(figure: Any) -> Image.Image:
+    """A matplotlib Figure as a picture; to be called within `without_latex`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot is not safe in threads
 
-    canvas: Any = FigureCanvasAgg(_density_figure(density, image, title, max_side, scale))
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
@@ -195,7 +210,7 @@ def colour_top(density: ArrayLike, scale: float = 1.0) -> float:
     Raises:
         ValueError: the map is empty, not 2-D or not finite.
     """
-    return _checked_map(density, scale=scale)[1]
+    return checked_map(density, scale=scale)[1]
 
 
 def _density_figure(
@@ -207,11 +222,11 @@ def _density_figure(
 ) -> Any:
     from matplotlib.figure import Figure
 
-    cells, vmax = _checked_map(density, scale=scale)
+    cells, vmax = checked_map(density, scale=scale)
     photo, photo_size = None, (cells.shape[1] * CELL, cells.shape[0] * CELL)
     if image is not None:
-        photo, photo_size = _checked_photo(image, cells)
-    wide, tall = panel = _fit(photo_size, max_side, least=SMALLEST_PANEL)
+        photo, photo_size = checked_photo(image, cells)
+    wide, tall = panel = fitting(photo_size, max_side, least=SMALLEST_PANEL)
     left = 62 if photo is None else wide + 132  # of the map, in pixels as all that follows
     width = left + wide + 120
     text = (title or "").encode("utf-8", "replace").decode()  # lone surrogates cannot be drawn
@@ -223,8 +238,8 @@ def _density_figure(
         return figure.add_axes((x / width, 92 / height, across / width, tall / height))
 
     if photo is not None:
-        _show(axes(62), _resized(photo, panel), photo_size)
-    values = np.concatenate([strip[1] for strip in _strips(cells, vmax, panel, photo_size)]) * vmax
+        _show(axes(62), resized(photo, panel), photo_size)
+    values = np.concatenate([strip[1] for strip in strips(cells, vmax, panel, photo_size)]) * vmax
     drawn = _show(axes(left), values, photo_size, cmap="jet", vmin=0, vmax=vmax)
     figure.colorbar(drawn, cax=axes(left + wide + 16, 20), label="heads per cell (8 × 8 pixels)")
     count = round(float(cells.sum(dtype=np.float64)), 1) + 0.0  # never "-0.0"
@@ -250,83 +265,3 @@ def _show(axes: Any, picture: Any, photo_size: Size, **options: Any) -> Any:
     axes.set_xlabel("photo pixels", fontsize=8)
     options.update(extent=(0, photo_size[0], photo_size[1], 0), aspect="auto")
     return axes.imshow(picture, interpolation="nearest", **options)
-
-
-def _strips(cells: Map, vmax: float, size: Size, photo_size: Size) -> Iterator[Strip]:
-    """Draw the map of a photo at `size`, from the top, bilinear between the cells' centres."""
-    from matplotlib import colormaps
-
-    source = Image.fromarray(np.maximum(cells, 0) / np.float32(vmax))
-    for top in range(0, size[1], STRIP):
-        bottom = min(top + STRIP, size[1])
-        first, last = (row * photo_size[1] / (size[1] * CELL) for row in (top, bottom))
-        box = (0.0, first, photo_size[0] / CELL, last)  # in cells and their fractions
-        strip = source.resize((size[0], bottom - top), Image.Resampling.BILINEAR, box=box)
-        values = np.clip(np.asarray(strip), 0, 1)
-        yield top, values, colormaps["jet"](values, bytes=True)[..., :3]
-
-
-def _jet_picture(cells: Map, vmax: float, size: Size, photo_size: Size) -> Image.Image:
-    picture = np.empty((size[1], size[0], 3), np.uint8)
-    for top, values, colours in _strips(cells, vmax, size, photo_size):
-        picture[top : top + len(values)] = colours
-    return Image.fromarray(picture)
-
-
-def _resized(photo: Photo, size: Size) -> Image.Image:
-    """Scale a photo; a large one is first reduced in strips, without a copy of the whole."""
-    height, width = photo.shape[:2]
-    across, down = (max(1, own // new // 2) for own, new in zip((width, height), size))
-    strips = (photo[top : top + STRIP * down] for top in range(0, height, STRIP * down))
-    pictures = (Image.fromarray(strip).reduce((across, down)) for strip in strips)
-    reduced = np.concatenate([np.asarray(picture) for picture in pictures])
-    box = (0.0, 0.0, width / across, height / down)
-    return Image.fromarray(reduced).resize(size, Image.Resampling.LANCZOS, box=box)
-
-
-def _fit(size: Size, side: int, least: int = 1) -> Size:
-    if side < 1:
-        raise ValueError(f"max_side must be at least 1 pixel, not {side}.")
-    scale = side / max(size)
-    return max(least, round(size[0] * scale)), max(least, round(size[1] * scale))
-
-
-def _grid(size: Size) -> tuple[int, int]:
-    return math.ceil(size[1] / CELL), math.ceil(size[0] / CELL)  # (h, w)
-
-
-def _least_top(cells: Map, scale: float = 1.0) -> float:
-    return LEAST_TOP * min(1.0, LEAST_CELLS / cells.size, max(scale, LEAST_SCALE) ** 2)
-
-
-def _checked_map(
-    density: ArrayLike, vmax: float | None = None, scale: float = 1.0
-) -> tuple[Map, float]:
-    cells = np.asarray(density)
-    if cells.ndim != 2 or cells.size == 0 or cells.dtype.kind not in "fiu":
-        raise ValueError(
-            f"A density map is a non-empty (h, w) array, not {cells.dtype} {cells.shape}."
-        )
-    cells = cells.astype(np.float32, copy=False)
-    if not np.isfinite(cells).all():
-        raise ValueError("The density map holds NaN or infinite values and cannot be drawn.")
-    limits = np.finfo(np.float32)
-    if vmax is None:
-        vmax = max(float(cells.max()), _least_top(cells, scale))
-    if not limits.tiny <= vmax <= limits.max:
-        raise ValueError(f"vmax must be a positive number of heads per cell, not {vmax}.")
-    return cells, float(vmax)
-
-
-def _checked_photo(
-    image: ArrayLike, cells: Map, photo_size: Size | None = None
-) -> tuple[Photo, Size]:
-    photo = np.asarray(image)
-    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
-        raise ValueError(f"A photo is (H, W, 3) uint8, not {photo.dtype} {photo.shape}.")
-    size = (photo.shape[1], photo.shape[0])
-    own = photo_size or size
-    if min(photo.shape) < 1 or _grid(own) != cells.shape:
-        sizes = f"(H, W) {own[::-1]} has a density map (h, w) of {_grid(own)} cells"
-        raise ValueError(f"A photo of {sizes}, not {cells.shape}: give the map of this photo.")
-    return photo, size

@@ -44,7 +44,7 @@ class TorchEngine:
     ) -> None:
         if any(own.is_meta for own in model.parameters()):
             raise ValueError(
-                'this model has no weights for torch; one of an .xml file needs engine="openvino"'
+                'this model of an .xml file has no weights for torch: it needs engine="openvino"'
             )
         self.device = pick_device(device)
         if self.device.type == "cpu":
@@ -56,7 +56,7 @@ class TorchEngine:
         )
         if self.device.type == "cpu" and not quick:
             warnings.warn(
-                f"this CPU is slower in {self.dtype} than in float32: take that, or auto",
+                f"this CPU is slower in {self.dtype} than in float32: use float32 or auto",
                 stacklevel=3,
             )
         self.tile = tile
@@ -70,7 +70,7 @@ class TorchEngine:
         kind = self.kind  # of this picture: another thread may change it meanwhile
         found = self._on_device(pixels, kind, progress)
         if kind is torch.float16 and not np.isfinite(found.density).all():
-            warnings.warn("this network overflows in float16: it goes on in float32", stacklevel=3)
+            warnings.warn("this network overflows in float16: continuing in float32", stacklevel=3)
             self.kind, self.dtype = torch.float32, "float32"
             found = self._on_device(pixels, self.kind, progress)
         return found

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import gradio as gr
 
-from .cards import card_html
+from .cards import card_html, terms_and_text
 from .models import Models
 
 INTRO = """\
 How far each model's counts were from the number of annotated heads. MAE is the mean absolute error,
-RMSE the root of the mean squared error (large errors weigh more), NAE the mean error as a share of
-the heads.
+RMSE the root mean squared error (large errors weigh more), NAE the mean error as a share of the
+heads.
 """
 
 
 def layout(models: Models) -> None:
-    """One card a model."""
+    """For each model its figures, and below them the card that came with it."""
     gr.Markdown(INTRO)
-    cards = (
-        card_html(name, counter, models.cards.get(name, ""))
-        for name, counter in models.counters.items()
-    )
-    gr.HTML("".join(cards))
+    for name, counter in models.counters.items():
+        terms, text = terms_and_text(counter, models.cards.get(name, ""))
+        gr.HTML(card_html(name, counter, terms))
+        with gr.Accordion("Model card", open=False, visible=bool(text)):
+            gr.Markdown(text)

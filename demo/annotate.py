@@ -15,13 +15,14 @@ import numpy as np
 from PIL import Image
 
 from csrnet_hub.annotations import to_csv, to_json, to_mat
-from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
+from csrnet_hub.density import density_map, heads_in_frame
 from csrnet_hub.images import DEFAULT_MAX_PIXELS
 from csrnet_hub.render import colour_top, density_image
 
 from .canvas import canvas, read_points, with_photo, without_photo
-from .files import LatestFiles, keep_file
-from .heads import kept_name, of_another, read_heads
+from .files import keep_file
+from .happened import HAPPENED, numbering
+from .heads import kept_name, kernel_widths, of_another, read_heads
 from .models import Models
 from .shared import (
     VisitorError,
@@ -38,32 +39,31 @@ from .shared import (
     sentences_for_visitors,
     upload_name,
 )
-from .sheets import Opened, Sheet
-from .wanted import HAPPENED
+from .sheets import Sheet, Visit
 
 WAITING = "Choose a photo, then click each head in it."
 NOTHING_TO_SAVE = "There is no photo yet, so there are no heads to save. Choose a photo first."
 LABEL = (
     "The photo. Click each head; with the keyboard the arrow keys move, Enter marks a head, "
-    "Backspace takes the last one back, plus and minus zoom."
+    "Backspace removes the last one, plus and minus zoom."
 )
 RENAME = (
-    "The photo's name cannot be kept in full. For training rename the photo too, to {}: its heads "
-    "are looked for under that name."
+    "This photo's name cannot be used for its annotation files. Before training, rename the photo "
+    "to {} so that they match."
 )
 SAVING = """\
-To train with them, put the photos and one file of each into one folder, here `SET`, all .csv, all
-.json or all .mat, under the names that the buttons give; `python -m train.prepare SET SET.h5` reads
-them. Each holds the same heads, x and y in pixels of the upright photo.
+To train on these heads, put each photo and one of its files (all CSV, all JSON or all .mat) in one
+folder, here `SET`, and keep the file names. Then run `python -m train.prepare SET SET.h5`. All
+three formats hold the same heads: x and y in pixels of the upright photo.
 """
 
 # For requests that may come in another order than what they tell of; and for an annotation, whose
 # photo may be on its way still.
-OPENS = (
-    f"(upload) => {{ window.opening = (window.opening || 0) + 1; return [upload, {HAPPENED}]; }}"
-)
+OPENS = f"""(visit, number, upload) => {{
+  window.opening = (window.opening || 0) + 1;
+  return [visit, {HAPPENED}, upload];
+}}"""
 OPENED_ONE = "() => { window.opening = Math.max(0, window.opening - 1); }"
-CLOSES = f"() => [{HAPPENED}]"
 WAITS = """async () => {
   const tab = document.querySelector("#annotate-photo").closest('[role="tabpanel"]');
   while (tab.onTheWay || window.opening) await new Promise((done) => setTimeout(done, 100));
@@ -74,8 +74,6 @@ DOWNLOADED = """async (file) => {
   window.dispatchEvent(new CustomEvent("heads-downloaded", { detail }));
 }"""
 DETAILED = 4096  # pixels of the longer side: a head of a phone's photo can be made out
-
-MAPS, PHOTOS, OPENED = LatestFiles(), LatestFiles(), Opened()
 
 
 def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tuple[Sheet, bytes]:
@@ -89,7 +87,7 @@ def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tupl
     return Sheet(upload_name(upload), width, height, digest, time.time()), jpeg(small)
 
 
-def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]:
+def grown(visit: Visit, sent: Any, points: Any) -> list[Any]:
     """The number of heads, their density map so far and its colour bar."""
     try:
         with sentences_for_visitors():
@@ -97,15 +95,15 @@ def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any
             if sheet is None:
                 return nothing(WAITING)
             heads, _ = heads_in_frame(read_points(points), sheet.height, sheet.width)
-            sigma = np.clip(adaptive_sigma(heads), 2.0, 15.0)
-            density = density_map(heads, sheet.height, sheet.width, sigma, stride=8)
+            widths = kernel_widths(heads)
+            density = density_map(heads, sheet.height, sheet.width, widths, stride=8)
             size = (sheet.width, sheet.height)
             picture = density_image(density, sheet.shown, photo_size=size)
             sums = f"the density map sums to {density.sum():,.2f}"
             number = number_html(people(len(heads)), sums)
-            if OPENED.another(request, sheet):
+            if visit.another(sheet):
                 return [gr.skip()] * 4
-            file = MAPS.keep(request, "density.png", png(picture))
+            file = visit.maps.keep("density.png", png(picture))
             return [
                 number,
                 gr.update(value=file, visible=True),
@@ -116,7 +114,7 @@ def grown(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any
         return nothing(error.message, "problem")
 
 
-def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]:
+def save(visit: Visit, sent: Any, points: Any) -> list[Any]:
     """CSV, JSON and .mat of the heads to download; the surface hears which heads they hold."""
     with sentences_for_visitors():
         sheet = Sheet.sent(sent)
@@ -131,7 +129,7 @@ def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]
             f"{stem}.json": to_json(heads, name, sheet.width, sheet.height),
             f"GT_{stem}.mat": to_mat(heads),
         }
-        if OPENED.another(request, sheet):  # files that no page hears of would lie there for long
+        if visit.another(sheet):  # files that no page hears of would lie there for long
             return [gr.skip()] * 6
         files = [keep_file(file, content) for file, content in contents.items()]
         if name != sheet.name:
@@ -140,34 +138,29 @@ def save(sent: Any, points: Any, request: gr.Request | None = None) -> list[Any]
     return [gr.skip(), gr.update(saved=held), gr.update(visible=True), *files]
 
 
-def start(upload: Any, number: int = 0, request: gr.Request | None = None) -> list[Any]:
+def start(visit: Visit, number: int, upload: Any) -> list[Any]:
     """A new photo on the surface, without heads; nothing where it was removed or replaced since.
     What is no picture leaves its box."""
-    if request and not OPENED.hears(request, number):
+    if not visit.hears(number):
         return [gr.skip()] * 7
     try:
         with sentences_for_visitors():
             sheet, photo = open_photo(upload)
+            file = visit.photos.keep("photo.jpg", photo)
     except gr.Error as error:
-        OPENED.note(request, None)
+        visit.note(None)
         return [None, without_photo(), *nothing(error.message, "problem"), None]
-    OPENED.note(request, sheet)
+    visit.note(sheet)
     kept = asdict(sheet)
-    return [
-        kept,
-        with_photo(
-            PHOTOS.keep(request, "photo.jpg", photo), sheet.width, sheet.height, sheet.digest
-        ),
-        *grown(kept, [], request),
-        gr.skip(),
-    ]
+    surface = with_photo(file, sheet.width, sheet.height, sheet.digest)
+    return [kept, surface, *grown(visit, kept, []), gr.skip()]
 
 
-def clear(number: int = 0, request: gr.Request | None = None) -> list[Any]:
+def clear(visit: Visit, number: int) -> list[Any]:
     """The photo is gone, unless there is another by now."""
-    if request and not OPENED.hears(request, number):
+    if not visit.hears(number):
         return [gr.skip()] * 6
-    OPENED.note(request, None)
+    visit.note(None)
     return [None, without_photo(), *nothing(WAITING)]
 
 
@@ -176,19 +169,21 @@ def go_on(sent: Any, upload: Any, points: Any) -> Any:
     with sentences_for_visitors():
         sheet = Sheet.sent(sent)
         if sheet is None:
-            raise VisitorError("Choose the photo first, then the annotation to go on with.")
+            raise VisitorError("Choose the photo first, then the annotation.")
         path, heads = read_heads(upload, sheet.name)
         for doubt in of_another(path, sheet.name, (sheet.width, sheet.height)):
             gr.Warning(escape(doubt, quote=False))
         inside, outside = heads_in_frame(heads, sheet.height, sheet.width)
         if outside:
-            gr.Warning(f"Heads outside the photo, which were left out: {outside:,}.")
+            lie, were = ("head lies", "was") if outside == 1 else ("heads lie", "were")
+            gr.Warning(f"{outside:,} {lie} outside the photo and {were} left out.")
         marked = read_points(points).tolist()
         new = not_among(marked, inside.tolist())
         read_points([*marked, *new])  # their number, before they are on the surface
         if twice := len(inside) - len(new):
-            were = "1 head of the file was" if twice == 1 else f"{twice:,} heads of the file were"
-            gr.Info(f"{were} on the photo already and left out.")
+            own, were = ("head", "was") if twice == 1 else ("heads", "were")
+            already = f"{twice:,} {own} in the file {were} already marked"
+            gr.Info(f"{already} and {were} not added again.")
     return gr.update(added={"at": time.time(), "digest": sheet.digest, "heads": json.dumps(new)})
 
 
@@ -207,12 +202,12 @@ def nothing(text: str, kind: str = "waiting") -> list[Any]:
 def layout(models: Models) -> None:
     """Lay out the tab and wire it."""
     del models  # nothing is counted here
-    sheet = gr.JSON(None, visible=False)
+    visit, sheet = gr.State(Visit()), gr.JSON(None, visible=False)
     with gr.Row():
         photo = photo_input("annotate-photo", "Photo to annotate")
         with gr.Column():
             earlier = gr.File(
-                label="Earlier annotation to go on with",
+                label="Continue a saved annotation",
                 file_types=[".mat", ".csv", ".json"],
                 height=170,
                 elem_id="earlier",
@@ -254,16 +249,18 @@ def layout(models: Models) -> None:
     whole = [sheet, surface, *beside]
     happened = gr.Number(visible=False)  # holds the place of what the browser gives
     numbered = {"preprocess": False, **in_turn}
-    opened = photo.upload(start, [photo, happened], [*whole, photo], js=OPENS, **numbered)
+    opening = [visit, happened, photo]
+    opened = photo.upload(start, opening, [*whole, photo], js=OPENS, **numbered)
     for ended in (opened.then, opened.failure):
         ended(None, js=OPENED_ONE)
-    photo.clear(clear, happened, whole, js=CLOSES, **numbered)
+    photo.clear(clear, [visit, happened], whole, js=numbering(HAPPENED), **numbered)
     noted(photo, earlier)
     given = earlier.upload(None, js=WAITS, trigger_mode="multiple")
     going_on = {"preprocess": False, "trigger_mode": "multiple", **aside}
     given.then(go_on, [sheet, earlier, surface], surface, **going_on)
     last = aside | {"trigger_mode": "always_last"}
-    surface.input(grown, [sheet, surface], beside, **last)
-    button.click(save, [sheet, surface], [number, surface, downloads, *files], **last)
+    marked = [visit, sheet, surface]
+    surface.input(grown, marked, beside, **last)
+    button.click(save, marked, [number, surface, downloads, *files], **last)
     for file in files:
         file.click(None, file, js=DOWNLOADED)

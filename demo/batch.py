@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,15 +15,14 @@ import gradio as gr
 from csrnet_hub import CountResult
 from csrnet_hub.tiles import Progress
 
-from .counted import overlaid
-from .files import keep_file
+from .counted import count_html, notices_html, overlaid
+from .files import Recent, keep_file
 from .models import Models, quota_spent
 from .pace import Pace
 from .plots import histogram
 from .shared import (
     EnoughError,
     VisitorError,
-    ends,
     headline,
     jpeg,
     message_html,
@@ -70,15 +68,15 @@ class Line:
     def cells(self) -> list[Any]:
         if self.result is None:
             return [self.name, None, None, None, None, None, self.remark]
-        around = ends(self.result, usual=not self.remark)
-        margin = [None if end is None else round(end) for end in around]
+        around = self.result.known_interval
+        margin = [round(end) for end in around] if around else [None, None]
         size = [self.result.width, self.result.height]
         return [self.name, round(self.result.count, 1), *margin, *size, self.remark]
 
     def record(self) -> dict[str, Any]:
         if self.result is None:
             return {"image": self.name, "error": self.remark}
-        return row(self.name, self.result, self.result.notices)
+        return row(self.name, self.result)
 
 
 def count_one(models: Models, upload: Any, model: Any, step: Progress | None = None) -> Line:
@@ -97,36 +95,34 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
 
 
 def summary_html(lines: list[Line], of: int, stopped: bool = False) -> str:
-    """The total in large type, mean, least and most; how many could not be read, and how many were
-    left when the visitor stopped."""
-    counts = [line.result.count for line in lines if line.result is not None]
-    if not counts and lines[-1].last:
-        return message_html(lines[-1].remark, "problem")
-    if not counts:
-        return message_html(f"None of {len(lines)} photos could be counted.", "problem")
-    bad = len(lines) - len(counts)
-    facts = [
-        f"in all, in {len(counts)} of {of} photos",
-        f"mean {sum(counts) / len(counts):,.1f}",
-        f"least {people(min(counts))}",
-        f"most {people(max(counts))}",
-    ]
-    facts += [f"{bad} could not be counted"] if bad else []
-    facts += [f"stopped before {of - len(lines)} more"] if stopped else []
+    """The total in large type, mean, fewest and most; how many could not be read, and how many
+    were left when the visitor stopped. Of one photo what the tab for one shows."""
+    results = [line.result for line in lines if line.result is not None]
+    if not results:
+        why = f"None of {len(lines)} photos could be counted: the table says why."
+        alone = of == 1 or lines[-1].last
+        return message_html(lines[-1].remark if alone else why, "problem")
+    if of == 1:
+        return count_html(results[0]) + notices_html(results[0].notices)
+    counts = [result.count for result in results]
+    facts = [f"total of {len(counts)} of {of} photos"]
+    if len(counts) > 1:
+        facts.append(f"mean {sum(counts) / len(counts):,.1f}")
+        facts += [f"fewest {people(min(counts))}", f"most {people(max(counts))}"]
+    if bad := len(lines) - len(counts):
+        facts.append(f"{bad} could not be counted")
+    if stopped:
+        left = of - len(lines)
+        facts.append(f"stopped with {left} {'photo' if left == 1 else 'photos'} left")
     return number_html(headline(sum(counts)), escape(" · ".join(facts)))
 
 
-def table_of(lines: list[Line]) -> bytes:
-    """The table with all its columns, for download."""
-    return to_csv(line.record() for line in lines)
-
-
-def shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:
+def shown(lines: list[Line], of: int, done: bool, tables: Recent) -> list[Any]:
     """What the tab shows: summary, table, gallery, histogram, CSV.
 
     Args:
         done: whether no photo is left, or the visitor has seen enough.
-        file: of the CSV, which may be downloaded at any time: a batch can take an hour.
+        tables: the files of the CSV, to be had at any time: a batch can take an hour.
     """
     counts = [line.result.count for line in lines if line.result is not None]
     gallery = [
@@ -134,12 +130,7 @@ def shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:
         for line in lines
         if line.result is not None
     ]
-    part, content = Path(f"{file}.part"), table_of(lines)
-    part.write_bytes(content)
-    try:
-        part.replace(file)  # whoever downloads it meanwhile gets a whole one
-    except PermissionError:  # on Windows, meanwhile
-        file = keep_file(Path(file).name, content)
+    file = tables.keep("counts.csv", to_csv(line.record() for line in lines))
     name = "Table (CSV)" if done else f"Table so far (CSV), {len(lines)} of {of}"
     csv = gr.update(value=file, label=name, visible=True)
     plot = gr.update(visible=False)
@@ -180,14 +171,14 @@ def run(
                 raise VisitorError(NO_PHOTOS)
             if len(uploads) > MOST:
                 raise VisitorError(
-                    f"These are {len(uploads):,} photos; {MOST} are the most. Count them in parts."
+                    f"There are {len(uploads):,} photos; the limit is {MOST}. Count them in parts."
                 )
             models.find(model)
     except gr.Error as error:
         yield nothing(error.message, "problem")
         return
     lines: list[Line] = []
-    file = keep_file("counts.csv", b"")
+    tables = Recent()
     last, pace = time.monotonic(), Pace(progress, len(uploads), "photos")
     try:
         with suppress(EnoughError):
@@ -196,16 +187,16 @@ def run(
                 if lines[-1].last:
                     break
                 if time.monotonic() - last > 1 and len(lines) < len(uploads):
-                    yield _shown(lines, len(uploads), False, file)
+                    yield _shown(lines, len(uploads), False, tables)
                     last = time.monotonic()
-        yield _shown(lines, len(uploads), True, file) if lines else nothing(STOPPED)
+        yield _shown(lines, len(uploads), True, tables) if lines else nothing(STOPPED)
     except gr.Error as error:
         yield nothing(error.message, "problem")
 
 
-def _shown(lines: list[Line], of: int, done: bool, file: str) -> list[Any]:
+def _shown(lines: list[Line], of: int, done: bool, tables: Recent) -> list[Any]:
     with sentences_for_visitors():
-        return shown(lines, of, done, file)
+        return shown(lines, of, done, tables)
 
 
 def layout(models: Models) -> None:

@@ -294,14 +294,14 @@ function reflect() {
     if (own) button.setAttribute("aria-pressed", active[name]);
   }
   hint.textContent = heads()
-    ? "Click each head. Ctrl and the wheel, or two fingers, zoom; drag to move the zoomed photo. " +
-      "Keys: arrows (with Shift finely), Enter, Backspace, + and -. " + (kept.hasRoom
+    ? "Click each head. To zoom, use Ctrl and the wheel or two fingers; drag to move the zoomed photo. " +
+      "Keys: arrows (hold Shift for small steps), Enter, Backspace, + and -. " + (kept.hasRoom
         ? `Heads stay in this browser until you download them, for the last ${KeptHeads.MOST} photos: ` +
           "choose the same photo again and they are back."
         : "This browser has no room for the heads: save and download them before you leave.")
-    : "Draw around a part of the photo, or tap two corners of a rectangle. Ctrl and the wheel, or " +
-      "two fingers, zoom; Shift and the wheel, or two fingers, move the zoomed photo. Keys: arrows " +
-      "(with Shift finely), Enter at two corners.";
+    : "Draw around a part of the photo, or tap two corners of a rectangle. To zoom, use Ctrl and the " +
+      "wheel or two fingers; to move the zoomed photo, Shift and the wheel or two fingers. Keys: arrows " +
+      "(hold Shift for small steps), Enter at two corners.";
 }
 tools.addEventListener("click", (event) => {
   const name = event.target.closest("button")?.dataset.do;
@@ -352,7 +352,7 @@ watch(["added"], () => {
 });
 function downloaded(event) {
   if (!event.detail) {
-    note.textContent = "The file could not be had: press Save the heads once more.";
+    note.textContent = "The file could not be downloaded. Press Save the heads again.";
     return;
   }
   const { digest, heads } = props.saved;

@@ -112,5 +112,5 @@ def read_points(value: Any, most: int = MOST_POINTS) -> NDArray[np.float64]:
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise VisitorError("The points must be a list of [x, y] in pixels of the photo.")
     if len(points) > most:
-        raise VisitorError(f"These are {len(points):,} points; {most:,} are the most.")
+        raise VisitorError(f"There are {len(points):,} points; the limit is {most:,}.")
     return points

@@ -1,4 +1,4 @@
-"""What a model's card says: its errors, what it was trained on, its licences."""
+"""What the page says of a model: its errors, what it was trained on, the card that came with it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from csrnet_hub import CrowdCounter
-from csrnet_hub.card import CARD_NAME, RECIPE, is_unedited, model_card, unsealed
+from csrnet_hub.card import CARD_NAME, RECIPE, card_of
+from csrnet_hub.card import read_card as text_of
 from csrnet_hub.intervals import PredictionInterval
-from csrnet_hub.model_files import CONFIG_NAME, is_folder, with_revision
+from csrnet_hub.model_files import CONFIG_NAME, with_revision
+from csrnet_hub.paths import is_folder
 
 METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
-LICENCE = re.compile(r"^(#+)[ \t][^\n]*\blicen[cs](?:es?|ing)\b[^\n]*\n", re.I | re.M)
-ADDRESS = re.compile(r"\[([^][]+)\]\((https://[^\s()]+)\)")  # Markdown's link, once escaped
 NEW_TAB = 'target="_blank" rel="noopener"'
-NO_CARD = "No card came with the model. The one that csrnet-hub makes for it says:"
-NOT_HAD = "The model's card could not be had here: its terms stand there."
-NO_LICENCE = "The model's card names no licence."
+NO_CARD = "This model came without a card. One generated from its records says:"
+NOT_HAD = "The model card could not be downloaded. It states the licence terms."
 PATIENCE = 5.0  # seconds for the Hub's answer, of a page that would start without it
+# What would have browsers fetch something, and what stands in its place; the order matters.
+FETCHED = (
+    (r"<!--.*?-->|<img\b[^>]*>", ""),
+    (r"!+(?=\[)", ""),  # a Markdown image becomes a link
+    ("```mermaid", "```text"),  # a diagram may hold pictures
+    # HTML is shown as it is written, but for tags without attributes
+    (r"<(?=[a-z/!?])(?!(?:https?://[^\s<>]*|/?(?!style\b)[a-z]\w* ?/?)>)", "<\u2060"),
+)
 
 
 def read_card(source: str) -> str | None:
@@ -34,17 +41,24 @@ def read_card(source: str) -> str | None:
         source: the model's folder, FILE.xml or Hub id; of the last, after its config.json was
             fetched, whose commit the card is then of.
     """
+    folder = _folder_of(source)
+    if folder and folder.resolve() == Path(__file__).resolve().parents[1]:
+        return ""  # the README.md beside an exported file is this project's own
     try:
-        return _card_file(source).read_text(encoding="utf-8-sig", errors="replace")
+        return text_of(folder / CARD_NAME if folder else _from_hub(source))
     except Exception as error:  # the Hub's client lets many kinds through
         unknown = isinstance(error, LocalEntryNotFoundError)  # an EntryNotFoundError too
         none = isinstance(error, EntryNotFoundError) and not unknown
-        return "" if none or is_folder(source) else None
+        return "" if none or folder else None
 
 
-def _card_file(source: str) -> Path:
+def _folder_of(source: str) -> Path | None:
     if is_folder(source):
-        return Path(source) / CARD_NAME
+        return Path(source)
+    return Path(source).parent if Path(source).suffix.lower() == ".xml" else None
+
+
+def _from_hub(source: str) -> Path:
     repository, revision = with_revision(source, None)
     config = try_to_load_from_cache(str(repository), CONFIG_NAME, revision=revision)
     if not isinstance(config, str):
@@ -80,12 +94,8 @@ def told(name: str, counter: CrowdCounter) -> str:
     return " · ".join([name, *measured[:1]])
 
 
-def card_html(name: str, counter: CrowdCounter, card: str | None = "") -> str:
-    """What a model was trained on, its error figures and its licence.
-
-    Args:
-        card: the text of the README.md that came with it, "" for none, None if it is not known.
-    """
+def card_html(name: str, counter: CrowdCounter, terms: str = "") -> str:
+    """What a model was trained on, its error figures, the `terms` of its licence, its address."""
     splits = splits_of(counter)
     head = "".join(f"<th scope='col'>{title}</th>" for title in ("data", *METRICS.values()))
     body = "".join(
@@ -96,17 +106,19 @@ def card_html(name: str, counter: CrowdCounter, card: str | None = "") -> str:
     )
     sentences = [training_in_words(counter), *(error_in_words(*split) for split in splits)]
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
-    errors = f"<table><tr>{head}</tr>{body}</table>" if splits else "<p>No errors are recorded.</p>"
-    licences = f"<h4>Licences</h4>{licence_html(counter, card)}"
-    return f'<div class="card"><h3>{escape(name)}</h3>{said}{errors}{licences}</div>'
+    none = "<p>No error figures are recorded.</p>"
+    errors = f"<table><tr>{head}</tr>{body}</table>" if splits else none
+    licence = f"<p>{escape(terms)}</p>" if terms else ""
+    below = licence + _link(counter.name)
+    return f'<div class="card"><h3>{escape(name)}</h3>{said}{errors}{below}</div>'
 
 
 def training_in_words(counter: CrowdCounter) -> str:
     """What a model was trained on, and what its interval was calibrated on, as far as is known."""
     record = _told(counter, "training_record")
     if record.keys() >= RECIPE:
-        recipe = f' by the recipe "{record["name"]}"' if record.get("name") else ""
-        said = f"Trained{recipe}, {_figure(record['steps'])} steps."
+        recipe = f' with the recipe "{record["name"]}"' if record.get("name") else ""
+        said = f"Trained{recipe} for {_figure(record['steps'])} steps."
     elif record.get("converted_from"):
         said = f"Converted from {record['converted_from']}; how that was trained is not recorded."
     else:
@@ -121,36 +133,43 @@ def training_in_words(counter: CrowdCounter) -> str:
 def error_in_words(split: str, figures: dict[str, Any]) -> str:
     """A split's mean absolute error as one would say it."""
     images, share = figures.get("images"), figures.get("nae")
-    measured = f"On {images:,} pictures" if isinstance(images, int) else "On the pictures"
-    of = f", {share:.0%} of those in the picture" if isinstance(share, float) else ""
+    measured = f"On {images:,} photos" if isinstance(images, int) else "On the photos"
+    of = f", {share:.0%} of the people in the photo" if isinstance(share, float) else ""
     mae = _figure(figures["mae"])
-    return f"{measured} ({split}) its counts were wrong by {mae} people on average{of}."
+    return f"{measured} ({split}) its counts were off by {mae} people on average{of}."
 
 
-def licence_html(counter: CrowdCounter, card: str | None = "") -> str:
-    """What the model's card says of licences, as a list: that which came with it, or, without one
-    that somebody wrote, the one that its record makes; below, the address of a Hub's model."""
+def terms_and_text(counter: CrowdCounter, card: str | None = "") -> tuple[str, str]:
+    """A sentence on the licence that a model's card names, and the card as Markdown of which
+    browsers fetch nothing; "" where there is none.
+
+    Args:
+        card: the text of the README.md that came with it; "" for none, in whose place there is
+            the one that its records make; None if it is not known.
+    """
     if card is None:
-        return f"<ul><li>{NOT_HAD}</li>{_link(counter.name)}</ul>"
-    first, own = ("" if card else f"<p>{NO_CARD}</p>"), card
-    if not card or is_unedited(card):
+        return NOT_HAD, ""
+    first = ""
+    if not card:
         try:
-            own = str(model_card(counter.model))
+            first, card = f"{NO_CARD}\n\n", card_of(counter.model.config())
         except Exception:  # it is made from free-form records; the page must not fail on one
-            first, own = "", card
-    parts = [*_named_licence(own), *_section(own)] or [NO_LICENCE]
-    said = "".join(f"<li>{_with_links(part)}</li>" for part in parts)
-    return f"{first}<ul>{said}{_link(counter.name)}</ul>"
+            return "", ""
+    licence, text = _parts(card)
+    for fetched, instead in FETCHED:
+        text = re.sub(fetched, instead, text, flags=re.IGNORECASE | re.DOTALL)
+    return licence and f"Licence: {licence}", first + text.strip()
 
 
-def _named_licence(card: str) -> list[str]:
-    """What the metadata at the card's head name as its licence."""
+def _parts(card: str) -> tuple[str, str]:
+    """The licence in the metadata at a card's head, "" for none, and the text below them."""
     if not card.startswith("---"):
-        return []
+        return "", card
     try:
-        data = ModelCard(card, ignore_metadata_errors=True).data.to_dict()
+        parsed = ModelCard(card, ignore_metadata_errors=True)
+        data = parsed.data.to_dict()
     except Exception:  # a stranger's YAML
-        return []
+        return "", card
     named = [data.get(f"license{part}") for part in ("", "_name", "_link")]
     words = [
         str(word)
@@ -158,25 +177,7 @@ def _named_licence(card: str) -> list[str]:
         for word in (value if isinstance(value, list) else [value])
         if word
     ]
-    return [" · ".join(words)] if words else []
-
-
-def _section(card: str) -> list[str]:
-    """The paragraphs and items of the card's section on licences."""
-    text = re.sub(r"<!--.*?-->", "", unsealed(card), flags=re.DOTALL)
-    heading = LICENCE.search(text)
-    if heading is None:
-        return []
-    rest = text[heading.end() :]
-    following = re.search(rf"^#{{1,{len(heading[1])}}}[ \t]", rest, re.MULTILINE)
-    said = rest[: following.start()] if following else rest
-    parts = re.split(r"\n\s*\n|\n(?=\s*[-*] )", said)
-    plain = (re.sub(r"^\s*(?:[-*]|#+) ", "", part).strip() for part in parts)
-    return [part for part in plain if part]
-
-
-def _with_links(text: str) -> str:
-    return ADDRESS.sub(rf'<a href="\2" {NEW_TAB}>\1</a>', escape(text))
+    return " · ".join(words), parsed.text
 
 
 def _link(name: str) -> str:
@@ -184,7 +185,7 @@ def _link(name: str) -> str:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(repository)):  # a folder's name has no parents
         return ""
     address = f"{ENDPOINT}/{repository}" + (f"/tree/{quote(revision, safe='')}" if revision else "")
-    return f'<li><a href="{escape(address)}" {NEW_TAB}>The model on the Hub</a></li>'
+    return f'<p><a href="{escape(address)}" {NEW_TAB}>The model on the Hub</a></p>'
 
 
 def _figure(value: Any) -> str:

@@ -37,19 +37,16 @@ ONLY = {
     "protocol_whitelist": "file",
 }
 NO_READER = (
-    "Clips cannot be read here: the server lacks the package PyAV. Whoever runs it can add it with "
-    "pip install av."
+    "This server cannot read video because PyAV is not installed. Whoever runs it can use: pip "
+    "install av."
 )
 DAMAGED = (
-    "This clip cannot be read: it is no clip, or it was cut off. Upload it again, as MP4, MOV, "
-    "WebM or MKV."
+    "This file cannot be read: it is not a video, or it is incomplete. Upload it again, as MP4, "
+    "MOV, WebM or MKV."
 )
 EMPTY = "The file is empty (0 bytes). Upload the clip again."
-TOO_LONG = (
-    "The clip has more frames, or larger ones, than can be read here. Save a copy with fewer or "
-    "smaller frames."
-)
-NO_PICTURES = "There are no pictures in this file, only sound. Choose a clip with pictures."
+TOO_LONG = "The clip is too long, or its frames are too large. Upload a shorter or smaller copy."
+NO_PICTURES = "This file has sound but no video. Choose another file."
 
 
 def reader() -> Any:
@@ -75,6 +72,7 @@ class Reading:
         spent: whether it ended early, for MOST_READ pixels were read.
         last, gap: seconds of the last frame, and the most between two.
         length: seconds that the pictures should last; 0 if the file does not say.
+        expected: about how many frames will be given, as far as they are counted; 0 as above.
     """
 
     meanwhile: Callable[[], None] = lambda: None
@@ -83,6 +81,7 @@ class Reading:
     last: float = 0.0
     gap: float = 0.0
     length: float = 0.0
+    expected: int = 0
 
     @property
     def whole(self) -> bool:
@@ -117,7 +116,7 @@ def frames(
             size = (stream.codec_context.width, stream.codec_context.height)
             if size[0] * size[1] > min(max_pixels or LARGEST, LARGEST):
                 raise VisitorError(
-                    f"The clip's frames are too large: {size[0]} x {size[1]} pixels. Save a copy "
+                    f"The clip's frames are too large: {size[0]} × {size[1]} pixels. Upload a copy "
                     "with smaller frames."
                 )
             # of frames that grow on the way; twice, since a decoder's padding is counted too
@@ -125,7 +124,9 @@ def frames(
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = THREADS if size[0] * size[1] <= LARGE else 1
             first: float | None = None
-            reading.length = _length(av, clip, stream)
+            whole = float((clip.duration or 0) / av.time_base)
+            reading.length = _length(clip, stream, whole)
+            reading.expected = min(MOST, math.ceil(whole * rate - ROUNDED))
             for number, frame in enumerate(_decoded(av, clip, stream, reading)):
                 reading.meanwhile()
                 seconds = _seconds(frame, number, stream)
@@ -159,9 +160,8 @@ def _pictures_of(av: Any, clip: Any) -> Any:
     return streams[0]
 
 
-def _length(av: Any, clip: Any, stream: Any) -> float:
+def _length(clip: Any, stream: Any, whole: float) -> float:
     """Seconds that the pictures should last; 0 where the sound may be what lasts so long."""
-    whole = float((clip.duration or 0) / av.time_base)
     own = float(stream.duration * stream.time_base) if stream.duration else whole
     return 0.0 if clip.streams.audio and own > 0.99 * whole else own
 
@@ -179,21 +179,6 @@ def _decoded(av: Any, clip: Any, stream: Any, reading: Reading) -> Iterator[Any]
         # one at least: what is damaged, or left out by an edit list, is decoded all the same
         read += max(1, len(found)) * stream.codec_context.width * stream.codec_context.height
         yield from found
-
-
-def frames_expected(path: Path, rate: float) -> int:
-    """About how many frames `frames` will give; 0 for a clip that does not say how long it is.
-
-    Raises:
-        VisitorError: PyAV is absent.
-    """
-    av = reader()
-    try:
-        with av.open(str(path), container_options=ONLY) as clip:
-            seconds = float((clip.duration or 0) / av.time_base)
-    except (av.FFmpegError, ValueError):
-        return 0
-    return min(MOST, math.ceil(seconds * rate - ROUNDED))
 
 
 def _seconds(frame: Any, number: int, stream: Any) -> float:

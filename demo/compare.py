@@ -14,13 +14,13 @@ from PIL import Image
 
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import to_csv
-from csrnet_hub.density import adaptive_sigma, density_map, heads_in_frame
+from csrnet_hub.density import density_map, heads_in_frame
 from csrnet_hub.regions import grid_counts
-from csrnet_hub.render import colour_top, density_image, display_pair
+from csrnet_hub.render import colour_top, density_image, shown_photo
 
 from .counted import notices_html
 from .files import keep_file
-from .heads import of_another, read_heads
+from .heads import kernel_widths, of_another, read_heads
 from .models import Models
 from .pace import counting
 from .photo import DRAWN, DRAWN_NOTICE
@@ -40,7 +40,7 @@ from .shared import (
 )
 from .wanted import count_when
 
-WAITING = "Give a photo and its annotation: the heads, as .mat (ShanghaiTech), .csv or .json."
+WAITING = "Choose a photo and its annotation: the heads, as .mat (ShanghaiTech), .csv or .json."
 SCENE = "drawn-scene.png"
 FIELDS = 4  # rows and columns of the error table
 BLUR = 2.0  # cells: errors between neighbouring cells are not worth a colour
@@ -76,7 +76,7 @@ def compare(
     inside, outside = heads_in_frame(heads, result.height, result.width)
     # as in training, where a photo has the size at which it is counted here
     small = min(result.scale, 1.0)
-    sigma = np.clip(adaptive_sigma(inside * small), 2.0, 15.0) / small
+    sigma = kernel_widths(inside * small) / small
     truth = density_map(inside, result.height, result.width, sigma, stride=8)
     return Comparison(result, len(inside), outside, truth, tuple(notices))
 
@@ -85,12 +85,11 @@ def numbers_html(comparison: Comparison) -> str:
     """Both counts and the error, in large type and as a share of the heads; notices."""
     error, heads = comparison.error, comparison.heads
     said = list(comparison.notices)
-    if comparison.outside:
-        said.insert(
-            0,
-            f"Points outside the photo, which are not counted: {comparison.outside:,}. "
-            "Is it the annotation of this photo?",
-        )
+    if outside := comparison.outside:
+        lie = "1 point lies" if outside == 1 else f"{outside:,} points lie"
+        not_counted = "is not counted" if outside == 1 else "are not counted"
+        text = f"{lie} outside the photo and {not_counted}. Is this the right annotation?"
+        said.insert(0, text)
     words = f"{abs(error):,.1f} {'too many' if error > 0 else 'too few'}"
     return number_html(
         words if abs(error) >= 0.05 else "no error",
@@ -151,7 +150,7 @@ def shown(pixels: NDArray[np.uint8], comparison: Comparison) -> list[Any]:
     table; the photo."""
     result = comparison.result
     photo_size = (result.width, result.height)
-    size = display_pair(pixels, result.density, SHOWN // 2)[0].size
+    size = shown_photo(pixels, SHOWN // 2).size
     # Annotated heads are sharp: with the highest as the top, the prediction would be all blue.
     top = max(colour_top(result.density, result.scale), float(np.quantile(comparison.truth, 0.99)))
     maps = [

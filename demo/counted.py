@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,13 @@ from csrnet_hub.render import (
     colour_top,
     density_image,
     density_peaks,
-    display_pair,
     mark_points,
     overlay_image,
+    shown_photo,
 )
 from csrnet_hub.scale import scaled
 
-from .files import (
-    keep_file,
-    remove_file,
-)
+from .files import Recent, keep_file
 from .shared import (
     SHOWN,
     VisitorError,
@@ -52,15 +49,13 @@ class Counted:
         name: what the visitor calls the photo.
         result: its count and map.
         photo: a JPEG of it, at most 1280 pixels a side.
-        notices: what makes it unlike the model's training pictures.
         overlays: the files of its overlay that are still there.
     """
 
     name: str
     result: CountResult
     photo: bytes
-    notices: tuple[str, ...] = ()
-    overlays: list[str] = field(default_factory=list)
+    overlays: Recent = field(default_factory=Recent)
 
     @classmethod
     def of(
@@ -71,24 +66,19 @@ class Counted:
         more: tuple[str, ...] = (),
     ) -> Counted:
         """From the upright pixels (H, W, 3) and their count; `more` notices come first."""
-        small, _ = display_pair(pixels, result.density, SHOWN)
-        return cls(name, result, jpeg(small), (*more, *result.notices))
+        noticed = replace(result, notices=(*more, *result.notices))
+        return cls(name, noticed, jpeg(shown_photo(pixels, SHOWN)))
 
     @property
     def size(self) -> tuple[int, int]:
         return self.result.width, self.result.height
 
     @property
-    def top(self) -> float:
-        """Heads per cell that are drawn dark red."""
-        return colour_top(self.result.density, self.result.scale)
-
-    @property
     def stem(self) -> str:
         return Path(self.name).stem or "photo"
 
     def row(self) -> dict[str, Any]:
-        return row(self.name, self.result, self.notices)
+        return row(self.name, self.result)
 
     def picture(self) -> Image.Image:
         """The photo at its size on the page."""
@@ -97,24 +87,21 @@ class Counted:
 
     def pair(self) -> tuple[Image.Image, Image.Image]:
         """The photo and its jet map, of one size."""
-        photo = self.picture()
-        return photo, density_image(self.result.density, photo.size, self.top, self.size)
+        photo, density = self.picture(), self.result.density
+        top = colour_top(density, self.result.scale)
+        return photo, density_image(density, photo.size, top, self.size)
 
     def overlay(self, opacity: float, points: bool) -> Image.Image:
         """The jet map over the photo, on request with the map's peaks as points."""
-        density = self.result.density
-        drawn = overlay_image(np.asarray(self.picture()), density, opacity, self.top, self.size)
+        drawn = overlaid(np.asarray(self.picture()), self.result, SHOWN, opacity)
         if not points:
             return drawn
-        return mark_points(drawn, density_peaks(density, scale=self.result.scale), self.size)
+        peaks = density_peaks(self.result.density, scale=self.result.scale)
+        return mark_points(drawn, peaks, self.size)
 
     def overlay_file(self, opacity: float, points: bool) -> str:
-        """A file of the overlay. The one before it stays, as it may be loading; older ones go."""
-        path = keep_file(f"{self.stem}-overlay.png", png(self.overlay(opacity, points)))
-        self.overlays.append(path)
-        while len(self.overlays) > 2:
-            remove_file(self.overlays.pop(0))
-        return path
+        content = png(self.overlay(opacity, points))
+        return self.overlays.keep(f"{self.stem}-overlay.png", content)
 
     def map_file(self) -> str:
         return keep_file(f"{self.stem}-density.npy", npy(self.result.density))
@@ -126,31 +113,31 @@ class Counted:
         return keep_file(f"{self.stem}-count.json", to_json(self.row()))
 
 
-def overlaid(pixels: NDArray[np.uint8], result: CountResult, side: int) -> Image.Image:
-    """The jet map over upright pixels (H, W, 3), the longer side at most `side` pixels."""
-    small, _ = display_pair(pixels, result.density, side)
+def overlaid(
+    pixels: NDArray[np.uint8], result: CountResult, side: int, opacity: float = 0.6
+) -> Image.Image:
+    """The jet map over a photo's upright pixels (H, W, 3), or over those of a smaller copy, the
+    longer side at most `side` pixels."""
+    small = np.asarray(shown_photo(pixels, side))
     top = colour_top(result.density, result.scale)
-    size = (result.width, result.height)
-    return overlay_image(np.asarray(small), result.density, 0.6, top, size)
+    return overlay_image(small, result.density, opacity, top, (result.width, result.height))
 
 
-def count_html(result: CountResult, usual: bool = True) -> str:
-    """The count in large type, its interval, the unrounded value; no interval for a picture unlike
-    those that the interval was calibrated on."""
+def count_html(result: CountResult) -> str:
+    """The count in large type, the interval where it is known to hold, the unrounded value."""
     exact = f"{result.count:,.2f} before rounding"
-    margin = interval_html(result) if usual else ""
-    return number_html(headline(result.count), exact, margin)
+    return number_html(headline(result.count), exact, interval_html(result))
 
 
 def interval_html(result: CountResult) -> str:
-    """The prediction interval and what it promises, "" for a model without one."""
-    if result.interval is None:
+    """The prediction interval and what it promises; "" where none is known to hold."""
+    if result.known_interval is None:
         return ""
-    low, high = map(round, result.interval)
+    low, high = map(round, result.known_interval)
     return (
         f'<p class="range">prediction interval {low:,}&nbsp;to&nbsp;{high:,}</p>'
-        f'<p class="holds">It is made to hold the true number in {result.level:.0%} of photos like '
-        "those that it was calibrated on.</p>"
+        '<p class="holds">In photos like those it was calibrated on, the true number lies within '
+        f"it {result.level:.0%} of the time.</p>"
     )
 
 

@@ -6,14 +6,11 @@ import os
 import re
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
-
-import gradio as gr
 
 MAX_SESSIONS = 100  # of which something is kept, such as the last photo for redrawing
 CLEAN_EVERY, KEEP_FOR = 600, 3000  # seconds; an upload is gone within the hour
@@ -131,26 +128,15 @@ class Files(set[str]):
                 self.discard(path)  # Gradio would look for it for ever
 
 
-class LatestFiles:
-    """Files that replace one another. A visitor's last two stay: one may still be loading."""
+class Recent(list[str]):
+    """Files of one visitor that replace one another. The last two stay: one may be loading."""
 
-    def __init__(self) -> None:
-        self._files: dict[str, list[str]] = {}  # by session, those used last at the end
-        self._lock = threading.Lock()
-
-    def keep(self, request: gr.Request | None, name: str, content: bytes) -> str:
-        """As `keep_file`, and removes what this wrote for the same visitor before the last time."""
+    def keep(self, name: str, content: bytes) -> str:
+        """As `keep_file`, and removes what was kept here before the last time."""
         path = keep_file(name, content)
-        session = request and request.session_hash
-        if not session:
-            return path
-        with self._lock:
-            kept = [*self._files.pop(session, []), path]
-            self._files[session] = kept[-2:]
-            while len(self._files) > MAX_SESSIONS:  # what is forgotten goes when its visitor leaves
-                del self._files[next(iter(self._files))]
-        for old in kept[:-2]:
-            remove_file(old)
+        self.append(path)
+        while len(self) > 2:
+            remove_file(self.pop(0))
         return path
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from csrnet_hub.annotations import photos_in, read_annotation, stem
 from csrnet_hub.datasets.matlab import is_hdf5
 from csrnet_hub.datasets.text import read_json
+from csrnet_hub.density import adaptive_sigma
 
 from .canvas import LARGEST, MOST_POINTS
 from .files import file_name
@@ -18,10 +19,10 @@ from .shared import VisitorError, is_formula, uploaded_path
 
 NO_ANNOTATION = "There is no annotation yet. Choose a .mat, .csv or .json file with the heads."
 MATLAB_7_3 = (
-    "This .mat file is one of MATLAB 7.3 (HDF5), which is not read here. In MATLAB save it with "
-    "-v7, or choose a table, x,y."
+    "This .mat file is in MATLAB 7.3 (HDF5) format, which cannot be read here. Save it with -v7, "
+    "or use a CSV table with columns x,y."
 )
-EMPTY = "The annotation is empty (0 bytes). Save it again, and choose it again."
+EMPTY = "The annotation is empty (0 bytes). Save it again, then choose it again."
 
 
 def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]:
@@ -32,14 +33,14 @@ def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]
         raise VisitorError(EMPTY)
     if size > LARGEST:  # a table of millions of rows would keep others waiting
         raise VisitorError(
-            f"The annotation has {size / 2**20:.1f} MB; {LARGEST // 2**20} MB are the most. "
-            "Choose one of this photo alone."
+            f"The annotation is {size / 2**20:.1f} MB; the limit is {LARGEST // 2**20} MB. "
+            "Choose an annotation of this photo only."
         )
     if is_hdf5(path):  # a format too rich for files of strangers
         raise VisitorError(MATLAB_7_3)
     heads = read_annotation(path, photo_name)
     if len(heads) > MOST_POINTS:
-        raise VisitorError(f"These are {len(heads):,} heads; {MOST_POINTS:,} are the most.")
+        raise VisitorError(f"The file has {len(heads):,} heads; the limit is {MOST_POINTS:,}.")
     return path, heads
 
 
@@ -54,15 +55,20 @@ def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
     own = {stem(one).casefold() for one in (name, kept_name(name))}
     if names and own.isdisjoint(stem(one).casefold() for one in names):
         found.append(
-            f"The annotation is of {min(names)}, and this photo is called {name}: is it the "
-            "annotation of this photo?"
+            f"The annotation names {min(names)}, but this photo is called {name}. Is it the right "
+            "annotation?"
         )
     if sized != size and all(isinstance(side, int) for side in sized):
         found.append(
-            f"The annotation is of a photo of {sized[0]} × {sized[1]} pixels, and this one has "
-            f"{size[0]} × {size[1]}: its heads are at other places here."
+            f"The annotation is for a photo of {sized[0]} × {sized[1]} pixels; this one has "
+            f"{size[0]} × {size[1]}, so its heads will be misplaced."
         )
     return found
+
+
+def kernel_widths(heads: NDArray[Any]) -> NDArray[np.float64]:
+    """The sigmas (N,) of heads (N, 2), in pixels of the photo as training sees it."""
+    return np.clip(adaptive_sigma(heads), 2.0, 15.0)
 
 
 def kept_name(name: str) -> str:

@@ -112,7 +112,7 @@ class Models:
             [(told(name, counter), name) for name, counter in self.counters.items()],
             value=self.names[0],
             label="Model",
-            info="Its errors and its licence are under the tab Models.",
+            info="The Models tab has its errors and its licence.",
             visible=len(self.names) > 1,
             elem_id=elem_id,
         )

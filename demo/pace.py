@@ -26,8 +26,8 @@ def counting(progress: Tell) -> Callable[[int, int], None]:
             began = before
         last, before = done, time.monotonic()
         if of > 1:
-            more = time_left(before - began, done / of)
-            progress((done, of), desc=f"Counting the people{more}", unit="parts")
+            left = time_left(before - began, done / of)
+            progress((done, of), desc=f"Counting the people{left}", unit="parts")
 
     return step
 
@@ -48,11 +48,11 @@ class Pace:
     def tell(self, number: int, words: str, part: float = 0.0) -> Any:
         """So `number` are done, and of the next a `part` from 0 to 1."""
         of = max(self.of, number + 1)
-        more = time_left(time.monotonic() - self.began, (number + part) / of) if self.of else ""
+        left = time_left(time.monotonic() - self.began, (number + part) / of) if self.of else ""
         if not self.of:
             return self.progress(None, desc=words)
         done = f", {number} of {of} {self.unit}"
-        return self.progress((number, of), desc=words + done + more, unit=self.unit)
+        return self.progress((number, of), desc=words + done + left, unit=self.unit)
 
     def within(self, number: int, words: str) -> Callable[[int, int], None]:
         """What tells of the parts of a picture, when `number` are done."""
@@ -66,13 +66,13 @@ class Pace:
 
 
 def time_left(seconds: float, share: float) -> str:
-    """`, about 2 minutes more` when a `share` of the work took `seconds`; "" while unknown."""
+    """`, about 2 minutes left` when a `share` of the work took `seconds`; "" while unknown."""
     if seconds < SOON or not 0 < share < 1:
         return ""
-    more = seconds / share - seconds
-    if more < 8:
-        return ", a few seconds more"
-    if more < 55:
-        return f", about {max(10, round(more, -1)):.0f} seconds more"
-    minutes = round(more / 60)
-    return f", about {minutes} minutes more" if minutes > 1 else ", about a minute more"
+    left = seconds / share - seconds
+    if left < 8:
+        return ", a few seconds left"
+    if left < 55:
+        return f", about {max(10, round(left, -1)):.0f} seconds left"
+    minutes = round(left / 60)
+    return f", about {minutes} minutes left" if minutes > 1 else ", about a minute left"

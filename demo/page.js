@@ -73,20 +73,10 @@
     if (!taken && box?.querySelector(FILE)) put(box, files); // which says what it takes
   }
   const holds = (data) => data && [...data.types].includes("Files");
-  // A picture of the page, pulled and let go, is a file to the browser too: neither Gradio's boxes
-  // nor what follows here take it for one from outside.
-  let own = false;
-  window.addEventListener("dragstart", () => { own = true; }, true);
-  for (const kind of ["dragend", "pointermove"]) { // no pointer moves while something is dragged
-    window.addEventListener(kind, () => { own = false; }, true);
-  }
-  for (const kind of ["dragenter", "dragover", "drop"]) {
-    window.addEventListener(kind, (event) => {
-      if (!own || !holds(event.dataTransfer)) return;
-      event.stopImmediatePropagation();
-      if (kind === "drop") event.preventDefault(); // the browser would leave the page for it
-    }, true);
-  }
+  // A picture of the page, pulled and let go, would be a file from outside to Gradio's boxes.
+  window.addEventListener("dragstart", (event) => {
+    if (event.target.closest?.("img")) event.preventDefault();
+  }, true);
   // A folder that is dropped stands for the pictures in it and in its folders.
   async function within(entry) {
     if (!entry.isDirectory) return [await new Promise((give, fail) => entry.file(give, fail))];
@@ -101,7 +91,7 @@
     return found;
   }
   window.addEventListener("drop", async (event) => {
-    const items = own ? [] : [...(event.dataTransfer?.items || [])];
+    const items = [...(event.dataTransfer?.items || [])];
     const entries = items.map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     if (!entries.some((entry) => entry.isDirectory)) return;
     event.stopImmediatePropagation();

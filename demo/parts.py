@@ -8,7 +8,6 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from csrnet_hub import CountResult
 from csrnet_hub.regions import count_inside
 
 from .canvas import canvas, read_outline
@@ -32,18 +31,17 @@ LABEL = (
 )
 
 
-def count_region(result: CountResult, corners: NDArray[np.float64]) -> float:
-    """`count_inside`, if it takes seconds.
+def check_corners(corners: NDArray[np.float64], height: int) -> None:
+    """Refuse an outline (N, 2) inside which counting would take more than seconds.
 
     Raises:
         VisitorError: there are too many corners for a photo of that height.
     """
-    if len(corners) * result.height > MOST_CROSSED:
+    if len(corners) * height > MOST_CROSSED:
         raise VisitorError(
-            f"{len(corners):,} points are too many for a photo of {result.height:,} rows. "
+            f"{len(corners):,} points are too many for a photo {height:,} pixels high. "
             "Draw the region with fewer."
         )
-    return count_inside(result.density, corners, result.height, result.width)
 
 
 def part_html(counted: Counted | bool | None, outline: Any) -> str:
@@ -58,7 +56,8 @@ def part_html(counted: Counted | bool | None, outline: Any) -> str:
     if counted is None or isinstance(counted, bool) or len(corners) < 3:
         return message_html(DRAW_ONE, "waiting")
     result = counted.result
-    inside = count_region(result, corners)
+    check_corners(corners, result.height)
+    inside = count_inside(result.density, corners, result.height, result.width)
     return number_html(
         headline(inside),
         f"{inside:,.2f} inside + {result.count - inside:,.2f} outside = "

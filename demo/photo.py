@@ -38,7 +38,7 @@ NOTE = """\
 It is an estimate: a neural network (CSRNet) draws a density map, and the sum of the map is the
 count. It was made for crowds, dense or loose, seen from some distance. With only a few people, with
 very large faces, or with things that repeat like a crowd (foliage, empty seats), it can be far off.
-It recognises nobody. Photos are counted on the computer that serves this page and removed when
+It identifies nobody. Photos are counted on the computer that serves this page and removed when
 the page is closed, or an hour after they were last needed.
 """
 DRAWN = {f"drawn-scene-{people}.jpg": people for people in (60, 200, 500)}
@@ -66,7 +66,7 @@ def layout(models: Models) -> None:
                     gr.DownloadButton(label, size="sm", min_width=130)
                     for label in ("Overlay (PNG)", "Map (.npy)", "Row (CSV)", "Row (JSON)")
                 ]
-            with gr.Accordion("What the number is worth", open=False):
+            with gr.Accordion("How far to trust this number", open=False):
                 gr.Markdown(NOTE)
     with gr.Column(visible=False) as seen:
         comparison, overlay, scale, looks = _pictures()
@@ -149,7 +149,7 @@ def _pictures() -> tuple[gr.ImageSlider, gr.Image, gr.HTML, list[Any]]:
                 )
                 points = gr.Checkbox(
                     label="Mark the peaks",
-                    info="Where the map is highest. Peaks are fewer than heads in a dense crowd.",
+                    info="Where the map is highest. A dense crowd has fewer peaks than heads.",
                     elem_id="peaks",
                 )
     return comparison, overlay, scale, [opacity, points]
@@ -168,8 +168,7 @@ def everything(counted: Counted, looks: tuple[Any, Any], grid: tuple[Any, Any]) 
     result, visible = counted.result, gr.update(visible=True)
     overlay = counted.overlay_file(*_looks(*looks))
     files = [overlay, counted.map_file(), counted.csv_file(), counted.json_file()]
-    words = count_html(result, usual=not counted.notices)
-    words += notices_html(counted.notices) + details_html(result)
+    words = count_html(result) + notices_html(result.notices) + details_html(result)
     table = grid_html(result, *grid)
     surface = with_photo(counted.photo, result.width, result.height)
     drawn = [counted.pair(), overlay, map_scale(result), table, surface]
@@ -240,7 +239,8 @@ def drawn_scenes(photo: gr.Image) -> Any:
         return gr.Examples(
             [[str(file)] for file in files],
             photo,
-            label="No photo at hand? A drawn scene shows the page, not how well it counts.",
+            label="No photo at hand? Try a drawn scene: it shows how the page works, not how "
+            "accurate it is.",
             elem_id="drawn",
             cache_examples=False,
             api_visibility="private",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from csrnet_hub.render import without_latex
+from csrnet_hub.render import figure_picture, without_latex
 
 SIZE = (5.2, 3.0)  # inches of 200 pixels: the words stay readable on a phone
 BLUE, GREY = "#3b82f6", "#4b5563"  # on white, on the dark page too: they are downloaded as well
@@ -23,7 +23,7 @@ def histogram(counts: Sequence[float]) -> Image.Image:
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("people in a photo")
     axes.set_ylabel("photos")
-    return _picture(figure)
+    return figure_picture(figure)
 
 
 @without_latex()
@@ -47,7 +47,7 @@ def timeline(
     axes.set_ylim(bottom=0)
     axes.set_xlabel("seconds")
     axes.set_ylabel("people")
-    return _picture(figure)
+    return figure_picture(figure)
 
 
 def _figure(title: str) -> tuple[Any, Any]:
@@ -62,11 +62,3 @@ def _figure(title: str) -> tuple[Any, Any]:
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(GREY)
     return figure, axes
-
-
-def _picture(figure: Any) -> Image.Image:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

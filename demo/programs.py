@@ -11,16 +11,17 @@ from typing import Any
 
 import gradio as gr
 
+from csrnet_hub.regions import count_inside
+
 from .canvas import read_outline
 from .files import keep_file
 from .models import Models
-from .parts import count_region
+from .parts import check_corners
 from .shared import (
     BUSY,
     MAX_FILE_SIZE,
     NotWantedError,
     VisitorError,
-    ends,
     npy,
     read_photo,
     sentences_for_visitors,
@@ -49,20 +50,19 @@ ABOUT = """\
 ### From a program
 Install `gradio_client` (`pip install gradio_client`) and send the file itself; web addresses are
 not fetched. `/count` gives the count with its interval, `/density_map` the map as an `.npy` file,
-`/count_part` the count inside an outline. In a shell `curl` does: the answer stands behind `data:`,
-and `null` is the page's first model, or give a name, as `"csrnet-mine"`; the tab *Models* has them.
+`/count_part` the count inside an outline. In a shell, use `curl`: the answer follows `data:`.
+`null` selects the first model; or give a name from the *Models* tab, such as `"csrnet-mine"`.
 """
 LIMITS = f"""\
-A file may have {MAX_FILE_SIZE.replace("mb", " MB")}. A photo that cannot be counted is answered by
-`event: error` and a sentence, in Python by an `AppError`. Photos are counted one at a time, and a
-client may have {MOST_OF_ONE} calls waiting (all that come from `curl` are one client together):
-more are refused with status 503, in Python with `Queue is full!`; wait, then send them again. A
-private Space wants a token: `Client(..., token="hf_...")`, or
-`-H "Authorization: Bearer hf_..."` with each `curl`.
+Files may be up to {MAX_FILE_SIZE.replace("mb", " MB")}. If a photo cannot be counted, the answer is
+`event: error` with a message (in Python an `AppError`). Photos are counted one at a time; each
+client may have {MOST_OF_ONE} calls waiting (all `curl` calls count as one client). Further calls
+get status 503 (in Python `Queue is full!`): wait and resend. A private Space needs a token:
+`Client(..., token="hf_...")`, or `-H "Authorization: Bearer hf_..."` with each `curl`.
 
-Where the page was started with `--mcp`, assistants find the three as tools of the Model Context
-Protocol at `gradio_api/mcp/` below this page's address. They send a picture as a `data:` URL, or
-upload it here and send the address that they got.
+If the page was started with `--mcp`, assistants find all three as MCP tools at `gradio_api/mcp/`
+below this address. They send a picture as a `data:` URL, or upload it here and send the address
+they get.
 """
 # In the browser, which knows by what address the page is reached.
 FILL_IN = (
@@ -99,9 +99,8 @@ def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
     with sentences_for_programs():
         pixels = read_photo(image, models.find(model).max_pixels)
         result = models.count(model, pixels)
-        low, high = ends(result, usual=not result.notices)
         answer = {name: getattr(result, name) for name in ANSWER}
-        answer["interval"] = None if low is None else [low, high]
+        answer["interval"] = result.known_interval and [*result.known_interval]
         return answer | {"level": result.level, "notices": list(result.notices)}
 
 
@@ -135,9 +134,11 @@ def count_part(models: Models, image: Any, outline: Any, model: Any = None) -> d
     with sentences_for_programs():
         corners = read_outline(outline)
         if len(corners) < 3:
-            raise VisitorError("An outline has three corners or more, [[x, y], ...] in pixels.")
-        result = models.count(model, read_photo(image, models.find(model).max_pixels))
-        inside = count_region(result, corners)
+            raise VisitorError("An outline needs at least three corners, [[x, y], ...] in pixels.")
+        pixels = read_photo(image, models.find(model).max_pixels)
+        check_corners(corners, len(pixels))
+        result = models.count(model, pixels)
+        inside = count_inside(result.density, corners, result.height, result.width)
         return {"inside": inside, "outside": result.count - inside, "count": result.count}
 
 

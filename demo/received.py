@@ -22,14 +22,14 @@ UPLOAD, TOOLS = "/gradio_api/upload", "/gradio_api/mcp"
 MOST, MOST_OF_TOOLS, MOST_LISTS = 4 * 2**20, 16 * 2**20, 100_000
 MOST_BESIDE_FILES = 64 * 2**10  # bytes of an upload's parts that are no files: browsers send none
 TOO_MUCH = (
-    "This is too much at once: beside uploads, {} MB with {:,} lists in them are the most. Choose "
-    "fewer files or points; a program uploads a file first and sends the path or address it got."
+    "This request is too large: apart from uploads, it may have {} MB and {:,} lists. Choose fewer "
+    "files or points; programs should upload the file first and send the path or address they get."
 )
-BESIDE_FILES = "An upload is of files alone: give each part a filename."
+BESIDE_FILES = "An upload may contain only files: give every part a filename."
 NOT_MULTIPART = "This upload could not be read: send it as multipart/form-data."
 NO_ROOM = (
-    "The disk of the computer that serves this page has no room for more files at the moment. "
-    "Please try again later: those of visitors are removed within the hour."
+    "The server's disk is full at the moment. Please try again later: uploads are removed within "
+    "the hour."
 )
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import shutil
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-
-from csrnet_hub.named import named_path
-from csrnet_hub.resources import DEFAULT_MODEL, resource
 
 WIDTH = 1280  # pixels of the window
 KEPT = 840  # pixels of the picture, as wide as GitHub shows it
@@ -48,30 +44,21 @@ def take(address: str, folder: Path, browser: Any) -> Path:
     return path
 
 
-def main(argv: list[str] | None = None) -> None:
+def main() -> None:
     """Serve the page on this machine, photograph it, stop."""
     from playwright.sync_api import sync_playwright
 
     import app
     from csrnet_hub import CrowdCounter
 
-    parser = argparse.ArgumentParser(prog="python -m demo.screenshots", description=__doc__)
-    parser.add_argument(
-        "--model", default=str(resource(DEFAULT_MODEL) or DEFAULT_MODEL), help="folder or Hub id"
-    )
-    parser.add_argument(
-        "--out", type=named_path, default=Path(app.__file__).parent / "docs", help="folder"
-    )
-    args = parser.parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
-    page = app.build_app(CrowdCounter.from_pretrained(args.model))
+    page = app.build_app(CrowdCounter.from_pretrained())
     options = app.launch_options() | {"quiet": True, "prevent_thread_lock": True}
     try:
         address = page.launch(server_name="127.0.0.1", **options)[1]
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            print(take(address, args.out, browser))
+            print(take(address, Path(app.__file__).parent / "docs", browser))
     finally:
         page.close()
 

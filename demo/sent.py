@@ -19,7 +19,7 @@ OWN_ADDRESS = "/gradio_api/file="  # after the server's, before the path
 # the server's ffmpeg read what it likes.
 NOT_SERVED = ("process_recording", "deep_link", "component_server")
 LONGEST_ID = 64  # characters of an upload's, which Gradio keeps for ever; its own have 13 at most
-LONG_ID = f"An upload_id has {LONGEST_ID} characters at most: send a shorter one, or none."
+LONG_ID = f"An upload_id may have at most {LONGEST_ID} characters. Send a shorter one, or none."
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 
 

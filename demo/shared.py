@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -45,8 +45,8 @@ element.setAttribute("aria-atomic", "true");
 """
 
 NO_PHOTO = "There is no photo yet. Choose one first: drop it on the page, paste it or take it."
-EXPIRED = "This upload is no longer here. Please choose the photo again."
-UNEXPECTED = "The photo could not be counted: a fault on the server. Please try again later."
+EXPIRED = "This upload is no longer here. Please choose the file again."
+UNEXPECTED = "Something went wrong on the server. Please try again later."
 
 # As of `csrnet count`, which may save maps.
 COLUMNS = tuple(column for column in count_table.COLUMNS if column != "map")
@@ -178,7 +178,7 @@ def sentences_for_visitors() -> Iterator[None]:
     except (gr.Error, NotWantedError, EnoughError):
         raise
     except Exception:
-        logging.getLogger(__name__).exception("a photo could not be counted")
+        logging.getLogger(__name__).exception("a visitor's call failed")
         raise gr.Error(UNEXPECTED, print_exception=False) from None
 
 
@@ -203,18 +203,12 @@ def npy(density: NDArray[np.float32]) -> bytes:
     return stream.getvalue()
 
 
-def row(name: str, result: CountResult, notices: Sequence[str] = ()) -> dict[str, Any]:
-    """One photo's line of a table; low and high are None for a model without intervals, and for a
-    picture that notices say is unlike those that the interval was calibrated on."""
-    low, high = ends(result, usual=not notices)
+def row(name: str, result: CountResult) -> dict[str, Any]:
+    """One photo's line of a table; low and high are None where no interval is known to hold."""
+    low, high = result.known_interval or (None, None)
     size, seconds = (result.width, result.height), round(result.seconds, 3)
-    about = (result.model, seconds, result.device, round(result.scale, 4), list(notices))
+    about = (result.model, seconds, result.device, round(result.scale, 4), list(result.notices))
     return dict(zip(COLUMNS, (name, result.count, low, high, *size, *about)))
-
-
-def ends(result: CountResult, usual: bool) -> tuple[float, float] | tuple[None, None]:
-    """Low and high of the interval, None where there is none or it is not known to hold."""
-    return (result.interval if usual else None) or (None, None)
 
 
 def to_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> bytes:

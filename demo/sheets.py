@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-
-import gradio as gr
 
 from csrnet_hub.images import DEFAULT_MAX_PIXELS, LONGEST
 
-from .files import MAX_SESSIONS
+from .files import Recent
+from .happened import Heard
 from .shared import EXPIRED, SHOWN, VisitorError, plain_name
 
 DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -60,39 +58,22 @@ class Sheet:
 
 
 @dataclass
-class _Visit:
-    heard: int = 0  # the latest of what the browser numbers
-    opened: float | None = None  # when the sheet was, 0 without a photo
+class Visit(Heard):
+    """What the server keeps of a visitor who annotates; if it is lost, every answer is shown.
 
+    Attributes:
+        opened: when the sheet was that was opened last, 0 without a photo; None: not known.
+        maps, photos: the files that the page shows.
+    """
 
-class Opened:
-    """The photo that each visitor opened last: an answer for another one comes too late."""
+    opened: float | None = None
+    maps: Recent = field(default_factory=Recent)
+    photos: Recent = field(default_factory=Recent)
 
-    def __init__(self) -> None:
-        self._visits: dict[str, _Visit] = {}  # by session, the newest at the end
-        self._lock = threading.Lock()
-
-    def hears(self, request: gr.Request, number: int) -> bool:
-        """Note what happened as the `number`-th; False where something later was heard before."""
-        with self._lock:
-            visit = self._visit(str(request.session_hash))
-            heard, visit.heard = visit.heard, max(visit.heard, number)
-        return number >= heard
-
-    def note(self, request: gr.Request | None, sheet: Sheet | None) -> None:
+    def note(self, sheet: Sheet | None) -> None:
         """This is on the surface from now on; None: no photo."""
-        if request and request.session_hash:
-            with self._lock:
-                self._visit(request.session_hash).opened = sheet.opened if sheet else 0.0
+        self.opened = sheet.opened if sheet else 0.0
 
-    def another(self, request: gr.Request | None, sheet: Sheet) -> bool:
+    def another(self, sheet: Sheet) -> bool:
         """Whether this visitor has opened another photo, or none, since."""
-        visit = self._visits.get(str(request and request.session_hash), _Visit())
-        return visit.opened not in (None, sheet.opened)
-
-    def _visit(self, session: str) -> _Visit:
-        visit = self._visits.setdefault(session, _Visit())
-        self._visits[session] = self._visits.pop(session)
-        while len(self._visits) > MAX_SESSIONS:  # a visitor who is forgotten gets every answer
-            del self._visits[next(iter(self._visits))]
-        return visit
+        return self.opened not in (None, sheet.opened)

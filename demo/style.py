@@ -17,10 +17,8 @@ THEME = gr.themes.Soft(  # fonts of the visitor's system: none is fetched
     block_info_text_color="*neutral_600",  # Soft's greys are too pale to read
     block_info_text_color_dark="*neutral_300",
     body_text_color_subdued="*neutral_500",
-    body_text_color_subdued_dark="*neutral_400",
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
-    button_primary_background_fill_dark="*primary_600",
     button_primary_background_fill_hover_dark="*primary_700",
     button_secondary_background_fill_hover_dark="*neutral_600",  # Soft's is too pale for white
     link_text_color_dark="*secondary_300",
@@ -152,7 +150,7 @@ body:not(.dark) .cm-line span { color: inherit !important; }
     background-color: transparent !important; }
   .scale i { print-color-adjust: exact; }
   .gradio-container #batch-table th, #batch-gallery .caption-label { background: #fff !important; }
-  #batch-table::after { content: "The first rows and columns; the table for download has all."; }
+  #batch-table::after { content: "Only the first rows and columns: the CSV has them all."; }
   footer, .tab-wrapper, #drawn, .canvas-tools, .canvas-hint, #parts:has(.waiting),
   .gradio-container .form, .gradio-container input, .gradio-container button:not(:has(img)),
   .gradio-container .icon-button-wrapper { display: none !important; }

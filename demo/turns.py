@@ -18,14 +18,14 @@ from .shared import MAX_WAITING
 PHOTOS, BATCHES = "counter", "batches"
 MOST_OF_ONE = MAX_WAITING // 4  # calls of one page or program that may wait
 TOO_MANY = (
-    f"Of your calls {MOST_OF_ONE} are waiting (all that come by MCP are one caller's together): "
-    "wait for their answers before you send more."
+    f"You already have {MOST_OF_ONE} calls waiting (all MCP calls count as one caller). Wait for "
+    "answers before sending more."
 )
 TOO_MANY_UNNAMED = (
-    f"{MOST_OF_ONE} calls that name no session_hash are waiting, yours or others': wait for their "
-    "answers, or call with gradio_client, which names one."
+    f"{MOST_OF_ONE} calls without a session_hash are already waiting. Wait, or use gradio_client, "
+    "which sends one."
 )
-FULL = f"{MAX_WAITING} calls of this kind are waiting already: try again in a minute."
+FULL = f"{MAX_WAITING} calls of this kind are already waiting. Try again in a minute."
 
 
 class Turns:

@@ -26,7 +26,6 @@ from .shared import (
     MAX_FILE_SIZE,
     EnoughError,
     VisitorError,
-    ends,
     headline,
     message_html,
     number_html,
@@ -45,37 +44,35 @@ from .wanted import STOP, count_when
 
 SIDE = 960  # pixels, the longer side of the annotated clip
 WAITING = (
-    f"Choose a clip of up to {MAX_FILE_SIZE[:-2]} MB, and how many frames of each second of it to "
-    f"count: {clips.MOST} at most in all. Fewer are quicker. One "
-    "that this browser cannot play is counted all the same."
+    f"Choose a clip of up to {MAX_FILE_SIZE[:-2]} MB and how many frames to count per second "
+    f"({clips.MOST} in total at most; fewer is faster). Clips that this browser cannot play are "
+    "counted too."
 )
 COUNTING = "Counting the people, one frame after the other: a few seconds each."
 STOPPED = "Stopped before a frame was counted."
 NO_CLIP = "There is no clip yet. Choose one first."
 CUT_SHORT = (
-    "the clip was not read to its end, for it has too many frames of this size (save a copy with "
-    "fewer or smaller ones); the last that was counted is at"
+    "the clip is too long to be read to its end (upload a shorter or smaller copy); last counted "
+    "frame at"
 )
-DAMAGED = "Parts of the clip could not be read, so frames are missing: it is damaged or cut off."
+DAMAGED = "Parts of the clip could not be read, so frames are missing: it is damaged or incomplete."
 COLUMNS = ("seconds", "count", "low", "high", "scale", "remark")
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One counted frame: when, in seconds from the start, its result without the map, and what is
-    unusual about it."""
+    """One counted frame: when, in seconds from the start, and its result without the map."""
 
     seconds: float
     result: CountResult
-    remark: str = ""
 
     @property
     def ends(self) -> tuple[float, float] | tuple[None, None]:
-        return ends(self.result, usual=not self.remark)
+        return self.result.known_interval or (None, None)
 
     def record(self) -> dict[str, Any]:
-        result = self.result
-        values = (round(self.seconds, 3), result.count, *self.ends, result.scale, self.remark)
+        result, remark = self.result, " ".join(self.result.notices)
+        values = (round(self.seconds, 3), result.count, *self.ends, result.scale, remark)
         return dict(zip(COLUMNS, values))
 
 
@@ -96,33 +93,19 @@ def annotated(pixels: NDArray[np.uint8], result: CountResult, seconds: float) ->
     return picture
 
 
-class Film:
-    """The counted frames of a clip: what is known of each, and the clip with their maps."""
-
-    def __init__(self, per_second: float) -> None:
-        self.moments: list[Moment] = []
-        self.clip = clips.Clip(per_second)
-
-    def add(self, seconds: float, pixels: NDArray[np.uint8], result: CountResult) -> None:
-        self.clip.add(annotated(pixels, result, seconds), seconds)
-        # without the map, of which 300 would be hundreds of megabytes
-        small = replace(result, density=result.density[:0])
-        self.moments.append(Moment(seconds, small, " ".join(result.notices)))
-
-
 def summary_html(moments: list[Moment], cut: str = "", doubt: str = "") -> str:
-    """The mean count in large type, the least and the most with their times; why there are no more
-    frames, and what is doubtful."""
+    """The mean count in large type, the fewest and the most with their times; why there are no
+    more frames, and what is doubtful."""
     by_count = sorted(moments, key=lambda moment: moment.result.count)
-    least, most = by_count[0], by_count[-1]
+    fewest, most = by_count[0], by_count[-1]
     mean = sum(moment.result.count for moment in moments) / len(moments)
     facts = [
         f"the mean of {len(moments)} frames",
-        f"least {people(least.result.count)} at {least.seconds:.1f} s",
+        f"fewest {people(fewest.result.count)} at {fewest.seconds:.1f} s",
         f"most {people(most.result.count)} at {most.seconds:.1f} s",
     ]
     if len(moments) == 1:
-        facts = [f"in one frame, at {least.seconds:.1f} s"]
+        facts = [f"in one frame, at {fewest.seconds:.1f} s"]
     facts += [f"{cut} {moments[-1].seconds:.1f} s"] if cut else []
     return number_html(headline(mean), " · ".join(facts), notices_html([doubt] if doubt else []))
 
@@ -149,17 +132,21 @@ def run(
         with sentences_for_visitors():
             path = uploaded_path(upload, NO_CLIP)
             per_second = float(rate) if isinstance(rate, (int, float)) and 0.05 <= rate <= 30 else 1
-            film, cut = Film(per_second), ""
-            pace = Pace(progress, clips.frames_expected(path, per_second), "frames")
-            reading = clips.Reading(_given_up(progress))
+            moments: list[Moment] = []
+            marked, cut = clips.Clip(per_second), ""
+            pace, reading = Pace(progress, 0, "frames"), clips.Reading(_given_up(progress))
             limit = models.find(model).max_pixels
             try:
                 for seconds, pixels in clips.frames(path, per_second, limit, reading):
-                    if (done := len(film.moments)) == clips.MOST:
+                    if (done := len(moments)) == clips.MOST:
                         cut = f"only the first {done} frames were counted, up to"
                         break
+                    pace.of = reading.expected  # from the first frame on
                     step = pace.within(done, f"Counting the people at {seconds:.1f} s")
-                    film.add(seconds, pixels, models.count(model, pixels, step))
+                    result = models.count(model, pixels, step)
+                    marked.add(annotated(pixels, result, seconds), seconds)
+                    # without the map, of which 300 would be hundreds of megabytes
+                    moments.append(Moment(seconds, replace(result, density=result.density[:0])))
                     reading.meanwhile = _given_up(progress)  # its clock begins anew
                     if time.monotonic() - last > 1:
                         yield [gr.skip() for _ in nothing("")]
@@ -167,15 +154,16 @@ def run(
                 if reading.spent:
                     cut = CUT_SHORT
             except EnoughError:
-                cut = "stopped after that at"
+                cut = "stopped at"
             except gr.Error as error:
-                if not (film.moments and quota_spent(error)):
+                if not (moments and quota_spent(error)):
                     raise
-                cut = "the GPU's quota was spent after that at"
-            if not film.moments:
+                cut = "GPU quota used up at"
+            if not moments:
                 raise VisitorError(STOPPED if cut else clips.DAMAGED)
             doubt = "" if cut or reading.whole else DAMAGED
-            yield shown(film, summary_html(film.moments, cut, doubt), upload_name(upload, "clip"))
+            summary = summary_html(moments, cut, doubt)
+            yield shown(moments, marked, summary, upload_name(upload, "clip"))
     except gr.Error as error:
         yield nothing(error.message, "problem")
 
@@ -194,9 +182,9 @@ def _given_up(progress: gr.Progress) -> Callable[[], None]:
     return meanwhile
 
 
-def shown(film: Film, summary: str, name: str) -> list[Any]:
+def shown(moments: list[Moment], marked: clips.Clip, summary: str, name: str) -> list[Any]:
     """What the tab shows of a counted clip of that name."""
-    moments, stem = film.moments, Path(name).stem
+    stem = Path(name).stem
     plot = timeline(
         [moment.seconds for moment in moments],
         [moment.result.count for moment in moments],
@@ -206,7 +194,7 @@ def shown(film: Film, summary: str, name: str) -> list[Any]:
     table = to_csv((moment.record() for moment in moments), COLUMNS)
     files = (
         keep_file(f"{stem}-counts.png", png(plot)),
-        keep_file(f"{stem}-annotated.mp4", film.clip.finish()),
+        keep_file(f"{stem}-annotated.mp4", marked.finish()),
         keep_file(f"{stem}-counts.csv", table),
     )
     return [summary, *(gr.update(value=file, visible=True) for file in files)]

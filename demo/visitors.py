@@ -32,8 +32,8 @@ from .shared import NotWantedError
 from .turns import BATCHES, refusal
 
 NO_FILE = (
-    'This is no file. Send a picture as handle_file("crowd.jpg") of gradio_client, or upload it '
-    'and send {"path": what the upload gave, "meta": {"_type": "gradio.FileData"}}.'
+    'This is not a file. Send a picture with handle_file("crowd.jpg") of gradio_client, or upload '
+    'it and send {"path": what the upload gave, "meta": {"_type": "gradio.FileData"}}.'
 )
 FORGOTTEN = CLEAN_EVERY + KEEP_FOR  # seconds; the files are gone by then
 NEVER = 10**9  # seconds: on Windows Gradio goes by when a file was made, though it is needed still
@@ -87,8 +87,6 @@ class Page(gr.Blocks):
         self._uploads: set[str] = set()
         self._closed = threading.Event()
         make_upload_folder()
-        if not hasattr(gr.Blocks, "process_api"):
-            logger.warning(UNLIKE_GRADIO, "the calls of visitors are not seen")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "mcp_server_obj" and value is not None:

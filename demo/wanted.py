@@ -11,19 +11,18 @@ from typing import Any
 
 import gradio as gr
 
+from .happened import HAPPENED, Heard, numbering
 from .pace import Tell
 from .shared import BUSY, COUNTING, EnoughError, NotWantedError
 from .turns import PHOTOS
 
-# The browser numbers what happens on a page: requests and answers may come in another order.
-HAPPENED = "window.happened = (window.happened || 0) + 1"
 CLEARED = 0
-STOP = "Stop, and show what is counted"
+STOP = "Stop and show results so far"
 STOPPING = "Stopping after this one"
 
 
 @dataclass
-class Latest:
+class Latest(Heard):
     """What a visitor asks for in a tab, by the numbers that the browser gives.
 
     Attributes:
@@ -31,7 +30,6 @@ class Latest:
             known, as when the server had too many visitors to keep it.
         begun, done, answered: the latest whose turn has come, that has ended, and that ended well.
         enough: that of which the visitor has seen enough.
-        heard: the latest request, upload or removal.
     """
 
     number: int | None = None
@@ -39,13 +37,6 @@ class Latest:
     done: int = 0
     answered: int = 0
     enough: int | None = None
-    heard: int = 0
-
-    def hears(self, number: int) -> bool:
-        """Note what happened as the `number`-th; False where something later was heard before."""
-        last = number >= self.heard
-        self.heard = max(self.heard, number)
-        return last
 
     def is_past(self, number: int) -> bool:
         """Whether the answer to the request of that `number` is no longer wanted."""
@@ -138,11 +129,6 @@ def count_when(
             js=f"latest => [latest, {own} || 0, {HAPPENED}]",
             **quiet,
         )
-
-
-def numbering(number: str) -> str:
-    """JavaScript that sends inputs with the value of an expression in the place of the second."""
-    return f"(latest, number, ...sent) => [latest, {number}, ...sent]"
 
 
 def while_wanted(

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from csrnet_hub import CSRNet, ModelError
-from csrnet_hub.datasets import DatasetError, read_shanghaitech
-from tests.test_datasets import write_part
+from csrnet_hub.datasets import DatasetError
+from tests.test_datasets import read_shanghaitech, write_part
 from tests.test_fit import write_recipe
 from tests.thin import narrow
 from train import ablate, fit, prepare
@@ -155,7 +155,7 @@ class Train:
     def __init__(self, fails: str = "", error: Exception | None = None) -> None:
         self.calls: list[tuple[str, bool]] = []
         self.fails = fails
-        self.error = error or fit.TrainingError("the loss is not finite")
+        self.error = error or fit.TrainingError("the loss became NaN")
 
     def __call__(
         self, recipe: Recipe, examples: object, out: Path, resume: Path | None, **options: object
@@ -185,7 +185,7 @@ def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(
 def test_a_run_that_fails_is_told_and_the_others_go_on(recipe: Path, tmp_path: Path) -> None:
     runs = plan(recipe, {"loss": ["bayesian", "dmcount"]}, [0], tmp_path / "out")
     told = ablate.ablate(runs, [], tmp_path / "out", torch.device("cpu"), Train("bayesian"))
-    assert "loss=bayesian,seed=0 failed: the loss is not finite" in told
+    assert "loss=bayesian,seed=0 failed: the loss became NaN" in told
     assert "| loss=bayesian | none yet |" in told
     assert "| loss=dmcount | 0 | 5.0 |" in told
 
@@ -228,9 +228,9 @@ def test_the_figures_of_another_recipe_or_other_photographs_are_not_told_as_this
     again(recipe)
     changed = tmp_path / "changed.toml"
     write_recipe(read_recipe(recipe, lr_backend=0.5, name="another"), changed)
-    with pytest.raises(fit.TrainingError, match="seed=0 holds a run with another lr_backend: give"):
+    with pytest.raises(fit.TrainingError, match="seed=0 holds a run that differs in lr_backend"):
         again(changed)
-    with pytest.raises(fit.TrainingError, match="another data"):
+    with pytest.raises(fit.TrainingError, match="differs in data"):
         again(recipe, count=4)
     write_recipe(read_recipe(recipe, name="another"), changed)
     assert "another: 2 steps" in again(changed)
@@ -253,14 +253,16 @@ def test_the_command_trains_each_variant_and_prints_the_table(
     arguments += ["--init", str(tmp_path / "first"), "--vary", "loss=euclidean,bayesian"]
     assert ablate.main([*arguments, "--seeds", "0,1", "--compile"]) == 0
     assert len(compiled) == 4
-    told = capsys.readouterr().out
+    told, said = capsys.readouterr()
     assert "| loss=bayesian | 0, 1 |" in told
+    assert "run 4 of 4: loss=bayesian,seed=1" in said
+    assert "validation MAE" in said
     assert (out / "loss=bayesian,seed=1" / "best" / "config.json").is_file()
-    assert (out / "ablation.md").read_text(encoding="utf-8") in told
+    assert (out / "ablation.md").read_text(encoding="utf-8") == told  # > table.md is the table
     assert ablate.main([*arguments, "--seeds", "0,1"]) == 0
-    assert "run 1" not in capsys.readouterr().out  # all done
+    assert "run 1" not in capsys.readouterr().err  # all done
     assert ablate.main([*arguments, "--seeds", "0,1", "--steps", "9"]) == 1
-    assert "another steps: give another --out" in capsys.readouterr().err
+    assert "differs in steps: give another --out" in capsys.readouterr().err
     assert ablate.main([*arguments, "--vary", "optimiser=hinge"]) == 1
     assert "optimiser must be one of" in capsys.readouterr().err
 
@@ -274,7 +276,7 @@ def test_runs_with_another_start_are_not_told_as_this_ones(recipe: Path, tmp_pat
     again(init="first", vgg="vgg")
     again(init="first", vgg="vgg")
     for start, other in (({"init": "second", "vgg": "vgg"}, "init"), ({"init": "first"}, "vgg")):
-        with pytest.raises(fit.TrainingError, match=f"with another {other}: give"):
+        with pytest.raises(fit.TrainingError, match=f"differs in {other}: give"):
             again(**start)
     kept.write_text("")
     with pytest.raises(fit.TrainingError, match=r"recipe\.json is damaged: remove"):
@@ -284,10 +286,10 @@ def test_runs_with_another_start_are_not_told_as_this_ones(recipe: Path, tmp_pat
 @pytest.mark.parametrize(
     ("twice", "said"),
     [
-        (["--seeds", "a,1"], "--seeds a,1: give numbers with commas between them"),
-        (["--seeds", "0,1,0"], "--seeds 0,1,0 names a seed twice"),
+        (["--seeds", "a,1"], "--seeds a,1: give whole numbers separated by commas"),
+        (["--seeds", "0,1,0"], "--seeds 0,1,0 has a seed twice"),
         (["--vary", "ema=0.5", "--vary", "ema=0.6"], "--vary ema is given twice"),
-        (["--vary", "ema=0.5,0.50"], "--vary ema names a value twice"),
+        (["--vary", "ema=0.5,0.50"], "--vary ema has a value twice"),
     ],
 )
 def test_what_is_named_twice_is_not_run_as_if_it_were_two(
@@ -301,7 +303,7 @@ def test_what_is_named_twice_is_not_run_as_if_it_were_two(
 @pytest.mark.parametrize(
     ("trouble", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "ablate: stopped; the same command goes on\n"),
+        (KeyboardInterrupt(), 130, "ablate: stopped; the same command continues\n"),
         (MemoryError("Unable to allocate 54 GiB"), 1, "ablate: Unable to allocate 54 GiB\n"),
     ],
 )

@@ -18,7 +18,7 @@ from scipy.io import savemat
 
 from csrnet_hub import annotations
 from csrnet_hub.annotations import photos_in, read_annotation, to_csv, to_json, to_mat
-from csrnet_hub.datasets import DatasetError, guess_format, read_dataset, read_shanghaitech
+from csrnet_hub.datasets import DatasetError, guess_format, read_dataset
 from csrnet_hub.datasets.matlab import load_mat
 from csrnet_hub.datasets.tables import parse_csv
 
@@ -96,7 +96,7 @@ def test_training_reads_a_saved_mat_to_the_same_heads(tmp_path):
     heads = np.array([[3.25, 4.5], [60, 20.125], [33, 33]], np.float32)
     Image.new("RGB", (96, 64)).save(folder / "images" / "IMG_7.jpg")
     written(folder / "ground-truth" / "GT_IMG_7.mat", to_mat(heads))
-    samples = read_shanghaitech(tmp_path / "part", "train")
+    samples = read_dataset(tmp_path / "part", "shanghaitech", "train")
     prepare(samples, tmp_path / "out.h5", progress=False)
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["heads/IMG_7"][()].tolist() == heads.tolist()
@@ -158,6 +158,38 @@ def test_training_and_the_page_read_one_table_alike(column, tmp_path):
             read(twice)
 
 
+@pytest.mark.parametrize("text", ["image,x,y,remark\na.jpg,1,2\n", "\n\nimage;x;y\na.jpg;1;2\n"])
+def test_short_rows_and_blank_lines_are_nobodys_fault(text, tmp_path):
+    table = written(tmp_path / "a.csv", text)
+    assert [(one.name, one.heads().tolist()) for one in parse_csv(table)] == [("a.jpg", [[1, 2]])]
+    assert read_annotation(table, "a.jpg").tolist() == [[1, 2]]
+
+
+def test_a_bad_row_of_one_photo_spoils_no_other(tmp_path):
+    table = written(tmp_path / "all.csv", "image,x,y\na.jpg,1,2\nb.jpg,3\n")
+    assert read_annotation(table, "a.jpg").tolist() == [[1, 2]]
+    with pytest.raises(DatasetError, match=r"^all\.csv, line 3: x '3' and y '' are not both"):
+        read_annotation(table, "b.jpg")
+
+
+def test_a_row_of_blanks_is_no_photo(tmp_path):
+    table = written(tmp_path / "all.csv", "image,x,y\na.jpg,1,2\n , , \n")
+    assert read_annotation(table).tolist() == [[1, 2]]
+    assert photos_in(table) == {"a.jpg"}
+
+
+@pytest.mark.parametrize("text", ["image,x,y\n{}", "x,y,image\n{}", "x,y\n{}", "{}"])
+def test_a_table_without_rows_says_to_the_page_alone_that_nobody_is_there(text, tmp_path):
+    table = written(tmp_path / "a.csv", text.format(""))
+    if text == "{}":
+        with pytest.raises(DatasetError, match="is empty"):
+            read_annotation(table)
+    else:
+        assert read_annotation(table, "a.jpg").shape == (0, 2)
+    with pytest.raises(DatasetError, match=r"no rows|no column image"):
+        parse_csv(table)
+
+
 @pytest.mark.parametrize("separator", "\u2028\x85\x0b\x1c")
 def test_a_separator_of_lines_in_a_name_or_a_remark_ends_no_row(separator, tmp_path):
     name = f"a{separator}b.jpg"
@@ -177,7 +209,7 @@ def test_of_several_columns_that_of_the_files_tells_the_photos(others, tmp_path)
 def test_photos_of_one_name_in_two_folders_are_never_taken_for_one(tmp_path):
     table = written(tmp_path / "all.csv", "image,x,y\nd/a.jpg,1,2\ne/a.jpg,3,4\n")
     for image in ("a.jpg", None):
-        with pytest.raises(DatasetError, match=r"photos, but none|d/a\.jpg and e/a\.jpg: leave"):
+        with pytest.raises(DatasetError, match=r"photos, so the name|d/a\.jpg and e/a\.jpg: leave"):
             read_annotation(table, image)
 
 
@@ -192,18 +224,18 @@ def test_json_is_a_list_of_heads_or_has_one(content, tmp_path):
         ("a.txt", "1,2", r"\.mat, \.csv, \.json"),
         ("a.csv", "", "is empty"),
         ("a.csv", "\ufeff\n", "is empty"),
-        ("a.csv", "x,y\n1,b\n", "two numbers"),
-        ("a.csv", "x,y\n1,2\n3\n", "row 2 has 1 columns"),
-        ("a.csv", "1,2,3,4\n", "columns"),
+        ("a.csv", "x,y\n1,b\n", "line 2: x '1' and y 'b' are not both numbers"),
+        ("a.csv", "x,y\n1,2\n\n3\n", "line 4: x '3' and y ''"),
+        ("a.csv", "1,2,3,4\n", "no column x, y; it needs x and y"),
         ("a.csv", "x,y\n1,inf\n", "finite"),
         ("a.csv", "x,y\n1,1e300\n", "finite"),
-        ("a.csv", b"\xff\xfe\x00", "no text"),
-        ("a.json", "{", "not JSON"),
-        ("a.json", "[" * 100_000, "not JSON"),
+        ("a.csv", b"\xff\xfe\x00", "not text"),
+        ("a.json", "{", "cannot be read as JSON"),
+        ("a.json", "[" * 100_000, "cannot be read as JSON"),
         ("a.json", '{"heads": [[1, 2]], "heads": []}', "'heads' is there twice"),
         ("a.json", '{"points": []}', "heads"),
-        ("a.json", "[[1, 2], [3]]", "two numbers"),
-        ("a.json", "[1, 2]", "two numbers"),
+        ("a.json", "[[1, 2], [3]]", "pairs of x and y"),
+        ("a.json", "[1, 2]", "shape"),
         ("a.json", "[[1, NaN]]", "finite"),
         ("a.mat", "MATLAB, it says", "mat"),
         ("a.mat", b"", "mat"),
@@ -229,7 +261,7 @@ def test_json_of_many_photos_is_read_as_training_reads_it(content, tmp_path):
     path = written(tmp_path / "all.json", json.dumps(content))
     assert read_annotation(path, "img_1.jpg").tolist() == [[1, 2]]
     assert read_annotation(path, "B.jpg").tolist() == []
-    with pytest.raises(DatasetError, match=r"^all\.json: it has 2 photos, but none is called c"):
+    with pytest.raises(DatasetError, match=r"^all\.json has 2 photos, but none called c"):
         read_annotation(path, "c.jpg")
 
 
@@ -242,7 +274,7 @@ def test_names_that_differ_in_case_alone_are_told_apart(tmp_path):
 def test_json_of_many_photos_names_the_one_that_is_wrong(tmp_path):
     path = written(tmp_path / "all.json", json.dumps({"a.jpg": [[1]], "b.jpg": [[1, 2]]}))
     assert read_annotation(path, "b.jpg").tolist() == [[1, 2]]
-    with pytest.raises(DatasetError, match=r"a\.jpg: heads of shape") as caught:
+    with pytest.raises(DatasetError, match=r"a\.jpg: heads have shape") as caught:
         read_annotation(path, "a.jpg")
     assert str(tmp_path) not in str(caught.value)
 
@@ -335,7 +367,7 @@ def test_a_mat_file_never_leads_to_another_file(tmp_path: Path, kind: str) -> No
     path = heads_of(tmp_path / "evil.mat", fill)
     if kind == "path":  # a name that leads through a link of another group
         path.write_bytes(path.read_bytes().replace(b"_elsewhere_location", b"/elsewhere/location"))
-    with pytest.raises(DatasetError, match=r"^evil\.mat (refers to another|holds values of)"):
+    with pytest.raises(DatasetError, match=r"^evil\.mat (refers to|holds values of)"):
         read_annotation(path)
 
 
@@ -447,7 +479,7 @@ HOSTILE: dict[str, tuple[Callable[[Mat5], bytes], str]] = {
     "too few cells": (lambda m: m.array(1, b"", (1, 200_000)), "has more than 65,536 arrays"),
     "too many cells": (lambda m: m.array(1, m.element(14, b"") * 99_999), "cannot be read"),
     "negative": (lambda m: m.array(1, b"", (-1, 1)), "cannot be read"),
-    "deep": (lambda m: nested(m, 17), "in more than 16 others"),
+    "deep": (lambda m: nested(m, 17), "more than 16 deep"),
     "fields": (lambda m: m.struct(bytes(300), 1), "more than 256 fields"),
     "structs": (
         lambda m: m.struct(b"a\0", 2, number=2**17),
@@ -597,7 +629,7 @@ def test_which_photos_an_annotation_names(name, content, photos, tmp_path):
 def test_a_table_of_boxes_is_refused_and_a_photos_size_in_it_is_not(tmp_path):
     boxes = "image,x,y,width,height\na.jpg,1,2,{},9\na.jpg,3,4,{},9\n"
     table = written(tmp_path / "a.csv", boxes.format(8, 7))
-    with pytest.raises(DatasetError, match=r"^a.csv: width and height differ between rows, as box"):
+    with pytest.raises(DatasetError, match=r"^a.csv, line 3: width and height differ between"):
         read_annotation(table)
     assert len(read_annotation(written(tmp_path / "a.csv", boxes.format(8, 8)))) == 2
 
@@ -611,5 +643,5 @@ def test_a_table_of_boxes_is_refused_and_a_photos_size_in_it_is_not(tmp_path):
     ],
 )
 def test_shares_of_a_photos_sides_are_not_taken_for_pixels(name, content, tmp_path):
-    with pytest.raises(DatasetError, match=r"^a\..*look like shares of the picture's sides"):
+    with pytest.raises(DatasetError, match=r"^a\..*look like fractions of the picture's sides"):
         read_annotation(written(tmp_path / name, content))

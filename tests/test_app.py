@@ -135,7 +135,7 @@ def test_no_photo_has_its_sentence(upload: Any) -> None:
 
 
 def test_an_upload_that_was_cleaned_away_has_its_sentence(uploads: Path) -> None:
-    with pytest.raises(shared.VisitorError, match="choose the photo again") as caught:
+    with pytest.raises(shared.VisitorError, match="choose the file again") as caught:
         shared.read_photo({"path": str(uploads / "gone.jpg")}, LIMIT)
     assert "gone.jpg" not in str(caught.value)
 
@@ -235,7 +235,7 @@ def test_one_program_cannot_fill_the_queue_for_everybody(uploads: Path) -> None:
     answers = [join("greedy") for _ in range(shared.MAX_WAITING + 2)]
     refused = [answer for answer in answers if answer.status_code == 503]
     assert 0 < len(answers) - len(refused) <= shared.MAX_WAITING // 4 + 1  # one is being counted
-    assert "wait for their answers" in refused[0].json()["detail"]
+    assert "Wait for answers" in refused[0].json()["detail"]
     assert join("another").status_code == 200
     go_on.set()
     page.close()
@@ -470,7 +470,7 @@ def test_no_program_makes_the_server_remove_what_is_not_the_pages(
     odd = f"{uploads}/../{victim.name}"
     for digest in (odd, "0" * 16):
         sheet = {"name": odd, "width": 9, "height": 9, "digest": digest, "opened": 1.0}
-        call("save", [sheet, "[]"])
+        call("save", [None, sheet, "[]"])
     folder = {"path": str(path.parent), "meta": {"_type": "gradio.FileData"}}
     event = posted(f"{api}call/count", json={"data": [folder, None]}).json()
     fetched(f"{api}call/count/{event['event_id']}")

@@ -36,7 +36,7 @@ import app
 from csrnet_hub import CountResult
 from csrnet_hub.annotations import read_annotation
 from csrnet_hub.regions import count_inside
-from demo import annotate, batch, compare, photo, screenshots, shared, turns, video, wanted
+from demo import annotate, batch, cards, compare, photo, screenshots, shared, turns, video, wanted
 from demo.parts import DRAW_ONE
 
 from .page import PlainCounter, dots, serve
@@ -58,6 +58,27 @@ PATIENCE = 60_000  # ms; a busy machine is slow, not broken
 CAMERA_RUNS = "() => document.querySelector('#photo video')?.videoWidth > 0"
 
 NO_HEADS_KEPT = "Object.keys(localStorage).every(key => !/csrnet-hub/.test(key))"
+
+# A stranger's, with all that would have a browser fetch something.
+CARD = """---
+license: mit
+---
+# Ours
+![a](http://192.0.2.1/a.png) !![b][b] <img src="http://192.0.2.1/c.png">
+<p style="background: url(http://192.0.2.1/d.png)">Paragraph</p>
+<video poster="http://192.0.2.1/e.png"></video><svg><image href="http://192.0.2.1/f.png"/></svg>
+<style>h1 { background: url(http://192.0.2.1/g.png) }</style>
+$$<img src=http://192.0.2.1/h.png>$$ $$\\includegraphics{http://192.0.2.1/i.png}$$
+
+```mermaid
+flowchart TD
+A@{ img: "http://192.0.2.1/j.png", label: "j" }
+```
+
+The last line.
+
+[b]: http://192.0.2.1/b.png
+"""
 
 # Whether an image has the size on the page that its shape gives it: 580 wide, or 480 high.
 DRAWN_AS = """([image, width, height]) => {
@@ -90,7 +111,7 @@ def counter() -> PlainCounter:
 
 @pytest.fixture(scope="module")
 def url(counter: PlainCounter, uploads: Path) -> Iterator[str]:
-    page = app.build_app(counter, PlainCounter("second", 2.0))
+    page = app.build_app(counter, PlainCounter("second", 2.0), cards=[CARD, None])
     yield serve(page, max_file_size="200kb")
     page.close()
 
@@ -994,7 +1015,7 @@ def test_heads_whose_file_is_gone_stay_in_the_browser(
     for file in named(uploads, "mine.csv"):
         file.unlink()
     button.click()
-    expect(visit.locator("#heads .canvas-hint b")).to_contain_text("press Save the heads once more")
+    expect(visit.locator("#heads .canvas-hint b")).to_contain_text("Press Save the heads again")
     assert visit.evaluate(keys) == 1
     press(visit, "Save the heads")
     for _ in range(PATIENCE // 1000):  # until the page has heard of the new file
@@ -1168,6 +1189,12 @@ def test_each_model_has_its_card_and_counts_when_chosen(
 ) -> None:
     tab(visit, "Models")
     expect(visit.locator(".card h3")).to_have_text(["plain", "second"])
+    expect(visit.get_by_text("Licence: mit")).to_be_visible()
+    expect(visit.get_by_text(cards.NOT_HAD)).to_be_visible()
+    visit.get_by_role("button", name="Model card").click()  # the second has none
+    expect(visit.get_by_text("The last line.")).to_be_visible()
+    expect(visit.get_by_role("heading", name="Ours")).to_be_visible()
+    visit.wait_for_timeout(500)  # for whatever would be fetched, which the fixture refuses
     tab(visit, "For programs")
     expect(visit.get_by_text("gradio_client").first).to_be_visible()
     tab(visit, "One photo")
@@ -1355,7 +1382,7 @@ def test_a_batch_can_be_stopped_and_what_is_counted_stays(
     stop.click()
     expect(stop).to_have_text(wanted.STOPPING)  # it is heard while the second photo is counted
     go_on.release(2)
-    expect(page.locator("#batch-summary")).to_contain_text("stopped before 1 more")
+    expect(page.locator("#batch-summary")).to_contain_text("stopped with 1 photo left")
     expect(page.locator("#batch-gallery img")).to_have_count(2)
     expect(stop).to_be_hidden()
     page.close()
@@ -1453,7 +1480,7 @@ def test_a_folder_that_is_dropped_stands_for_the_pictures_in_it(
     drop(1200, 880, empty)
     expect(box.get_by_role("cell", name="empty", exact=True)).to_be_visible()
     press(visit, "Count all")
-    expect(visit.locator("#batch-summary")).to_contain_text("in 3 of 4 photos")
+    expect(visit.locator("#batch-summary")).to_contain_text("total of 3 of 4 photos")
     expect(visit.locator("#batch-table")).to_contain_text("is empty (0 bytes)")
 
 
@@ -1556,7 +1583,7 @@ def test_over_the_comparison_the_page_scrolls_and_sections_say_whether_they_are_
     visit.mouse.wheel(0, -200)
     visit.keyboard.up("Control")
     expect(comparison).not_to_have_attribute("style", re.compile(r"scale\(1\)"))
-    section = visit.get_by_role("button", name="What the number is worth")
+    section = visit.get_by_role("button", name="How far to trust this number")
     for state in ("true", "false"):
         section.click()
         expect(section).to_have_attribute("aria-expanded", state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import multivariate_normal
 
 from benchmarks import __main__ as command
@@ -21,9 +23,8 @@ from benchmarks import child, comparisons, processes
 from benchmarks.plan import Plan, Row
 from benchmarks.reference import ReferenceCounter, direct_density, reference_density
 from csrnet_hub import CrowdCounter, CSRNet
-from csrnet_hub.datasets import read_shanghaitech
 from csrnet_hub.density import density_map
-from tests.test_datasets import write_part
+from tests.test_datasets import read_shanghaitech, write_part
 from tests.thin import narrow
 from train import prepare
 from train.data import Example
@@ -112,6 +113,29 @@ def test_a_reference_that_does_not_fit_is_not_run(
 ) -> None:
     monkeypatch.setattr("benchmarks.plan.memory_free", lambda device: 96 * 64 * 512)
     assert "reference" not in {row["way"] for row in comparisons.counting(plan)}
+
+
+def test_what_a_first_call_sets_up_is_timed_for_none(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above a megapixel, where each way is timed once, without an untimed round."""
+    given: dict[str, list[tuple[int, int]]] = {"theirs": [], "ours": []}
+
+    def counted(whose: str) -> Any:
+        def count(_: object, file: bytes, *rest: object) -> None:
+            with Image.open(io.BytesIO(file)) as picture:
+                given[whose].append(picture.size)
+
+        return count
+
+    monkeypatch.setattr(ReferenceCounter, "count", counted("theirs"))
+    monkeypatch.setattr(CrowdCounter, "count", counted("ours"))
+    rows = comparisons.counting(replace(plan, sizes=[(1100, 1000)]))
+    ways = len(rows) - 1
+    assert given == {
+        "theirs": [(64, 64), (1100, 1000)],
+        "ours": [(64, 64)] * ways + [(1100, 1000)] * ways,
+    }
 
 
 def test_the_largest_pictures_are_left_to_processes_of_their_own(
@@ -258,7 +282,7 @@ def test_what_was_measured_outlives_a_measurement_that_fails(
     arguments = ["counting", "memory", "--model", str(folder), "--out", str(tmp_path / "out")]
     stopped = isinstance(trouble, KeyboardInterrupt)
     assert command.main(arguments) == (130 if stopped else 1)
-    said = "stopped; the groups that were done are in" if stopped else "out of memory"
+    said = "stopped; the finished benchmarks are in" if stopped else "out of memory"
     assert f"benchmarks: {said}" in capsys.readouterr().err
     (kept,) = (tmp_path / "out").glob("*.json")
     assert json.loads(kept.read_text())["results"] == {"counting": [{"size": "64x48"}]}
@@ -277,19 +301,19 @@ def test_photographs_that_cannot_be_counted_are_said_before_anything_is_measured
     arguments = ["counting", "--model", str(folder), "--out", str(tmp_path / "out")]
     assert command.main([*arguments, "--data", str(tmp_path / "part_B.h5")]) == 1
     said = capsys.readouterr().err
-    assert "--data is for a file of part A alone" in said
+    assert "--data must be a file of part A alone" in said
     assert "has no image IMG_121" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "trouble"),
     [
-        (["speed"], "nothing here measures speed"),
+        (["speed"], "unknown benchmark speed"),
         (["counting", "--sizes", "big"], "'big' is not a size"),
         (["counting", "--sizes", "0x10"], "'0x10' is not a size"),
         (["counts", "--data", "none.h5"], "no prepared file none.h5"),
         (["counting", "--device", "tpu9"], "no device 'tpu9'"),
-        (["endurance", "--photos", "0"], "--photos count from 1"),
+        (["endurance", "--photos", "0"], "--photos must be at least 1"),
     ],
 )
 def test_a_mistake_is_a_sentence(

@@ -221,7 +221,7 @@ def test_a_record_that_the_card_cannot_tell_is_left_out_with_a_warning(
     config: dict[str, Any], entry: str, value: Any
 ) -> None:
     config["training_record"][entry] = value
-    with pytest.warns(UserWarning, match=r"without training_record, which it cannot tell \("):
+    with pytest.warns(UserWarning, match=r"leaves out training_record, which it cannot show \("):
         card = card_of(config)
     assert is_unedited(card)
     assert "107.0" in card  # the errors are there
@@ -242,7 +242,7 @@ def test_what_a_record_holds_that_no_recipe_has_harms_no_card(
 
 def test_a_figure_beyond_all_bounds_is_left_out_with_a_warning(config: dict[str, Any]) -> None:
     config["metrics"] = {"mine": {"images": 60, "mae": 10**400}}
-    with pytest.warns(UserWarning, match="without metrics"):
+    with pytest.warns(UserWarning, match="leaves out metrics"):
         card = card_of(config)
     assert "Not measured" in card
     assert "11802 steps" in card

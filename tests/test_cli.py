@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ import pytest
 from PIL import Image
 
 from csrnet_hub import CrowdCounter, CSRNet, __version__, count_command, torch_engine
-from csrnet_hub.cli import main
+from csrnet_hub.cli import exit_code, main
 from csrnet_hub.count_table import COLUMNS
 from csrnet_hub.counting import CountResult
 from csrnet_hub.named import find_images
+from train import evaluate
 
 pytestmark = pytest.mark.usefixtures("thin")
 
@@ -209,10 +210,10 @@ def test_no_photograph_is_written_over(
     before = {path: path.read_bytes() for path in folder.iterdir()}
     model = ["--model", str(model_folder)]
     assert main(["count", str(folder), *model, "--save-maps", str(folder)]) == 2  # b.png's map
-    assert "holds the photographs; give a folder for the maps" in capsys.readouterr().err
+    assert "holds the photographs: give another folder" in capsys.readouterr().err
     # --csv without its FILE takes the first photograph for it
     assert main(["count", *model, "--csv", str(folder / "a.JPG"), str(folder / "b.png")]) == 2
-    assert "a.JPG is a picture's name; give another" in capsys.readouterr().err
+    assert "a.JPG has a picture's name: give another" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -232,7 +233,7 @@ def test_a_table_that_count_did_not_write_is_not_written_over(
     table.write_text(holds)
     count = ["count", str(folder / "b.png"), "--model", str(model_folder), "--csv"]
     assert main([*count, str(table)]) == 2
-    assert "heads.csv would write over a file that this command did not make" in (
+    assert "heads.csv would overwrite a file that this command did not write" in (
         capsys.readouterr().err
     )
     assert table.read_text() == holds
@@ -349,7 +350,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_table(
         again = table.read_text().splitlines()
         assert [line.split(",")[:3] for line in again] == [line.split(",")[:3] for line in lines]
     err = capsys.readouterr().err
-    assert f"1 of {len(lines) - 1} photographs are in" in err
+    assert f"1 of {len(lines) - 1} photographs are already in" in err
     read: list[str] = []
     plain = CrowdCounter._read
     monkeypatch.setattr(
@@ -414,7 +415,7 @@ def test_counts_are_kept_when_a_run_that_makes_the_missing_maps_is_stopped(
     with monkeypatch.context() as patch:
         patch.setattr(CrowdCounter, "_read", stopped)
         assert main([*count, "--resume", "--save-maps", str(maps)]) == 130
-    assert f"0 of {len(before)} photographs are in {table} with their maps already" in (
+    assert f"0 of {len(before)} photographs are already in {table} with their maps" in (
         capsys.readouterr().err
     )
     assert rows() == rows(killed, whole=False) == before
@@ -446,15 +447,15 @@ def test_a_table_that_cannot_be_gone_on_with_stays_and_is_told_of(
     table = tmp_path / "t.csv"
     count = ["count", str(folder / "b.png"), "--model", str(model_folder), "--resume"]
     assert main(count) == 2
-    assert "--resume goes on with the table of --csv FILE" in capsys.readouterr().err
+    assert "--resume continues the table of --csv FILE" in capsys.readouterr().err
     head = ",".join(COLUMNS)
     for holds, said in (
-        (f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\n", "has counts by another, not by "),
+        (f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\n", "holds counts by another, not "),
         (
             f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\ny.png,3,,,8,8,{model_folder.name},1,cpu,1,,,\n",
-            "has counts by another, not by ",
+            "holds counts by another, not ",
         ),
-        ("image,count,low,high,width,height,model\nx.png,3,,,8,8,m\n", "other columns than"),
+        ("image,count,low,high,width,height,model\nx.png,3,,,8,8,m\n", "different columns"),
         (f"{head}\n{'x' * 200_000}\n", "cannot be read as a table"),
     ):
         table.write_text(holds)
@@ -608,7 +609,7 @@ def test_the_advice_for_a_folder_of_folders_finds_all_of_its_pictures(
     found, nothing = find_images([str(inner.parent)])
     (said,) = nothing.values()
     assert not found
-    assert said.startswith("It holds no picture itself, but its folders do: give ")
+    assert said.startswith("It holds no picture, but its subfolders do: give ")
     (advice,) = shlex.split(said.partition(": give ")[2].removesuffix("."))
     assert [path.name for path in find_images([advice])[0]] == ["B.JPG", "a.png", "c.heic"]
     assert find_images([str(inner)])[0] == find_images([advice])[0]
@@ -683,7 +684,7 @@ def test_a_folder_of_maps_alone_says_that_it_is_one(
     assert main(["count", str(photo), "--model", str(model_folder), "--save-maps", str(maps)]) == 0
     found, nothing = find_images([str(maps)])
     assert not found
-    assert nothing[str(maps)].startswith("It holds saved maps, which are counted only where")
+    assert nothing[str(maps)].startswith("It holds only saved maps, which are counted only if")
 
 
 def test_a_folder_in_a_folder_that_may_not_be_entered_stops_no_others(
@@ -819,7 +820,7 @@ def test_a_model_that_is_a_file_is_told_what_to_give(
     photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["count", str(photo), "--model", str(photo)]) == 2
-    assert "is a file: give the model's folder" in capsys.readouterr().err
+    assert "is a file: give a model folder" in capsys.readouterr().err
 
 
 def test_a_model_for_openvino_is_told_to_be_no_folder_to_train_or_export(
@@ -841,7 +842,42 @@ def test_a_gpu_that_others_have_filled_is_a_sentence(
 
     monkeypatch.setattr(CrowdCounter, "__init__", fails)
     assert main(["count", str(photo), "--model", str(model_folder)]) == 2
-    assert "give --device cpu" in capsys.readouterr().err
+    assert "use --device cpu" in capsys.readouterr().err
+    table = photo.with_name("heads.csv")
+    table.write_text(f"image,x,y\n{photo.name},1,2\n", encoding="utf-8")
+    assert evaluate.main([str(model_folder), str(table)]) == 1
+    assert "evaluate: memory ran out: on a GPU, use --device cpu" in capsys.readouterr().err
+    monkeypatch.setattr("csrnet_hub.export.export", fails)
+    assert main(["export", str(model_folder), "a.onnx"]) == 2
+    err = capsys.readouterr().err  # it has no such option
+    assert "memory ran out: close other programs first" in err
+    assert "--device" not in err
+
+
+def test_a_program_that_fails_ends_with_a_line_and_its_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def failing(error: BaseException) -> Callable[[], int]:
+        def work() -> int:
+            raise error
+
+        return work
+
+    for error, code, line in (
+        (ValueError("no such thing"), 1, "a: no such thing"),
+        (FileNotFoundError(2, "No such file", "b.txt"), 1, "a: b.txt: No such file"),
+        (MemoryError("Unable to allocate 9 GiB"), 1, "a: memory ran out: lower batch"),
+        (RuntimeError("CUDA out of memory.\nTried"), 1, "a: memory ran out: lower batch"),
+        (KeyError("own"), 1, "a: 'own'"),
+        (KeyboardInterrupt(), 130, "a: stopped; nothing was written"),
+    ):
+        said: dict[str, Any] = {"memory": "lower batch", "stopped": lambda: "nothing was written"}
+        assert exit_code("a", failing(error), errors=(KeyError,), **said) == code
+        assert capsys.readouterr().err.splitlines()[-1] == line
+    assert exit_code("a", failing(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "a: stopped\n"
+    with pytest.raises(RuntimeError, match="a bug"):
+        exit_code("a", failing(RuntimeError("a bug")))
 
 
 def test_a_model_that_is_not_there_is_a_sentence(

@@ -22,6 +22,8 @@ from csrnet_hub import convert as convert_module
 from csrnet_hub.cli import main
 from csrnet_hub.convert import convert, read_state_dict
 
+pytestmark = pytest.mark.usefixtures("thin")
+
 
 def legacy(model: CSRNet, path: Path) -> Path:
     """The model in the shape in which other code saves it, by the file's suffix."""
@@ -41,7 +43,7 @@ def legacy(model: CSRNet, path: Path) -> Path:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), SafetensorError("No space left")])
 def test_a_full_disk_is_a_sentence(
-    model: CSRNet,
+    thin_model: CSRNet,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -50,7 +52,7 @@ def test_a_full_disk_is_a_sentence(
     def full(*args: object) -> None:
         raise error
 
-    old = legacy(model, tmp_path / "a.pth")
+    old = legacy(thin_model, tmp_path / "a.pth")
     monkeypatch.setattr(CSRNet, "save_pretrained", full)
     assert main(["convert", str(old), str(tmp_path / "new")]) == 2
     assert "could not be written" in capsys.readouterr().err
@@ -58,14 +60,14 @@ def test_a_full_disk_is_a_sentence(
 
 @pytest.mark.parametrize("name", ["a.pth.tar", "a.pth", "a.npz", "old.pt"])
 def test_a_converted_checkpoint_gives_equal_outputs(
-    model: CSRNet, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    thin_model: CSRNet, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old, new = legacy(model, tmp_path / name), tmp_path / "my model"
+    old, new = legacy(thin_model, tmp_path / name), tmp_path / "my model"
     assert main(["convert", str(old), str(new), "--density-scale", "10"]) == 0
     assert f"csrnet count PHOTO --model '{new}'" in capsys.readouterr().out
     converted = CSRNet.from_pretrained(new)
     expected = CSRNet()
-    expected.load_state_dict(model.state_dict())  # in the memory format of a new model
+    expected.load_state_dict(thin_model.state_dict())  # in the memory format of a new model
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(converted(x), expected(x))
@@ -73,18 +75,25 @@ def test_a_converted_checkpoint_gives_equal_outputs(
     assert name in (new / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module.net."])
-@pytest.mark.parametrize("key", ["model_state_dict", "weights", "net"])
+@pytest.mark.parametrize(
+    ("key", "prefix"),
+    [
+        ("model_state_dict", "module."),
+        ("weights", "_orig_mod."),
+        ("net", "model."),
+        ("model", "module.net."),
+    ],
+)
 def test_a_state_dict_is_found_under_any_key_and_prefix(
-    model: CSRNet, tmp_path: Path, key: str, prefix: str
+    thin_model: CSRNet, tmp_path: Path, key: str, prefix: str
 ) -> None:
-    state = model.state_dict()
+    state = thin_model.state_dict()
     wrapped = {f"{prefix}{name}": value for name, value in state.items()}
     others = {"epoch": 3, "optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 0.1}]}}
     torch.save({**others, key: wrapped}, tmp_path / "a.pth")
     found = read_state_dict(tmp_path / "a.pth")
     assert found.keys() == state.keys()
-    assert torch.equal(found["output_layer.bias"], model.output_layer.bias)
+    assert torch.equal(found["output_layer.bias"], thin_model.output_layer.bias)
 
 
 def test_of_two_state_dicts_none_is_guessed(tmp_path: Path) -> None:
@@ -94,8 +103,8 @@ def test_of_two_state_dicts_none_is_guessed(tmp_path: Path) -> None:
         read_state_dict(tmp_path / "a.pth")
 
 
-def test_numbers_pickled_under_numpy_1_are_no_obstacle(model: CSRNet, tmp_path: Path) -> None:
-    saved = {"best_prec1": np.float64(66.4), "state_dict": model.state_dict()}
+def test_numbers_pickled_under_numpy_1_are_no_obstacle(thin_model: CSRNet, tmp_path: Path) -> None:
+    saved = {"best_prec1": np.float64(66.4), "state_dict": thin_model.state_dict()}
     torch.save(saved, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
     content = (tmp_path / "new.pth").read_bytes()
     names = (b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
@@ -105,7 +114,7 @@ def test_numbers_pickled_under_numpy_1_are_no_obstacle(model: CSRNet, tmp_path: 
             content = content.replace(other, name)
         (tmp_path / "renamed.pth").write_bytes(content)
         state = read_state_dict(tmp_path / "renamed.pth")
-        assert torch.equal(state["output_layer.bias"], model.output_layer.bias)
+        assert torch.equal(state["output_layer.bias"], thin_model.output_layer.bias)
 
 
 class Harmful:
@@ -141,7 +150,7 @@ def test_a_damaged_checkpoint_is_a_sentence(
 
 
 def test_convert_refuses_other_content_and_a_folder_in_use(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    thin_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     assert main(["convert", str(tmp_path / "list.pth"), str(tmp_path / "new")]) == 2
@@ -149,23 +158,23 @@ def test_convert_refuses_other_content_and_a_folder_in_use(
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     assert main(["convert", str(tmp_path / "other.pth"), str(tmp_path / "new")]) == 2
     assert "is missing" in capsys.readouterr().err
-    assert main(["convert", str(tmp_path / "other.pth"), str(model_folder)]) == 2
+    assert main(["convert", str(tmp_path / "other.pth"), str(thin_folder)]) == 2
     assert "already holds a model" in capsys.readouterr().err
 
 
 def test_the_weights_of_a_model_folder_are_not_converted(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    thin_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = model_folder / "model.safetensors"
+    weights = thin_folder / "model.safetensors"
     assert main(["convert", str(weights), str(tmp_path / "new")]) == 2
-    assert "is a model already" in capsys.readouterr().err
+    assert "needs no conversion" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
 def test_weights_beside_a_configuration_of_other_code_are_converted(
-    model_folder: Path, tmp_path: Path
+    thin_folder: Path, tmp_path: Path
 ) -> None:
-    state = CSRNet.from_pretrained(model_folder).state_dict()
+    state = CSRNet.from_pretrained(thin_folder).state_dict()
     weights, new = tmp_path / "model.safetensors", tmp_path / "new"
     save_file({f"module.{key}": value for key, value in state.items()}, weights)
     (tmp_path / "config.json").write_text('{"load_weights": false}')
@@ -216,7 +225,7 @@ def test_a_number_of_an_invented_kind_is_not_made(tmp_path: Path) -> None:
 
 def test_a_runs_checkpoint_is_no_model(tmp_path: Path) -> None:
     torch.save({"recipe": {}, "model": {}, "average": {}, "optimiser": {}}, tmp_path / "last.pt")
-    with pytest.raises(ModelError, match="its model is the folder best beside it"):
+    with pytest.raises(ModelError, match="model is in the folder best beside it"):
         convert(tmp_path / "last.pt", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -231,17 +240,17 @@ def test_an_archive_of_more_than_any_network_is_not_unpacked(
         read_state_dict(tmp_path / "a.npz")
 
 
-def test_the_ending_may_be_in_capitals(model: CSRNet, tmp_path: Path) -> None:
-    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+def test_the_ending_may_be_in_capitals(thin_model: CSRNet, tmp_path: Path) -> None:
+    state = {key: value.contiguous() for key, value in thin_model.state_dict().items()}
     save_file(state, tmp_path / "A.SAFETENSORS")
     state = read_state_dict(tmp_path / "A.SAFETENSORS")
-    assert torch.equal(state["output_layer.bias"], model.output_layer.bias)
+    assert torch.equal(state["output_layer.bias"], thin_model.output_layer.bias)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
-def test_a_name_that_is_no_unicode_is_recorded(model: CSRNet, tmp_path: Path) -> None:
+def test_a_name_that_is_no_unicode_is_recorded(thin_model: CSRNet, tmp_path: Path) -> None:
     old = tmp_path / os.fsdecode(b"caf\xe9.pth")
-    torch.save(model.state_dict(), old)
+    torch.save(thin_model.state_dict(), old)
     convert(old, tmp_path / "new")
     card = (tmp_path / "new" / "README.md").read_text(encoding="utf-8")
     assert r"converted from the checkpoint `caf\xe9.pth`" in card.replace("Converted", "converted")
@@ -255,8 +264,10 @@ def test_checkpoints_are_read_in_several_threads(tmp_path: Path) -> None:
     assert all(state["a"] == 1 for state in read)
 
 
-def test_a_random_state_beside_the_weights_is_no_trouble(model: CSRNet, tmp_path: Path) -> None:
-    state = {"epoch": 3, "state_dict": model.state_dict(), "rng_state": torch.get_rng_state()}
+def test_a_random_state_beside_the_weights_is_no_trouble(
+    thin_model: CSRNet, tmp_path: Path
+) -> None:
+    state = {"epoch": 3, "state_dict": thin_model.state_dict(), "rng_state": torch.get_rng_state()}
     torch.save(state, tmp_path / "old.pth")
     convert(tmp_path / "old.pth", tmp_path / "new")
     CSRNet.from_pretrained(tmp_path / "new")

@@ -85,7 +85,7 @@ def test_padding_is_with_the_mean_colour(counter: CrowdCounter, thin_model: CSRN
     padded = np.tile(mean, (64, 96, 1))
     padded[:61, :93] = picture
     result = counter.count(picture)
-    assert result.count == pytest.approx(counter.count(padded).count, rel=1e-2)
+    assert result.count == pytest.approx(counter.count(padded).count, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -197,49 +197,46 @@ def test_progress_is_told_after_each_tile(model: CSRNet) -> None:
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+class Full(TorchEngine):
+    """On a GPU, for which the device meta stands, that has no memory at all."""
+
+    def __init__(self, model: CSRNet, *how: str | int) -> None:
+        super().__init__(copy.deepcopy(model), "cpu", *how)  # type: ignore[arg-type]
+        self.device = torch.device("meta")
+        self.tried: list = []
+
+    def _in_tiles(self, pixels, band, model, device, kind, *rest):  # type: ignore[no-untyped-def]
+        self.tried.append((device.type, band, kind))
+        if device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super()._in_tiles(pixels, band, model, device, kind, *rest)
+
+
 def test_out_of_gpu_memory_means_smaller_bands_then_the_cpu(
     thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Greedy(TorchEngine):
-        tried: list = []  # noqa: RUF012
-        kinds: list = []  # noqa: RUF012
-
-        def _in_tiles(self, pixels, band, model, device, kind, *rest):  # type: ignore[no-untyped-def]
-            self.tried.append((device.type, band))
-            self.kinds.append(kind)
-            if device.type != "cpu":
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return super()._in_tiles(pixels, band, model, device, kind, *rest)
-
-    counter = CrowdCounter(copy.deepcopy(thin_model), "cpu")
-    engine = counter.engine = Greedy(counter.model, "cpu", "auto", "auto")
+    counter = CrowdCounter(thin_model, "cpu")
+    engine = counter.engine = Full(thin_model, "auto", "auto")
     engine.kind = torch.float16  # a GPU's; a CPU would emulate it
-    engine.device = torch.device("meta")  # stands for a GPU: no memory to be had at all
     weights = [own.data_ptr() for own in engine.model.parameters()]
     monkeypatch.setattr(CSRNet, "to", None)  # other threads may be using it
     with pytest.warns(UserWarning, match="out of GPU memory"):
         result = counter.count(np.zeros((640, 1200, 3), dtype=np.uint8))
     assert [own.data_ptr() for own in engine.model.parameters()] == weights
     bands = [640 * 1200 // 4**times for times in range(2)]
-    assert Greedy.tried == [*(("meta", band) for band in bands), ("cpu", CPU_BAND)]
-    assert bands[0] < GPU_BAND
     natural = pick_dtype("auto", torch.device("cpu"))
-    assert Greedy.kinds == [torch.float16, torch.float16, natural]
+    expected = [*(("meta", band, torch.float16) for band in bands), ("cpu", CPU_BAND, natural)]
+    assert engine.tried == expected
+    assert bands[0] < GPU_BAND
     assert (result.device, result.dtype) == ("cpu", str(natural).removeprefix("torch."))
 
 
 def test_a_picture_that_fits_no_gpu_keeps_the_float32_that_was_asked_for(
     thin_model: CSRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Full(TorchEngine):
-        def _in_tiles(self, pixels, band, model, device, kind, *rest):  # type: ignore[no-untyped-def]
-            if device.type != "cpu":
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return super()._in_tiles(pixels, band, model, device, kind, *rest)
-
     monkeypatch.setattr(torch_engine, "pick_dtype", lambda *_: torch.bfloat16)
-    engine = Full(copy.deepcopy(thin_model), "cpu", "auto", "auto")
-    engine.kind, engine.device = torch.float32, torch.device("meta")  # stands for a GPU
+    engine = Full(thin_model, "auto", "auto")
+    engine.kind = torch.float32
     with pytest.warns(UserWarning, match="counting this picture on the CPU"):
         assert engine.density(np.zeros((64, 64, 3), np.uint8), None).dtype == "float32"
 
@@ -248,20 +245,10 @@ def test_a_tile_of_ones_own_that_fits_no_gpu_is_not_tried_again_there(
     thin_model: CSRNet,
 ) -> None:
     """Its size would be the same."""
-    tried = []
-
-    class Full(TorchEngine):
-        def _in_tiles(self, pixels, band, model, device, kind, *rest):  # type: ignore[no-untyped-def]
-            tried.append(device.type)
-            if device.type != "cpu":
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return super()._in_tiles(pixels, band, model, device, kind, *rest)
-
-    engine = Full(copy.deepcopy(thin_model), "cpu", "float32", 512)
-    engine.device = torch.device("meta")  # stands for a GPU
+    engine = Full(thin_model, "float32", 512)
     with pytest.warns(UserWarning, match="counting this picture on the CPU"):
         engine.density(np.zeros((640, 1200, 3), np.uint8), None)
-    assert tried == ["meta", "cpu"]
+    assert [device for device, *_ in engine.tried] == ["meta", "cpu"]
 
 
 def test_bfloat16_counts_within_one_per_cent(model: CSRNet) -> None:
@@ -372,12 +359,6 @@ def test_a_cpu_counts_in_bfloat16_only_where_that_is_quicker(
     assert pick_dtype("bfloat16", torch.device("cpu")) is torch.bfloat16
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="Linux tells who made the CPU")
-def test_the_maker_of_a_cpu_is_known() -> None:
-    devices._of_intel.cache_clear()
-    assert devices._of_intel() == ("GenuineIntel" in Path("/proc/cpuinfo").read_text())
-
-
 @pytest.mark.parametrize(
     "bad",
     [
@@ -410,9 +391,9 @@ def test_a_gpu_that_does_not_compute_leaves_the_cpu_or_is_a_sentence(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch, "ones", without_kernels)
-    with pytest.warns(UserWarning, match="cuda does not compute .*no kernel.*: the CPU is used"):
+    with pytest.warns(UserWarning, match="cuda is present but unusable .*no kernel.*using the CPU"):
         assert CrowdCounter(thin_model).engine.device.type == "cpu"
-    with pytest.raises(ValueError, match=r"cuda does not compute .*available\); use cpu"):
+    with pytest.raises(ValueError, match=r"cuda is present but unusable .*available\); use cpu"):
         CrowdCounter(thin_model, "cuda")
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")  # where it may not be asked
     assert pick_device("auto").type == "cuda"
@@ -570,9 +551,14 @@ def test_a_network_that_fails_on_one_picture_counts_the_next(
     assert not isinstance(good, ImageError)
 
 
-def test_a_counter_from_a_folder_is_as_it_was_asked_for(model_folder: Path) -> None:
+def test_a_counter_from_a_folder_has_its_name_and_is_as_it_was_asked_for(
+    thin_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch)
     options = {"tile": 64, "max_pixels": 900, "scale": 0.5, "dtype": "float32"}
-    counter = CrowdCounter.from_pretrained(model_folder, device="cpu", **options)
+    for name in (thin_folder, f"{thin_folder}/"):
+        counter = CrowdCounter.from_pretrained(name, device="cpu", **options)
+        assert counter.name == "small-model"
     assert (counter.engine.tile, counter.max_pixels, counter.scale) == (64, 900, 0.5)
     with pytest.raises(ImageError):
         counter.count(noise(31, 30))
@@ -587,11 +573,6 @@ def test_the_seconds_of_a_count_hold_those_of_reading(
 
     monkeypatch.setattr(counting, "load_image", slow)
     assert counter.count(noise(8, 8)).seconds > 0.05
-
-
-def test_the_pixel_limit_is_the_counters(model: CSRNet) -> None:
-    with pytest.raises(ImageError):
-        CrowdCounter(model, "cpu", max_pixels=100).count(noise(20, 20))
 
 
 @pytest.mark.parametrize("limit", ["1000", -1, 0, True, 1e6])
@@ -623,7 +604,7 @@ def test_numbers_may_be_numpys(model: CSRNet) -> None:
 
 
 def test_fewer_than_no_pictures_cannot_be_read_ahead(counter: CrowdCounter) -> None:
-    with pytest.raises(ValueError, match="ahead must be None, or a number of pictures from 0 on"):
+    with pytest.raises(ValueError, match="ahead must be None or a number of pictures from 0"):
         counter.count_many([noise(8, 8)], ahead=-1)
 
 
@@ -637,11 +618,6 @@ def test_results_can_be_looked_up_in_a_list_and_a_set(model: CSRNet) -> None:
     one, same = counter.count(noise(24, 24)), counter.count(noise(24, 24))
     assert one in [same, one]
     assert len({one, same, one}) == 2
-
-
-def test_a_counter_takes_its_name_from_the_folder(model_folder) -> None:  # type: ignore[no-untyped-def]
-    assert CrowdCounter.from_pretrained(model_folder, "cpu").name == "small-model"
-    assert CrowdCounter.from_pretrained(str(model_folder) + "/", "cpu").name == "small-model"
 
 
 def test_memory_is_given_back_after_every_few_pictures(

@@ -43,18 +43,18 @@ def part(tmp_path: Path) -> Path:
 
 
 def test_a_sound_data_set_has_no_findings(tmp_path: Path) -> None:
-    report = check(write_part(tmp_path / "part_A", [3, 10, 0]), progress=False)
+    report = check(write_part(tmp_path / "part_A", [3, 10, 0]))
     assert report["findings"] == 0
     assert (report["format"], report["images"], report["heads"]) == ("shanghaitech", 3, 13)
     assert report["empty"] == ["train/IMG_3"]
     train = report["splits"]["train"]
     assert train["count"] == {"min": 0, "median": 3.0, "max": 10}
     assert (train["width"], train["height"]) == ([96, 96], [72, 72])
-    assert "nothing to mend" in as_text(report)
+    assert "nothing to fix" in as_text(report)
 
 
 def test_duplicates_heads_outside_grey_and_empty_images_are_found(part: Path) -> None:
-    report = check(part, progress=False)
+    report = check(part)
     assert report["duplicates"] == [{"image": "train/IMG_1", "points": 3}]
     assert report["outside"] == [{"image": "train/IMG_2", "heads": 3}]
     assert report["greyscale"] == ["train/IMG_3"]
@@ -66,7 +66,7 @@ def test_duplicates_heads_outside_grey_and_empty_images_are_found(part: Path) ->
 def test_files_that_cannot_be_read_are_listed_and_the_rest_is_checked(part: Path) -> None:
     (part / "train_data" / "images" / "IMG_1.jpg").write_bytes(b"no picture")
     (part / "train_data" / "ground-truth" / "GT_IMG_2.mat").write_bytes(b"no matlab")
-    report = check(part, progress=False)
+    report = check(part)
     assert report["images"] == 2
     troubles = [f"{entry['file']} {entry['trouble']}" for entry in report["unreadable"]]
     assert any("IMG_1.jpg" in trouble for trouble in troubles)
@@ -77,7 +77,7 @@ def test_files_that_cannot_be_read_are_listed_and_the_rest_is_checked(part: Path
 def test_nothing_but_bad_files_is_still_a_report(part: Path) -> None:
     for path in (part / "train_data" / "images").glob("*.jpg"):
         path.write_bytes(b"")
-    report = check(part, progress=False)
+    report = check(part)
     assert (report["images"], len(report["unreadable"])) == (0, 4)
     assert "4 cannot be read" in as_text(report)
 
@@ -108,7 +108,7 @@ def test_the_same_picture_is_found_within_and_across_splits(tmp_path: Path, chan
     save(np.asarray(changed), part / "test_data" / "images" / "IMG_2.jpg")
     for seed, name in ((1, "train_data/images/IMG_2"), (2, "test_data/images/IMG_1")):
         save(picture(seed), part / f"{name}.jpg")
-    report = check(part, progress=False)
+    report = check(part)
     (same,) = report["same"]
     assert same["images"] == ["train/IMG_1", "train/IMG_3", "test/IMG_2"]
     assert same["heads"] == [1, 3, 2]
@@ -123,7 +123,7 @@ def test_one_picture_many_times_is_one_group_of_which_a_few_are_shown(tmp_path: 
     for number in range(1, 31):
         pixels = picture(1 if number < 26 else number // 28 + 2)
         save(pixels, part / "train_data" / "images" / f"IMG_{number}.jpg")
-    report = check(part, progress=False)
+    report = check(part)
     assert [(len(group["images"]), group["equal"]) for group in report["same"]] == [
         (25, True),
         (2, True),
@@ -175,14 +175,14 @@ def test_neighbouring_frames_of_a_fixed_camera_are_no_findings(tmp_path: Path) -
         pixels[50:60, 20 * number : 20 * number + 10] = 255
         Image.fromarray(pixels).save(frames / f"{number}.jpg")
         savemat(tmp_path / "train" / "ground_truth" / f"{number}.mat", {"loc": [[1.0, 2.0]]})
-    assert check(tmp_path, "beijing-brt", progress=False)["same"] == []
+    assert check(tmp_path, "beijing-brt")["same"] == []
 
 
 def test_pictures_that_no_annotation_lists_are_named(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         save(picture(len(name)), tmp_path / name)
     (tmp_path / "heads.csv").write_text("image,x,y\na.jpg,1,1\ngone.jpg,1,1\n")
-    report = check(tmp_path, progress=False)
+    report = check(tmp_path)
     assert report["not_annotated"] == ["b.jpg"]
     assert [entry["file"] for entry in report["unreadable"]] == ["gone.jpg"]
 
@@ -270,7 +270,7 @@ def test_empty_scenes_are_seeded_and_of_the_size_asked_for() -> None:
 
 @pytest.mark.skipif(not PART_A.is_dir(), reason="ShanghaiTech is not here")
 def test_what_is_known_of_part_a_is_found_and_nothing_false() -> None:
-    report = check(PART_A, progress=False)
+    report = check(PART_A)
     assert (report["images"], report["heads"]) == (300, 162_413)
     numbers = {4, 13, 17, 35, 40, 106, 130, 153, 205, 213, 298}
     assert report["greyscale"] == [f"train/IMG_{number}" for number in sorted(numbers)]

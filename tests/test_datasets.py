@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from csrnet_hub.datasets import DatasetError, read_shanghaitech
+from csrnet_hub.datasets import DatasetError, Sample, read_dataset
 from csrnet_hub.datasets.sample import as_heads, heads_in_mask
 from csrnet_hub.datasets.shanghaitech import read_heads
 
@@ -35,6 +35,10 @@ def write_part(folder: Path, counts: list[int], annotations: str = "ground-truth
         heads = rng.random((count, 2)) * (96, 72)
         write_heads(data / annotations / f"GT_IMG_{number}.mat", heads)
     return folder
+
+
+def read_shanghaitech(part: Path, split: str) -> list[Sample]:
+    return read_dataset(part, "shanghaitech", split)
 
 
 @pytest.mark.parametrize("annotations", ["ground-truth", "ground_truth"])
@@ -66,7 +70,7 @@ def test_a_missing_annotation_is_named(tmp_path: Path) -> None:
     ("content", "trouble"),
     [
         ({"other": 1}, "no entry image_info"),
-        ({"image_info": 5}, "not laid out|in place of"),
+        ({"image_info": 5}, "not laid out|shape"),
         ({"image_info": np.zeros((0, 0))}, "not laid out"),
     ],
 )
@@ -82,7 +86,7 @@ def test_places_far_away_are_outside_a_mask_or_named_where_float32_has_none() ->
     mask[0, 5] = False
     heads = [(0, 0), (5.9, 0.9), (5.9, 1), (6, 1), (-0.1, 1), (1e30, 1), (1, -1e30), (np.nan, 1)]
     assert np.flatnonzero(heads_in_mask(heads, mask)).tolist() == [0, 2]
-    with pytest.raises(DatasetError, match="here: heads that are not finite"):
+    with pytest.raises(DatasetError, match="here: some heads are not finite"):
         as_heads([[1e300, 1]], "here")
 
 
@@ -92,7 +96,7 @@ def test_a_folder_that_is_no_part_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no split"):
         read_shanghaitech(tmp_path, "dev")
     (tmp_path / "train_data" / "images").mkdir(parents=True)
-    with pytest.raises(DatasetError, match="ground-truth nor ground_truth"):
+    with pytest.raises(DatasetError, match="ground-truth or ground_truth"):
         read_shanghaitech(tmp_path, "train")
     (tmp_path / "train_data" / "ground_truth").mkdir()
     with pytest.raises(DatasetError, match="holds no pictures"):

@@ -353,7 +353,7 @@ def test_shanghaitech_is_guessed_and_read(tmp_path: Path) -> None:
     part = write_part(tmp_path / "part_B_final", [3, 0])
     assert guess_format(part) == "shanghaitech"
     assert [len(sample.heads) for sample in read_dataset(part)] == [3, 0]
-    with pytest.raises(DatasetError, match=r"folder of a part, such as .*part_B_final"):
+    with pytest.raises(DatasetError, match=r"folder of one part, such as .*part_B_final"):
         read_dataset(tmp_path)
 
 
@@ -433,7 +433,7 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path)
     sample = read_dataset(tmp_path)[0]
     assert sample.mask is not None
-    with pytest.raises(DatasetError, match=r"(mainwalkway|000001mask)\.mat.*mask of shape"):
+    with pytest.raises(DatasetError, match=r"(mainwalkway|000001mask)\.mat.*mask has shape"):
         sample.mask(10, 10)
 
 
@@ -496,8 +496,8 @@ def test_the_five_folds_are_disjoint_and_cover_everything(tmp_path: Path) -> Non
 def test_trancos_counts_vehicles_and_its_trainval_repeats_nothing(tmp_path: Path) -> None:
     trancos(tmp_path)
     assert find_splits(tmp_path) == ["train", "trainval"]
-    samples = read_dataset(tmp_path)
-    assert [sample.subject for sample in samples] == ["vehicles", "vehicles"]
+    assert len(read_dataset(tmp_path)) == 2
+    assert FORMATS["trancos"].subject == "vehicles"
 
 
 def test_worldexpo_groups_are_its_scenes(tmp_path: Path) -> None:
@@ -534,7 +534,7 @@ def test_kernels_are_those_of_the_paper(name: str, folder: str, sigma: float | N
 
 
 def test_a_folder_of_no_format_is_a_sentence_with_the_formats(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"none of the formats shanghaitech, .*need a table"):
+    with pytest.raises(DatasetError, match=r"none of the formats shanghaitech, .*need annotations"):
         read_dataset(tmp_path)
     with pytest.raises(DatasetError, match="no folder"):
         read_dataset(tmp_path / "gone")

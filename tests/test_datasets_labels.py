@@ -142,7 +142,7 @@ def test_of_photographs_that_coco_does_not_list_what_is_no_person_may_be_left(
     content["annotations"] += [{"image_id": 2, "category_id": category, "bbox": [9, 9, *SIZE]}]
     text(tmp_path / "street.json", json.dumps(content))
     if refused:
-        with pytest.raises(DatasetError, match="annotations of image 2, which is not there"):
+        with pytest.raises(DatasetError, match="annotates image 2, which it does not list"):
             read_dataset(tmp_path)
     else:
         assert counted(tmp_path) == {"street": [1]}

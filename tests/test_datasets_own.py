@@ -40,9 +40,9 @@ def test_annotations_of_the_page_lie_beside_their_photographs_or_in_a_folder(
         "day one.png": 1,
         "b.JPG": 2,
     }
-    assert check(tmp_path, progress=False)["not_annotated"] == ["c.jpg"]
+    assert check(tmp_path)["not_annotated"] == ["c.jpg"]
     write_heads(tmp_path / "GT_renamed.mat", np.array([[3.0, 4.0]]))
-    (unreadable,) = check(tmp_path, progress=False)["unreadable"]
+    (unreadable,) = check(tmp_path)["unreadable"]
     assert unreadable["file"] == "renamed.jpg"
     text(tmp_path / "heads.csv", "image,x,y\nc.jpg,1,1\n")  # a table says more
     assert [sample.path.name for sample in read_dataset(tmp_path)] == ["c.jpg"]
@@ -52,7 +52,7 @@ def test_a_name_that_two_photographs_have_is_no_guess(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
     photo(tmp_path / "a.png")
     write_heads(tmp_path / "GT_a.mat", np.array([[3.0, 4.0]]))
-    with pytest.raises(DatasetError, match=r"GT_a\.mat may be of a\.jpg or a\.png; keep one"):
+    with pytest.raises(DatasetError, match=r"GT_a\.mat may belong to a\.jpg or a\.png: keep one"):
         read_dataset(tmp_path)
 
 
@@ -143,7 +143,7 @@ def test_decimal_commas_between_commas_are_named_not_guessed_at(tmp_path: Path) 
 
 def test_a_table_in_another_encoding_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "heads.csv").write_bytes("image,x,y\nÉtoile.jpg,1,2\n".encode("cp1252"))
-    with pytest.raises(DatasetError, match=r"heads\.csv is no text in UTF-8 .*save it anew"):
+    with pytest.raises(DatasetError, match=r"heads\.csv is not text in UTF-8 .*save it again"):
         read_dataset(tmp_path)
 
 
@@ -172,7 +172,7 @@ def test_what_macos_leaves_beside_files_is_no_annotation(tmp_path: Path) -> None
     for name in ("._a.jpg", "__MACOSX/a.jpg"):
         (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
     assert len(read_dataset(tmp_path)) == 2
-    assert check(tmp_path, progress=False)["not_annotated"] == []
+    assert check(tmp_path)["not_annotated"] == []
 
 
 def test_a_damaged_table_spoils_no_other(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_json_may_be_a_list_of_records(tmp_path: Path) -> None:
         ("image,x,y\n", "no rows"),
         ("image,x,y\na.jpg,one,2\n", "line 2: x 'one'"),
         ("image,x,y\na.jpg,1,\n", "line 2"),
-        ("image,x,y\n,1,2\n", "line 2: there is no image"),
+        ("image,x,y\n,1,2\n", "line 2: the image is not named"),
         ("image,x,y\na.jpg,nan,2\n", "not finite"),
         ("image,x,y\na.jpg\n", "nothing"),
     ],
@@ -393,10 +393,11 @@ def test_a_table_of_boxes_is_refused_not_read_as_their_corners(
     text(tmp_path / "heads.csv", f"image,x,y,{wide}\na.jpg,1,2,5\na.jpg,3,4,6\n")
     assert len(read_dataset(tmp_path)[0].heads) == 2
     text(tmp_path / "heads.csv", f"{head}{same}b.jpg,5,6,7,8\na.jpg,3,4,10,12\n")
-    with pytest.raises(DatasetError, match=r"line 4: .*give the middle of each box as x and y"):
+    with pytest.raises(DatasetError, match=r"line 4: .*give the centre of each box as x and y"):
         read_dataset(tmp_path)
-    (trouble,) = check(tmp_path, progress=False)["unreadable"]
-    assert f"{wide.lower()} and {high.lower()} differ between rows of a.jpg" in trouble["trouble"]
+    (trouble,) = check(tmp_path)["unreadable"]
+    sides = f"{wide.lower()} and {high.lower()}"
+    assert f"{sides} differ between rows of the same image" in trouble["trouble"]
 
 
 SHARES = [[0.5, 0.25], [0, 1], [0.125, 0.75]]
@@ -423,26 +424,26 @@ def test_shares_of_the_pictures_sides_are_not_taken_for_pixels(
         text(tmp_path / "heads.csv", f"image,x,y\nb.jpg,9,9\n{rows}")
     else:
         text(tmp_path / "heads.json", json.dumps({"b.jpg": [[9, 9]], "a.jpg": heads}))
-    report = check(tmp_path, progress=False)
+    report = check(tmp_path)
     told = [trouble["trouble"] for trouble in report["unreadable"]]
     assert report["images"] == 2 - refused  # the other photograph is read
     place = "line 3" if kind == "csv" else "a.jpg"
-    trouble = f"{place}: x and y look like shares of the picture's sides: multiply them by"
+    trouble = f"{place}: x and y look like fractions of the picture's sides: multiply them by"
     assert [trouble in one for one in told] == [True] * refused
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "trouble"),
     [
-        ("json", "[10.5, 20.25]", "[10.5]", "not all pairs|in place of"),
+        ("json", "[10.5, 20.25]", "[10.5]", "not all pairs|shape"),
         ("json", "[10.5, 20.25]", '["a", "b"]', "not numbers"),
         ("json", "[[10.5, 20.25], [30.0, 5.0]]", "null", "no heads"),
         ("coco", '"bbox": [25.0, 0.0, 10, 10]', '"box": []', "no bbox"),
         ("coco", '"image_id": 7', '"image_id": 99', "image 99"),
         ("coco", '"iscrowd": 0', '"iscrowd": 1', "crowd region"),
-        ("via", '"name": "point"', '"name": "polygon"', "polygon, which is no point"),
+        ("via", '"name": "point"', '"name": "polygon"', "polygon is not a point"),
         ("via", '"cx": 10.5', '"dx": 1', "no cx"),
-        ("labelme", '"shape_type": "point"', '"shape_type": "polygon"', "no point"),
+        ("labelme", '"shape_type": "point"', '"shape_type": "polygon"', "not a point"),
         ("cvat", "points=", "dots=", ""),
         ("cvat", "<points", "<polygon", "cannot be read as XML"),
         ("cvat", 'points="10.50,20.25"', 'points="10.50"', "cannot be read"),
@@ -529,7 +530,7 @@ def test_a_shape_of_label_studio_that_is_no_point_is_named(tmp_path: Path, kind:
     shapes = [{"type": kind, "value": {"points": [[1, 1], [5, 1], [5, 5]]}}]
     tasks = [{"data": {"image": "a.jpg"}, "annotations": [{"result": shapes}]}]
     text(tmp_path / "project.json", json.dumps(tasks))
-    with pytest.raises(DatasetError, match="which is no point"):
+    with pytest.raises(DatasetError, match="is not a point"):
         read_dataset(tmp_path)
 
 
@@ -559,7 +560,7 @@ def test_what_is_listed_twice_is_named_and_neither_is_taken(
     for name in ("a.jpg", "b.jpg"):
         photo(tmp_path / name)
     text(tmp_path / "heads.json", content)
-    with pytest.raises(DatasetError, match=rf"heads\.json: {trouble}"):
+    with pytest.raises(DatasetError, match=rf"heads\.json.*: .*{trouble}"):
         read_dataset(tmp_path)
 
 
@@ -567,7 +568,7 @@ def test_a_photograph_that_is_listed_twice_spoils_no_other(tmp_path: Path) -> No
     for name in ("a.jpg", "b.jpg"):
         photo(tmp_path / name)
     text(tmp_path / "heads.csv", "image,x,y\na.jpg,1,1\nA.jpg,2,2\nb.jpg,3,3\n")
-    report = check(tmp_path, progress=False)
+    report = check(tmp_path)
     assert (report["images"], report["heads"]) == (1, 1)
     (trouble,) = report["unreadable"]
     assert "A.jpg twice" in trouble["trouble"]

@@ -54,8 +54,8 @@ def test_a_photo_that_is_counted_again_has_its_own_time(monkeypatch: pytest.Monk
         for done in range(1, of + 1):
             now[0] += each
             step(done, of)
-    assert said[5] == "Counting the people, a few seconds more"  # of nine
-    assert said[9 + 10] == "Counting the people, about 20 seconds more"  # 10 of 40 in five
+    assert said[5] == "Counting the people, a few seconds left"  # of nine
+    assert said[9 + 10] == "Counting the people, about 20 seconds left"  # 10 of 40 in five
 
 
 def test_the_time_that_a_photo_waits_for_its_turn_is_none_of_its_own(
@@ -68,7 +68,7 @@ def test_the_time_that_a_photo_waits_for_its_turn_is_none_of_its_own(
     step(0, 1)
     now[0] = 65.0
     step(1, 10)
-    assert said[-1] == "Counting the people, about 40 seconds more"
+    assert said[-1] == "Counting the people, about 40 seconds left"
 
 
 def test_the_size_at_which_a_photo_was_counted_is_told() -> None:
@@ -85,11 +85,11 @@ def test_the_size_at_which_a_photo_was_counted_is_told() -> None:
         (1.0, 0.5, ""),  # too soon to say
         (30.0, 0.0, ""),
         (30.0, 1.0, ""),
-        (5.0, 0.5, ", a few seconds more"),
-        (10.0, 0.5, ", about 10 seconds more"),
-        (14.0, 0.25, ", about 40 seconds more"),
-        (20.0, 0.25, ", about a minute more"),
-        (20.0, 0.1, ", about 3 minutes more"),
+        (5.0, 0.5, ", a few seconds left"),
+        (10.0, 0.5, ", about 10 seconds left"),
+        (14.0, 0.25, ", about 40 seconds left"),
+        (20.0, 0.25, ", about a minute left"),
+        (20.0, 0.1, ", about 3 minutes left"),
     ],
 )
 def test_the_time_left_is_said_as_a_person_would_say_it(seconds, share, words):
@@ -104,9 +104,9 @@ def test_a_long_count_says_how_long_it_will_take(monkeypatch):
     step(1, 7)
     many = pace.Pace(lambda value, **words: heard.append(words["desc"]), 10, "photos")
     many.within(0, "Counting")(1, 2)  # half of one photo of ten in twenty seconds
-    assert heard[1] == "Counting the people, about a minute more"
+    assert heard[1] == "Counting the people, about a minute left"
     assert heard[2:] == [
-        f"Counting, 0 of 10 photos{more}" for more in ("", ", about 6 minutes more")
+        f"Counting, 0 of 10 photos{left}" for left in ("", ", about 6 minutes left")
     ]
 
 

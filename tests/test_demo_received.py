@@ -52,7 +52,7 @@ def test_what_is_too_long_is_refused_before_it_is_read(url: str, path: str, data
     kind = {"Content-Type": "application/json"}
     answer = posted(f"{url}gradio_api/{path}", content=body, headers=kind)
     assert answer.status_code == 413
-    assert "too much at once" in answer.json()["detail"]
+    assert "too large" in answer.json()["detail"]
 
 
 def test_what_the_page_sends_at_most_is_taken(url: str) -> None:
@@ -74,7 +74,7 @@ def test_tools_are_sent_larger_pictures_as_text() -> None:
     ):
         check = received._check({"type": "http", "path": path, "headers": []})
         check(b"x" * most)
-        with pytest.raises(HTTPException, match="too much at once"):
+        with pytest.raises(HTTPException, match="too large"):
             check(b"x")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from csrnet_hub.density import adaptive_sigma, density_map, density_window
+from csrnet_hub.density import adaptive_sigma, density_map
 
 
 def random_heads(n: int, height: int = 96, width: int = 128) -> np.ndarray:
@@ -119,13 +119,6 @@ def test_thousands_of_heads_at_one_place_are_as_quick_as_elsewhere(
     heads = np.vstack([np.full((60_000, 2), 5.0), random_heads(10)])
     assert adaptive_sigma(heads)[0] == 0.5
     assert searched == [4 + 10]
-
-
-def test_a_window_is_that_part_of_the_whole_map() -> None:
-    heads, sigma = random_heads(40), np.full(40, 5.0)
-    whole = density_map(heads, 96, 128, sigma, 8)
-    part = density_window(heads - (32, 16), sigma, (-32, -16, 96, 80), (64, 48), 8)
-    assert np.allclose(part, whole[2:10, 4:10])
 
 
 @pytest.mark.parametrize("heads", [[1, 2, 3], [[1, 2, 3]], np.zeros((2, 2, 2))])

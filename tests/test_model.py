@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -22,16 +23,21 @@ from .thin import BACKEND, narrow
 
 
 @pytest.fixture
-def folder(thin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model's folder to be changed; networks are thin meanwhile, as it is."""
+def slim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thin networks in one test."""
     narrow(monkeypatch)
+
+
+@pytest.fixture
+def folder(slim: None, thin_folder: Path, tmp_path: Path) -> Path:
+    """A model's folder to be changed; networks are thin meanwhile, as it is."""
     return Path(shutil.copytree(thin_folder, tmp_path / "copy"))
 
 
-def change_weights(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
-    state = load_file(folder / "model.safetensors")
-    change(state)
-    save_file(state, folder / "model.safetensors")
+def change_weights(folder: Path, key: str, value: torch.Tensor | None) -> None:
+    state = {**load_file(folder / "model.safetensors"), key: value}
+    kept = {name: own for name, own in state.items() if own is not None}
+    save_file(kept, folder / "model.safetensors")
 
 
 def test_variant_b_has_the_papers_number_of_parameters() -> None:
@@ -73,23 +79,7 @@ def test_forward_gives_one_cell_for_eight_by_eight_pixels(
         assert model(torch.zeros(2, 3, *size)).shape == (2, 1, size[0] // 8, size[1] // 8)
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"variant": "E"},
-        {"variant": ["B"]},
-        {"std": (1, 1, 0)},
-        {"density_scale": 0},
-        {"mean": (0, 0, float("nan"))},
-        {"mean": (0, 0, 0, 0), "std": (1, 1)},
-    ],
-)
-def test_an_impossible_configuration_is_refused(bad: dict) -> None:
-    with pytest.raises(ModelError):
-        CSRNet(**bad)
-
-
-def test_save_and_load_keep_every_bit_and_the_record(tmp_path: Path) -> None:
+def test_save_and_load_keep_every_bit_and_the_record(slim: None, tmp_path: Path) -> None:
     torch.manual_seed(2)
     before = CSRNet("C", density_scale=3.0, training_record={"name": "mine"}, metrics={"v": {}})
     before.metrics = None
@@ -101,17 +91,17 @@ def test_save_and_load_keep_every_bit_and_the_record(tmp_path: Path) -> None:
         assert torch.equal(after.state_dict()[key], value)
 
 
-def test_half_precision_weights_load_as_float32(model: CSRNet, tmp_path: Path) -> None:
-    import copy
+def test_half_precision_weights_load_as_float32(
+    slim: None, thin_model: CSRNet, tmp_path: Path
+) -> None:
+    copy.deepcopy(thin_model).half().save_pretrained(tmp_path / "half")
+    weight = CSRNet.from_pretrained(tmp_path / "half").output_layer.weight
+    assert weight.dtype == torch.float32
+    assert torch.equal(weight, thin_model.output_layer.weight.half().float())
 
-    copy.deepcopy(model).half().save_pretrained(tmp_path / "half")
-    after = CSRNet.from_pretrained(tmp_path / "half")
-    assert after.output_layer.weight.dtype == torch.float32
-    assert torch.equal(after.output_layer.weight, model.output_layer.weight.half().float())
 
-
-def test_saving_writes_a_card_without_unfilled_places(model_folder: Path) -> None:
-    card = (model_folder / "README.md").read_text(encoding="utf-8")
+def test_saving_writes_a_card_without_unfilled_places(thin_folder: Path) -> None:
+    card = (thin_folder / "README.md").read_text(encoding="utf-8")
     assert "crowd-counting" in card
     assert "pipeline_tag" not in card
     assert "{{" not in card.replace("{{CSRNet}", "")
@@ -121,13 +111,17 @@ def test_saving_writes_a_card_without_unfilled_places(model_folder: Path) -> Non
 @pytest.mark.parametrize(
     "odd", [{"mae": 3.0}, {"part A": {"mae": 60}}, {"part A": {"mae": None, "images": "many"}}]
 )
-def test_a_users_own_figures_never_keep_a_model_from_being_saved(odd: dict, tmp_path: Path) -> None:
+def test_a_users_own_figures_never_keep_a_model_from_being_saved(
+    slim: None, odd: dict, tmp_path: Path
+) -> None:
     CSRNet(metrics=odd, training_record={"steps": 10}).save_pretrained(tmp_path / "m")
     assert CSRNet.from_pretrained(tmp_path / "m").metrics == odd
     assert "{{ " not in (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_record_that_json_cannot_hold_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+def test_a_record_that_json_cannot_hold_leaves_the_folder_as_it_was(
+    slim: None, tmp_path: Path
+) -> None:
     model = CSRNet(metrics={"mine": {"mae": np.float32(3.25), "images": np.int64(60)}})
     model.save_pretrained(tmp_path)
     assert CSRNet.from_pretrained(tmp_path).metrics == {"mine": {"mae": 3.25, "images": 60}}
@@ -138,7 +132,7 @@ def test_a_record_that_json_cannot_hold_leaves_the_folder_as_it_was(tmp_path: Pa
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_card_that_nobody_edited_goes_with_its_model(tmp_path: Path) -> None:
+def test_a_card_that_nobody_edited_goes_with_its_model(slim: None, tmp_path: Path) -> None:
     model = CSRNet(metrics={"mine": {"mae": 71.5, "images": 60}})
     card = tmp_path / "README.md"
     for mae in (71.5, 62.5):
@@ -150,19 +144,21 @@ def test_a_card_that_nobody_edited_goes_with_its_model(tmp_path: Path) -> None:
     assert card.read_text(encoding="utf-8") == "My own words."
 
 
-def test_an_edited_card_with_the_figures_of_an_older_model_is_told(tmp_path: Path) -> None:
+def test_an_edited_card_with_the_figures_of_an_older_model_is_told(
+    slim: None, tmp_path: Path
+) -> None:
     model = CSRNet(metrics={"mine": {"mae": 71.5, "images": 60}})
     model.save_pretrained(tmp_path)
     card = tmp_path / "README.md"
     card.write_text(card.read_text(encoding="utf-8") + "Ask Ada.", encoding="utf-8")
     model.save_pretrained(tmp_path)  # its own figures: a warning would fail the test
     model.metrics = {"mine": {"mae": 62.5, "images": 60}}
-    with pytest.warns(UserWarning, match="README.md was edited and stays .* an older model"):
+    with pytest.warns(UserWarning, match="README.md was edited and .* an older model"):
         model.save_pretrained(tmp_path)
     assert "71.5" in card.read_text(encoding="utf-8")
 
 
-def test_figures_that_are_no_numbers_are_saved_as_none(tmp_path: Path) -> None:
+def test_figures_that_are_no_numbers_are_saved_as_none(slim: None, tmp_path: Path) -> None:
     odd = {"mine": {"mae": float("nan"), "rmse": np.float32("inf"), "images": np.arange(2)}}
     CSRNet(metrics=odd).save_pretrained(tmp_path)
     json.loads((tmp_path / "config.json").read_text(), parse_constant=pytest.fail)
@@ -171,9 +167,8 @@ def test_figures_that_are_no_numbers_are_saved_as_none(tmp_path: Path) -> None:
 
 
 def test_a_save_that_fails_leaves_the_folder_as_it_was(
-    thin_model: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slim: None, thin_model: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    narrow(monkeypatch)
     thin_model.save_pretrained(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -200,7 +195,7 @@ def test_a_save_that_fails_leaves_the_folder_as_it_was(
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_what_cannot_be_saved_makes_no_folder(tmp_path: Path) -> None:
+def test_what_cannot_be_saved_makes_no_folder(slim: None, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         CSRNet(training_record={"day": {1, 2}}).save_pretrained(tmp_path / "new")
     with pytest.raises(TypeError, match="config"):
@@ -209,15 +204,14 @@ def test_what_cannot_be_saved_makes_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights are others there")
-def test_who_may_read_one_file_of_a_model_may_read_all(model_folder: Path) -> None:
-    assert len({path.stat().st_mode for path in model_folder.iterdir()}) == 1
+def test_who_may_read_one_file_of_a_model_may_read_all(thin_folder: Path) -> None:
+    assert len({path.stat().st_mode for path in thin_folder.iterdir()}) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_a_save_into_a_folder_of_links_leaves_what_they_lead_to(
-    thin_model: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slim: None, thin_model: CSRNet, tmp_path: Path
 ) -> None:
-    narrow(monkeypatch)
     blobs, folder = tmp_path / "blobs", tmp_path / "folder"  # as the Hub's cache has them
     thin_model.save_pretrained(blobs)
     folder.mkdir()
@@ -230,11 +224,11 @@ def test_a_save_into_a_folder_of_links_leaves_what_they_lead_to(
     assert {path.name: path.read_bytes() for path in blobs.iterdir()} == before
 
 
-def test_loading_leaves_the_programs_random_numbers_alone(model_folder: Path) -> None:
+def test_loading_leaves_the_programs_random_numbers_alone(folder: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    CSRNet.from_pretrained(model_folder)
+    CSRNet.from_pretrained(folder)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -264,45 +258,33 @@ def test_what_may_not_be_read_is_told_as_that(
         CSRNet.from_pretrained(folder)
 
 
-def test_a_missing_tensor_is_an_error_that_names_it(folder: Path) -> None:
-    change_weights(folder, lambda state: state.pop("backend.4.bias"))
-    with pytest.raises(ModelError, match=r"backend\.4\.bias is missing"):
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("backend.4.bias", None, r"backend\.4\.bias is missing"),
+        ("extra", torch.zeros(1), "extra does not belong"),
+        ("output_layer.bias", torch.zeros(2), r"bias has shape \(2,\) in place of \(1,\)"),
+        ("output_layer.bias", torch.tensor([torch.nan]), "not finite"),
+        ("output_layer.bias", torch.tensor([1e300], dtype=torch.float64), "not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_an_error_that_names_them(
+    folder: Path, key: str, value: torch.Tensor | None, said: str
+) -> None:
+    change_weights(folder, key, value)
+    with pytest.raises(ModelError, match=said) as caught:
         CSRNet.from_pretrained(folder)
-
-
-def test_an_extra_tensor_is_an_error_that_names_it(folder: Path) -> None:
-    change_weights(folder, lambda state: state.update(extra=torch.zeros(1)))
-    with pytest.raises(ModelError, match="extra does not belong"):
-        CSRNet.from_pretrained(folder)
-
-
-def test_a_wrong_shape_is_an_error_that_names_both(folder: Path) -> None:
-    change_weights(folder, lambda state: state.update({"output_layer.bias": torch.zeros(2)}))
-    with pytest.raises(ModelError, match=r"output_layer\.bias has shape \(2,\) in place of \(1,\)"):
-        CSRNet.from_pretrained(folder)
-
-
-def test_weights_that_are_not_finite_are_an_error(folder: Path) -> None:
-    change_weights(folder, lambda state: state["backend.0.bias"].fill_(float("nan")))
-    with pytest.raises(ModelError, match="not finite"):
-        CSRNet.from_pretrained(folder)
+    assert key in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["complex64", "bool", "int8", "float8_e4m3fn"])
 def test_weights_that_are_no_plain_decimals_are_an_error(folder: Path, kind: str) -> None:
     odd = torch.zeros(BACKEND[-1]).to(getattr(torch, kind))
     try:
-        change_weights(folder, lambda state: state.update({"backend.10.bias": odd}))
+        change_weights(folder, "backend.10.bias", odd)
     except KeyError:
         pytest.skip(f"this safetensors writes no {kind}")
     with pytest.raises(ModelError, match=rf"backend\.10\.bias holds {kind} values"):
-        CSRNet.from_pretrained(folder)
-
-
-def test_weights_that_float32_does_not_hold_are_an_error(folder: Path) -> None:
-    large = torch.full((BACKEND[-1],), 1e300, dtype=torch.float64)
-    change_weights(folder, lambda state: state.update({"backend.10.bias": large}))
-    with pytest.raises(ModelError, match="not finite"):
         CSRNet.from_pretrained(folder)
 
 
@@ -312,13 +294,13 @@ def test_sparse_weights_are_an_error() -> None:
         CSRNet().load_strictly(state)
 
 
-def test_the_programs_defaults_of_torch_change_no_model_that_is_loaded(model_folder: Path) -> None:
+def test_the_programs_defaults_of_torch_change_no_model_that_is_loaded(folder: Path) -> None:
     picture = np.full((24, 40, 3), 90, np.uint8)
-    expected = CrowdCounter.from_pretrained(model_folder, "cpu", "float32").count(picture).count
+    expected = CrowdCounter.from_pretrained(folder, "cpu", "float32").count(picture).count
     torch.set_default_dtype(torch.float64)
     try:
         with torch.device("meta"):
-            model = CSRNet.from_pretrained(model_folder)
+            model = CSRNet.from_pretrained(folder)
             found = CrowdCounter(model, "cpu", "float32").count(picture).count
     finally:
         torch.set_default_dtype(torch.float32)
@@ -348,10 +330,10 @@ def test_pickled_weights_are_never_a_substitute(folder: Path) -> None:
         "{",
         "[]",
         "{}",
-        '{"variant": "B", "colour": 1}',
         '{"variant": ["B"]}',
         '{"variant": "B", "mean": null}',
         '{"variant": "B", "mean": ["a", "b", "c"]}',
+        '{"variant": "B", "density_scale": 0}',
         '{"variant": "B", "density_scale": {}}',
         '{"variant": "B", "density_scale": "100"}',
         '{"variant": "B", "density_scale": true}',
@@ -362,6 +344,7 @@ def test_pickled_weights_are_never_a_substitute(folder: Path) -> None:
         '{"variant": "B", "mean": [1e308, 0, 0]}',
         '{"variant": "B", "mean": [NaN, 0, 0]}',
         '{"variant": "B", "mean": [0, 0]}',
+        '{"variant": "B", "mean": [0, 0, 0, 0], "std": [1, 1]}',
         '{"variant": "B", "std": [1e-320, 1, 1]}',
         '{"variant": "B", "std": [-1, 1, 1]}',
         '{"variant": "B", "variant": "A"}',
@@ -388,12 +371,12 @@ def test_damaged_weights_are_an_error(folder: Path) -> None:
 
 def test_a_model_of_a_newer_version_is_told_as_that(folder: Path) -> None:
     (folder / "config.json").write_text('{"variant": "B", "colour": 1}')
-    with pytest.raises(ModelError, match=r"not know \(colour\), .* update csrnet-hub\.$"):
+    with pytest.raises(ModelError, match=r"not know \(colour\).* update csrnet-hub\.$"):
         CSRNet.from_pretrained(folder)
 
 
 def test_a_model_of_the_hub_is_not_given_as_a_path() -> None:
-    with pytest.raises(ModelError, match="a model of the Hub is org/name, given as a string"):
+    with pytest.raises(ModelError, match="Hub is org/name, given as a string"):
         CSRNet.from_pretrained(Path("org/name"))
 
 
@@ -411,8 +394,8 @@ def test_a_model_that_is_not_there_is_a_sentence(source: str) -> None:
         CSRNet.from_pretrained(source)
 
 
-def test_config_json_carries_what_a_user_would_have_to_know(model_folder: Path) -> None:
-    config = json.loads((model_folder / "config.json").read_text())
+def test_config_json_carries_what_a_user_would_have_to_know(thin_folder: Path) -> None:
+    config = json.loads((thin_folder / "config.json").read_text())
     assert config["mean"] == [0.485, 0.456, 0.406]
     assert config["std"] == [0.229, 0.224, 0.225]
     assert config["density_scale"] == 10.0
@@ -449,7 +432,7 @@ def test_the_front_end_loads_from_torchvision(monkeypatch: pytest.MonkeyPatch) -
 
 def test_without_torchvision_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(ModelError, match="give a safetensors file"):
+    with pytest.raises(ModelError, match="safetensors file"):
         load_vgg16_frontend(CSRNet())
 
 
@@ -489,22 +472,15 @@ def test_the_receptive_field_is_that_of_the_gradient(variant: str) -> None:
     assert 8 * cells + last - 7 <= reached.max() <= 8 * cells + last
 
 
-def test_the_programs_default_device_changes_nothing_that_is_made_on_import() -> None:
+def test_importing_the_package_imports_nothing_heavy_and_heeds_no_default_device() -> None:
     code = (
-        "import torch\n"
-        "torch.set_default_device('meta')\n"
-        "from csrnet_hub import winograd\n"
+        "import sys, torch; "
+        "torch.set_default_device('meta'); "
+        "import csrnet_hub; "
+        "heavy = ('torchvision', 'gradio', 'matplotlib', 'h5py', 'scipy.spatial'); "
+        "print([module for module in heavy if module in sys.modules]); "
+        "from csrnet_hub import winograd; "
         "print({own.device.type for own in vars(winograd).values() if torch.is_tensor(own)})"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "{'cpu'}"
-
-
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, csrnet_hub; "
-        "heavy = ('torchvision', 'gradio', 'matplotlib', 'h5py', 'scipy.spatial'); "
-        "print([module for module in heavy if module in sys.modules])"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
+    assert out.stdout.split() == ["[]", "{'cpu'}"]

@@ -160,9 +160,7 @@ def least(mass: np.ndarray, people: np.ndarray) -> tuple[float, float]:
     return float(found.fun), float(found.fun) - 0.1 * entropy(found.x)
 
 
-@pytest.mark.parametrize(
-    "scale", [0.2, 0.9, 1.1, 3.0]
-)  # of the map; it has a kink where the sum is right
+@pytest.mark.parametrize("scale", [0.9, 3.0])  # of the map: a kink where the sum is right
 def test_the_generalised_loss_is_the_least_that_it_says(scale: float) -> None:
     predicted, heads, present = scene([3])
     mass = predicted.detach().clamp(min=0) * (3 * scale / predicted.detach().clamp(min=0).sum())

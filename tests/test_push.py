@@ -117,7 +117,7 @@ def test_private_weights_never_land_in_a_public_repository(
     hub: FakeHub, online: HubClient, folder: Path, taken: str
 ) -> None:
     before = dict(hub.repos[taken].branches)
-    assert "is there and public" in one_line(online.push(folder, taken, "--private"))
+    assert "already exists and is public" in one_line(online.push(folder, taken, "--private"))
     assert hub.repos[taken].branches == before
 
 
@@ -166,7 +166,7 @@ def test_somebody_elses_card_is_as_if_edited(
     hub: FakeHub, online: HubClient, folder: Path, taken: str
 ) -> None:
     hub.publish(taken, {"README.md": b"# Theirs\n", "config.json": b'{"hidden_size": 3}'})
-    assert "made by other code, so it stays" in online.push(folder, taken).err
+    assert "written by other code, so it was kept" in online.push(folder, taken).err
     assert hub.repos[taken].files()["README.md"] == b"# Theirs\n"
 
 
@@ -235,7 +235,7 @@ def test_a_card_that_was_edited_and_has_an_older_models_figures_is_told(
     (folder / "config.json").write_text(json.dumps(config))
     outcome = online.push(folder, "org/stale", "--dry-run")
     assert outcome.code == 0
-    assert "gives error figures that config.json does not" in outcome.err
+    assert "its error figures are not in config.json" in outcome.err
 
 
 def test_what_was_checked_is_what_is_sent(
@@ -361,7 +361,7 @@ def test_a_lost_answer_to_the_commit_is_not_told_as_nothing_published(
     with hub.cutting("POST", "/commit/", "after"):
         line = one_line(online.push(folder, taken))
     assert set(hub.repos[taken].files()) == set(SENT)
-    assert "nothing is published by half" in line
+    assert "nothing is half published" in line
     assert online.push(folder, taken).code == 0
 
 
@@ -375,7 +375,7 @@ def test_a_commit_of_somebody_else_meanwhile_is_not_overwritten(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("README.md", "gives back another README.md"), ("config.json", "could not be loaded back")],
+    [("README.md", "README.md from the Hub differs"), ("config.json", "could not be downloaded")],
 )
 def test_what_comes_back_changed_is_told(
     hub: FakeHub, online: HubClient, folder: Path, name: str, said: str
@@ -401,7 +401,7 @@ def test_a_folder_of_the_repositorys_name_is_not_what_was_published(
     finally:
         hub.garbled = None
         online.work_in(Path.cwd())
-    assert "could not be loaded back to check it: config.json" in line
+    assert "could not be downloaded again to check it: config.json" in line
 
 
 def without_weights(folder: Path) -> None:
@@ -484,7 +484,7 @@ def test_push_to_hub_puts_private_weights_in_no_public_repository(
     hub: FakeHub, online: HubClient, folder: Path, taken: str
 ) -> None:
     before = dict(hub.repos[taken].branches)
-    with pytest.raises(ModelError, match="is there and public"):
+    with pytest.raises(ModelError, match="already exists and is public"):
         online.push_to_hub(folder, taken, private=True)
     assert hub.repos[taken].branches == before
     online.push_to_hub(folder, "org/hidden", private=True)
@@ -502,6 +502,12 @@ def test_push_to_hub_writes_over_nothing_that_is_committed_meanwhile(
     with pytest.raises(HfHubHTTPError):
         online.push_to_hub(folder, "org/raced")
     assert hub.repos["org/raced"].files()["README.md"] == b"Ask Ada."
+
+
+def test_options_of_a_push_are_for_a_push(thin_model: CSRNet, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="private, branch can only be given with push_to_hub=True"):
+        thin_model.save_pretrained(tmp_path / "a", private=True, branch="next")
+    assert not (tmp_path / "a").exists()
 
 
 def test_push_to_hub_makes_the_branch(hub: FakeHub, online: HubClient, folder: Path) -> None:

@@ -86,7 +86,7 @@ def test_corners_far_from_the_picture_are_read_to_a_billion_pixels_and_no_furthe
     share = outline_share(below, HEIGHT, WIDTH)
     assert (share == np.array([1, 1, 0.75, 0, 0, 0])[:, None]).all()
     for far in (1.1e9, 1e308, -1e308):
-        with pytest.raises(ValueError, match="outline lie within 1,000,000,000 pixels"):
+        with pytest.raises(ValueError, match="outline must lie within 1,000,000,000 pixels"):
             count_inside(density, [[0, 0], [far, 20], [3, -far]], HEIGHT, WIDTH)
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import rc_context, rcParams
 from PIL import Image
 
-from csrnet_hub import render
+from csrnet_hub import jet, render
 
 DARK_BLUE = (0, 0, 127)  # jet's first colour; matplotlib releases differ by one step in it
 ROOT = Path(__file__).parents[1]
@@ -138,7 +138,7 @@ def test_no_seam_shows_where_a_tall_picture_is_drawn_in_strips(monkeypatch):
     photo = np.random.default_rng(1).integers(0, 256, (637, 70, 3), np.uint8)
     in_strips = [render.density_image(density, (70, 637)), render.overlay_image(photo, density)]
     in_strips += [render.display_pair(photo, density, 601)[1]]
-    monkeypatch.setattr(render, "STRIP", 100_000)
+    monkeypatch.setattr(jet, "STRIP", 100_000)
     at_once = [render.density_image(density, (70, 637)), render.overlay_image(photo, density)]
     at_once += [render.display_pair(photo, density, 601)[1]]
     for one, other in zip(in_strips, at_once):
@@ -206,6 +206,15 @@ def test_the_pair_has_one_size_within_the_limit(height, width, expected):
     assert [picture.mode for picture in pair] == ["RGB", "RGB"]
     assert (np.asarray(pair[0]) == 90).all()
     assert is_dark_blue(pair[1])
+
+
+@pytest.mark.parametrize("side", [30, 200])
+def test_a_photo_alone_is_shown_as_in_the_pair(side):
+    photo = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    pair = render.display_pair(photo, np.zeros((5, 7)), side)
+    assert render.shown_photo(photo, side) == pair[0]
+    with pytest.raises(ValueError, match="uint8"):
+        render.shown_photo(photo / 255)
 
 
 def test_a_small_photo_is_not_changed_by_the_pair():
@@ -375,9 +384,8 @@ def test_a_plateau_is_one_peak_and_noise_is_none():
 
 def test_low_peaks_are_left_out_by_their_share_of_the_highest():
     density = hot((5, 20), (2, 2), value=10) + hot((5, 20), (2, 15), value=2)
-    assert [len(render.density_peaks(density, share)) for share in (0.1, 0.5)] == [2, 1]
-    with pytest.raises(ValueError, match="share"):
-        render.density_peaks(density, 1.5)
+    assert len(render.density_peaks(density)) == 2
+    assert len(render.density_peaks(density + hot((5, 20), (2, 2), value=20))) == 1
 
 
 def test_points_are_drawn_at_their_place_in_a_smaller_copy_too():

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from csrnet_hub import CrowdCounter, CSRNet
-from csrnet_hub.density import density_window
+from csrnet_hub.density import density_map
 from csrnet_hub.model import ModelError
 from csrnet_hub.render import colour_top, density_peaks
 from csrnet_hub.scale import (
@@ -167,7 +167,7 @@ def test_a_map_in_other_cells_is_nowhere_below_zero_unless_it_was(own: tuple[int
 def test_a_smooth_map_in_other_cells_is_that_of_its_heads_there() -> None:
     heads, counted, own = np.array([[50.0, 40.0], [83.0, 61.0]]), (100, 120), (230, 276)
     maps = [
-        density_window(heads * times, np.full(2, 9.0) * times, (0, 0, *size[::-1]), size, 8)
+        density_map(heads * times, *size, sigma=9.0 * times, stride=8)
         for times, size in ((1, counted), (2.3, own))
     ]
     found = in_cells_of(maps[0].astype(np.float32), counted, own)
@@ -514,7 +514,7 @@ def test_sizes_travel_in_the_configuration(
     assert (again.min_side, again.working_pixels, again.largest_sigma) == (96, 128 * 128, 15)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "side under 96 pixels is enlarged to that" in card
-    assert "the widest kernels of its training photographs (15 pixels)" in card
+    assert "the widest kernels of the training photographs (15 pixels)" in card
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "384", True, None, 10**12])

@@ -14,7 +14,7 @@ from tests.thin import narrow
 from train import step
 from train.crops import Crops
 from train.data import Example
-from train.loss import BESIDE, batch_loss, euclidean_loss, of_empty
+from train.loss import BESIDE, batch_loss, euclidean_loss, of_empty, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.state import State, start_from
 from train.step import Captured, train_step
@@ -144,15 +144,32 @@ def test_outside_the_region_of_interest_a_map_is_free(
     assert losses[1] == 0
 
 
-@pytest.mark.parametrize("name", ["pyramid", "bayesian", "generalised"])
-def test_what_an_empty_map_loses_is_by_the_loss_of_each_part(
-    recipe: Recipe, crowd: list[Example], name: str
+@pytest.mark.parametrize("loss", ["pyramid", "euclidean", "bayesian"])
+def test_what_an_empty_map_loses_is_its_loss(
+    recipe: Recipe, crowd: list[Example], loss: str
+) -> None:
+    nobody = replace(crowd[0], heads=np.zeros((0, 2)), sigma=np.zeros(0), count=0)
+    how = replace(recipe, loss=loss, batch=2)
+    for photos in (crowd, [crowd[0], nobody], [nobody]):
+        batch = Crops(photos, how, CPU).at(0)
+        empty = batch_loss(how, torch.zeros_like(batch.target), batch).item()
+        assert of_empty(how, batch).item() == pytest.approx(empty, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["bayesian", "generalised"])
+def test_an_empty_map_misses_each_head_by_the_loss_of_its_part(
+    recipe: Recipe, crowd: list[Example], loss: str
 ) -> None:
     photos = [replace(crowd[0], part="a"), replace(crowd[0], part="b", pixels=crowd[0].pixels // 2)]
-    own = replace(recipe, batch=2, loss=name, part_loss={"b": "pyramid"})
+    own = replace(recipe, batch=2, loss="pyramid", part_loss={"b": loss})
     batch = Crops(photos, own, CPU).at(0)
-    empty = batch_loss(own, torch.zeros_like(batch.target), batch).item()
-    assert of_empty(own, batch).item() == pytest.approx(empty, rel=1e-3)
+    (row,) = batch.rows[loss].tolist()
+    drawn = batch.target[1 - row : 2 - row]
+    expected = (
+        pyramid_loss(torch.zeros_like(drawn), drawn).item()
+        + BESIDE[loss] * batch.present[row].sum().item()
+    ) / 2
+    assert of_empty(own, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_step_learns_each_crop_by_the_loss_of_its_part(

@@ -2,10 +2,9 @@
 
 python -m train.ablate RECIPE.toml --data PREPARED.h5 --out FOLDER --vary loss=pyramid,dmcount
 
-The same command again goes on where it was stopped. FOLDER/ablation.md has the table so far; each
-run's folder has its recipe, its start and its photographs, and is refused to others. Each seed
-draws validation pictures and crops of its own, the same for all variants: what counts is the
-difference of two variants on the same seeds.
+Run the same command again to continue after an interruption. FOLDER/ablation.md has the table so
+far; a run's folder is only reused for the same recipe, start and photographs. Each seed draws its
+own validation images and crops, the same for all variants, so compare variants on the same seeds.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from csrnet_hub.cli import print_any_name
+from csrnet_hub.cli import exit_code
 from csrnet_hub.datasets import DatasetError
 from csrnet_hub.devices import out_of_memory, pick_device
 from csrnet_hub.hub import one_line
 from csrnet_hub.model_files import ModelError
-from csrnet_hub.named import named_path
 
 from .compare import Run, table
 from .data import Example, fingerprint, load_prepared
-from .fit import TOO_LARGE, fit
+from .fit import TOO_LARGE, add_options, fit
 from .recipe import RecipeError, parse_values, read_recipe
 from .state import TrainingError, other_entries
 
@@ -94,7 +93,7 @@ def ablate(
     _keep_recipes(runs, examples, {key: options.get(key) for key in ("vgg", "init")})
     for number, run in enumerate(runs, start=1):
         if not run.read().done:
-            print(f"run {number} of {len(runs)}: {run.out.name}", flush=True)
+            print(f"run {number} of {len(runs)}: {run.out.name}", file=sys.stderr, flush=True)
             last = run.out / "last.pt"
             try:
                 train(
@@ -121,7 +120,7 @@ def _keep_recipes(
         before = _kept(path) if path.is_file() else record
         if other := other_entries(record, before, {"name"}):
             raise TrainingError(
-                f"{path.parent} holds a run with another {', '.join(other)}: give another --out"
+                f"{path.parent} holds a run that differs in {', '.join(other)}: give another --out"
             )
     for path, record in records.items():
         path.parent.mkdir(exist_ok=True)
@@ -150,38 +149,37 @@ def _each_once(entries: Iterable[tuple[str, list[Any]]]) -> dict[str, list[Any]]
     vary: dict[str, list[Any]] = {}
     for key, values in entries:
         if key in vary:
-            raise RecipeError(f"--vary {key} is given twice: give all its values to one")
+            raise RecipeError(f"--vary {key} is given twice: put all its values into one")
         if any(value in values[:i] for i, value in enumerate(values)):
-            raise RecipeError(f"--vary {key} names a value twice")
+            raise RecipeError(f"--vary {key} has a value twice")
         vary[key] = values
     return vary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.ablate``."""
-    options = _parser().parse_args(argv)
-    print_any_name()
-    try:
-        vary = _each_once(map(parse_values, options.vary))
-        if not re.fullmatch(r"\d+(,\d+)*", options.seeds):
-            raise RecipeError(f"--seeds {options.seeds}: give numbers with commas between them")
-        seeds = [int(seed) for seed in options.seeds.split(",")]
-        if len(set(seeds)) < len(seeds):
-            raise RecipeError(f"--seeds {options.seeds} names a seed twice: it would count twice")
-        runs = plan(options.recipe, vary, seeds, options.out, options.steps)
-        examples = load_prepared(options.data, runs[0].recipe.exclude)
-        device = pick_device(options.device)
-        how = {"vgg": options.vgg, "init": options.init, "compiled": options.compile}
-        print(ablate(runs, examples, options.out, device, **how), end="")
-    except (RecipeError, DatasetError, ModelError, TrainingError, ValueError, OSError) as error:
-        print(f"ablate: {error}", file=sys.stderr)
-        return 1
-    except MemoryError as error:  # for the photographs, before any run
-        print(f"ablate: {one_line(error)}\nablate: {TOO_LARGE}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("ablate: stopped; the same command goes on", file=sys.stderr)
-        return 130
+    work = partial(_ablate, _parser().parse_args(argv))
+    return exit_code(
+        "ablate",
+        work,
+        errors=(TrainingError,),
+        memory=TOO_LARGE,  # for the photographs, before any run
+        stopped=lambda: "the same command continues",
+    )
+
+
+def _ablate(options: argparse.Namespace) -> int:
+    vary = _each_once(map(parse_values, options.vary))
+    if not re.fullmatch(r"\d+(,\d+)*", options.seeds):
+        raise RecipeError(f"--seeds {options.seeds}: give whole numbers separated by commas")
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    if len(set(seeds)) < len(seeds):
+        raise RecipeError(f"--seeds {options.seeds} has a seed twice: it would count twice")
+    runs = plan(options.recipe, vary, seeds, options.out, options.steps)
+    examples = load_prepared(options.data, runs[0].recipe.exclude)
+    device = pick_device(options.device)
+    how = {"vgg": options.vgg, "init": options.init, "compiled": options.compile}
+    print(ablate(runs, examples, options.out, device, **how), end="")
     return 1 if any(run.trouble for run in runs) else 0
 
 
@@ -191,23 +189,16 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_options(parser, out="folder for the runs and the table")
     add: Callable[..., Any] = parser.add_argument
-    add("recipe", type=named_path, help="a TOML file, such as train/recipes/partA_gpu.toml")
-    add("--data", type=named_path, required=True, help="file made by train.prepare")
-    add("--out", type=named_path, required=True, help="folder of the runs and the table")
     add(
         "--vary",
         action="append",
         default=[],
         metavar="ENTRY=VALUE,VALUE",
-        help="an entry of the recipe and what it shall be; again for every combination",
+        help="a recipe entry and the values to try; repeat for all combinations",
     )
-    add("--seeds", default="0,1,2", help="with commas between them (0,1,2)")
-    add("--steps", type=int, help="in place of the recipe's")
-    add("--vgg", default="torchvision", help="'torchvision', or a safetensors file with VGG-16")
-    add("--init", metavar="MODEL", help="folder or Hub id to start from, in place of VGG-16")
-    add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--compile", action="store_true", help="torch.compile the network (needs its compilers)")
+    add("--seeds", default="0,1,2", help="separated by commas (default: 0,1,2)")
     return parser
 
 

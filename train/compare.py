@@ -52,12 +52,12 @@ def table(runs: Sequence[Run]) -> str:
     steps = " or ".join(str(steps) for steps in dict.fromkeys(run.recipe.steps for run in runs))
     lines = [
         f"{runs[0].recipe.name}: {steps} steps; validation errors of the weights that each run "
-        "keeps, and MAE at its end; mean and standard deviation over seeds. NAE against that of "
-        f"{variants[0]}: the mean difference of the relative errors of one image on one seed, with "
-        "its standard error.",
+        "keeps, and MAE at its end: mean and standard deviation over the seeds. The last column is "
+        f"the difference in relative error from {variants[0]}, image by image: mean and standard "
+        "error.",
         "",
-        f"| variant | seeds | MAE | RMSE | NAE | MAE at the end | MAE less that of {variants[0]} | "
-        "NAE, image by image |",
+        "| variant | seeds | MAE | RMSE | NAE | MAE at the end | "
+        f"MAE minus that of {variants[0]} | NAE difference |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for variant in variants:

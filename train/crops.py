@@ -19,6 +19,7 @@ from csrnet_hub.model import STRIDE
 
 from .data import Example
 from .empty import empty_pictures
+from .points import cells_of
 from .recipe import Recipe
 from .sampling import clamped, mass, mass_inside, places, relight, rows_of, taps
 from .windows import Window, Windows, heads_in
@@ -36,9 +37,8 @@ class Batch:
         pixels: (B, 3, H, W) float32 RGB in 0 to 255.
         target: (B, 1, H / 8, W / 8) float32 heads per cell.
         weight: (B, 1, H / 8, W / 8) what a cell's prediction counts for: the share of it that lies
-            in the region of interest, 0 in the recipe's ``border``; None: all count whole.
-        heads: (B, n, 2) x, y in pixels of the crops, without those in ``border``, filled up with
-            zeros.
+            in the region of interest; None: all count whole.
+        heads: (B, n, 2) x, y in pixels of the crops, filled up with zeros.
         present: (B, n) bool, which rows of them are heads.
         drawn: (B,) bool, which crops are of drawn pictures without people.
         rows: by the name of a loss, which crops are learnt by it, (n,) int64; empty where the
@@ -144,19 +144,17 @@ class Crops:
         lines = [places(table, axis, shape[axis]) for axis in (0, 1)]  # each (B, side)
         shrunk = any(window.height > shape[0] or window.width > shape[1] for window in windows)
         pixels = self._sample(table, starts, lines, shape, shrunk)  # (B, 3, H, W)
-        weight = self._inner(table, shape) if self.recipe.border else None  # (B, 1, h, w)
+        heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
+        weight = None
         if self.mask is None:
             target = self._target(windows, table, shape, STRIDE)  # (B, 1, h, w)
-            target = target if weight is None else target * weight
         else:
             inside = self._nearest(table, starts, lines, self.mask[:, None])  # (B, 1, H, W)
             dense = self._target(windows, table, shape, 1) * inside  # (B, 1, H, W)
-            inner = 1.0 if weight is None else weight
-            target = avg_pool2d(dense, STRIDE) * STRIDE**2 * inner  # (B, 1, h, w)
-            weight = avg_pool2d(inside, STRIDE) * inner  # (B, 1, h, w)
-        heads, present = self._heads(windows, shape)  # (B, n, 2), (B, n)
-        if self.mask is not None and weight is not None:  # no cell may answer for these
-            present = present & (_at(weight, heads) > 0)
+            target = avg_pool2d(dense, STRIDE) * STRIDE**2  # (B, 1, h, w)
+            weight = avg_pool2d(inside, STRIDE)  # (B, 1, h, w)
+            own = weight.flatten(1).gather(1, cells_of(weight, heads))  # (B, n)
+            present = present & (own > 0)  # no cell may answer for the others
         drawn = self._upload(np.array([w.picture >= self.first_drawn for w in windows]))  # (B,)
         learnt_by = self._rows([window.picture for window in windows])
         return Batch(relight(pixels, table), target, weight, heads, present, drawn, learnt_by)
@@ -201,19 +199,6 @@ class Crops:
         assert isinstance(total, Tensor)
         return total.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
-    def _inner(self, table: Tensor, shape: tuple[int, int]) -> Tensor:
-        """0 in the cells next to a border of the crop where its picture goes on, else 1."""
-        lines = []
-        for axis in (0, 1):
-            size, first, length = (table[k + axis][:, None] for k in (0, 2, 4))  # (B, 1)
-            cells = torch.arange(shape[axis] // STRIDE, device=table.device)  # (n,)
-            begins = (first > 0) & (cells < self.recipe.border)  # (B, n)
-            ends = (first + length < size) & (cells >= len(cells) - self.recipe.border)
-            lines.append(~(begins | ends))
-        down, across = lines
-        across = torch.where(table[6].bool()[:, None], across.flip(-1), across)
-        return (down[:, :, None] & across[:, None]).float()[:, None]
-
     def _nearest(self, table: Tensor, starts: Tensor, lines: list[Tensor], of: Tensor) -> Tensor:
         y, x = (clamped(table, axis, lines[axis].round()) for axis in (0, 1))
         return of[rows_of(table, starts, y)[:, :, None] + x[:, None]].float().permute(0, 3, 1, 2)
@@ -221,8 +206,8 @@ class Crops:
     def _target(
         self, windows: Sequence[Window], table: Tensor, shape: tuple[int, int], cell: int
     ) -> Tensor:
-        """What ``csrnet_hub.density.density_window`` gives, for a batch, at a stride of ``cell``
-        pixels: (B, 1, h, w)."""
+        """The windows' parts of what ``csrnet_hub.density.density_map`` gives, for a batch, at a
+        stride of ``cell`` pixels: (B, 1, h, w)."""
         most = max(1, *(int(self.counts[window.picture]) for window in windows))
         rows = np.full((len(windows), most), len(self.heads) - 1)
         for row, window in enumerate(windows):
@@ -238,26 +223,13 @@ class Crops:
 
     def _heads(self, windows: Sequence[Window], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The heads inside the windows, chosen on the host: which they are needs no device."""
-        edge = self.recipe.border * STRIDE
-        inside = []
-        for window in windows:
-            heads, size = self.points[window.picture], self.sizes[window.picture]
-            inside.append(heads_in(window, heads, size, shape, edge))
+        inside = [heads_in(window, self.points[window.picture], shape) for window in windows]
         most = -(-max(1, *map(len, inside)) // HEADS_AT_ONCE) * HEADS_AT_ONCE
         table = np.zeros((len(windows), most, 2), np.float32)
         for row, own in zip(table, inside):
             row[: len(own)] = own
         present = np.arange(most) < np.array([len(own) for own in inside])[:, None]
         return self._upload(table), self._upload(present)
-
-
-def _at(cells: Tensor, heads: Tensor) -> Tensor:
-    """The values (B, n) of cells (B, 1, h, w) in which heads (B, n, 2) lie."""
-    rows = torch.arange(len(heads), device=heads.device)[:, None]
-    x, y = (
-        (heads[..., axis] / STRIDE).long().clamp(0, cells.shape[3 - axis] - 1) for axis in (0, 1)
-    )
-    return cells[rows, 0, y, x]
 
 
 def widths(example: Example, recipe: Recipe) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The prepared set in memory, and its split."""
+"""The prepared set: its file, the photographs in memory, and their split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from csrnet_hub.datasets import DatasetError
 
 from . import seen
-from .prepare import FORMAT
+
+FORMAT = 1  # of a prepared file
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,32 @@ class Example:
     shrunk_to: int = 0
     scene: str = ""
 
+    @property
+    def own_name(self) -> str:
+        """The name in its folder, without that of its part before it."""
+        return self.name.removeprefix(f"{self.part}-") if self.part else self.name
+
+
+def write_example(file: h5py.File, example: Example) -> None:
+    """Add a photograph to a prepared file.
+
+    Layout: ``images/NAME`` (H, W, 3) uint8; ``heads/NAME`` (N, 2) float32 x, y in pixels;
+    ``sigma/NAME`` (N,) float32 in pixels; ``mask/NAME`` (H, W) bool where there is a region of
+    interest. Attributes of sigma: ``fixed``; of heads: ``annotated``, which is the count, ``part``,
+    ``scene`` and ``shrunk_to``; see `Example`.
+    """
+    name = example.name
+    if example.mask is not None:
+        file.create_dataset(f"mask/{name}", data=example.mask, compression="gzip")
+    file[f"images/{name}"] = example.pixels
+    file[f"heads/{name}"] = example.heads.astype(np.float32)
+    file[f"heads/{name}"].attrs["annotated"] = example.count
+    file[f"heads/{name}"].attrs["part"] = example.part
+    file[f"heads/{name}"].attrs["scene"] = example.scene
+    file[f"heads/{name}"].attrs["shrunk_to"] = example.shrunk_to
+    file[f"sigma/{name}"] = example.sigma.astype(np.float32)
+    file[f"sigma/{name}"].attrs["fixed"] = example.fixed
+
 
 def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
     """Every photograph of a prepared file but the excluded ones.
@@ -54,22 +81,22 @@ def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
-                raise DatasetError(f"{path} was not made by this train.prepare; prepare it anew.")
+                raise DatasetError(f"{path} was not made by this train.prepare; prepare it again.")
             names = list(file["images"])
             if strangers := sorted(set(exclude) - set(names)):
                 raise DatasetError(
                     f"{path} has no image {', '.join(strangers)} to exclude: edit exclude in the "
-                    "recipe (own.toml is one for photographs of your own)."
+                    "recipe (own.toml is the recipe for photographs of your own)."
                 )
             wanted = [name for name in names if name not in set(exclude)]
             if not wanted:
-                raise DatasetError(f"{path} holds no photograph that exclude leaves.")
-            return [_example(file, name) for name in wanted]
+                raise DatasetError(f"Every photograph in {path} is excluded by the recipe.")
+            return [_read_example(file, name) for name in wanted]
     except (OSError, KeyError) as error:
         raise DatasetError(f"{path} cannot be read as a prepared file: {error}.") from error
 
 
-def _example(file: h5py.File, name: str) -> Example:
+def _read_example(file: h5py.File, name: str) -> Example:
     heads = file[f"heads/{name}"]
     return Example(
         name=name,
@@ -101,7 +128,7 @@ def _truth(one: Example) -> str:
 def digest(example: Example) -> str:
     """What a photograph is known by under any name: `train.seen.digest`."""
     height, width = example.pixels.shape[:2]
-    return seen.digest(height, width, example.heads, example.name)
+    return seen.digest(height, width, example.heads, example.own_name)
 
 
 def split(
@@ -130,13 +157,13 @@ def split(
             kind = "scenes" if any(len(scene) > 1 for scene in scenes) else "images"
             if len(ranked) < 2:
                 raise DatasetError(
-                    f"There are too few {kind}{where}: at least two are needed, one to "
-                    "train on and one to validate on, besides those in train_only."
+                    f"There are too few {kind}{where}: at least two are needed besides those in "
+                    "train_only, one to train on and one to validate on."
                 )
             some = f"{len(ranked)} scenes" if kind == "scenes" else len(ranked)
             raise DatasetError(
-                f"{validation} validation images cannot be drawn from {some}{where}: give "
-                "fewer by validation in the recipe, from 1."
+                f"{validation} validation images cannot be drawn from {some}{where}: lower "
+                "validation in the recipe (at least 1)."
             )
         rng = np.random.default_rng(seed)
         strata = np.array_split(np.arange(len(ranked)), validation)

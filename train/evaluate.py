@@ -8,19 +8,18 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from csrnet_hub.cli import print_any_name
+from csrnet_hub.cli import exit_code
 from csrnet_hub.count_command import scale
 from csrnet_hub.counting import CrowdCounter
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
-from csrnet_hub.images import ImageError
-from csrnet_hub.model_files import ModelError
 from csrnet_hub.named import named_path, spare
 
-from .measure import FIRST, Likeness, Row, evaluate, summary
-from .report import MADE_BY, MARKS, Worst, plot_files, write_report
+from .measure import FIRST, Row, evaluate, summary
+from .report import MADE_BY, MARK, Worst, write_report
 from .seen import seen_by
 
 JSON_MARK = f'{{\n  "made_by": "{MADE_BY}"'
@@ -28,28 +27,30 @@ JSON_MARK = f'{{\n  "made_by": "{MADE_BY}"'
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.evaluate``."""
-    options = _parser().parse_args(argv)
+    return exit_code(
+        "evaluate",
+        partial(_evaluate, _parser().parse_args(argv)),
+        memory="on a GPU, use --device cpu",
+        stopped=lambda: "nothing was written",
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
     bad: list[DatasetError] | None = [] if options.skip_bad else None
     worst: list[Worst] | None = [] if options.report else None
-    print_any_name()
     try:
         _check_outputs(options)
         split = options.split or pick_split(options.data, "test", options.format)
         samples = _only(read_dataset(options.data, options.format, split, bad), options.only)
-        sigma = paper_sigma(options.data, options.format)
         counter = CrowdCounter.from_pretrained(
             options.model, options.device, options.dtype, scale=options.scale
         )
-        likeness = Likeness(sigma) if options.likeness else None
-        rows = evaluate(counter, samples, likeness, bad, worst, seen_by(counter.model))
+        sigma = paper_sigma(options.data, options.format)
+        rows = evaluate(
+            counter, samples, options.likeness, sigma, bad, worst, seen_by(counter.model)
+        )
         if not rows:
             raise DatasetError("No photograph could be read.")
-    except (DatasetError, ModelError, ValueError, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("evaluate: stopped; nothing was written", file=sys.stderr)
-        return 130
     finally:
         for trouble in bad or ():
             print(f"evaluate: left out: {trouble}", file=sys.stderr)
@@ -64,17 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if result.get("seen"):
         print(
             f"evaluate: the model was trained on {result['seen']} of these {result['images']} "
-            "photographs, which it may know by heart: errors on others are larger",
+            "photographs, so these errors are too optimistic",
             file=sys.stderr,
         )
     if bad:
         result["skipped"] = [str(error) for error in bad]
     print(json.dumps(result))  # first: whatever happens to the files, the figures are not lost
-    try:
-        _write(options, result, rows, worst or [])
-    except (ImageError, OSError) as error:  # a photograph that the page shows may be gone
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
+    _write(options, result, rows, worst or [])
     return 0
 
 
@@ -93,14 +90,9 @@ def _write(
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Refuse, before hours of counting, what cannot be written or would write over other files."""
-    if options.report and options.report.suffix.lower() not in (".html", ".md"):
-        raise ValueError(f"{options.report} must end in .html or .md")
-    if options.report and options.report.suffix.lower() == ".md" and not options.report.exists():
-        for plot in plot_files(options.report).values():
-            if plot.exists():
-                raise ValueError(f"--report would write over {plot}; give another name.")
-    marks = {"json": JSON_MARK, "csv": ",".join(FIRST)}
-    marks["report"] = MARKS[options.report.suffix.lower()] if options.report else ""
+    if options.report and options.report.suffix.lower() != ".html":
+        raise ValueError(f"--report {options.report} must end in .html")
+    marks = {"json": JSON_MARK, "csv": ",".join(FIRST), "report": MARK}
     taken: dict[str, str] = {}
     for name, mark in marks.items():
         if (path := getattr(options, name)) is None:
@@ -110,34 +102,38 @@ def _check_outputs(options: argparse.Namespace) -> None:
         spare(f"--{name}", path, mark)
         other = taken.setdefault(os.path.realpath(path), name)
         if other != name and (path.is_file() or not path.exists()):  # no pipe, no /dev/null
-            raise ValueError(f"--{other} and --{name} give one name, {path}: give two.")
+            raise ValueError(f"--{other} and --{name} are both {path}: give two names.")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
-    parser.add_argument("model", help="model folder, Hub id or FILE.xml of csrnet export")
+    parser.add_argument("model", help="model folder, Hub id, or FILE.xml made by csrnet export")
     parser.add_argument(
         "data", type=named_path, help="folder, such as ShanghaiTech/part_A (or a file)"
     )
     parser.add_argument(
-        "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)"
+        "--format", metavar="NAME", help="shanghaitech, csv, coco, ... (default: guessed)"
     )
-    parser.add_argument("--split", help="test if not given, or all where nothing is split")
+    parser.add_argument("--split", help="default: test, or all if the data has no splits")
     parser.add_argument(
         "--scale",
         default="auto",
         type=scale,
         metavar="TIMES",
-        help="count at so many times the sides; 1: as it is; auto: as the model was trained",
+        help="resize factor for counting; 1: original size; auto (default): as in training",
     )
-    parser.add_argument("--json", type=named_path, metavar="OUT", help="write the errors")
-    parser.add_argument("--csv", type=named_path, metavar="PER_IMAGE", help="write a row an image")
+    parser.add_argument("--json", type=named_path, metavar="OUT", help="write the errors as JSON")
+    parser.add_argument("--csv", type=named_path, metavar="PER_IMAGE", help="write a row per image")
     parser.add_argument(
-        "--report", type=named_path, metavar="FILE", help="write a page, .html or .md"
+        "--report", type=named_path, metavar="FILE.html", help="write a page with plots"
     )
     parser.add_argument("--likeness", action="store_true", help="PSNR and SSIM too (slower)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these images, such as IMG_1")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="only these images, such as IMG_1"
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out files that cannot be read"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     return parser

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from csrnet_hub.cli import print_any_name
-from csrnet_hub.datasets import DatasetError
-from csrnet_hub.devices import out_of_memory, pick_device
-from csrnet_hub.hub import one_line
+from csrnet_hub.cli import exit_code
+from csrnet_hub.devices import name_device, pick_device
 from csrnet_hub.memory import keep_memory
 from csrnet_hub.model import CSRNet
-from csrnet_hub.model_files import ModelError
 from csrnet_hub.named import named_path
 from csrnet_hub.resources import resource
 
@@ -31,10 +29,17 @@ from .crops import Crops
 from .data import Example, digest, fingerprint, load_prepared, split
 from .log import FILE, Log
 from .loop import loop
-from .photographs import check_pictures, set_sizes, tell_of_scenes, warn_of_seen, warn_of_twins
+from .photographs import (
+    check_pictures,
+    set_sizes,
+    tell_of_rates,
+    tell_of_scenes,
+    warn_of_seen,
+    warn_of_twins,
+)
 from .processes import alone, own_device, place
-from .recipe import Recipe, RecipeError, read_recipe
-from .record import name_device, of_training, of_validation
+from .recipe import Recipe, read_recipe
+from .record import of_training, of_validation
 from .seen import Seen
 from .state import (
     State,
@@ -48,9 +53,8 @@ from .state import (
 from .step import Captured
 
 TOO_LARGE = (
-    "memory ran out: lower batch or crop in the recipe, or prepare fewer or smaller photographs, "
-    "all of which lie in memory, three bytes a pixel, and on the training device, be it the CPU, "
-    "once more, or twice with worse in the recipe"
+    "lower batch or crop, or prepare fewer or smaller photographs. Each takes three bytes per "
+    "pixel in memory and again on the training device (twice with worse), even if that is the CPU"
 )
 LEFT = ("last.pt", "best", "refit", FILE)  # in the folder of a run, begun or finished
 
@@ -87,7 +91,7 @@ def fit(
     if device.type == "cpu":
         keep_memory()
     if resource("model_card.md") is None:  # else it would be missed after hours
-        raise TrainingError("model_card.md is missing from this installation: install it anew")
+        raise TrainingError("model_card.md is missing from this installation: install it again")
     rank, world = place()
     if recipe.batch % world:
         raise TrainingError(f"a batch of {recipe.batch} cannot be shared by {world} processes")
@@ -118,9 +122,10 @@ def _begin(
         judged = same_recipe(recipe, refit, train)
         train, held_out = list(examples), []
     elif recipe.choose_by == "nae" and not any(example.count for example in held_out):
-        raise TrainingError("no validation image has people: set choose_by to mae in the recipe")
+        raise TrainingError('no validation image has people: set choose_by = "mae" in the recipe')
     warn_of_twins(train, held_out)
     tell_of_scenes(train, held_out, len(examples))
+    tell_of_rates(recipe)
     if resume:
         state = go_on(resume, recipe, device, examples, out)
     else:
@@ -136,9 +141,9 @@ def _begin(
     if judged:
         lend_figures(state, judged)
     elif "refit" in state.origin:
-        raise TrainingError("that run trains on its validation images: go on with --refit MODEL")
+        raise TrainingError("this checkpoint is from a --refit run: resume it with --refit MODEL")
     if state.step >= recipe.steps:
-        raise TrainingError(f"step {state.step} of {recipe.steps} is done; give more with --steps")
+        raise TrainingError(f"all {recipe.steps} steps are done; raise --steps to train longer")
     return state, train, held_out
 
 
@@ -161,42 +166,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.fit``."""
     parser = _parser()
     options = parser.parse_args(argv)
-    print_any_name()
     last = options.out / "last.pt"
     resume = None if options.resume is None else Path(options.resume or last)
     goes_on = resume is not None and resume.resolve() == last.resolve()
     if not goes_on and any((options.out / name).exists() for name in LEFT):
-        how = "go on with --resume, or " if last.exists() else ""
+        how = "continue it with --resume, " if last.exists() else ""
         parser.error(f"{options.out} holds a run; {how}give another --out, or remove it first")
     if resume and options.init:
-        parser.error("a run that goes on has weights of its own: give --resume or --init")
-    try:
-        recipe = read_recipe(options.recipe, steps=options.steps)
-        examples = load_prepared(options.data, recipe.exclude)
-        with own_device(options.device) as device:
-            best = fit(
-                recipe,
-                examples,
-                options.out,
-                options.vgg,
-                device,
-                resume,
-                options.init,
-                options.compile,
-                options.refit,
-            )
-    except (RecipeError, DatasetError, ModelError, TrainingError, ValueError, OSError) as error:
-        print(f"fit: {error}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        print(f"fit: {one_line(error)}\nfit: {TOO_LARGE}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        kept = f"--resume goes on from {last}" if last.exists() else "no checkpoint was kept yet"
-        print(f"fit: stopped; {kept}", file=sys.stderr)
-        return 130
+        parser.error("--resume already supplies the weights; give --resume or --init, not both")
+
+    def kept() -> str:
+        return f"--resume continues from {last}" if last.exists() else "no checkpoint was kept yet"
+
+    work = partial(_fit, options, resume)
+    return exit_code("fit", work, errors=(TrainingError,), memory=TOO_LARGE, stopped=kept)
+
+
+def _fit(options: argparse.Namespace, resume: Path | None) -> int:
+    recipe = read_recipe(options.recipe, steps=options.steps)
+    examples = load_prepared(options.data, recipe.exclude)
+    with own_device(options.device) as device:
+        best = fit(
+            recipe,
+            examples,
+            options.out,
+            options.vgg,
+            device,
+            resume,
+            options.init,
+            options.compile,
+            options.refit,
+        )
     if int(os.environ.get("RANK", "0")) == 0:
         print(_ending(recipe, best, options.out, options.refit))
     return 0
@@ -204,35 +204,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _ending(recipe: Recipe, best: float, out: Path, refit: str | None) -> str:
     if refit:
-        return f"the model is in {out / 'refit'}, with the errors of {refit}"
+        return f"the model is in {out / 'refit'}; its errors are those of {refit}"
     if recipe.choose_by == "last":
         return f"validation MAE {best:.1f} at the end; the model is in {out / 'best'}"
     kind, form = recipe.choose_by.upper(), {"mae": ".1f", "nae": ".3f"}[recipe.choose_by]
     if not (out / "best").exists():
-        return f"no validation gave a {kind}, so no model was kept; see {out / FILE}"
+        return f"the validation {kind} was never a number, so no model was kept; see {out / FILE}"
     return f"best validation {kind} {best:{form}}; the model is in {out / 'best'}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.fit", description=__doc__)
+    add_options(parser, out="folder for this run")
     add: Callable[..., Any] = parser.add_argument
-    add("recipe", type=named_path, help="a TOML file, such as train/recipes/partA_cpu.toml")
-    add("--data", type=named_path, required=True, help="file made by train.prepare")
-    add("--out", type=named_path, required=True, help="folder for this run")
-    add("--vgg", default="torchvision", help="'torchvision', or a safetensors file with VGG-16")
-    add("--init", metavar="MODEL", help="folder or Hub id to start from, in place of VGG-16")
     add(
         "--refit",
         metavar="MODEL",
-        help="train on the validation images too; MODEL, which a run of the same recipe left, "
-        "gives its errors",
+        help="train on the validation images too, and take the errors from MODEL, the result of a "
+        "run of the same recipe without them",
     )
-    add("--device", default="auto", help="auto, cpu, cuda or mps")
-    add("--steps", type=int, help="in place of the recipe's")
-    add("--compile", action="store_true", help="torch.compile the network (needs its compilers)")
     last: dict[str, Any] = {"nargs": "?", "const": "", "metavar": "CHECKPOINT"}
-    add("--resume", **last, help="go on from OUT/last.pt or another")
+    add("--resume", **last, help="continue from OUT/last.pt, or from another checkpoint")
     return parser
+
+
+def add_options(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add the options of one run, or of several, to a command line.
+
+    Args:
+        out: what the help says of --out.
+    """
+    add: Callable[..., Any] = parser.add_argument
+    add("recipe", type=named_path, help="a TOML file, such as train/recipes/partA_cpu.toml")
+    add("--data", type=named_path, required=True, help="file made by train.prepare")
+    add("--out", type=named_path, required=True, help=out)
+    add("--vgg", default="torchvision", help="'torchvision', or a safetensors file with VGG-16")
+    add("--init", metavar="MODEL", help="folder or Hub id to start from instead of VGG-16")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--steps", type=int, help="number of steps (overrides the recipe)")
+    add("--compile", action="store_true", help="torch.compile the network (needs a compiler)")
 
 
 if __name__ == "__main__":

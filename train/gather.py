@@ -1,4 +1,4 @@
-"""The photographs of several folders as one set, and what one should know of them beforehand."""
+"""The photographs of several folders as one set, and what to warn of before training on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
 from csrnet_hub.datasets.check import not_annotated
@@ -15,14 +15,30 @@ from csrnet_hub.datasets.registry import Format, find_format
 Sigma: TypeAlias = float | None  # kernel width in pixels; None: geometry-adaptive
 
 
+class Gathered(NamedTuple):
+    """What `gather` found.
+
+    Attributes:
+        samples: of all folders.
+        sigmas: the kernel width for each sample's name.
+        unlisted: the photographs in the folders that no annotation lists.
+        alike: the folders whose images that are held out look like others that are trained on.
+    """
+
+    samples: list[Sample]
+    sigmas: dict[str, Sigma]
+    unlisted: list[str]
+    alike: list[str]
+
+
 def gather(
     folders: Sequence[Path],
     format: str | None = None,
     split: str | None = None,
     bad: list[DatasetError] | None = None,
     wanted: Sequence[Sigma | Literal["paper"]] = ("paper",),
-) -> tuple[list[Sample], dict[str, Sigma]]:
-    """The samples of several folders, and the kernel width for each sample's name.
+) -> Gathered:
+    """The samples of several folders as one set.
 
     Of several folders each name is put behind its folder's: part_A-IMG_1, and where two folders
     have one name, that behind the name of the folder around it: 2024-photos-IMG_1.
@@ -37,17 +53,24 @@ def gather(
         DatasetError: if a folder cannot be read or is there twice, or there are not as many widths.
     """
     if len(wanted) not in (1, len(folders)):
-        raise DatasetError(f"{len(wanted)} kernel widths for {len(folders)} folders: give one each")
-    samples, sigmas = [], {}
+        raise DatasetError(
+            f"{len(wanted)} kernel widths for {len(folders)} folders: give one for each"
+        )
+    found = Gathered([], {}, [], [])
     each = list(wanted) * (len(folders) // len(wanted))
     for folder, part, asked in zip(folders, _parts(folders), each):
         chosen = split or pick_split(folder, "train", format)
         sigma = paper_sigma(folder, format) if asked == "paper" else asked
         for sample in read_dataset(folder, format, chosen, bad):
             name = f"{part}-{sample.name}" if part else sample.name
-            samples.append(replace(sample, name=name, part=part))
-            sigmas[samples[-1].name] = sigma
-    return samples, sigmas
+            found.samples.append(replace(sample, name=name, part=part))
+            found.sigmas[name] = sigma
+        if folder.is_dir():
+            names = not_annotated(folder, format)
+            found.unlisted.extend(f"{part}/{name}" if part else name for name in names)
+            if _alike(find_format(folder, format)[1], found.samples, part):
+                found.alike.append(part or folder.resolve().name)
+    return found
 
 
 def _parts(folders: Sequence[Path]) -> list[str]:
@@ -62,31 +85,10 @@ def _parts(folders: Sequence[Path]) -> list[str]:
     (part, times), *_ = Counter(parts).most_common(1)
     if times > 1:
         raise DatasetError(
-            f"{times} of the folders would be called {part}, and their photographs taken for one "
-            "part: give each folder once, or rename one."
+            f"{times} of the folders would have the name {part}, so their photographs could not be "
+            "told apart: give each folder once, or rename one."
         )
     return parts
-
-
-def unlisted(folders: Sequence[Path], format: str | None = None) -> list[str]:
-    """The photographs that lie in folders, and that no annotation lists."""
-    return [
-        f"{part}/{name}" if part else name
-        for path, part in zip(folders, _parts(folders))
-        if path.is_dir()
-        for name in not_annotated(path, format)
-    ]
-
-
-def films(
-    folders: Sequence[Path], samples: Sequence[Sample], format: str | None = None
-) -> list[str]:
-    """The folders of which the images that are held out look like others that are trained on."""
-    return [
-        part or path.resolve().name
-        for path, part in zip(folders, _parts(folders))
-        if path.is_dir() and _alike(find_format(path, format)[1], samples, part)
-    ]
 
 
 def _alike(kind: Format, samples: Sequence[Sample], part: str) -> bool:

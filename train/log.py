@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +51,8 @@ class Log:
         """Errors on the pictures held out."""
         mae, rmse, bias = (errors[name] for name in ("mae", "rmse", "bias"))
         parts = [f"; {part} {own['mae']:.1f}" for part, own in errors.get("parts", {}).items()]
-        self.bar.write(
-            f"step {step}: validation MAE {mae:.1f}, RMSE {rmse:.1f}, bias {bias:+.1f}"
-            + "".join(parts)
-        )
+        said = f"step {step}: validation MAE {mae:.1f}, RMSE {rmse:.1f}, bias {bias:+.1f}"
+        self.bar.write(said + "".join(parts), file=sys.stderr)  # train.ablate's table has stdout
         self._write(step, **{name: value for name, value in errors.items() if name != "ranges"})
 
     def _write(self, step: int, **entry: Any) -> None:
@@ -71,7 +71,8 @@ class Log:
         self.file.close()
         if self.board is not None:
             self.board.close()
-        draw_curves(self.out / FILE, self.out / "curves.png")
+        with suppress(OSError):  # on a full disk it would hide what ended the run
+            draw_curves(self.out / FILE, self.out / "curves.png")
 
 
 def _tensorboard(out: Path, step: int) -> Any:

@@ -48,7 +48,7 @@ def loop(
     saved = start
     while state.step < recipe.steps:
         falls = rate(recipe, state.step + 1) < 1 <= rate(recipe, state.step)
-        if log and falls and _finite(state):
+        if log and recipe.cooldown and falls and _finite(state):
             save_checkpoint(state, recipe, out / "before_cooldown.pt")  # to train longer from
         losses.append(train_step(state, recipe, crops, net))
         state.seconds = before + time.perf_counter() - start
@@ -67,8 +67,8 @@ def loop(
         losses.clear()
         if not (math.isfinite(loss) and _finite(state)):  # before anything is kept
             raise TrainingError(
-                f"the loss is not finite near step {state.step}: lower the rates; the last good "
-                f"state is {out / 'last.pt'}, if the run came that far"
+                f"the loss became NaN or infinite near step {state.step}: lower the learning "
+                f"rates. The last checkpoint, if any, is {out / 'last.pt'}"
             )
         if log:
             speed = (state.step - begun) * recipe.batch / (time.perf_counter() - start)

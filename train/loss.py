@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -94,32 +94,41 @@ LOSSES: dict[str, Loss] = {
 BESIDE = {"pyramid": 1.0, "bayesian": 0.5, "generalised": 0.4}
 
 
-def batch_loss(recipe: Recipe, predicted: Tensor, batch: Batch) -> Tensor:
+def batch_loss(
+    recipe: Recipe, predicted: Tensor, batch: Batch, losses: Mapping[str, Loss] = LOSSES
+) -> Tensor:
     """A recipe's loss, or those of the crops' own parts (``part_loss``), the mean over crops.
 
     Args:
         predicted: (B, 1, h, w) heads per cell.
+        losses: by the names of a recipe.
 
     Returns:
         One number.
     """
     if not recipe.part_loss:
-        return LOSSES[recipe.loss](predicted, batch)
+        return losses[recipe.loss](predicted, batch)
     total = predicted.new_zeros(())
     for name, rows in batch.rows.items():
-        mean = LOSSES[name](predicted[rows], batch.take(rows))
+        mean = losses[name](predicted[rows], batch.take(rows))
         total = total + BESIDE[name] * mean * (len(rows) / len(predicted))
     return total
 
 
+def _heads_missed(_: Tensor, batch: Batch) -> Tensor:
+    return batch.present.sum(dim=1).float().mean()
+
+
+OF_EMPTY: dict[str, Loss] = LOSSES | {
+    "bayesian": _heads_missed,
+    "dmcount": lambda empty, batch: dm_count_loss(empty, batch.heads, batch.present, transport=0.0),
+    "generalised": _heads_missed,
+}
+
+
 def of_empty(recipe: Recipe, batch: Batch) -> Tensor:
     """What an empty map loses, without what its transport would cost."""
-    empty = torch.zeros_like(batch.target)
-    if recipe.loss == "dmcount":
-        return dm_count_loss(empty, batch.heads, batch.present, transport=0.0)
-    if recipe.loss == "generalised" and not recipe.part_loss:
-        return batch.present.sum(dim=1).float().mean()
-    return batch_loss(recipe, empty, batch)
+    return batch_loss(recipe, torch.zeros_like(batch.target), batch, OF_EMPTY)
 
 
 def name_losses(recipe: Recipe) -> str:

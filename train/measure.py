@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,17 +32,11 @@ FIRST = ("image", "heads", "count", "error", "scale")  # keys of every row, in t
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """That PSNR and SSIM are wanted, of maps with this kernel width (None: geometry-adaptive)."""
-
-    sigma: float | None = None
-
-
 def evaluate(
     counter: CrowdCounter,
     samples: Sequence[Sample],
-    likeness: Likeness | None = None,
+    likeness: bool = False,
+    sigma: float | None = None,
     bad: list[DatasetError] | None = None,
     worst: list[Worst] | None = None,
     seen: Seen | None = None,
@@ -56,6 +49,8 @@ def evaluate(
     With a region of interest only what lies inside it counts, of heads and of the map.
 
     Args:
+        likeness: whether PSNR and SSIM are asked for.
+        sigma: kernel width of the true maps for these, in pixels; None: geometry-adaptive.
         bad: a list that takes what cannot be read, while the others are counted; None: raise.
         worst: a list that is filled with the photographs of the largest errors and their maps.
         seen: the photographs that the model was trained on.
@@ -66,7 +61,7 @@ def evaluate(
     rows = []
     for sample in tqdm(samples, "evaluate", unit="image"):
         try:
-            row, density = _evaluate_one(counter, sample, likeness, seen)
+            row, density = _evaluate_one(counter, sample, likeness, sigma, seen)
         except (ImageError, DatasetError, MemoryError, RuntimeError) as error:
             named = DatasetError(f"{sample.path}: {_trouble(error)}")
             if bad is None:
@@ -92,7 +87,11 @@ def _trouble(error: Exception) -> str:
 
 
 def _evaluate_one(
-    counter: CrowdCounter, sample: Sample, likeness: Likeness | None, seen: Seen | None
+    counter: CrowdCounter,
+    sample: Sample,
+    likeness: bool,
+    sigma: float | None,
+    seen: Seen | None,
 ) -> tuple[Row, NDArray[np.float32]]:
     result = counter.count(sample.path)
     size = (result.height, result.width)
@@ -110,11 +109,11 @@ def _evaluate_one(
     row |= {f"game{level}": game(density, heads, *size, level) for level in LEVELS}
     if result.interval is not None and sample.mask is None:
         row["low"], row["high"] = result.interval
-    if likeness is not None:
+    if likeness:
         row |= {"psnr": None, "ssim": None}
         if min(size) >= 11:  # the window of SSIM
             inside, _ = heads_in_frame(heads, *size)
-            truth = density_map(inside, *size, likeness.sigma)
+            truth = density_map(inside, *size, sigma)
             if sample.mask is not None:
                 truth = truth * sample.mask(*size)
             signal, row["ssim"] = map_likeness(density, truth)

@@ -18,6 +18,7 @@ from .recipe import Recipe
 from .record import DRAWN
 from .seen import Seen
 from .state import TrainingError
+from .step import rate
 
 
 def check_pictures(recipe: Recipe, examples: Sequence[Example]) -> None:
@@ -29,22 +30,22 @@ def check_pictures(recipe: Recipe, examples: Sequence[Example]) -> None:
     """
     if strangers := set(recipe.train_only) - {example.name for example in examples}:
         raise TrainingError(
-            f"train_only names images that are not there: {', '.join(sorted(strangers))}: edit "
+            f"train_only names images that do not exist: {', '.join(sorted(strangers))}; edit "
             "train_only in the recipe"
         )
     parts = {example.part for example in examples} - {""}
     for entry in ("repeat", "part_loss"):
         if strangers := set(getattr(recipe, entry)) - parts:
-            there = ", ".join(sorted(parts)) or "no parts, being made of one folder"
+            there = ", ".join(sorted(parts)) or "no parts, because it was made of one folder"
             raise TrainingError(
-                f"{entry} names parts that are not there: {', '.join(sorted(strangers))}; the file "
-                f"has {there}: edit {entry} in the recipe"
+                f"{entry} names parts that do not exist: {', '.join(sorted(strangers))}; the file "
+                f"has {there}; edit {entry} in the recipe"
             )
     small = [example.name for example in examples if min(example.pixels.shape[:2]) < 2 * STRIDE]
     if recipe.crops == "quarters" and small:
         raise TrainingError(
-            f"quarters want pictures of {2 * STRIDE} x {2 * STRIDE} pixels or more, unlike "
-            f"{', '.join(small)}: exclude them in the recipe"
+            f'crops = "quarters" needs photographs of at least {2 * STRIDE} x {2 * STRIDE} pixels; '
+            f"exclude {', '.join(small)} in the recipe"
         )
 
 
@@ -52,23 +53,36 @@ def tell_of_scenes(train: Sequence[Example], held_out: Sequence[Example], images
     """Say what is trained on where whole scenes are held out: it may be far less than expected."""
     if (left := images - len(train) - len(held_out)) and place()[0] == 0:
         print(
-            f"fit: {len(held_out)} images are held out, and {left} that show the same scenes; "
-            f"{len(train)} are trained on. A smaller validation in the recipe leaves more.",
+            f"fit: {len(held_out)} images are held out for validation, and {left} more because "
+            f"they show the same scenes; {len(train)} are left to train on. Lower validation in "
+            "the recipe to train on more.",
+            file=sys.stderr,
+        )
+
+
+def tell_of_rates(recipe: Recipe) -> None:
+    """Say so where a run is so short that its rates fall before they have risen."""
+    if rate(recipe, max(recipe.warmup, 1) - 1) < 1 and place()[0] == 0:
+        falls = math.floor((1 - recipe.cooldown) * recipe.steps)
+        print(
+            f"fit: in {recipe.steps} steps the learning rates never reach those of the recipe, "
+            f"because they fall from step {falls} on, within the {recipe.warmup} steps of warmup; "
+            "before_cooldown.pt is not written. Raise --steps, or lower warmup in the recipe.",
             file=sys.stderr,
         )
 
 
 def warn_of_twins(train: Sequence[Example], held_out: Sequence[Example]) -> None:
-    """Say so where one picture is trained on and validated on, under two names."""
-    names = {digest(example): example.name for example in train}
+    """Say so where one picture is trained on and validated on, under two names; one without heads
+    is known by its name alone, so nothing can be said of it."""
+    names = {digest(example): example.name for example in train if len(example.heads)}
     twins = [(one.name, names[digest(one)]) for one in held_out if digest(one) in names]
-    if twins:
+    if twins and place()[0] == 0:
         also = f", and {len(twins) - 1} more such pairs" if len(twins) > 1 else ""
         warnings.warn(
-            "{} is validated on and is the same picture as {}, which is trained on{}: errors, and "
-            "the interval, come out too good; name one of them in exclude in the recipe".format(
-                *twins[0], also
-            ),
+            "{} is held out for validation but is the same picture as {}, which is trained on{}: "
+            "the errors and the interval will be too optimistic; add one of them to exclude in the "
+            "recipe".format(*twins[0], also),
             stacklevel=3,
         )
 
@@ -76,14 +90,18 @@ def warn_of_twins(train: Sequence[Example], held_out: Sequence[Example]) -> None
 def warn_of_seen(model: str | None, known: Seen, held_out: Sequence[Example]) -> int:
     """Say so where the model that a run starts from was trained on validation images, which may
     have been prepared otherwise; how many it was."""
-    held = [(*one.pixels.shape[:2], one.heads, one.name) for one in held_out]
-    if names := [image[-1] for image in held if known.has(*image)]:
+    told = [
+        one.name
+        for one in held_out
+        if known.has(one.pixels.shape[0], one.pixels.shape[1], one.heads, one.own_name)
+    ]
+    if told and place()[0] == 0:
         warnings.warn(
-            f"{model} was trained on {len(names)} of the {len(held)} validation images, such as "
-            f"{names[0]}: errors on them, and the interval, come out too good",
+            f"{model} was trained on {len(told)} of the {len(held_out)} validation images, such as "
+            f"{told[0]}: the errors and the interval will be too optimistic",
             stacklevel=3,
         )
-    return len(names)
+    return len(told)
 
 
 def set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:

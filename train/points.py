@@ -216,6 +216,20 @@ def squared_distances(predicted: Tensor, heads: Tensor) -> Tensor:
     return (down[:, :, None] + across[:, None]).flatten(1, 2)
 
 
+def cells_of(predicted: Tensor, heads: Tensor) -> Tensor:
+    """The numbers (B, n), row by row, of the cells of a map (B, 1, h, w) in which heads lie.
+
+    Args:
+        heads: (B, n, 2) x, y in pixels; one outside the map is put into the nearest cell.
+    """
+    height, width = predicted.shape[2:]
+    row, column = (
+        (heads[..., axis] / STRIDE).long().clamp(0, side - 1)
+        for axis, side in ((1, height), (0, width))
+    )
+    return row * width + column
+
+
 def _positive(predicted: Tensor) -> tuple[Tensor, Tensor]:
     """The positive part (B, m) of a map, and what of it (B, m) lies below zero."""
     flat = predicted.flatten(1)
@@ -225,10 +239,5 @@ def _positive(predicted: Tensor) -> tuple[Tensor, Tensor]:
 
 def _heads_in_cells(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
     """How many heads lie in each cell of a map: (B, m)."""
-    height, width = predicted.shape[2:]
-    row, column = (
-        (heads[..., axis] / STRIDE).long().clamp(0, side - 1)
-        for axis, side in ((1, height), (0, width))
-    )
-    empty = torch.zeros(len(heads), height * width, device=heads.device)
-    return empty.scatter_add_(1, row * width + column, present.float())
+    empty = torch.zeros_like(predicted.flatten(1), dtype=torch.float32)
+    return empty.scatter_add_(1, cells_of(predicted, heads), present.float())

@@ -1,4 +1,4 @@
-"""Annotated photographs to one prepared file: python -m train.prepare FOLDER ... OUT.h5."""
+"""Put annotated photographs into one prepared file: python -m train.prepare FOLDER ... OUT.h5."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from csrnet_hub.ahead import read_ahead
-from csrnet_hub.cli import print_any_name
+from csrnet_hub.cli import exit_code
 from csrnet_hub.datasets import DatasetError, Sample
 from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.devices import NO_MEMORY
@@ -28,9 +27,9 @@ from csrnet_hub.images import ImageError, load_image
 from csrnet_hub.named import named_path
 from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
 
-from .gather import Sigma, films, gather, unlisted
+from .data import FORMAT, Example, write_example
+from .gather import Gathered, Sigma, gather
 
-FORMAT = 1
 READERS = min(os.cpu_count() or 1, 8)  # one thread writes, and could not follow more
 SHOWN = 20  # names of pictures
 
@@ -43,15 +42,8 @@ def prepare(
     bad: list[DatasetError] | None = None,
     max_pixels: int = MEGAPIXEL,
 ) -> dict[str, Any]:
-    """Write pictures, heads inside the frame and their kernel widths to one HDF5 file.
-
-    Layout: ``images/NAME`` (H, W, 3) uint8; ``heads/NAME`` (N, 2) float32 x, y in pixels;
-    ``sigma/NAME`` (N,) float32 in pixels, whose attribute ``fixed`` says that they are not
-    geometry-adaptive. Attributes of heads: ``annotated`` counts all points of the annotation,
-    those outside the frame too; ``part`` names the sample's folder where there are several;
-    ``scene`` is the sample's, of frames of fixed cameras; ``shrunk_to`` is ``max_pixels`` where a
-    photograph was shrunk, else 0. Where a photograph has a region of interest, ``mask/NAME`` (H, W)
-    bool is true inside it, and heads outside it are neither kept nor counted.
+    """Write pictures, heads and their kernel widths to one HDF5 file (`train.data.write_example`).
+    Heads outside the frame are counted but not kept; those outside a region of interest, neither.
 
     Args:
         sigma: width of every kernel in pixels; None: geometry-adaptive (section 3.2 of the paper);
@@ -79,7 +71,8 @@ def prepare(
     try:
         file = h5py.File(partial, "w")
     except BlockingIOError as error:  # it is locked, and not ours to remove
-        raise DatasetError(f"Another train.prepare writes {out}: wait, or name another.") from error
+        said = f"Another train.prepare is writing {out}: wait, or give another name."
+        raise DatasetError(said) from error
     try:
         reading = read_ahead(functools.partial(_read, sigma, max_pixels), samples, READERS)
         # The readers end before the file does, not when their generator happens to be collected.
@@ -89,18 +82,19 @@ def prepare(
             for one in bar:
                 try:
                     read = one.result()
-                    _write(file, read)
+                    write_example(file, read)
                 except DatasetError as error:
                     if bad is None:
                         raise
                     bad.append(DatasetError(str(error)))  # whose traceback holds no pixels
                     continue
                 done["images"] += 1
+                dropped = read.count - len(read.heads)
                 done["heads"] += len(read.heads)
-                done["dropped"] += read.dropped
+                done["dropped"] += dropped
                 done["shrunk"] += read.shrunk_to > 0
-                done["dropped_in"] += [read.sample.name] if read.dropped else []
-                done["nobody_in"] += [] if read.annotated else [read.sample.name]
+                done["dropped_in"] += [read.name] if dropped else []
+                done["nobody_in"] += [] if read.count else [read.name]
         if not done["images"]:
             raise DatasetError("No photograph could be read; nothing was written.")
         partial.replace(out)  # a file of that name is whole, or not there
@@ -111,24 +105,13 @@ def prepare(
     return done
 
 
-@dataclass(frozen=True)
-class _Read:
-    sample: Sample
-    pixels: NDArray[np.uint8]
-    mask: NDArray[np.bool_] | None
-    heads: NDArray[np.float64]
-    widths: NDArray[np.float64]
-    fixed: bool
-    annotated: int
-    dropped: int
-    shrunk_to: int
-
-
-def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> _Read:
+def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> Example:
     try:
         sample.name.encode()
     except UnicodeEncodeError as error:  # HDF5 has no name for it
-        raise DatasetError(f"{sample.path}: its name is no UTF-8; rename the file.") from error
+        raise DatasetError(
+            f"{sample.path}: its name is not valid UTF-8; rename the file."
+        ) from error
     try:
         return _as_stored(sigma, max_pixels, sample)
     except ImageError as error:
@@ -137,11 +120,11 @@ def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -
         raise DatasetError(f"{sample.path}: {NO_MEMORY}") from error
 
 
-def _as_stored(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> _Read:
+def _as_stored(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> Example:
     pixels = load_image(sample.path)
     size = pixels.shape[:2]
     counted = sample.counted(*size)
-    heads, dropped = heads_in_frame(counted, *size)
+    heads, _ = heads_in_frame(counted, *size)
     width = sigma[sample.name] if isinstance(sigma, Mapping) else sigma
     mask = None if sample.mask is None else sample.mask(*size)
     scale = shrinking(size[0], size[1], max_pixels) if max_pixels else 1.0
@@ -151,10 +134,18 @@ def _as_stored(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Samp
         heads = heads * (np.array(pixels.shape[1::-1]) / size[::-1])
         heads = heads_in_frame(heads, *pixels.shape[:2])[0]  # rounding may put one on the edge
         mask = None if mask is None else _resized_mask(mask, pixels.shape[:2])
-    widths = adaptive_sigma(heads) if width is None else np.full(len(heads), width)
-    fixed = width is not None
-    shrunk_to = max_pixels if scale < 1 else 0
-    return _Read(sample, pixels, mask, heads, widths, fixed, len(counted), dropped, shrunk_to)
+    return Example(
+        sample.name,
+        pixels,
+        heads,
+        adaptive_sigma(heads) if width is None else np.full(len(heads), width),
+        count=len(counted),
+        mask=mask,
+        part=sample.part,
+        fixed=width is not None,
+        shrunk_to=max_pixels if scale < 1 else 0,
+        scene=sample.scene,
+    )
 
 
 def _resized_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -162,49 +153,34 @@ def _resized_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.
     return np.asarray(picture)
 
 
-def _write(file: h5py.File, read: _Read) -> None:
-    sample = read.sample
-    if read.mask is not None:
-        file.create_dataset(f"mask/{sample.name}", data=read.mask, compression="gzip")
-    file[f"images/{sample.name}"] = read.pixels
-    file[f"heads/{sample.name}"] = read.heads.astype(np.float32)
-    file[f"heads/{sample.name}"].attrs["annotated"] = read.annotated
-    file[f"heads/{sample.name}"].attrs["part"] = sample.part
-    file[f"heads/{sample.name}"].attrs["scene"] = sample.scene
-    file[f"heads/{sample.name}"].attrs["shrunk_to"] = read.shrunk_to
-    file[f"sigma/{sample.name}"] = read.widths.astype(np.float32)
-    file[f"sigma/{sample.name}"].attrs["fixed"] = read.fixed
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.prepare``."""
     parser = _parser()
     options = parser.parse_args(argv)
-    print_any_name()
     if options.out.is_dir():
-        parser.error(f"{options.out} is a folder; give the file to write last")
+        parser.error(f"{options.out} is a folder; the last argument must be the file to write")
     if options.out.exists() and not options.force:
         parser.error(f"{options.out} exists; give another name, or --force to replace it")
+    work = functools.partial(_prepare, options)
+    return exit_code("prepare", work, stopped=lambda: "nothing was written")
+
+
+def _prepare(options: argparse.Namespace) -> int:
     bad: list[DatasetError] | None = [] if options.skip_bad else None
     try:
         wanted = options.sigma or ["paper"]
-        samples, sigmas = gather(options.data, options.format, options.split, bad, wanted)
-        left_out = unlisted(options.data, options.format)
-        alike = films(options.data, samples, options.format)
-        done = prepare(samples, options.out, sigmas, bad=bad, max_pixels=options.max_pixels)
-    except (DatasetError, OSError) as error:
-        print(f"prepare: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("prepare: stopped; nothing was written", file=sys.stderr)
-        return 130
+        found = gather(options.data, options.format, options.split, bad, wanted)
+        done = prepare(
+            found.samples, options.out, found.sigmas, bad=bad, max_pixels=options.max_pixels
+        )
     finally:
         for trouble in bad or ():
             print(f"prepare: left out: {trouble}", file=sys.stderr)
-    print("{images} images, {heads} heads ({dropped} outside the frame dropped)".format(**done))
+    told = "{images} images, {heads} heads ({dropped} outside the frame were dropped)"
+    print(told.format(**done))
     if done["shrunk"]:
-        print("prepare: {shrunk} larger than --max-pixels were shrunk".format(**done))
-    _warn(left_out, alike, done)
+        print("prepare: {shrunk} images above --max-pixels were shrunk".format(**done))
+    _warn(found, done)
     return 0
 
 
@@ -213,33 +189,34 @@ def _parser() -> argparse.ArgumentParser:
     add: Callable[..., Any] = parser.add_argument
     add("data", type=named_path, nargs="+", help="folders, such as ShanghaiTech/part_A (or files)")
     add("out", type=named_path, help="the HDF5 file to write")
-    add("--format", metavar="NAME", help="shanghaitech, csv, coco, ... (or guessed)")
-    add("--split", help="train if not given, or all where nothing is split")
+    add("--format", metavar="NAME", help="shanghaitech, csv, coco, ... (default: guessed)")
+    add("--split", help="default: train, or all if the data has no splits")
     add(
         "--sigma",
         type=_sigma,
         action="append",
-        help="kernel width in pixels, adaptive, or paper (if not given): the paper's for the data "
-        "set; once, or once for each of the folders in their order",
+        help="kernel width in pixels, 'adaptive', or 'paper' (default): the paper's width for this "
+        "data set; once for all folders, or once for each, in their order",
     )
     add(
         "--max-pixels",
         type=_pixels,
         default=MEGAPIXEL,
         metavar="N",
-        help="shrink photographs of clearly more than N pixels to about N, panoramas as their "
-        "middle would be (1048576 if not given; 0: never)",
+        help="shrink photographs well above N pixels to about N (panoramas are scaled as their "
+        "16:9 middle); default: 1048576, 0: never",
     )
-    add("--skip-bad", action="store_true", help="leave out what cannot be read")
+    add("--skip-bad", action="store_true", help="leave out files that cannot be read")
     add("--force", action="store_true", help="replace an existing OUT")
     return parser
 
 
-def _warn(left_out: Sequence[str], alike: Sequence[str], done: Mapping[str, Any]) -> None:
+def _warn(found: Gathered, done: Mapping[str, Any]) -> None:
     for what, names in (
-        ("left out, since no annotation of that format lists them", left_out),
+        ("left out, because no annotation of this format mentions them", found.unlisted),
         (
-            "taken as photographs of nobody (leave out those that are not annotated yet)",
+            "no annotated heads, so treated as containing no people (leave out any not annotated "
+            "yet)",
             done["nobody_in"],
         ),
         ("heads outside the frame", done["dropped_in"]),
@@ -247,10 +224,10 @@ def _warn(left_out: Sequence[str], alike: Sequence[str], done: Mapping[str, Any]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         if names:
             print(f"prepare: {what}: {', '.join(names[:SHOWN])}{more}", file=sys.stderr)
-    if alike:
+    if found.alike:
         print(
-            f"prepare: {', '.join(alike)}: frames of one camera look alike, so the errors on those "
-            "that train.fit holds out come out far too small; measure on another split",
+            f"prepare: {', '.join(found.alike)}: frames of one camera look alike, so the errors on "
+            "those that train.fit holds out will be far too small; measure on another split",
             file=sys.stderr,
         )
 
@@ -263,7 +240,7 @@ def _sigma(text: str) -> float | str | None:
     except ValueError:
         width = 0.0
     if not 0.01 <= width <= 1e5:
-        raise argparse.ArgumentTypeError("must be from 0.01 to 100000 pixels, adaptive or paper")
+        raise argparse.ArgumentTypeError("must be 0.01 to 100000 pixels, 'adaptive' or 'paper'")
     return width
 
 

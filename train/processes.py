@@ -56,7 +56,7 @@ def alone(out: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise TrainingError(f"another run writes to {out}: give another --out") from error
+        raise TrainingError(f"another run is writing to {out}: give another --out") from error
     except (NotImplementedError, OSError):  # a file system without locks
         pass
     try:

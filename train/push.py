@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +28,7 @@ from csrnet_hub.card import (
     is_unedited,
     named,
 )
-from csrnet_hub.cli import print_any_name
+from csrnet_hub.cli import exit_code
 from csrnet_hub.hub import LOG_IN, http_status, one_line
 from csrnet_hub.model_files import CONFIG_NAME, WEIGHTS_NAME, find_file
 from csrnet_hub.named import named_path
@@ -55,7 +56,7 @@ def push(
 
     Raises:
         PushError: with what is wrong and what to do; a push is one commit, so nothing is ever
-            published by half.
+            half published.
         ModelError: if a private repository was asked for, but it is there and public.
     """
     if not get_token():
@@ -84,14 +85,16 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise PushError(f"{repo_id!r} is no name of a Hub repository; give org/name.") from error
+        raise PushError(
+            f"{repo_id!r} is not a valid Hub repository name; give org/name."
+        ) from error
     if repo_id.count("/") != 1:
-        raise PushError(f"{repo_id!r} names no owner; give org/name.")
+        raise PushError(f"{repo_id!r} has no owner; give org/name.")
     if not folder.is_dir():
-        raise PushError(f"There is no folder {folder}; give one that from_pretrained reads.")
+        raise PushError(f"There is no folder {folder}; give a model folder.")
     files = _read(folder)
     if _read(folder) != files:
-        raise PushError(f"{folder} was changed while it was read, by a run say: push again.")
+        raise PushError(f"{folder} changed while it was read, perhaps by a run: push again.")
     with TemporaryDirectory() as checked:  # what is sent, whatever becomes of the folder meanwhile
         for name, content in files.items():
             (Path(checked) / name).write_bytes(content)
@@ -104,7 +107,7 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
             own = files[CARD_NAME].decode("utf-8-sig").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise PushError(
-                f"{folder / CARD_NAME} is not in UTF-8: save it anew as that."
+                f"{folder / CARD_NAME} is not in UTF-8: save it again as UTF-8."
             ) from error
         if not is_unedited(own):  # one that nobody edited may be an older one
             if has_other_figures(own, card):
@@ -131,13 +134,13 @@ def _compare(api: HfApi, repo_id: str, commit: str, files: dict[str, bytes]) -> 
             wrong = [name for name, content in files.items() if back[name].read_bytes() != content]
         except Exception as error:  # the client lets many kinds of its transport's errors through
             raise PushError(
-                f"{repo_id} is published as commit {commit[:8]}, but could not be loaded back to "
-                f"check it: {one_line(error)}."
+                f"{repo_id} is published as commit {commit[:8]}, but could not be downloaded again "
+                f"to check it: {one_line(error)}."
             ) from error
     if wrong:
         raise PushError(
-            f"{repo_id} is published as commit {commit[:8]}, but the Hub gives back another "
-            f"{', '.join(wrong)} than was sent: push again, or revert the commit on the Hub."
+            f"{repo_id} is published as commit {commit[:8]}, but {', '.join(wrong)} from the Hub "
+            "differs from what was sent: push again, or revert the commit on the Hub."
         )
 
 
@@ -159,17 +162,17 @@ def _sentence(error: Exception, repo_id: str) -> str:
         return f"The Hub refused the token, so nothing went to {repo_id}: {LOG_IN} to a valid one."
     if status == 403:
         return (
-            f"The token may not write to {repo_id} ({said}): unless that names another remedy, "
-            f"{LOG_IN} to one with write access to it."
+            f"The token may not write to {repo_id} ({said}): unless the reason in brackets says "
+            f"otherwise, {LOG_IN} to one with write access."
         )
     if status in (409, 412):
         return f"{repo_id} was changed by somebody else during the push: push again."
     cut = isinstance(error, LocalEntryNotFoundError)  # which may be a ValueError too
     if not cut and (status is not None or isinstance(error, ValueError)):
-        return f"The Hub did not take the push to {repo_id}: {said}."
+        return f"The Hub refused the push to {repo_id}: {said}."
     return (
-        f"The push to {repo_id} broke off, since the Hub cannot be reached ({said}); a "
-        "push is one commit, so nothing is published by half: push again."
+        f"The push to {repo_id} failed because the Hub cannot be reached ({said}). A push is one "
+        "commit, so nothing is half published: push again."
     )
 
 
@@ -184,38 +187,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.push``."""
     parser = argparse.ArgumentParser(prog="python -m train.push", description=__doc__)
     parser.add_argument("folder", type=named_path, help="model folder, such as runs/partA/best")
-    parser.add_argument("repo_id", metavar="org/name", help="where on the Hub; made if missing")
-    parser.add_argument("--private", action="store_true", help="for your and your org's eyes only")
-    parser.add_argument("--revision", default=MAIN, metavar="BRANCH", help="main if not given")
+    parser.add_argument("repo_id", metavar="org/name", help="Hub repository; created if missing")
+    parser.add_argument("--private", action="store_true", help="visible to you and your org only")
+    parser.add_argument("--revision", default=MAIN, metavar="BRANCH", help="default: main")
     parser.add_argument(
         "--replace-card", action="store_true", help="overwrite a card that was edited on the Hub"
     )
-    parser.add_argument("--dry-run", action="store_true", help="check and show, send nothing")
-    options = parser.parse_args(argv)
-    print_any_name()
-    try:
-        files = read_files(options.folder, options.repo_id)
-        show(files, options.repo_id, options.revision)
-        if options.dry_run:
-            print("A dry run: nothing was sent.")
-            return 0
-        published = push(
-            files,
-            options.repo_id,
-            private=options.private,
-            revision=options.revision,
-            replace_card=options.replace_card,
-        )
-    except (PushError, ModelError, OSError) as error:
-        print(f"push: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        said = "push: stopped; a push is one commit, so nothing is published by half"
-        print(said, file=sys.stderr)
-        return 130
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check and list the files, send nothing"
+    )
+    return exit_code(
+        "push",
+        partial(_push, parser.parse_args(argv)),
+        errors=(PushError,),
+        stopped=lambda: "a push is one commit, so nothing is half published",
+    )
+
+
+def _push(options: argparse.Namespace) -> int:
+    files = read_files(options.folder, options.repo_id)
+    show(files, options.repo_id, options.revision)
+    if options.dry_run:
+        print("A dry run: nothing was sent.")
+        return 0
+    published = push(
+        files,
+        options.repo_id,
+        private=options.private,
+        revision=options.revision,
+        replace_card=options.replace_card,
+    )
     if published.remark:
         print(f"push: {published.remark}", file=sys.stderr)
-    print(f"Published and loaded back, equal to the last byte: {published.address}")
+    print(f"Published, downloaded again and verified byte for byte: {published.address}")
     return 0
 
 

@@ -30,7 +30,6 @@ CHOICES = {
 SHARES = ("native", "beyond", "worse", "grey", "light", "empty", "cooldown", "ema")
 FROM_ZERO = (
     "seed",
-    "border",
     "frozen_layers",
     "backend_first",
     "lr_frontend",
@@ -44,10 +43,6 @@ ZOOM = 16.0  # the most that a photograph is enlarged or shrunk: beyond, nothing
 
 class RecipeError(ValueError):
     """A recipe that cannot be used; names the file and the entry."""
-
-
-# Entries that recipes were given later, with what all runs did until then.
-UNTIL_THEN: dict[str, Any] = {"beyond": 0.75}
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,6 @@ class Recipe:
     grey: float
     light: float
     empty: float
-    border: int
     loss: str
     part_loss: dict[str, str]
     optimiser: str
@@ -137,40 +131,43 @@ def _faults(recipe: Recipe) -> Iterator[str]:
             yield f"{key} must lie between 0 and 1"
     for key in FROM_ZERO:
         if not 0 <= getattr(recipe, key) < MOST:
-            yield f"{key} must be a number from 0 on, no huge one"
+            yield f"{key} must be at least 0 and below 2**63"
     if not 0 < recipe.density_scale < math.inf:
         yield "density_scale must be a number above 0"
-    if recipe.crops == "random" and 3 * recipe.border * STRIDE > recipe.crop:
-        yield "border leaves too little of a crop"
     if min(recipe.steps, recipe.batch, recipe.validate_every) < 1:
-        yield "steps, batch and validate_every count from 1"
+        yield "steps, batch and validate_every must be at least 1"
+    if recipe.backend_first >= recipe.steps:
+        yield "backend_first must be below steps, or the front end is never trained"
     for key, pair in (("scale", recipe.scale), ("sigma", recipe.sigma)):
         numbers = all(isinstance(value, (int, float)) for value in pair)
         if len(pair) != 2 or not numbers or not 0 < pair[0] <= pair[1] < math.inf:
-            yield f"{key} must be two numbers, 0 < least <= most"
+            yield f"{key} must be two numbers above 0, the smaller one first"
     if not 1 / ZOOM <= recipe.scale[0] <= recipe.scale[1] <= ZOOM:
         yield f"scale must lie between 1/{ZOOM:g} and {ZOOM:g}"
     for key in ("exclude", "train_only"):
         if not all(isinstance(name, str) for name in getattr(recipe, key)):
             yield f"{key} must be names in quotes, such as IMG_2"
     if not all(type(times) is int and times > 0 for times in recipe.repeat.values()):
-        yield "repeat must be numbers of times, from 1"
+        yield "the numbers in repeat must be whole and at least 1"
     for key, choices in CHOICES.items():
         if getattr(recipe, key) not in choices:
             yield f"{key} must be one of {', '.join(choices)}"
     losses = [recipe.loss, *recipe.part_loss.values()]
     if recipe.part_loss and not all(name in [*BESIDE] for name in losses):
-        yield f"with part_loss, it and loss must be of {', '.join(BESIDE)}"
+        yield f"with part_loss, all losses must be among {', '.join(BESIDE)}"
     if "pyramid" in losses and recipe.crops == "quarters":
-        yield "quarters, whose sides no blocks divide, want another loss than the pyramid"
+        yield 'crops = "quarters" cannot be used with the pyramid loss'
     if "pyramid" in losses and not divides(recipe.crop // STRIDE):
         yield (
-            "with the pyramid loss crop must be 64 or a multiple of 128, or its blocks leave out "
-            "the last rows and columns"
+            "the pyramid loss needs crop = 64 or a multiple of 128; otherwise its blocks miss the "
+            "last rows and columns"
         )
     odd = recipe.batch != 1 or recipe.empty or recipe.worse or recipe.repeat
     if recipe.crops == "quarters" and odd:
-        yield "quarters, which differ in size, want batch 1, empty 0, worse 0 and no repeat"
+        yield (
+            'crops = "quarters" needs batch = 1, empty = 0, worse = 0 and no repeat, because the '
+            "crops differ in size"
+        )
 
 
 def parse_values(text: str) -> tuple[str, list[Any]]:

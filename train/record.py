@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-import torch
 
 from .data import Example
 from .recipe import Recipe
@@ -58,11 +55,3 @@ def _kernels(recipe: Recipe, train: Iterable[Example]) -> dict[str, Any]:
             least, most = known or (low, high)
             kernels[example.part] = [min(low, least), max(high, most)]
     return dict(sorted(kernels.items()))
-
-
-def name_device(device: torch.device, world: int = 1) -> str:
-    """What ran, such as ``NVIDIA H200``, ``4 x NVIDIA H200``, or ``a CPU with 2 cores``."""
-    if device.type == "cpu":
-        return f"a CPU with {os.cpu_count()} cores"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-    return f"{world} x {name}" if world > 1 else name

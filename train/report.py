@@ -20,8 +20,7 @@ WORST = 10
 THUMBNAIL = 320  # pixels of a picture's longer side
 
 MADE_BY = "python -m train.evaluate"
-COMMENT = f"<!-- {MADE_BY} -->"
-MARKS = {".html": f"<!doctype html>\n{COMMENT}", ".md": COMMENT}  # what the files begin with
+MARK = f"<!doctype html>\n<!-- {MADE_BY} -->"  # what a page begins with
 
 HTML = """<html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -62,38 +61,21 @@ class Worst:
 def write_report(
     path: Path, result: dict[str, Any], rows: Sequence[dict[str, Any]], worst: Sequence[Worst]
 ) -> None:
-    """Write a page; of FILE.md the plots lie beside it, FILE-scatter.png and FILE-errors.png.
+    """Write a page in HTML, which holds its plots and photographs: mind their licence.
 
-    Photographs are shown in HTML alone, which then holds them: mind their licence.
+    Raises:
+        ImageError, OSError: if a photograph cannot be read, or the page not written.
     """
     plots = {"scatter": _scatter(rows), "errors": _histogram(rows)}
-    heading, table = _headline(result), _range_table(result)
-    if path.suffix.lower() == ".md":
-        for name, file in plot_files(path).items():
-            file.write_bytes(plots[name])
-        text = _markdown(path.stem, result, heading, table, plots, worst)
-        _write(path, text)
-        return
     environment = jinja2.Environment(autoescape=True)
     page = environment.from_string(HTML).render(
         result=result,
-        tables=[heading, table],
+        tables=[_headline(result), _range_table(result)],
         plots=[(name, _embedded(png, "png")) for name, png in plots.items()],
         worst=[one.row | _pictures(one) for one in worst],
     )
-    _write(path, page)
-
-
-def _write(path: Path, text: str) -> None:
     # a file's name may be no Unicode; lines end alike everywhere, since later runs read the mark
-    marked = f"{MARKS[path.suffix.lower()]}\n{text}\n"
-    path.write_bytes(marked.encode("utf-8", "backslashreplace"))
-
-
-def plot_files(report: Path) -> dict[str, Path]:
-    """The pictures beside FILE.md, by what they show."""
-    names = ("scatter", "errors")
-    return {name: report.with_name(f"{report.stem}-{name}.png") for name in names}
+    path.write_bytes(f"{MARK}\n{page}\n".encode("utf-8", "backslashreplace"))
 
 
 def _headline(result: dict[str, Any]) -> list[list[str]]:
@@ -101,15 +83,15 @@ def _headline(result: dict[str, Any]) -> list[list[str]]:
     lines = [
         ["figure", "value"],
         ["images", str(result["images"])],
-        *([["of them trained on", str(result["seen"])]] if result.get("seen") else []),
+        *([["images seen in training", str(result["seen"])]] if result.get("seen") else []),
         ["MAE (95 % interval)", f"{result['mae']:.2f} ({low:.2f} to {high:.2f})"],
         ["RMSE", f"{result['rmse']:.2f}"],
         ["NAE", "-" if result["nae"] is None else f"{result['nae']:.4f}"],
         ["bias", f"{result['bias']:+.2f}"],
     ]
     lines += [[f"GAME({level})", f"{value:.2f}"] for level, value in result["game"].items()]
-    names = {"psnr": "PSNR in dB", "ssim": "SSIM", "interval_coverage": "intervals that hold"}
-    names["interval_width"] = "mean relative width of an interval"
+    names = {"psnr": "PSNR in dB", "ssim": "SSIM", "interval_coverage": "interval coverage"}
+    names["interval_width"] = "mean relative interval width"
     known = ((name, result.get(key)) for key, name in names.items())
     return lines + [[name, f"{value:.3f}"] for name, value in known if value is not None]
 
@@ -124,36 +106,6 @@ def _range_table(result: dict[str, Any]) -> list[list[str]]:
     return lines
 
 
-def _markdown(
-    stem: str,
-    result: dict[str, Any],
-    heading: list[list[str]],
-    table: list[list[str]],
-    plots: dict[str, bytes],
-    worst: Sequence[Worst],
-) -> str:
-    largest = [["image", "heads", "count", "error"]]
-    for one in worst:
-        row = one.row
-        figures = [str(row["heads"]), f"{row['count']:.1f}", f"{row['error']:+.1f}"]
-        largest.append([str(row["image"]), *figures])
-    parts = [
-        f"# {result['model']} on {result['data']}, split {result['split']}",
-        _markdown_table(heading),
-        _markdown_table(table),
-        *(f"![{name}](<{stem}-{name}.png>)" for name in plots),
-        f"## The {len(worst)} largest errors",
-        _markdown_table(largest),
-    ]
-    return "\n\n".join(parts)
-
-
-def _markdown_table(lines: list[list[str]]) -> str:
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    rule = ["---", *["--:"] * (len(lines[0]) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], rule, *cells[1:]])
-
-
 @without_latex()
 def _scatter(rows: Sequence[dict[str, Any]]) -> bytes:
     figure, axes = _axes()
@@ -165,7 +117,7 @@ def _scatter(rows: Sequence[dict[str, Any]]) -> bytes:
     axes.set_yscale("symlog", linthresh=10)
     axes.set_xlabel("annotated heads")
     axes.set_ylabel("count")
-    axes.set_title("each image; on the line, the count is right")
+    axes.set_title("one point per image; on the line the count is exact")
     return _png(figure)
 
 

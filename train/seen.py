@@ -15,7 +15,7 @@ from csrnet_hub.scale import scaled, shrinking
 
 def digest(height: int, width: int, heads: ArrayLike, name: str) -> str:
     """Eight letters and digits that a photograph is known by under any name: from its size and its
-    heads (N, 2) in pixels; without any, from its name."""
+    heads (N, 2) in pixels; without any, from its name in its folder."""
     told = np.round(np.asarray(heads, np.float64), 1).tolist() or name
     return hashlib.sha256(f"{(height, width, 3)} {told}".encode()).hexdigest()[:8]
 
@@ -35,6 +35,7 @@ class Seen:
 
         Args:
             heads: (N, 2) in pixels, all that count of the annotation.
+            name: in its folder, without that of a part.
         """
         inside, _ = heads_in_frame(heads, height, width)
         found = {digest(height, width, inside, name)}

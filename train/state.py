@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +13,16 @@ from typing import Any
 
 import torch
 
+from csrnet_hub.devices import out_of_memory
 from csrnet_hub.hub import one_line
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
-from csrnet_hub.model_files import printable
+from csrnet_hub.model_files import CONFIG_NAME, printable
 
 from .data import Example, digest, fingerprint
-from .folders import put_back, write_folder
 from .loss import name_losses
-from .recipe import UNTIL_THEN, Recipe
+from .recipe import Recipe
 
+PAUSES = [0.5] * 10  # seconds: a virus scanner or a synchroniser is soon done with a file
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
 
 
@@ -41,7 +43,7 @@ class State:
     origin: dict[str, Any]  # what the first weights were, for the training record
     loss: str  # all that the run was trained with, should the code have changed on the way
     step: int = 0
-    seconds: float = 0.0  # from the first step to the last; NaN where a checkpoint does not tell
+    seconds: float = 0.0  # from the first step to the last
     best: float = math.inf
     photographs: set[str] = field(default_factory=set)  # digests of all that were trained on
     data: str = ""  # fingerprint of the photographs
@@ -70,7 +72,9 @@ def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
     for entry in ("variant", "density_scale"):
         own, asked = getattr(model, entry), getattr(recipe, entry)
         if own != asked:
-            raise TrainingError(f"{source} has {entry} {own}: set that in place of {asked}.")
+            raise TrainingError(
+                f"{source} has {entry} {own}, not the {asked} of the recipe: change the recipe"
+            )
     record = dict(model.training_record or {})
     photographs = record.pop("photographs", "")
     model.training_record = model.metrics = model.interval = None  # they are not the new run's
@@ -95,12 +99,12 @@ def same_recipe(recipe: Recipe, source: str, train: Iterable[Example]) -> CSRNet
     now = {**recipe.to_dict(), "loss": name_losses(recipe)}
     # a refit measures nothing and chooses nothing
     if other := other_entries(now, record, {"validate_every", "choose_by"}):
-        raise TrainingError(f"{source} was made with another {', '.join(other)}")
+        raise TrainingError(f"{source} is from a run that differs in {', '.join(other)}")
     known = set(str(record.get("photographs", "")).split())
     if known and not {digest(example) for example in train} <= known:
         raise TrainingError(
-            f"{source} was trained on other photographs than those of --data: its errors are not "
-            "those of this run"
+            f"{source} was not trained on the photographs of --data, so its errors are not those "
+            "of this run"
         )
     return model
 
@@ -109,9 +113,7 @@ def other_entries(
     now: Mapping[str, Any], before: Mapping[str, Any], free: Collection[str]
 ) -> list[str]:
     """The entries of a recipe in which a recorded one differs from it, but for the free ones."""
-    return [
-        key for key in now if key not in free and now[key] != before.get(key, UNTIL_THEN.get(key))
-    ]
+    return [key for key in now if key not in free and now[key] != before.get(key)]
 
 
 def lend_figures(state: State, judged: CSRNet) -> None:
@@ -122,7 +124,10 @@ def lend_figures(state: State, judged: CSRNet) -> None:
     """
     record = judged.training_record or {}
     if any(state.origin.get(key) != record.get(key) for key in ("frontend", "init")):
-        raise TrainingError("the model to refit began with other weights: give its --init or --vgg")
+        raise TrainingError(
+            "the model of --refit started from other weights: give the --init or --vgg that it was "
+            "trained with"
+        )
     state.average.metrics = {"validation": (judged.metrics or {})["validation"]}
     state.average.interval = judged.interval
     state.average.min_side = judged.min_side  # as it was measured
@@ -198,27 +203,34 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
 
     Raises:
         TrainingError: if there is no such checkpoint, it is damaged, or another recipe made it.
+        OSError: if it may not be read.
     """
     if not path.is_file():
-        raise TrainingError(f"there is no checkpoint {path} to go on from")
+        raise TrainingError(f"there is no checkpoint {path} to resume from")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         before, origin, loss = saved["recipe"], saved["origin"], saved["loss"]
         colours = {name: saved[name] for name in ("mean", "std")}
-        step, best, data = saved["step"], saved["best"], saved["data"]
+        step, seconds, best, data = (saved[name] for name in ("step", "seconds", "best", "data"))
         photographs = set(saved["photographs"].split())
         weights = [saved[name] for name in ("model", "average", "optimiser")]
+    except OSError:
+        raise
     except Exception as error:  # torch raises many kinds on damaged or foreign files
-        raise TrainingError(f"{path} is no checkpoint of train.fit, or a damaged one") from error
+        if out_of_memory(error):
+            raise
+        raise TrainingError(f"{path} is damaged, or not a checkpoint of train.fit") from error
+    if unknown := sorted(before.keys() - recipe.to_dict().keys()):
+        raise TrainingError(f"the recipe in {path} has unknown entries: {', '.join(unknown)}")
     if changed := other_entries(recipe.to_dict(), before, FREE_TO_CHANGE):
-        raise TrainingError(f"{path} was made with another {', '.join(changed)}")
+        raise TrainingError(f"{path} is from a run that differs in {', '.join(changed)}")
     blank = CSRNet(recipe.variant, density_scale=recipe.density_scale, **colours)
     state = begin(recipe, blank, origin, device)
     parts: tuple[Any, ...] = (state.model, state.average, state.optimiser)
     for part, own in zip(parts, weights):
         part.load_state_dict(own)
-    state.step, state.best, state.data, state.photographs = step, best, data, photographs
-    state.seconds = saved.get("seconds", math.nan)
+    state.step, state.seconds, state.best = step, seconds, best
+    state.data, state.photographs = data, photographs
     if not loss.endswith(state.loss):
         state.loss = f"{loss} up to step {state.step}; then {state.loss}"
     else:
@@ -239,21 +251,30 @@ def go_on(
     state = load_checkpoint(path, recipe, device)
     if state.data != fingerprint(examples):
         raise TrainingError(
-            f"{path} is of a run on other photographs, or on the same prepared otherwise, so that "
-            "some it has trained on might be validated on: give the file that it was begun with"
+            f"{path} is from a run on different photographs, or the same ones prepared "
+            "differently. Resuming could validate on images it was trained on: use the original "
+            "prepared file"
         )
-    put_back(out / "best")
-    if not (out / "best").exists():
+    if not (out / "best" / CONFIG_NAME).exists():
         state.best = math.inf
     return state
 
 
 def save_model(state: State, recipe: Recipe, out: Path) -> None:
-    """The averaged weights as a model folder in float16, with their training record."""
+    """The averaged weights as a model folder in float16, with their training record.
+
+    Raises:
+        OSError: where the folder cannot be written; it holds what it held.
+    """
     model = copy.deepcopy(state.average).half()
     record = {**recipe.to_dict(), "step": state.step, "loss": state.loss, **state.origin}
-    if math.isfinite(state.seconds):
-        record["seconds"] = round(state.seconds)
+    record["seconds"] = round(state.seconds)
     record["photographs"] = " ".join(sorted(state.photographs))
     model.training_record = record
-    write_folder(model, out)
+    for pause in PAUSES:
+        try:
+            model.save_pretrained(out)
+            return
+        except PermissionError:  # Windows, while another program has a file of it open
+            time.sleep(pause)
+    model.save_pretrained(out)

@@ -116,22 +116,15 @@ def _place(rng: np.random.Generator, size: int, side: int, share: float) -> floa
 def heads_in(
     window: Window,
     heads: NDArray[np.float64],
-    size: NDArray[np.int64],
     shape: tuple[int, int],
-    edge: int,
 ) -> NDArray[np.float64]:
-    """The heads that are learnt from in a window's crop, as x, y in its pixels, (n, 2).
+    """The heads in a window, as x, y in pixels of its crop, (n, 2).
 
     Args:
         heads: (N, 2) x, y in pixels of the picture.
-        size: height and width of the picture.
         shape: height and width of the crop.
-        edge: pixels of the crop that are not learnt from, where its picture goes on.
     """
     zoom = (shape[1] / window.width, shape[0] / window.height)
     heads = (heads - (window.left, window.top)) * zoom
-    first = np.where([window.left > 0, window.top > 0], edge, 0)
-    goes_on = window.left + window.width < size[1], window.top + window.height < size[0]
-    last = np.where(goes_on, np.array(shape[::-1]) - edge, shape[::-1])
-    heads = heads[((heads >= first) & (heads < last)).all(axis=1)]
+    heads = heads[((heads >= 0) & (heads < shape[::-1])).all(axis=1)]
     return heads * (-1, 1) + (shape[1], 0) if window.mirrored else heads

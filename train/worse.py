@@ -16,8 +16,6 @@ from .data import Example
 
 BLUR = 2.0  # pixels: the largest standard deviation
 QUALITY = (20, 90)  # of JPEG, in libjpeg's scale
-LONGEST = 65_500  # pixels of a side that a JPEG file may have
-MOST = 64 * 2**20  # pixels, below those at which Pillow warns of a bomb
 
 
 def worse_copies(examples: Sequence[Example], seed: int) -> list[Example]:
@@ -41,8 +39,9 @@ def _worse(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     radius = max(0.0, rng.uniform(-BLUR, BLUR))  # none for half of them
     quality = int(rng.integers(*QUALITY, endpoint=True))
     soft = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius))
-    if max(soft.size) > LONGEST or soft.width * soft.height > MOST:
-        return np.array(soft)
     file = io.BytesIO()
-    soft.save(file, "JPEG", quality=quality)
-    return np.array(Image.open(file))
+    try:
+        soft.save(file, "JPEG", quality=quality)
+        return np.array(Image.open(file))
+    except (OSError, Image.DecompressionBombError):  # too long for JPEG, too large for Pillow
+        return np.array(soft)

@@ -2,7 +2,6 @@
 
 from .registry import FORMATS, find_splits, guess_format, paper_sigma, pick_split, read_dataset
 from .sample import DatasetError, Sample
-from .shanghaitech import read_shanghaitech
 
 __all__ = [
     "FORMATS",
@@ -13,5 +12,4 @@ __all__ = [
     "paper_sigma",
     "pick_split",
     "read_dataset",
-    "read_shanghaitech",
 ]

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import actual, is_folder, is_there, listed, photos
+from ..paths import is_file
+from .files import actual, is_folder, listed, photos
 from .matlab import load_mat
 from .sample import DatasetError, Entry, Heads, Mask, as_heads, as_mask, polygon
 from .text import read_text, rows_of_numbers
@@ -46,10 +47,10 @@ def worldexpo_entries(folder: Path, split: str) -> Iterator[Entry]:
 def _worldexpo_roi(path: Path, height: int, width: int) -> NDArray[np.bool_]:
     found = [load_mat(path, f"maskVertices{axis}Coordinates") for axis in "XY"]
     if not all(isinstance(side, np.ndarray) for side in found):  # see as_mask
-        raise DatasetError(f"{path}: a polygon whose vertices are no array of numbers.")
+        raise DatasetError(f"{path}: the polygon's vertices are not an array of numbers.")
     sides = [np.ravel(side) for side in found]
     if len(sides[0]) != len(sides[1]) or len(sides[0]) < 3:
-        raise DatasetError(f"{path}: no polygon, but {len(sides[0])} x and {len(sides[1])} y.")
+        raise DatasetError(f"{path}: {len(sides[0])} x and {len(sides[1])} y are not a polygon.")
     return polygon(as_heads(np.stack(sides, axis=1), path), height, width)
 
 
@@ -95,7 +96,7 @@ def _ucsd_heads(path: Path, frame: int) -> Heads:
 
 def _frames(path: Path, key: str) -> list[Any]:
     path = actual(path)
-    return _frames_of(path, key, path.stat().st_mtime_ns if is_there(path) else 0)
+    return _frames_of(path, key, path.stat().st_mtime_ns if is_file(path) else 0)
 
 
 @lru_cache(maxsize=16)
@@ -110,7 +111,9 @@ def _frame_heads(path: Path, frames: list[Any], index: int) -> Heads:
     try:
         loc = frames[index]["loc"]
     except IndexError as error:
-        raise DatasetError(f"{path} has no frame {index + 1}, only {len(frames)}.") from error
+        raise DatasetError(
+            f"{path} has no frame {index + 1}, only {len(frames)} frames."
+        ) from error
     except (KeyError, TypeError) as error:
         raise DatasetError(f"{where}: there is no loc.") from error
     if isinstance(loc, np.ndarray) and loc.ndim == 2 and loc.shape[1] == 3:

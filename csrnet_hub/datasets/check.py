@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from ..density import heads_in_frame
 from ..images import SUFFIXES, ImageError, load_image
+from ..paths import is_file
 from ..render import without_latex
-from .files import is_there, listed
+from .files import listed
 from .pairs import Thumbnail, same_pictures, thumbnail
 from .registry import find_format, find_splits, read_dataset
 from .sample import DatasetError, Sample
@@ -41,7 +42,7 @@ class Row:
     thumbnail: Thumbnail
 
 
-def check(folder: Path, format: str | None = None, progress: bool = True) -> dict[str, Any]:
+def check(folder: Path, format: str | None = None) -> dict[str, Any]:
     """Read every annotation and every photograph of a folder and say what was found.
 
     Returns:
@@ -62,7 +63,7 @@ def check(folder: Path, format: str | None = None, progress: bool = True) -> dic
     samples = read_dataset(folder, name, bad=bad)
     unreadable = [{"file": None, "trouble": str(error)} for error in bad]
     rows = []
-    for sample in tqdm(samples, "check", unit="image", disable=None if progress else True):
+    for sample in tqdm(samples, "check", unit="image", disable=None):
         try:
             rows.append(_look_at(sample))
         except (ImageError, DatasetError) as error:
@@ -177,7 +178,7 @@ def not_annotated(folder: Path, format: str | None = None) -> list[str]:
         return []
     home = folder if folder.is_dir() else folder.parent
     entries = (one for split in find_splits(folder, name) for one in kind.entries(folder, split))
-    known = {entry.path.resolve() for entry in entries if is_there(entry.path)}
+    known = {entry.path.resolve() for entry in entries if is_file(entry.path)}
     files = (path for path in listed(home, "*", deep=True) if path.suffix.lower() in SUFFIXES)
     return [_short(path, home) for path in files if path.resolve() not in known]
 
@@ -192,7 +193,7 @@ def as_text(report: dict[str, Any]) -> str:
         count = part["count"]
         lines.append(
             f"  {split}: {part['images']:,} images, {part['heads']:,} annotated "
-            f"({count['min']} to {count['max']} an image, median {count['median']:g}), "
+            f"({count['min']} to {count['max']} per image, median {count['median']:g}), "
             f"{_range(part['width'])} by {_range(part['height'])} pixels"
         )
     points = sum(entry["points"] for entry in report["duplicates"])
@@ -211,7 +212,7 @@ def as_text(report: dict[str, Any]) -> str:
         [f"{entry['image']}: {entry['heads']}" for entry in report["outside"]],
     )
     lines += _section(len(same), "groups of images show the same picture", same)
-    lines += _section(len(report["empty"]), "images have nobody annotated", report["empty"])
+    lines += _section(len(report["empty"]), "images have no heads annotated", report["empty"])
     lines += _section(len(report["greyscale"]), "greyscale files", report["greyscale"])
     lines += _section(
         len(report["colourless"]), "colour files hold no colour", report["colourless"]
@@ -220,7 +221,7 @@ def as_text(report: dict[str, Any]) -> str:
         len(report["not_annotated"]), "pictures that no annotation lists", report["not_annotated"]
     )
     found = report["findings"]
-    lines.append(f"{found} finding{'s' * (found > 1)}" if found else "nothing to mend")
+    lines.append(f"{found} finding{'s' * (found > 1)}" if found else "nothing to fix")
     return "\n".join(lines)
 
 
@@ -257,7 +258,7 @@ def save_histograms(report: dict[str, Any], path: Path) -> None:
     panels = [
         ("width in pixels", sizes[:, 0]),
         ("height in pixels", sizes[:, 1]),
-        (f"{'heads' if report['subject'] == 'people' else report['subject']} an image",
+        (f"{'heads' if report['subject'] == 'people' else report['subject']} per image",
          np.asarray(report["counts"])),
     ]  # fmt: skip
     for axes, (label, values) in zip(figure.subplots(1, 3), panels):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import actual, is_folder, is_there, photos
+from ..paths import is_file
+from .files import actual, is_folder, photos
 from .sample import DatasetError, Entry, Heads, as_heads
 from .text import read_json, read_text, rows_of_numbers
 from .ucf import points
@@ -51,9 +52,9 @@ def nwpu_entries(folder: Path, split: str) -> Iterator[Entry]:
         label = actual(folder / "jsons" / f"{name}.json")
         other = actual(folder / "mats" / f"{name}.mat")
         read = partial(_nwpu_heads, label)
-        if not is_there(label) and is_there(other):
+        if not is_file(label) and is_file(other):
             read = partial(points, other)
-        yield Entry(name, next((file for file in files if is_there(file)), files[0]), read)
+        yield Entry(name, next((file for file in files if is_file(file)), files[0]), read)
 
 
 def _nwpu_heads(path: Path) -> Heads:
@@ -68,6 +69,6 @@ def _nwpu_heads(path: Path) -> Heads:
     except (TypeError, ValueError, OverflowError):
         corners = np.zeros(1)
     if corners.shape[1:] != (4,) and corners.shape != (0,):
-        raise DatasetError(f"{path}: boxes that are not four numbers each.")
+        raise DatasetError(f"{path}: the boxes are not four numbers each.")
     corners = corners.reshape(-1, 2, 2)  # (N, corner, axis)
     return as_heads(corners.mean(axis=1), path)

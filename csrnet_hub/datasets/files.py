@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
+from .. import paths
 from ..images import SUFFIXES
 from .sample import DatasetError
 
@@ -18,30 +19,17 @@ from .sample import DatasetError
 def actual(path: Path) -> Path:
     """The path, or if there is nothing, what is there under the same names but for case and Unicode
     form; the path itself if there is nothing of the kind either."""
-    if _exists(path) or path == path.parent:
+    if paths.exists(path) or path == path.parent:
         return path
     folder = actual(path.parent)
-    if not _exists(folder) or not folder.is_dir():
+    if not paths.is_folder(folder):
         return path
     return _names(folder, folder.stat().st_mtime_ns).get(_plain(path.name), path)
 
 
-def is_there(path: Path) -> bool:
-    """Whether a path is of a file, of a name too long for the system too, which none can have."""
-    return _exists(path) and path.is_file()
-
-
 def is_folder(path: Path) -> bool:
     """Whether a path is of a folder, whatever the case of its names."""
-    path = actual(path)
-    return _exists(path) and path.is_dir()
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+    return paths.is_folder(actual(path))
 
 
 @lru_cache(maxsize=64)
@@ -59,10 +47,10 @@ def listed(folder: Path, pattern: str, deep: bool = False) -> list[Path]:
     folder = actual(folder)
     if not folder.is_dir():
         return []
-    paths = folder.rglob("*") if deep else folder.iterdir()
+    found = folder.rglob("*") if deep else folder.iterdir()
     return sorted(
         path
-        for path in paths
+        for path in found
         if fnmatchcase(path.name.lower(), pattern.lower()) and not _hidden(path, folder)
     )
 

@@ -27,7 +27,7 @@ def from_hdf5(path: Path, key: str) -> dict[str, Any]:
     try:
         import h5py
     except ImportError as error:
-        raise DatasetError(f"{path} is of MATLAB 7.3: pip install h5py to read it.") from error
+        raise DatasetError(f"{path} is from MATLAB 7.3: pip install h5py to read it.") from error
     with h5py.File(path, "r") as file:
         if not file.id.links.exists(key.encode()):
             return {}
@@ -46,7 +46,7 @@ class _Reader:
         # asked of the link alone: what it leads to may be any file that this process may read
         hard = self.h5py.h5l.TYPE_HARD
         if "/" in name or group.id.links.get_info(name.encode()).type != hard:
-            raise DatasetError(f"{self.path} refers to another place than its own data.")
+            raise DatasetError(f"{self.path} refers to data outside its own.")
         return self.convert(group[name])
 
     def convert(self, item: Any) -> tuple[Any, int]:
@@ -89,7 +89,7 @@ class _Reader:
         values = item[()]
         if _is_empty(item):  # an empty array holds its shape
             if 0 not in values:
-                raise DatasetError(f"{self.path} has an empty array of a shape that is not empty.")
+                raise DatasetError(f"{self.path} has an empty array whose shape is not empty.")
             return np.zeros(tuple(int(n) for n in values)), 1
         if references:  # which lead to objects of the same file
             cells = [self.convert(item.file[reference]) for reference in values.ravel()]
@@ -112,17 +112,17 @@ def _check_chunks(path: Path, item: Any) -> int:
     long = math.prod(item.chunks) * int(item.dtype.itemsize)
     number = math.prod(-(-side // part) for side, part in zip(item.shape, item.chunks))
     if number > CHUNKS or long * number > 8 * MOST:
-        raise DatasetError(f"{path} holds an array in parts too large or too many.")
+        raise DatasetError(f"{path} holds an array whose chunks are too large or too many.")
     plan = item.id.get_create_plist()
     filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
     if set(filters) - {DEFLATE, SHUFFLE, FLETCHER32} or len(set(filters)) < len(filters):
-        raise DatasetError(f"{path} is packed in another way than MATLAB does.")
+        raise DatasetError(f"{path} is compressed in a way that MATLAB does not use.")
     starts = (range(0, side, part) for side, part in zip(item.shape, item.chunks))
     for place in product(*starts):
         if item.id.get_chunk_info_by_coord(place).size:
             mask, packed = item.id.read_direct_chunk(place)
             if mask or _unpacked(packed, filters, long) != long:
-                raise DatasetError(f"{path} unpacks to another size than that of its arrays.")
+                raise DatasetError(f"{path} unpacks to a size that does not match its arrays.")
     return int(long * number)
 
 

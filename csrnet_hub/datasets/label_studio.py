@@ -10,7 +10,7 @@ from ..images import SUFFIXES
 from .own import Annotated, Listing, fails, field
 from .places import uploaded_name
 from .sample import DatasetError, Stated, stated
-from .shapes import Pictured, Point, texts, with_heads
+from .shapes import NO_POINT, Pictured, Point, texts, with_heads
 from .text import read_json
 
 # what Label Studio says of a picture, or of what is in it, beside shapes
@@ -26,7 +26,7 @@ def parse(path: Path) -> Listing:
     pictures: list[Pictured] = []
     tasks = read_json(path)
     if not isinstance(tasks, list):
-        raise DatasetError(f"{path} is no list of tasks; export it from Label Studio as JSON.")
+        raise DatasetError(f"{path} is not a list of tasks: export it from Label Studio as JSON.")
     for number, task in enumerate(tasks, start=1):
         where = f"{path}, task {number}"
         if isinstance(task, dict) and "data" not in task and "annotation_id" in task:
@@ -95,9 +95,7 @@ def _point(shape: Any, where: str) -> list[Point]:
     if not kind.startswith(("keypoint", "rectangle", "ellipse")):
         if kind in NO_SHAPES:
             return []
-        raise DatasetError(
-            f"{where}: a {kind or 'shape'}, which is no point; mark heads by points."
-        )
+        raise DatasetError(f"{where}: {NO_POINT.format(kind or 'unknown')}")
     value = field(shape, "value", where)
     sides = [float(field(shape, f"original_{side}", where)) / 100 for side in ("width", "height")]
     x, y = (float(field(value, axis, where)) * side for axis, side in zip("xy", sides))

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import matfile_version
 
-from .files import actual, is_there
+from ..paths import is_file
+from .files import actual
 from .hdf5 import from_hdf5
 from .matlab5 import check_mat5
 from .sample import DatasetError
@@ -25,7 +26,7 @@ def load_mat(path: Path, key: str) -> Any:
         DatasetError: naming the file and what is wrong with it.
     """
     path = actual(path)
-    if not is_there(path):
+    if not is_file(path):
         raise DatasetError(f"The annotation {path} is missing.")
     try:
         content = from_hdf5(path, key) if is_hdf5(path) else _from_mat5(path, key)
@@ -48,7 +49,7 @@ def is_hdf5(path: Path) -> bool:
 def _from_mat5(path: Path, key: str) -> dict[str, Any]:
     with path.open("rb") as stream:
         if matfile_version(stream)[0] != 1:  # MATLAB 4, whose sizes SciPy takes for true
-            raise DatasetError(f"{path} is of a version that is not read; save it with -v7.")
+            raise DatasetError(f"{path} is in an old version that is not read: save it with -v7.")
     check_mat5(path, key)
     content: dict[str, Any] = loadmat(path, variable_names=[key])
     return content

@@ -78,7 +78,7 @@ def check_mat5(path: Path, key: str) -> None:
 
 class _DamagedError(DatasetError):
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} cannot be read as a .mat file: its sizes do not fit together.")
+        super().__init__(f"{path} cannot be read as a .mat file: its sizes are inconsistent.")
 
 
 def _unpacked(path: Path, content: bytes) -> bytes:
@@ -151,7 +151,7 @@ class _Variable:
         if length == 0:  # an empty array
             return at + 8
         if depth == DEEPEST:
-            raise DatasetError(f"{self.path} has arrays in more than {DEEPEST} others.")
+            raise DatasetError(f"{self.path} has arrays nested more than {DEEPEST} deep.")
         header, last = self.header(at + 8), at + 8 + length
         if header.kind in (_CELL, _STRUCT):
             place, number = header.after, header.size

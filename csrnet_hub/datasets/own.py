@@ -15,7 +15,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeAlias
 
 from ..images import SUFFIXES
-from .files import is_there
+from ..paths import is_file
 from .places import photo_at, root_of
 from .sample import DatasetError, Entry, Heads, Stated
 from .splits import (
@@ -73,7 +73,7 @@ def file_entries(
         except DatasetError as error:  # this file's trouble, not that of the others
             items.append((file, Annotated(file.name, fails(error))))
     paths = [photo_at(file.parent, item.name) for file, item in items]
-    if not all(map(is_there, paths)):
+    if not all(map(is_file, paths)):
         paths = found_inside(root_of(folder), paths, split)
     used = _used(accept, each, parse, folder) if any(one.labels for _, one in items) else ()
     stems, seen = Counter(path.stem for path in paths), Counter(paths)
@@ -83,7 +83,7 @@ def file_entries(
         if seen[path] > 1:  # which of its annotations is right nobody knows
             again, name = last[path]
             heads = fails(
-                DatasetError(f"{again} has {name} twice; a photograph is annotated once.")
+                DatasetError(f"{again} has {name} twice: keep only one of its annotations.")
             )
         unique = path.stem if stems[path.stem] == 1 else _long_name(file.parent, path)
         yield Entry(unique, path, heads, size=item.size)
@@ -113,7 +113,7 @@ def _parsed(parse: Parse, each: bool, file: Path) -> Listing:
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise
-        raise DatasetError(f"{file} is not laid out as its format is ({error}).") from error
+        raise DatasetError(f"{file} does not follow its format ({error}).") from error
 
 
 @lru_cache(maxsize=2)
@@ -174,7 +174,7 @@ def json_kind(kind: str, file: Path) -> bool:
 @cache
 def _kind(file: Path, modified: int) -> str:
     # What cannot be told is taken for LabelMe's where a photograph has its name, to be named.
-    unknown = "labelme" if any(is_there(file.with_suffix(end)) for end in SUFFIXES) else "json"
+    unknown = "labelme" if any(is_file(file.with_suffix(end)) for end in SUFFIXES) else "json"
     try:
         content = read_json(file)
     except DatasetError:

@@ -7,7 +7,8 @@ from pathlib import Path, PureWindowsPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..images import SUFFIXES
-from .files import actual, is_there, listed
+from ..paths import is_file
+from .files import actual, listed
 
 UPLOADED = re.compile("^[0-9a-f]{8}-")  # what Label Studio puts before an upload's name
 
@@ -22,7 +23,7 @@ def photo_at(base: Path, written: str) -> Path:
     name = Path(*PureWindowsPath(written).parts)
     for candidate in (Path(written), name, Path(name.name)):
         for home in homes_of(base):
-            if is_there(found := actual(home / candidate)):
+            if is_file(found := actual(home / candidate)):
                 return found
     return base / name
 
@@ -42,7 +43,7 @@ def uploaded_name(address: str, base: Path) -> str:
     name = PureWindowsPath(path).name
     stripped = UPLOADED.sub("", name)
     for candidate in (path.lstrip("/\\"), name, stripped):
-        if is_there(photo_at(base, candidate)):
+        if is_file(photo_at(base, candidate)):
             return candidate
     pictures = {
         path.name
@@ -56,7 +57,7 @@ def uploaded_name(address: str, base: Path) -> str:
 
 def name_beside(name: str, base: Path) -> str:
     """A photograph's name in a file, or where none is there and one of that upload is, its own."""
-    if is_there(photo_at(base, name)) or not UPLOADED.match(PureWindowsPath(name).name):
+    if is_file(photo_at(base, name)) or not UPLOADED.match(PureWindowsPath(name).name):
         return name
     own = uploaded_name(name, base)
-    return own if is_there(photo_at(base, own)) else name
+    return own if is_file(photo_at(base, own)) else name

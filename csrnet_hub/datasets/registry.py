@@ -88,8 +88,8 @@ FORMATS: dict[str, Format] = {
 }
 
 OWN = (
-    " Photographs of your own need a table beside them, such as a .csv: image,x,y, a row a head; "
-    "or GT_NAME.mat beside NAME.jpg."
+    " Photographs of your own need annotations beside them: a .csv table of image,x,y with one row "
+    "per head, or GT_NAME.mat for each NAME.jpg."
 )
 
 
@@ -106,10 +106,10 @@ def guess_format(folder: Path) -> str:
             return name
     parts = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     inside = next((part for part in sorted(parts) if shanghaitech.splits(folder / part)), None)
-    hint = f" Give the folder of a part, such as {folder / inside}." if inside else ""
+    hint = f" Give the folder of one part, such as {folder / inside}." if inside else ""
     raise DatasetError(
-        f"{folder} looks like none of the formats {', '.join(FORMATS)};"
-        f" name one with --format.{hint or OWN}"
+        f"{folder} looks like none of the formats {', '.join(FORMATS)}: name one with --format."
+        f"{hint or OWN}"
     )
 
 
@@ -135,7 +135,7 @@ def find_splits(folder: str | Path, format: str | None = None) -> list[str]:
     found = kind.splits(Path(folder))
     if not found:
         others = candidates(kind.suffix, Path(folder)) if kind.suffix else []
-        hint = f": {others[0].name} is not, or is damaged" if others else ""
+        hint = f": {others[0].name} is in another format, or damaged" if others else ""
         raise DatasetError(f"{folder} holds nothing in the format {name} ({kind.title}){hint}.")
     return found
 
@@ -149,7 +149,7 @@ def pick_split(folder: str | Path, wanted: str, format: str | None = None) -> st
     held = find_splits(folder, format)
     if wanted not in held and "all" not in held:
         raise DatasetError(
-            f"{folder} has no split {wanted}; choose {' or '.join(held)} by --split."
+            f"{folder} has no split {wanted}; choose {' or '.join(held)} with --split."
         )
     return wanted if wanted in held else "all"
 
@@ -188,7 +188,7 @@ def read_dataset(
             try:
                 if before:
                     raise DatasetError(
-                        f"{entry.path} is in two splits, {before} and {one}: leave it in one."
+                        f"{entry.path} is in two splits, {before} and {one}: keep it in one."
                     )
                 heads = entry.heads()
             except DatasetError as error:
@@ -204,13 +204,12 @@ def read_dataset(
                     entry.mask,
                     one,
                     entry.group,
-                    kind.subject,
                     size=entry.size,
                     scene=entry.group if kind.video else "",
                 )
             )
     if not samples and not bad:
-        raise DatasetError(f"{folder} holds no photographs in its split {', '.join(chosen)}.")
+        raise DatasetError(f"{folder} holds no photographs in split {', '.join(chosen)}.")
     return samples
 
 

@@ -42,7 +42,6 @@ class Sample:
             (H, W) bool and reads nothing before it is called; None: the whole photograph.
         split: that it comes from, such as train.
         group: what the data set's protocol tells apart: the fold, scene or clip.
-        subject: what the points are, people or vehicles.
         part: the folder that it is from, where several are read as one set.
         size: that the annotation tells, if it tells one.
         scene: of a fixed camera, or clip of one, whose frames look alike; of photographs it is
@@ -55,7 +54,6 @@ class Sample:
     mask: Mask | None = None
     split: str = ""
     group: str = ""
-    subject: str = "people"
     part: str = ""
     size: Stated | None = None
     scene: str = ""
@@ -76,13 +74,13 @@ class Sample:
         if turned and _fit(self.heads, height, width) and not _fit(self.heads, width, height):
             return self.heads
         hint = (
-            "it is shown turned: swap the sides in the annotation if its heads are right, else "
-            "annotate it anew"
+            "EXIF rotates this photo: swap width and height in the annotation if its points are "
+            "right, otherwise annotate it again"
             if turned
-            else "annotate this file, or give the one that was annotated"
+            else "annotate this file, or use the one that was annotated"
         )
         raise DatasetError(
-            f"{self.path}: annotated as {wide:g} x {high:g} pixels, but it has {width} x {height}; "
+            f"{self.path}: annotated at {wide:g} x {high:g} pixels, but it has {width} x {height}; "
             f"{hint}."
         )
 
@@ -121,21 +119,21 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
         DatasetError: naming `where` (a file, and the place in it) and what is wrong.
     """
     if _has_text(points):
-        raise DatasetError(f"{where}: heads that are not numbers (text).")
+        raise DatasetError(f"{where}: heads are not numbers (text).")
     try:
         array = np.asarray(points)
     except (ValueError, OverflowError) as error:
-        raise DatasetError(f"{where}: heads that are not all pairs of x and y.") from error
+        raise DatasetError(f"{where}: heads are not all pairs of x and y.") from error
     if array.size == 0:
         return np.zeros((0, 2), dtype=np.float32)
     if array.dtype.kind not in "iuf":
-        raise DatasetError(f"{where}: heads that are not numbers ({array.dtype}).")
+        raise DatasetError(f"{where}: heads are not numbers ({array.dtype}).")
     if array.ndim != 2 or array.shape[1] != 2:
-        raise DatasetError(f"{where}: heads of shape {array.shape} in place of (N, 2).")
+        raise DatasetError(f"{where}: heads have shape {array.shape}, not (N, 2).")
     with np.errstate(over="ignore"):  # what float32 cannot hold is said below
         heads = array.astype(np.float32)
     if not np.isfinite(heads).all():
-        raise DatasetError(f"{where}: heads that are not finite numbers.")
+        raise DatasetError(f"{where}: some heads are not finite numbers.")
     return heads
 
 
@@ -190,7 +188,9 @@ def as_mask(values: Any, height: int, width: int, where: str | Path) -> NDArray[
         DatasetError: naming `where`, if it is no picture of that size.
     """
     if not isinstance(values, np.ndarray):  # a cell array's texts would grow as wide as the longest
-        raise DatasetError(f"{where}: a mask that is no array of numbers.")
+        raise DatasetError(f"{where}: the mask is not an array of numbers.")
     if values.dtype.kind not in "biuf" or values.shape != (height, width):
-        raise DatasetError(f"{where}: a mask of shape {values.shape} for {(height, width)} pixels.")
+        raise DatasetError(
+            f"{where}: the mask has shape {values.shape}, the photo (H, W) {(height, width)}."
+        )
     return np.asarray(values != 0)

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from ..images import SUFFIXES
+from ..paths import is_file
 from . import own
-from .files import actual, is_folder, is_there, photos
+from .files import actual, is_folder, photos
 from .matlab import load_mat
 from .places import homes_of
-from .sample import DatasetError, Entry, Heads, Sample, as_heads
+from .sample import DatasetError, Entry, Heads, as_heads
 
 SPLITS = {"train": "train_data", "test": "test_data"}
 ANNOTATIONS = ("ground-truth", "ground_truth")  # copies of the data set differ
@@ -40,29 +41,13 @@ def entries(part: Path, split: str) -> Iterator[Entry]:
         raise DatasetError(f"There is no split {split!r}; choose train or test.")
     folder = part if split == "all" else part / SPLITS[split]
     if not is_folder(folder / "images"):
-        raise DatasetError(f"{folder / 'images'} is not a folder: give the folder of a part.")
+        raise DatasetError(f"There is no folder {folder / 'images'}: give the folder of a part.")
     annotations = _annotations(folder)
     if annotations is None:
-        raise DatasetError(f"{folder} has neither a folder {' nor '.join(ANNOTATIONS)}.")
+        raise DatasetError(f"{folder} has no folder {' or '.join(ANNOTATIONS)}.")
     for path in photos(folder / "images"):
         annotation = annotations / f"GT_{path.stem}.mat"
         yield Entry(path.stem, path, partial(read_heads, annotation))
-
-
-def read_shanghaitech(part: str | Path, split: str) -> list[Sample]:
-    """The samples of one split, in the order of their numbers.
-
-    Args:
-        part: folder ``part_A`` or ``part_B``, holding ``train_data`` and ``test_data``.
-        split: ``"train"``, ``"test"``, or ``"all"`` of a folder that holds the images itself.
-
-    Raises:
-        DatasetError: if a folder or an annotation is missing or cannot be read.
-    """
-    return [
-        Sample(entry.name, entry.path, entry.heads(), split=split)
-        for entry in entries(Path(part), split)
-    ]
 
 
 def is_annotation(file: Path) -> bool:
@@ -74,9 +59,9 @@ def parse_beside(file: Path) -> own.Listing:
     """The photograph NAME of a GT_NAME.mat, whatever its ending, where `places` looks for one."""
     stem = file.stem[len("GT_") :]
     for home in homes_of(file.parent):
-        found = [stem + end for end in sorted(SUFFIXES) if is_there(actual(home / (stem + end)))]
+        found = [stem + end for end in sorted(SUFFIXES) if is_file(actual(home / (stem + end)))]
         if len(found) > 1:
-            trouble = f"{file} may be of {' or '.join(found)}; keep one of them in {home}."
+            trouble = f"{file} may belong to {' or '.join(found)}: keep one of them in {home}."
             return [own.Annotated(found[0], own.fails(DatasetError(trouble)))]
         if found:
             return [own.Annotated(found[0], partial(read_heads, file))]

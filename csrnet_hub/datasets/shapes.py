@@ -16,6 +16,7 @@ from .own import Annotated, Listing
 from .sample import DatasetError, Heads, Stated, as_heads
 
 Point = tuple[float, float]
+NO_POINT = "a shape of type {} is not a point: mark heads with points."
 HEADS = {"head", "heads"}
 PEOPLE = {"person", "persons", "people", "pedestrian", "pedestrians", "human", "humans"}
 
@@ -77,7 +78,7 @@ def together(
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise
-        raise DatasetError(f"{where}: a shape that cannot be read ({error}).") from error
+        raise DatasetError(f"{where}: a shape cannot be read ({error}).") from error
 
 
 def middle(left: Any, top: Any, width: Any, height: Any) -> list[Point]:

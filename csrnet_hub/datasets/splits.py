@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..images import SUFFIXES
-from .files import actual, is_there, listed
+from ..paths import is_file
+from .files import actual, listed
 from .places import homes_of
 from .sample import DatasetError
 
@@ -49,9 +50,11 @@ def none_beside(splits: list[str], strangers: list[str]) -> None:
         DatasetError: there are such strangers.
     """
     if strangers:  # which split they are of nobody knows; a wrong one would be trained on
+        one, many = ("lies", "its name indicates", "it"), ("lie", "their names indicate", "them")
+        lies, own, them = one if len(strangers) == 1 else many
         raise DatasetError(
-            f"Beside the splits {' and '.join(splits)} there is {', '.join(strangers[:3])}, whose "
-            "split no name tells: name it after one, or move it away."
+            f"{', '.join(strangers[:3])} {lies} beside the splits {' and '.join(splits)}, but "
+            f"{own} none of them: rename {them} or move {them}."
         )
 
 
@@ -87,7 +90,7 @@ def files_of_splits(accept: Accept, each: bool, folder: Path) -> dict[str, list[
 def _of_one_photo(file: Path) -> bool:
     """Whether a photograph has the file's name, as that which the page's Annotate tab saves."""
     named = (home / f"{file.stem}{end}" for home in homes_of(file.parent) for end in SUFFIXES)
-    return any(is_there(actual(path)) for path in named)
+    return any(is_file(actual(path)) for path in named)
 
 
 def _split_words(file: Path) -> list[str]:
@@ -112,5 +115,5 @@ def found_inside(root: Path, paths: list[Path], split: str) -> list[Path]:
     for path in paths:
         names = ((where, path.name.lower()) for where in (split, ""))
         same = next((held[name] for name in names if name in held), [])
-        found.append(path if is_there(path) or len(same) != 1 else same[0])
+        found.append(path if is_file(path) or len(same) != 1 else same[0])
     return found

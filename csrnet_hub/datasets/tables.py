@@ -7,7 +7,9 @@ import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from ..images import SUFFIXES
 from .own import Annotated, Listing, field
@@ -20,52 +22,95 @@ SURE = 3  # heads: one or two may well lie in a corner
 # What others call the first of them, the surest first.
 PHOTO = ["image_name", "image_path", "filename", "file_name", "filepath", "file", "photo", "path"]
 PHOTO += ["img", "image_id"]
+# Of a row: its line in the file, x and y as written, whether cells follow that no column names.
+Row: TypeAlias = tuple[int, str, str, bool]
 
 
-def parse_csv(path: Path) -> Listing:
+def parse_csv(path: Path, lone: bool = False) -> Listing:
     """Columns image, x, y (others are ignored; , ; or tab between them), a row a head; that of the
     photographs may have another name (`photo_column`). A row with x and y left empty says that the
     picture holds nobody. Where columns are not told apart by commas, a comma in a number is a
     decimal one, as many languages' spreadsheets write it.
+
+    Args:
+        lone: the table may be of one photograph that it does not name, which is then called "";
+            columns x,y or image,x,y need no row of names, and no further rows mean nobody.
 
     Raises:
         DatasetError: if the table is none of these, or of boxes, whose x and y are corners.
     """
     text = read_text(path)
     delimiter = delimiter_of(text)
+    table = _lines(path, text, delimiter)
+    names = [name.strip().lower() for name in table[0][1]] if table else []
+    if lone and len(names) in (2, 3) and not {"x", "y"} <= {*names}:
+        names = list(COLUMNS[-len(names) :])
+    else:
+        table = table[1:]
+    columns = _columns(path, names, [row for _, row in table], lone)
+    found = _by_photo(path, table, columns, names)
+    if "" in found and columns[0] is not None:
+        raise DatasetError(f"{path}, line {found[''][0][0]}: the image is not named.")
+    if not found and not lone:
+        raise DatasetError(f"{path} has no rows.")
+    return [
+        Annotated(name, partial(_csv_heads, path, delimiter, lines))
+        for name, lines in (found or {"": []}).items()
+    ]
+
+
+def _lines(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The rows of a table that are not blank, each with the number of its line in the file."""
     # not splitlines: Unicode has separators of lines that may stand in a name or a remark
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
-        names = [name.strip().lower() for name in next(reader, [])]
-        table = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+        return [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise DatasetError(f"{path}, line {reader.line_num}: {error}.") from error
-    photos = photo_column(names, [row for _, row in table])
-    missing = ["image"] * (photos is None) + [name for name in ("x", "y") if name not in names]
+
+
+def _columns(
+    path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], lone: bool
+) -> list[int | None]:
+    """Which columns have the photographs' names, x and y, then the sides of what may be boxes."""
+    if lone and not names:
+        raise DatasetError(f"{path}: the file is empty. If nobody is there, it holds the line x,y.")
     if "region_shape_attributes" in names:
-        raise DatasetError(f"{path} is VIA's table: export the annotations from it as JSON.")
-    if missing or photos is None:
-        raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs image, x and y.")
-    if twice := repeated(names):
-        raise DatasetError(f"{path} has two columns {twice}.")
+        raise DatasetError(f"{path} is a VIA table: export the annotations from VIA as JSON.")
+    photos = photo_column(names, rows)
+    missing = ["image"] * (photos is None and not lone)
+    if missing := missing + [name for name in ("x", "y") if name not in names]:
+        needed = "x and y" if lone else "image, x and y"
+        raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs {needed}.")
+    if twice := next((name for name in COLUMNS if names.count(name) > 1), None):
+        raise DatasetError(f"{path} has two columns {twice}.")  # of two values one would be lost
     sides = [side for pair in SIDES if {*pair} <= {*names} for side in pair]
-    columns = [photos, *(names.index(name) for name in ("x", "y", *sides))]
-    rows: dict[str, list[tuple[int, str, str, bool]]] = {}
+    return [photos, *(names.index(name) for name in ("x", "y", *sides))]
+
+
+def _by_photo(
+    path: Path,
+    table: Sequence[tuple[int, list[str]]],
+    columns: Sequence[int | None],
+    names: Sequence[str],
+) -> dict[str, list[Row]]:
+    """The rows of each photograph of a table, of whose columns `columns` are taken."""
+    found: dict[str, list[Row]] = {}
     boxes: dict[str, list[str]] = {}
-    for line, row in table:
-        image, x, y, *box = (row[i].strip() if i < len(row) else "" for i in columns)
+    for number, row in table:
+        # short rows are not filled up: those of a table of a million columns would fill memory
+        image, x, y, *box = (
+            row[i].strip() if i is not None and i < len(row) else "" for i in columns
+        )
         if any(box) and boxes.setdefault(image, box) != box:  # a picture's size is one in all rows
+            sides = " and ".join(names[i] for i in columns[3:] if i is not None)
             raise DatasetError(
-                f"{path}, line {line}: {' and '.join(sides)} differ between rows of {image}, as "
-                "boxes do: give the middle of each box as x and y, and leave these columns out."
+                f"{path}, line {number}: {sides} differ between rows of the same image, as the "
+                "sides of boxes do: give the centre of each box as x and y, without these columns."
             )
-        x, y = with_point(x, delimiter), with_point(y, delimiter)
-        rows.setdefault(image, []).append((line, x, y, any(row[len(names) :])))
-    if not rows:
-        raise DatasetError(f"{path} has no rows.")
-    if "" in rows:
-        raise DatasetError(f"{path}, line {rows[''][0][0]}: there is no image.")
-    return [Annotated(image, partial(_csv_heads, path, found)) for image, found in rows.items()]
+        too_long = len(row) > len(names) and any(map(str.strip, row[len(names) :]))
+        found.setdefault(image, []).append((number, x, y, too_long))
+    return found
 
 
 def photo_column(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
@@ -88,15 +133,10 @@ def _is_file(row: Sequence[str], column: int) -> bool:
     return column < len(row) and Path(row[column].strip()).suffix.lower() in SUFFIXES
 
 
-def repeated(names: Sequence[str]) -> str | None:
-    """The one of our columns that a table has twice: of two values one would be lost."""
-    return next((name for name in COLUMNS if names.count(name) > 1), None)
-
-
 def delimiter_of(table: str) -> str:
     """What stands between the columns of a table, by its first line: what parts x from y there, or
     without such names ; or tab if one is there, since commas beside them are decimal ones."""
-    first = table.split("\n", 1)[0]
+    first = table.lstrip().split("\n", 1)[0]
     for delimiter in ";\t,":
         if {"x", "y"} <= {name.strip().lower() for name in first.split(delimiter)}:
             return delimiter
@@ -116,25 +156,23 @@ def is_points_table(path: Path) -> bool:
     return not ({"image", "count"} <= names and not {"x", "y"} & names)
 
 
-def with_point(number: str, delimiter: str) -> str:
-    """A number as written between delimiters, with a decimal point."""
-    return number if delimiter == "," else number.replace(",", ".")
-
-
-def _csv_heads(path: Path, rows: list[tuple[int, str, str, bool]]) -> Heads:
+def _csv_heads(path: Path, delimiter: str, lines: Sequence[Row]) -> Heads:
     points = []
-    for line, x, y, too_long in rows:
+    for number, x, y, too_long in lines:
         if too_long:
-            raise DatasetError(f"{path}, line {line}: more values than there are columns.")
+            raise DatasetError(f"{path}, line {number}: more values than there are columns.")
         if not x and not y:
             continue
+        if delimiter != ",":
+            x, y = x.replace(",", "."), y.replace(",", ".")
         try:
             points.append((float(x), float(y)))
         except ValueError as error:
             raise DatasetError(
-                f"{path}, line {line}: x {x!r} and y {y!r} are no pixels."
+                f"{path}, line {number}: x {x!r} and y {y!r} are not both numbers."
             ) from error
-    return in_pixels(as_heads(points, path), f"{path}, line {rows[0][0]}")
+    heads = as_heads(np.array(points, dtype=np.float64), path)
+    return in_pixels(heads, f"{path}, line {lines[0][0]}" if lines else str(path))
 
 
 def in_pixels(heads: Heads, where: str) -> Heads:
@@ -143,8 +181,8 @@ def in_pixels(heads: Heads, where: str) -> Heads:
     in_corner = len(heads) >= SURE and ((heads >= 0) & (heads <= 1)).all()
     if in_corner and (heads % 1).any():
         raise DatasetError(
-            f"{where}: x and y look like shares of the picture's sides: multiply them by its width "
-            "and height in pixels."
+            f"{where}: x and y look like fractions of the picture's sides: multiply them by its "
+            "width and height in pixels."
         )
     return heads
 
@@ -160,16 +198,16 @@ def parse_json(path: Path) -> Listing:
         content = [content]
     if isinstance(content, dict):
         return [
-            Annotated(name, partial(_points, points, path, name))
+            Annotated(name, partial(points_of, points, path, name))
             for name, points in content.items()
         ]
     if not isinstance(content, list):
-        raise DatasetError(f"{path} holds neither a list nor a table of images.")
+        raise DatasetError(f"{path} holds neither a list nor a dictionary of images.")
     found: Listing = []
     for number, item in enumerate(content, start=1):
         name = field(item, "image", f"{path}, entry {number}")
         points = item.get("heads", item.get("points"))
-        heads = partial(_points, points, path, str(name))
+        heads = partial(points_of, points, path, str(name))
         found.append(Annotated(str(name), heads, stated(item.get("width"), item.get("height"))))
     return found
 
@@ -179,10 +217,15 @@ def is_record(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("image"), str)
 
 
-def _points(points: Any, path: Path, name: str) -> Heads:
+def points_of(points: Any, path: Path, name: str) -> Heads:
+    """The heads of a photograph of a JSON file, which lists them as pairs or as records of x and y.
+
+    Raises:
+        DatasetError: they are none; with the file and the photograph's name, if it has one.
+    """
+    where = f"{path}, {name}" if name else str(path)
     if points is None:
-        raise DatasetError(f"{path}, {name}: there are no heads; give an empty list for nobody.")
+        raise DatasetError(f"{where}: there are no heads: give an empty list for nobody.")
     if isinstance(points, list) and points and all(isinstance(point, dict) for point in points):
-        where = f"{path}, {name}"
         points = [(field(point, "x", where), field(point, "y", where)) for point in points]
-    return in_pixels(as_heads(points, f"{path}, {name}"), f"{path}, {name}")
+    return in_pixels(as_heads(points, where), where)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import jsonkeys
-from .files import actual, is_there
+from ..paths import is_file
+from .files import actual
 from .sample import DatasetError, Heads, as_heads
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # byte-order marks
@@ -22,7 +23,9 @@ def rows_of_numbers(path: Path, columns: int) -> Heads:
         try:
             values = [float(word) for word in words]
         except ValueError as error:
-            raise DatasetError(f"{path}, line {number}: {line.strip()!r} is no row.") from error
+            raise DatasetError(
+                f"{path}, line {number}: {line.strip()!r} is not a row of numbers."
+            ) from error
         if len(values) < columns:
             raise DatasetError(f"{path}, line {number}: {len(values)} numbers, not {columns}.")
         found.append(values[:2])
@@ -37,7 +40,7 @@ def read_text(path: Path) -> str:
         DatasetError: if it is missing or no such text.
     """
     path = actual(path)
-    if not is_there(path):
+    if not is_file(path):
         raise DatasetError(f"The annotation {path} is missing.")
     try:
         content = path.read_bytes()
@@ -46,7 +49,7 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{path} cannot be read: {error}.") from error
     except UnicodeDecodeError as error:
         raise DatasetError(
-            f"{path} is no text in UTF-8 ({error.reason}); save it anew in UTF-8."
+            f"{path} is not text in UTF-8 ({error.reason}): save it again as UTF-8."
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -60,7 +63,5 @@ def read_json(path: Path) -> Any:
     text = read_text(path)
     try:
         return jsonkeys.loads(text)
-    except jsonkeys.RepeatedKeyError as error:
-        raise DatasetError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
         raise DatasetError(f"{path} cannot be read as JSON: {error}.") from error

@@ -14,6 +14,7 @@ from .places import name_beside
 from .sample import DatasetError, stated
 from .shapes import (
     HEADS,
+    NO_POINT,
     PEOPLE,
     Pictured,
     Point,
@@ -56,7 +57,7 @@ def parse_coco(path: Path) -> Listing:
         pictures.append(Pictured(name, found.pop(identity, []), size))
     for identity, left in found.items():
         if not told or any(labels_of(one) & (HEADS | PEOPLE) for one in left):  # no other things
-            raise DatasetError(f"{path}: annotations of image {identity}, which is not there.")
+            raise DatasetError(f"{path} annotates image {identity}, which it does not list.")
     return with_heads(path, pictures, labels_of, partial(_coco_point, categories))
 
 
@@ -67,7 +68,7 @@ def _coco_labels(names: dict[str, str], shape: Any) -> set[str]:
 
 def _coco_point(categories: dict[Any, Any], shape: Any, where: str) -> list[Point]:
     if shape.get("iscrowd"):
-        raise DatasetError(f"{where}: a crowd region, of which nobody knows the number.")
+        raise DatasetError(f"{where}: a crowd region (iscrowd), whose number of people is unknown.")
     keypoints = shape.get("keypoints") or []
     labelled = {
         index // 3: (float(keypoints[index]), float(keypoints[index + 1]))
@@ -89,9 +90,9 @@ def parse_via(path: Path) -> Listing:
     where none does, all."""
     content = read_json(path)
     if not isinstance(content, dict):
-        raise DatasetError(f"{path} is no project of the VGG Image Annotator.")
+        raise DatasetError(f"{path} is not a project of the VGG Image Annotator.")
     if "metadata" in content and "file" in content:
-        raise DatasetError(f"{path} is of VIA 3, which is not read: annotate with VIA 2.")
+        raise DatasetError(f"{path} is from VIA 3, which is not supported: annotate with VIA 2.")
     pictures: list[Pictured] = []
     for key, item in content.get("_via_img_metadata", content).items():
         name = str(field(item, "filename", f"{path}, {key}"))
@@ -131,7 +132,7 @@ def _via_point(region: Any, where: str) -> list[Point]:
         return [(float(field(shape, "cx", where)), float(field(shape, "cy", where)))]
     if shape.get("name") == "rect":
         return middle(*(field(shape, key, where) for key in ("x", "y", "width", "height")))
-    raise DatasetError(f"{where}: a {shape.get('name')}, which is no point; mark heads by points.")
+    raise DatasetError(f"{where}: {NO_POINT.format(shape.get('name'))}")
 
 
 def parse_labelme(path: Path) -> Listing:
@@ -154,25 +155,27 @@ def _labelme_point(shape: Any, where: str) -> list[Point]:
     if kind == "rectangle":
         xs, ys = zip(*points)  # two corners, or all four
         return middle(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    raise DatasetError(f"{where}: a {kind}, which is no point; mark heads by points.")
+    raise DatasetError(f"{where}: {NO_POINT.format(kind)}")
 
 
 def parse_cvat(path: Path) -> Listing:
     """XML 1.1 exported as "CVAT for images"."""
     text = read_text(path)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # CVAT writes none, and they can be harmful
-        raise DatasetError(f"{path} holds a document type, which is not read.")
+        raise DatasetError(f"{path} has a document type (DOCTYPE), which is not read.")
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise DatasetError(f"{path} cannot be read as XML: {error}.") from error
     if root.tag != "annotations" or root.find("track") is not None:
-        raise DatasetError(f'{path} is no export "CVAT for images"; export the task anew as one.')
+        raise DatasetError(
+            f'{path} is not in "CVAT for images 1.1": export the task in that format.'
+        )
     pictures: list[Pictured] = []
     for image in root.iter("image"):
         name = image.get("name")
         if not name:
-            raise DatasetError(f"{path}: an image without a name.")
+            raise DatasetError(f"{path}: an image has no name.")
         subset = str(image.get("subset")).lower()
         split = next((split for split, names in SPLITS.items() if subset in names), "")
         shapes = [shape for shape in image if shape.tag != "tag"]
@@ -192,4 +195,4 @@ def _cvat_point(shape: ElementTree.Element, where: str) -> list[Point]:
         return middle(left, top, right - left, bottom - top)
     if shape.tag == "ellipse":
         return [(float(shape.get("cx", "")), float(shape.get("cy", "")))]
-    raise DatasetError(f"{where}: a {shape.tag}, which is no point; mark heads by points.")
+    raise DatasetError(f"{where}: {NO_POINT.format(shape.tag)}")

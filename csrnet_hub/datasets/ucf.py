@@ -27,7 +27,9 @@ def cc50_entries(folder: Path, split: str) -> Iterator[Entry]:
     """n.jpg and n_ann.mat, in the order of their numbers. Which images make a fold was never
     published; here, as is usual, the fifths of that order."""
     if split != "all" and split not in cc50_splits(folder):
-        raise DatasetError(f"There is no split {split!r}; choose all, fold1 ... or but1 ....")
+        raise DatasetError(
+            f"There is no split {split!r}; choose all, fold1 to fold5 or but1 to but5."
+        )
     pictures = photos(folder)
     for index, path in enumerate(pictures):
         fold = index * FOLDS // len(pictures) + 1
