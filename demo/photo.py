@@ -239,8 +239,7 @@ def drawn_scenes(photo: gr.Image) -> Any:
         return gr.Examples(
             [[str(file)] for file in files],
             photo,
-            label="No photo at hand? Try a drawn scene: it shows how the page works, not how "
-            "accurate it is.",
+            label="No photo at hand? Try a drawn scene. It does not show the accuracy.",
             elem_id="drawn",
             cache_examples=False,
             api_visibility="private",
