@@ -21,7 +21,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 
 if not os.environ.get("GRADIO_SERVER_PORT", "7860").isdecimal():  # Gradio's import would fail on it
-    sys.exit("app.py: GRADIO_SERVER_PORT is no port: give a number from 1 to 65535, or unset it")
+    sys.exit("app.py: GRADIO_SERVER_PORT is not a port number: use 1 to 65535, or unset it")
 
 from demo import ZERO_GPU  # before Gradio: where files are kept
 
@@ -116,7 +116,7 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no port: give a number from 1 to 65535 (--port or GRADIO_SERVER_PORT)"
+            f"{text!r} is not a port number: use 1 to 65535 (--port or GRADIO_SERVER_PORT)"
         )
     return int(text)
 
@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> None:
     if ":" in args.host:  # an IPv6 address, which is made part of others
         args.host = f"[{args.host.strip('[]')}]"
     if args.mcp and importlib.util.find_spec("mcp") is None:
-        parser.exit(1, 'app.py: --mcp needs a package more: pip install "gradio[mcp]"\n')
+        parser.exit(1, 'app.py: --mcp needs another package: pip install "gradio[mcp]"\n')
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file is told the address at once
     hide_library_warnings()

@@ -21,4 +21,4 @@ def layout(models: Models) -> None:
         terms, text = terms_and_text(counter, models.cards.get(name, ""))
         gr.HTML(card_html(name, counter, terms))
         with gr.Accordion("Model card", open=False, visible=bool(text)):
-            gr.Markdown(text)
+            gr.HTML(f'<div class="prose model-card">{text}</div>')

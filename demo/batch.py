@@ -99,7 +99,8 @@ def summary_html(lines: list[Line], of: int, stopped: bool = False) -> str:
     were left when the visitor stopped. Of one photo what the tab for one shows."""
     results = [line.result for line in lines if line.result is not None]
     if not results:
-        why = f"None of {len(lines)} photos could be counted: the table says why."
+        tried = f"None of {len(lines)} photos" if len(lines) > 1 else "The first photo"
+        why = f"{tried} could {'' if len(lines) > 1 else 'not '}be counted: the table says why."
         alone = of == 1 or lines[-1].last
         return message_html(lines[-1].remark if alone else why, "problem")
     if of == 1:

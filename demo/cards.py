@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ from urllib.parse import quote
 from huggingface_hub import ModelCard, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
 
 from csrnet_hub import CrowdCounter
-from csrnet_hub.card import CARD_NAME, RECIPE, card_of
+from csrnet_hub.card import CARD_NAME, PLACEHOLDER, RECIPE, card_of, unsealed
 from csrnet_hub.card import read_card as text_of
 from csrnet_hub.intervals import PredictionInterval
 from csrnet_hub.model_files import CONFIG_NAME, with_revision
@@ -24,14 +29,7 @@ NEW_TAB = 'target="_blank" rel="noopener"'
 NO_CARD = "This model came without a card. One generated from its records says:"
 NOT_HAD = "The model card could not be downloaded. It states the licence terms."
 PATIENCE = 5.0  # seconds for the Hub's answer, of a page that would start without it
-# What would have browsers fetch something, and what stands in its place; the order matters.
-FETCHED = (
-    (r"<!--.*?-->|<img\b[^>]*>", ""),
-    (r"!+(?=\[)", ""),  # a Markdown image becomes a link
-    ("```mermaid", "```text"),  # a diagram may hold pictures
-    # HTML is shown as it is written, but for tags without attributes
-    (r"<(?=[a-z/!?])(?!(?:https?://[^\s<>]*|/?(?!style\b)[a-z]\w* ?/?)>)", "<\u2060"),
-)
+MOST_CHARACTERS = 100_000  # of a card: more is cut off
 
 
 def read_card(source: str) -> str | None:
@@ -42,8 +40,8 @@ def read_card(source: str) -> str | None:
             fetched, whose commit the card is then of.
     """
     folder = _folder_of(source)
-    if folder and folder.resolve() == Path(__file__).resolve().parents[1]:
-        return ""  # the README.md beside an exported file is this project's own
+    if folder and not (folder / CONFIG_NAME).is_file():
+        return ""  # a README.md beside an exported file, but of something else
     try:
         return text_of(folder / CARD_NAME if folder else _from_hub(source))
     except Exception as error:  # the Hub's client lets many kinds through
@@ -140,8 +138,8 @@ def error_in_words(split: str, figures: dict[str, Any]) -> str:
 
 
 def terms_and_text(counter: CrowdCounter, card: str | None = "") -> tuple[str, str]:
-    """A sentence on the licence that a model's card names, and the card as Markdown of which
-    browsers fetch nothing; "" where there is none.
+    """A sentence on the licence that a model's card names, and the card as HTML of which browsers
+    fetch and run nothing; "" where there is none.
 
     Args:
         card: the text of the README.md that came with it; "" for none, in whose place there is
@@ -152,13 +150,38 @@ def terms_and_text(counter: CrowdCounter, card: str | None = "") -> tuple[str, s
     first = ""
     if not card:
         try:
-            first, card = f"{NO_CARD}\n\n", card_of(counter.model.config())
+            first, card = f"<p>{NO_CARD}</p>\n", card_of(counter.model.config())
         except Exception:  # it is made from free-form records; the page must not fail on one
             return "", ""
     licence, text = _parts(card)
-    for fetched, instead in FETCHED:
-        text = re.sub(fetched, instead, text, flags=re.IGNORECASE | re.DOTALL)
-    return licence and f"Licence: {licence}", first + text.strip()
+    text = unsealed(text[:MOST_CHARACTERS]).replace(PLACEHOLDER, counter.name)
+    return licence and f"Licence: {licence}", first + _renderer().render(text)
+
+
+@cache
+def _renderer() -> MarkdownIt:
+    """Markdown to HTML: pictures as their words, HTML as it is written, links to websites alone."""
+    renderer = MarkdownIt("commonmark").enable("table")
+    for name in ("html_block", "html_inline"):
+        renderer.add_render_rule(name, _as_written)
+    renderer.add_render_rule("image", _as_written)
+    renderer.add_render_rule("link_open", _to_websites)
+    return renderer
+
+
+def _as_written(_: Any, tokens: Sequence[Token], at: int, *__: Any) -> str:
+    """A tag or a picture's words as text, without comments."""
+    first, *rest = tokens[at].content.split("<!--")
+    shown = escape(first + "".join(part.partition("-->")[2] for part in rest))
+    return f"<p>{shown}</p>" if tokens[at].type == "html_block" and shown.strip() else shown
+
+
+def _to_websites(renderer: RendererHTML, tokens: Sequence[Token], at: int, *rest: Any) -> str:
+    link = tokens[at]
+    if not str(link.attrs.get("href")).startswith(("https://", "http://", "mailto:")):
+        link.attrs.pop("href", None)  # of a file beside the card, which the page does not have
+    link.attrs |= {"target": "_blank", "rel": "noopener"}
+    return renderer.renderToken(tokens, at, *rest)
 
 
 def _parts(card: str) -> tuple[str, str]:

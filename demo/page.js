@@ -73,7 +73,8 @@
     if (!taken && box?.querySelector(FILE)) put(box, files); // which says what it takes
   }
   const holds = (data) => data && [...data.types].includes("Files");
-  // A picture of the page, pulled and let go, would be a file from outside to Gradio's boxes.
+  // A picture of the page, pulled and let go, would be a file from outside to Gradio's boxes. (So
+  // none can be pulled out of the page either; the buttons save them.)
   window.addEventListener("dragstart", (event) => {
     if (event.target.closest?.("img")) event.preventDefault();
   }, true);

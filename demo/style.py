@@ -99,8 +99,8 @@ button[aria-busy="true"] { cursor: progress; opacity: .6; }
   border: 1px solid var(--border-color-primary); color: var(--body-text-color); }
 .sheet th, .card th { font-weight: 600; background: var(--background-fill-secondary); }
 .card { margin-bottom: 1.5rem; overflow-x: auto; max-width: 46rem; }
-.card p, .card li { margin: .5rem 0; }
-.card ul { padding-left: 1.2rem; list-style: disc; }
+.card p { margin: .5rem 0; }
+.model-card pre { margin: .5rem 0; overflow-x: auto; }
 .icon-button, .icon-mode, .label-clear-button { min-width: 24px; min-height: 24px; }
 #batch-table * { font-family: var(--font) !important; font-variant-numeric: tabular-nums; }
 /* The enlarged picture fills the window: the gallery may be many windows high. */

@@ -70,10 +70,12 @@ license: mit
 <style>h1 { background: url(http://192.0.2.1/g.png) }</style>
 $$<img src=http://192.0.2.1/h.png>$$ $$\\includegraphics{http://192.0.2.1/i.png}$$
 
-```mermaid
+```x&#32;mermaid
 flowchart TD
 A@{ img: "http://192.0.2.1/j.png", label: "j" }
 ```
+
+Terms of <the owner> apply.
 
 The last line.
 
@@ -491,6 +493,13 @@ def test_two_visitors_at_once_never_see_each_others_photos(
         for page in pages
     ]
     assert not sources[0] & sources[1]
+    for page, file in zip(pages, files):
+        tab(page, "Annotate")
+        choose(page, file, "#annotate-photo")
+        expect(page.locator("#heads canvas")).to_be_visible()
+    for page in pages:
+        page.locator("#heads canvas").click()
+        expect(page.locator("#heads-number")).to_contain_text("1 person")
     for context in contexts:
         context.close()
 
@@ -1194,6 +1203,7 @@ def test_each_model_has_its_card_and_counts_when_chosen(
     visit.get_by_role("button", name="Model card").click()  # the second has none
     expect(visit.get_by_text("The last line.")).to_be_visible()
     expect(visit.get_by_role("heading", name="Ours")).to_be_visible()
+    expect(visit.get_by_text("Terms of <the owner> apply.")).to_be_visible()
     visit.wait_for_timeout(500)  # for whatever would be fetched, which the fixture refuses
     tab(visit, "For programs")
     expect(visit.get_by_text("gradio_client").first).to_be_visible()

@@ -474,8 +474,10 @@ def test_what_fails_when_all_is_counted_is_a_sentence(offered, monkeypatch):
 def test_a_batch_of_bad_files_says_so_and_still_lists_them(offered):
     files = [uploaded(f"{i}.jpg", b"x") for i in range(2)]
     *_, shown = batch.run(offered, files, None)
-    assert "None of 2 photos" in shown[0]
+    assert "None of 2 photos could be counted" in shown[0]
     assert len(shown[1]["value"]) == 2
+    said = batch.summary_html([batch.Line("a.jpg", remark="Why.")], 3, stopped=True)
+    assert "The first photo could not be counted" in said
 
 
 def test_a_batch_of_one_photo_shows_what_one_photo_needs(offered):
@@ -1415,48 +1417,52 @@ def test_the_card_shown_is_the_one_that_came_with_the_model(model, tmp_path):
     assert read_card(str(tmp_path)) == ""
     terms, made = terms_and_text(counter, read_card(str(tmp_path)))
     assert terms == ""  # the text says them
-    assert made.startswith(f"{cards.NO_CARD}\n\n# CSRNet")
+    assert made.startswith(f"<p>{cards.NO_CARD}</p>\n<h1>CSRNet")
     assert "no terms beyond" in made
+    assert "sha256" not in made
+    assert "from_pretrained(&quot;mine&quot;)" in made
     model.save_pretrained(tmp_path)
-    assert terms_and_text(counter, read_card(str(tmp_path))) == (
-        "",
-        made.removeprefix(f"{cards.NO_CARD}\n\n"),
-    )
+    own = made.removeprefix(f"<p>{cards.NO_CARD}</p>\n")
+    assert terms_and_text(counter, read_card(str(tmp_path))) == ("", own)
     head = "---\nlicense: other\nlicense_name: club-rules\n---\n"
     own = "# Ours\n\n## Licence\nAsk us.\n"
     (tmp_path / "README.md").write_text(head + own, encoding="utf-8")
     for source in (tmp_path, tmp_path / "thin.xml"):  # of an exported model the one beside it
         shown = terms_and_text(counter, read_card(str(source)))
-        assert shown == ("Licence: other · club-rules", own.strip())
+        told = "<h1>Ours</h1>\n<h2>Licence</h2>\n<p>Ask us.</p>\n"
+        assert shown == ("Licence: other · club-rules", told)
     assert terms_and_text(counter, "---\n: {\n---\n# A model\n")[0] == ""
     assert "<p>Licence: &lt;b&gt;</p>" in card_html("mine", counter, "Licence: <b>")
 
 
-def test_an_exported_model_beside_this_projects_readme_has_no_card(monkeypatch):
-    monkeypatch.chdir(Path(cards.__file__).parents[1])
-    assert Path("README.md").is_file()
-    assert read_card("thin.xml") == ""
+def test_a_readme_beside_an_exported_model_alone_is_not_its_card(tmp_path):
+    (tmp_path / "README.md").write_text("# Another project")
+    assert read_card(str(tmp_path / "thin.xml")) == ""
 
 
 @pytest.mark.parametrize(
     ("card", "shown"),
     [
-        ("a ![b](http://c/d.png) e", "a [b](http://c/d.png) e"),
-        ("!![b](//c/d.png)", "[b](//c/d.png)"),
-        ("![b]\n\n[b]: http://c/d.png", "[b]\n\n[b]: http://c/d.png"),
-        ("[![b](http://c/d.svg)](http://c)", "[[b](http://c/d.svg)](http://c)"),
-        ("a<img src='http://c/d.png'>b<!-- c -->", "ab"),
-        ("!<!-- a -->[b](http://c)", "[b](http://c)"),
-        ("<IMG\nSRC=http://c><b>a</b><br/>", "<b>a</b><br/>"),
-        ("<<img>img src=http://c>", "<\u2060img src=http://c>"),
-        ("<p style='background: url(http://c)'>", "<\u2060p style='background: url(http://c)'>"),
-        ("<style>@import 'http://c';</style>", "<\u2060style>@import 'http://c';<\u2060/style>"),
-        ("<https://c/d> 1 < 2", "<https://c/d> 1 < 2"),
-        ("```mermaid\na\n```", "```text\na\n```"),
+        ("a ![b](http://c/d.png) e", "<p>a b e</p>"),
+        ("![b]\n\n[b]: http://c/d.png", "<p>b</p>"),
+        ("[![b](http://c/d.svg)](http://c)", '<p><a href="http://c" T>b</a></p>'),
+        ("a<img src=//c/d>b<!-- c -->e", "<p>a&lt;img src=//c/d&gt;be</p>"),
+        ("<!-- a\n\nb -->\n\nc", "<p>c</p>"),
+        ("<style>@import 'c'</style>", "<p>&lt;style&gt;@import &#x27;c&#x27;&lt;/style&gt;</p>"),
+        ("Ask <owner> first.", "<p>Ask &lt;owner&gt; first.</p>"),
+        ("[b](LICENSE)", "<p><a T>b</a></p>"),
+        ("[b](javascript:c)", "<p>[b](javascript:c)</p>"),
+        ("```x&#32;mermaid\na\n```", '<pre><code class="language-x">a\n</code></pre>'),
+        ("a|b\n-|-", "<table>\n<thead>\n<tr>\n<th>a</th>\n<th>b</th>\n</tr>\n</thead>\n</table>"),
     ],
 )
-def test_a_strangers_card_has_browsers_fetch_nothing(card, shown):
-    assert terms_and_text(PlainCounter("mine"), card)[1] == shown
+def test_a_strangers_card_has_browsers_fetch_and_run_nothing(card, shown):
+    html = terms_and_text(PlainCounter("mine"), card)[1].strip()
+    assert html == shown.replace(" T>", ' target="_blank" rel="noopener">')
+
+
+def test_a_card_of_many_megabytes_is_cut_off():
+    assert len(terms_and_text(PlainCounter("mine"), "a" * 10**7)[1]) < 101_000
 
 
 @pytest.fixture
