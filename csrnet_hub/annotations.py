@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import unicodedata
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from .datasets import DatasetError
 from .datasets.own import Annotated, Listing
 from .datasets.sample import Heads, as_heads
 from .datasets.shanghaitech import read_heads as read_mat
-from .datasets.tables import is_record, parse_csv, parse_json, points_of
+from .datasets.tables import is_record, parse_json, points_of, read_table
 from .datasets.text import read_json
 from .images import SUFFIXES as PICTURES
 
@@ -53,7 +54,8 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
             return read_mat(path)
         if path.stat().st_size > LIMIT:
             raise DatasetError(f"{path.name} has more than {LIMIT:,} bytes: split it.")
-        return _chosen(_listing(path), image, path).heads()
+        names, heads_at = _photos(path)
+        return heads_at(_chosen(names, image, path))
     except DatasetError as error:
         raise DatasetError(str(error).replace(str(path), path.name)) from error
     except OSError as error:
@@ -107,14 +109,24 @@ def photos_in(path: Path) -> set[str]:
     is of; none where it names none."""
     if path.suffix.lower() == ".mat":
         return set()
-    names = {one.name.strip().replace("\\", "/") for one in _listing(path)}
-    return {Path(name).name for name in names if name}
+    names = _photos(path)[0]
+    # not Path.name: a table may have a million names
+    own = {name.strip().replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] for name in names}
+    return own - {""}
 
 
-def _listing(path: Path) -> Listing:
-    """The photos of a CSV or JSON file; one that it does not name is called ""."""
+def _photos(path: Path) -> tuple[list[str], Callable[[int], Heads]]:
+    """The names of the photos of a CSV or JSON file, "" of one that it does not name, and what
+    gives the heads of one by its place among them."""
     if path.suffix.lower() == ".csv":
-        return parse_csv(path, lone=True)
+        table = read_table(path, lone=True)
+        names = list(table.rows)
+        return names, lambda place: table.heads(names[place])
+    listing = _of_json(path)
+    return [one.name for one in listing], lambda place: listing[place].heads()
+
+
+def _of_json(path: Path) -> Listing:
     content = read_json(path)
     of_one = isinstance(content, dict) and isinstance(content.get("heads"), list)
     if of_one or (isinstance(content, list) and not any(isinstance(one, dict) for one in content)):
@@ -126,23 +138,24 @@ def _listing(path: Path) -> Listing:
     return [one for one in parse_json(path) if Path(one.name).suffix.lower() in PICTURES]
 
 
-def _chosen(listing: Listing, image: str | None, path: Path) -> Annotated:
-    """Which photo of a listing is that of the name `image`, or the only one."""
-    if not listing:
+def _chosen(names: Sequence[str], image: str | None, path: Path) -> int:
+    """The place of the name of an `image` among others, or of the only one."""
+    if not names:
         raise DatasetError(f'{path} must hold [[x, y], ...] or {{"heads": [[x, y], ...]}}.')
-    if len(listing) == 1:
-        return listing[0]
+    if len(names) == 1:
+        return 0
     wanted = "" if image is None else stem(image)
-    stems = {one.name: stem(one.name) for one in listing}
-    named = [one for one in listing if stems[one.name] == wanted]
+    # a stem is made twice rather than kept: a table may have a million names
+    named = [place for place, name in enumerate(names) if stem(name) == wanted]
     if not named:
-        named = [one for one in listing if stems[one.name].casefold() == wanted.casefold()]
+        wanted = wanted.casefold()
+        named = [place for place, name in enumerate(names) if stem(name).casefold() == wanted]
     if not named:
         trouble = f"but none called {image}" if image else "so the name of one is needed"
-        raise DatasetError(f"{path} has {len(listing)} photos, {trouble}.")
+        raise DatasetError(f"{path} has {len(names)} photos, {trouble}.")
     if len(named) > 1:
-        names = " and ".join(one.name for one in named)
-        raise DatasetError(f"{path} has {names}: leave only one of them.")
+        both = " and ".join(names[place] for place in named)
+        raise DatasetError(f"{path} has {both}: leave only one of them.")
     return named[0]
 
 

@@ -22,6 +22,10 @@ OTHER_FIGURES = (
     "{} was edited and is kept, but its error figures are not in config.json: if they belong to an "
     "older model, correct or delete the card."
 )
+OTHER_MODEL = (
+    "{} was edited and is kept, but the model's record has changed: if the card describes an older "
+    "model, correct or delete it."
+)
 COLUMNS = {"images": ".0f", "mae": ".1f", "rmse": ".1f", "nae": ".3f", "bias": "+.1f"}
 MEASURES = {
     "mae": "mean absolute error (heads)",

@@ -55,7 +55,7 @@ def exit_code(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell reports a process that SIGPIPE ended
     except expected as error:
-        lines, code = [str(error)], failed
+        lines, code = [str(error) or type(error).__name__], failed
         if isinstance(error, OSError) and error.filename:
             lines = [f"{error.filename}: {error.strerror}"]
     except (MemoryError, RuntimeError) as error:

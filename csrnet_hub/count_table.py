@@ -55,8 +55,9 @@ def rows_before(table: Path, model: str) -> list[dict[str, str]]:
     rows = _newest(rows)
     if others := {row["model"] for row in rows if row["count"]} - {model}:
         raise ValueError(
-            f"{table} holds counts by {', '.join(sorted(others))}, not {model}: pass --model "
-            f"{min(others)}, or give another name for the table."
+            f"{table} holds counts by {', '.join(sorted(others))}, not {model}: give "
+            "the model of that name with --model (without it, the one that comes with the package "
+            "counts), or give another name for the table."
         )
     return rows
 

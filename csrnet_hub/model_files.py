@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -20,6 +20,8 @@ from .paths import is_file, is_folder
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+DRAFT = ".saving-"  # begins the name of a folder of files that are to be put in place
+OLDER = "older"  # within it: those that they replace
 SMALLEST, LARGEST = 1e-6, 1e6  # of what pictures and maps are divided by: no float32 overflows
 ENTRIES = (  # of config.json: the constructor's arguments
     "variant",
@@ -196,16 +198,19 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path.name} cannot be read as safetensors: {error}.") from error
 
 
-def put_in_place(draft: Path, folder: Path, names: Sequence[str]) -> None:
-    """Move files of a draft within a folder into it, in place of older ones: all of them or none.
+def put_in_place(draft: Path, folder: Path) -> None:
+    """Move the files of a draft, one of `DRAFT` within a folder, into it in place of older ones,
+    all of them or none. After a power cut or a hard kill `end_unfinished` sets it right.
 
     Raises:
         OSError: if one cannot be moved or replaced; the folder holds what it held.
     """
+    # the weights first: a new folder without a configuration is no model yet
+    names = sorted((path.name for path in draft.iterdir()), reverse=True)
     for name in names:
         with (draft / name).open("rb+") as file:  # a power cut must not leave empty files
             os.fsync(file.fileno())
-    older = draft / "older"
+    older = draft / OLDER
     older.mkdir()
     try:
         for name in names:
@@ -221,6 +226,21 @@ def put_in_place(draft: Path, folder: Path, names: Sequence[str]) -> None:
             else:  # where none was before
                 (folder / name).unlink()
         raise
+
+
+def end_unfinished(folder: Path) -> None:
+    """Put back what a killed `put_in_place` had replaced before all was in place, and remove its
+    drafts. Nobody else may be saving to the folder.
+
+    Raises:
+        OSError: if a file cannot be put back.
+    """
+    for draft in folder.glob(f"{DRAFT}*"):
+        if any(path.name != OLDER for path in draft.iterdir()):
+            for path in (draft / OLDER).glob("*"):
+                if not os.path.lexists(draft / path.name):  # its successor has taken its place
+                    path.replace(folder / path.name)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _keep_too(path: Path, other: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .card import (
     CARD_NAME,
     OTHER_FIGURES,
+    OTHER_MODEL,
     card_of,
     has_other_figures,
     may_be_replaced,
@@ -27,6 +28,7 @@ from .card import (
 from .intervals import PredictionInterval
 from .model_files import (
     CONFIG_NAME,
+    DRAFT,
     ENTRIES,
     WEIGHTS_NAME,
     ModelError,
@@ -75,9 +77,9 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         """Write a folder that ``from_pretrained`` reads: config.json, model.safetensors, README.md.
 
         They take the places of older ones together, once all are written; a card (README.md) that
-        somebody edited is kept, with a warning if it gives error figures that are not this model's.
-        The other options are for :meth:`push_to_hub`, which is called if asked for, with the
-        folder's name as the repository's where ``repo_id`` gives none.
+        somebody edited is kept, with a warning if it gives error figures that are not this model's,
+        or config.json was another. The other options are for :meth:`push_to_hub`, which is called
+        if asked for, with the folder's name as the repository's where ``repo_id`` gives none.
 
         Raises:
             TypeError: for such options without ``push_to_hub=True``.
@@ -90,14 +92,13 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         self.config()  # before a folder is made for what cannot be saved
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".saving-", dir=folder) as draft:
+        with TemporaryDirectory(prefix=DRAFT, dir=folder) as draft:
             super().save_pretrained(draft)
-            names, card = [WEIGHTS_NAME, CONFIG_NAME], folder / CARD_NAME
-            if may_be_replaced(card):
-                names.append(CARD_NAME)
-            elif has_other_figures(read_card(card), read_card(Path(draft) / CARD_NAME)):
-                warnings.warn(OTHER_FIGURES.format(card), stacklevel=2)
-            put_in_place(Path(draft), folder, names)
+            if not may_be_replaced(folder / CARD_NAME):
+                if stale := _stale(folder, Path(draft)):
+                    warnings.warn(stale.format(folder / CARD_NAME), stacklevel=2)
+                (Path(draft) / CARD_NAME).unlink()
+            put_in_place(Path(draft), folder)
         if not push_to_hub:
             return None
         return self.push_to_hub(options.pop("repo_id", None) or folder.name, **options)
@@ -234,6 +235,14 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             more = f", and {len(trouble) - 4} more" if len(trouble) > 4 else ""
             raise ModelError(f"The weights do not fit CSRNet: {'; '.join(trouble[:4])}{more}.")
         self.load_state_dict(dict(state))
+
+
+def _stale(folder: Path, draft: Path) -> str:
+    """What to say of a folder's card that is kept beside the files of a draft, if anything."""
+    if has_other_figures(read_card(folder / CARD_NAME), read_card(draft / CARD_NAME)):
+        return OTHER_FIGURES
+    before, now = folder / CONFIG_NAME, draft / CONFIG_NAME
+    return OTHER_MODEL if before.is_file() and before.read_bytes() != now.read_bytes() else ""
 
 
 def _plain(value: Any) -> Any:

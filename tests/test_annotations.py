@@ -190,6 +190,40 @@ def test_a_table_without_rows_says_to_the_page_alone_that_nobody_is_there(text, 
         parse_csv(table)
 
 
+@pytest.mark.parametrize(
+    "text", ["image,x,y\n,1,2\n,3,4\n", "x,y,file\n1,2,\n3,4,\n", ",1,2\n,3,4\n"]
+)
+def test_a_table_that_leaves_its_only_photo_without_a_name_is_of_any(text, tmp_path):
+    table = written(tmp_path / "a.csv", text)
+    assert read_annotation(table, "a.jpg").tolist() == [[1, 2], [3, 4]]
+    assert photos_in(table) == set()
+    with pytest.raises(DatasetError, match=r"line \d: the image is not named|has no column image"):
+        parse_csv(table)
+
+
+def test_a_row_without_a_name_is_no_matter_where_a_named_photo_is_chosen(tmp_path):
+    table = written(tmp_path / "a.csv", "image,x,y\na.jpg,1,2\n,3,4\n")
+    assert read_annotation(table, "a.jpg").tolist() == [[1, 2]]
+    assert photos_in(table) == {"a.jpg"}
+    with pytest.raises(DatasetError, match=r"^a\.csv, line 3: the image is not named"):
+        read_annotation(table)
+
+
+@pytest.mark.parametrize(
+    ("rows", "least"),
+    [("{:04x},,\n", 20_000), ("image,x,y\n" + "a\n" * 20_000, 1), ("1,1\n" * 20_000, 1)],
+)
+def test_a_table_of_very_many_rows_takes_little_memory(rows, least, tmp_path):
+    table = written(tmp_path / "a.csv", "".join(map(rows.format, range(least))))
+    tracemalloc.start()
+    try:
+        read_annotation(table, "0000")
+        photos_in(table)
+        assert tracemalloc.get_traced_memory()[1] < 20_000 * 300  # twice as much with tuples
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("separator", "\u2028\x85\x0b\x1c")
 def test_a_separator_of_lines_in_a_name_or_a_remark_ends_no_row(separator, tmp_path):
     name = f"a{separator}b.jpg"
@@ -222,7 +256,7 @@ def test_json_is_a_list_of_heads_or_has_one(content, tmp_path):
     ("name", "content", "words"),
     [
         ("a.txt", "1,2", r"\.mat, \.csv, \.json"),
-        ("a.csv", "", "is empty"),
+        ("a.csv", "", "is empty. For a photo of nobody, it must hold the line x,y."),
         ("a.csv", "\ufeff\n", "is empty"),
         ("a.csv", "x,y\n1,b\n", "line 2: x '1' and y 'b' are not both numbers"),
         ("a.csv", "x,y\n1,2\n\n3\n", "line 4: x '3' and y ''"),
@@ -234,7 +268,8 @@ def test_json_is_a_list_of_heads_or_has_one(content, tmp_path):
         ("a.json", "[" * 100_000, "cannot be read as JSON"),
         ("a.json", '{"heads": [[1, 2]], "heads": []}', "'heads' is there twice"),
         ("a.json", '{"points": []}', "heads"),
-        ("a.json", "[[1, 2], [3]]", "pairs of x and y"),
+        ("a.json", "[[1, 2], [3]]", "a pair of x and y"),
+        ("a.json", '{"heads": [["1", "2"]]}', r"not numbers \(text\)"),
         ("a.json", "[1, 2]", "shape"),
         ("a.json", "[[1, NaN]]", "finite"),
         ("a.mat", "MATLAB, it says", "mat"),

@@ -450,7 +450,7 @@ def test_a_table_that_cannot_be_gone_on_with_stays_and_is_told_of(
     assert "--resume continues the table of --csv FILE" in capsys.readouterr().err
     head = ",".join(COLUMNS)
     for holds, said in (
-        (f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\n", "holds counts by another, not "),
+        (f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\n", ": give the model of that name with"),
         (
             f"{head}\nx.png,3,,,8,8,another,1,cpu,1,,,\ny.png,3,,,8,8,{model_folder.name},1,cpu,1,,,\n",
             "holds counts by another, not ",
@@ -869,6 +869,7 @@ def test_a_program_that_fails_ends_with_a_line_and_its_code(
         (MemoryError("Unable to allocate 9 GiB"), 1, "a: memory ran out: lower batch"),
         (RuntimeError("CUDA out of memory.\nTried"), 1, "a: memory ran out: lower batch"),
         (KeyError("own"), 1, "a: 'own'"),
+        (TimeoutError(), 1, "a: TimeoutError"),
         (KeyboardInterrupt(), 130, "a: stopped; nothing was written"),
     ):
         said: dict[str, Any] = {"memory": "lower batch", "stopped": lambda: "nothing was written"}

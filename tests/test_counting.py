@@ -28,7 +28,7 @@ from csrnet_hub import (
     torch_engine,
 )
 from csrnet_hub.bands import density_bands
-from csrnet_hub.devices import pick_device, pick_dtype
+from csrnet_hub.devices import name_device, pick_device, pick_dtype
 from csrnet_hub.tiles import Mapped, Progress, plan_tiles, windows
 from csrnet_hub.torch_engine import CPU_BAND, CPU_WIDEST, GPU_BAND, TorchEngine, to_input
 
@@ -374,6 +374,20 @@ def test_a_cpu_counts_in_bfloat16_only_where_that_is_quicker(
 def test_an_option_that_cannot_be_is_refused(model: CSRNet, bad: dict) -> None:
     with pytest.raises(ValueError, match=r"device|dtype|tile|engine"):
         CrowdCounter(model, **bad)
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [("vendor_id\t: X\nmodel name\t: Intel Xeon \n" * 2, "Intel Xeon"), ("", "a CPU (arm64)")],
+)
+def test_a_cpu_is_called_by_its_model_and_cores(
+    told: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_cpuinfo", lambda: told)
+    monkeypatch.setattr(devices.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(devices.os, "cpu_count", lambda: 2)
+    assert name_device(torch.device("cpu")) == f"{name} with 2 cores"
+    assert name_device(torch.device("mps"), 4) == "4 x MPS"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -435,7 +435,7 @@ def test_shares_of_the_pictures_sides_are_not_taken_for_pixels(
 @pytest.mark.parametrize(
     ("name", "old", "new", "trouble"),
     [
-        ("json", "[10.5, 20.25]", "[10.5]", "not all pairs|shape"),
+        ("json", "[10.5, 20.25]", "[10.5]", "not every head is a pair|shape"),
         ("json", "[10.5, 20.25]", '["a", "b"]', "not numbers"),
         ("json", "[[10.5, 20.25], [30.0, 5.0]]", "null", "no heads"),
         ("coco", '"bbox": [25.0, 0.0, 10, 10]', '"box": []', "no bbox"),

@@ -144,6 +144,7 @@ def test_evaluate_says_what_is_wrong(
 def test_evaluate_that_is_stopped_says_so(
     part: Path,
     model_folder: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -153,6 +154,11 @@ def test_evaluate_that_is_stopped_says_so(
     monkeypatch.setattr(CrowdCounter, "count", stopped)
     assert evaluate.main([str(model_folder), str(part), "--split", "train"]) == 130
     assert "evaluate: stopped; nothing was written" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(evaluate, "write_report", stopped)
+    page = ["--report", str(tmp_path / "page.html"), "--json", str(tmp_path / "errors.json")]
+    assert evaluate.main([str(model_folder), str(part), "--split", "train", *page]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "evaluate: stopped"
 
 
 def test_figures_do_not_depend_on_the_tile_size(part: Path, model_folder: Path) -> None:

@@ -811,9 +811,11 @@ def test_what_a_user_put_beside_a_model_outlives_the_next_better_one(
     (best / "notes" / "a.txt").write_text("Ask Ada.")
     card = (best / "README.md").read_text(encoding="utf-8") + "\nAsk Ada.\n"
     (best / "README.md").write_text(card, encoding="utf-8")
-    for step in (1, 2):
-        now.step = step
-        state.save_model(now, recipe, best)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")  # Python's own: once a run
+        for now.step in (1, 2):
+            state.save_model(now, recipe, best)
+    assert ["the model's record has changed" in str(one.message) for one in told] == [True]
     assert (best / "model.onnx").read_bytes() == b"theirs"
     assert (best / "notes" / "a.txt").read_text() == "Ask Ada."
     assert (best / "README.md").read_text(encoding="utf-8") == card
@@ -944,6 +946,15 @@ def test_rates_that_fall_before_they_have_risen_are_told(
     photographs.tell_of_rates(short)
     said = f"fit: in {steps} steps the learning rates never reach those of the recipe"
     assert (said in capsys.readouterr().err) == told
+
+
+def test_a_run_that_ends_within_its_warmup_is_told_of_where_more_steps_help(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs.tell_of_rates(replace(recipe, steps=4, warmup=10, cooldown=0.0))
+    assert "because the run ends within the 10 steps of warmup." in capsys.readouterr().err
+    photographs.tell_of_rates(replace(recipe, steps=4, warmup=10, cooldown=1.0))
+    assert not capsys.readouterr().err
 
 
 def test_several_processes_train_as_one_with_the_joined_batch(
@@ -1166,29 +1177,41 @@ def test_a_refit_says_whether_the_validation_images_chose_what_was_measured_on_t
     assert ("They also chose the checkpoint" in card) == (judge != "last")
 
 
+SAVED = """
+import os, sys
+from pathlib import Path
+import pytest, torch
+from tests.thin import narrow
+from train import recipe, state
+narrow(pytest.MonkeyPatch())
+out, moment, replace_file = Path(sys.argv[1]), sys.argv[2], Path.replace
+Path.replace = lambda path, to: os._exit(9) if path.name == moment else replace_file(path, to)
+own = recipe.read_recipe(Path(sys.argv[3]))
+now = state.begin(own, state.CSRNet(own.variant), {}, torch.device("cpu"))
+now.step = 2
+state.save_model(now, own, out)
+"""
+
+
 @pytest.mark.parametrize("moment", ["model.safetensors", "config.json", "README.md"])
 def test_a_crash_while_a_model_is_replaced_never_loses_it(
     recipe: Recipe, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    now, out, replace_file = state.new_state(recipe, str(vgg), CPU), tmp_path / "best", Path.replace
+    now, out = state.new_state(recipe, str(vgg), CPU), tmp_path / "best"
     now.step = 1
     state.save_model(now, recipe, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-
-    def killed(path: Path, target: Path) -> Path:
-        if path.name == moment and path.parent.parent == out:
-            raise KeyboardInterrupt
-        return replace_file(path, target)
-
-    now.step = 2
+    killed = [sys.executable, "-c", SAVED, str(out), moment, str(RECIPE)]
+    assert subprocess.run(killed, timeout=300).returncode == 9
+    assert len(list(out.iterdir())) == 4
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", killed)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(CSRNet, "save_pretrained", lambda *_: {}["full"])
+        with pytest.raises(KeyError):
             state.save_model(now, recipe, out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    now.step = 2
     state.save_model(now, recipe, out)
     assert step_of(out) == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 @pytest.mark.parametrize("busy", [2, 99])
@@ -1277,7 +1300,15 @@ def test_a_checkpoint_of_another_recipe_is_refused(
         state.load_checkpoint(tmp_path / "last.pt", replace(recipe, seed=recipe.seed + 1), CPU)
     old = {**whole, "recipe": {**whole["recipe"], "border": 2}}
     torch.save(old, tmp_path / "old.pt")
-    with pytest.raises(fit.TrainingError, match="unknown entries: border"):
+    with pytest.raises(fit.TrainingError, match="differs in border"):
+        state.load_checkpoint(tmp_path / "old.pt", recipe, CPU)
+    old["recipe"]["border"] = 0
+    torch.save(old, tmp_path / "old.pt")
+    assert state.load_checkpoint(tmp_path / "old.pt", recipe, CPU).step == 0
+    assert state.other_entries({}, {"border": 2}, set()) == ["border"]
+    old["recipe"]["colour"] = 0
+    torch.save(old, tmp_path / "old.pt")
+    with pytest.raises(fit.TrainingError, match="unknown entries: colour"):
         state.load_checkpoint(tmp_path / "old.pt", recipe, CPU)
     for lacking in ("mean", "photographs", "optimiser", "seconds"):
         torch.save({k: v for k, v in whole.items() if k != lacking}, tmp_path / "part.pt")

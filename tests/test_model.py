@@ -158,6 +158,18 @@ def test_an_edited_card_with_the_figures_of_an_older_model_is_told(
     assert "71.5" in card.read_text(encoding="utf-8")
 
 
+def test_an_edited_card_beside_another_record_is_told(slim: None, tmp_path: Path) -> None:
+    model, card = CSRNet(), tmp_path / "README.md"
+    card.write_text("My MAE is 62.", encoding="utf-8")
+    for _ in range(2):
+        model.save_pretrained(tmp_path)  # a warning would fail the test
+    model.training_record = {"step": 9}
+    with pytest.warns(UserWarning, match="README.md was edited and .* record has changed") as told:
+        model.save_pretrained(tmp_path)
+    assert len(told) == 1
+    assert card.read_text(encoding="utf-8") == "My MAE is 62."
+
+
 def test_figures_that_are_no_numbers_are_saved_as_none(slim: None, tmp_path: Path) -> None:
     odd = {"mine": {"mae": float("nan"), "rmse": np.float32("inf"), "images": np.arange(2)}}
     CSRNet(metrics=odd).save_pretrained(tmp_path)

@@ -27,15 +27,16 @@ JSON_MARK = f'{{\n  "made_by": "{MADE_BY}"'
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m train.evaluate``."""
+    printed: list[str] = []
     return exit_code(
         "evaluate",
-        partial(_evaluate, _parser().parse_args(argv)),
+        partial(_evaluate, _parser().parse_args(argv), printed),
         memory="on a GPU, use --device cpu",
-        stopped=lambda: "nothing was written",
+        stopped=lambda: "" if printed else "nothing was written",
     )
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def _evaluate(options: argparse.Namespace, printed: list[str]) -> int:
     bad: list[DatasetError] | None = [] if options.skip_bad else None
     worst: list[Worst] | None = [] if options.report else None
     try:
@@ -70,7 +71,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     if bad:
         result["skipped"] = [str(error) for error in bad]
-    print(json.dumps(result))  # first: whatever happens to the files, the figures are not lost
+    printed.append(json.dumps(result))
+    print(*printed)  # first: whatever happens to the files, the figures are not lost
     _write(options, result, rows, worst or [])
     return 0
 

@@ -61,13 +61,18 @@ def tell_of_scenes(train: Sequence[Example], held_out: Sequence[Example], images
 
 
 def tell_of_rates(recipe: Recipe) -> None:
-    """Say so where a run is so short that its rates fall before they have risen."""
+    """Say so where a run is so short that its rates fall, or it ends, before they have risen."""
+    if recipe.cooldown == 1:  # however long the run is
+        return
     if rate(recipe, max(recipe.warmup, 1) - 1) < 1 and place()[0] == 0:
-        falls = math.floor((1 - recipe.cooldown) * recipe.steps)
+        why, kept = "the run ends", ""
+        if recipe.cooldown:
+            falls = math.floor((1 - recipe.cooldown) * recipe.steps)
+            why, kept = f"they fall from step {falls} on,", "; before_cooldown.pt is not written"
         print(
             f"fit: in {recipe.steps} steps the learning rates never reach those of the recipe, "
-            f"because they fall from step {falls} on, within the {recipe.warmup} steps of warmup; "
-            "before_cooldown.pt is not written. Raise --steps, or lower warmup in the recipe.",
+            f"because {why} within the {recipe.warmup} steps of warmup{kept}. Raise --steps, or "
+            "lower warmup in the recipe.",
             file=sys.stderr,
         )
 

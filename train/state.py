@@ -16,7 +16,7 @@ import torch
 from csrnet_hub.devices import out_of_memory
 from csrnet_hub.hub import one_line
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
-from csrnet_hub.model_files import CONFIG_NAME, printable
+from csrnet_hub.model_files import CONFIG_NAME, end_unfinished, printable
 
 from .data import Example, digest, fingerprint
 from .loss import name_losses
@@ -24,6 +24,7 @@ from .recipe import Recipe
 
 PAUSES = [0.5] * 10  # seconds: a virus scanner or a synchroniser is soon done with a file
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
+RETIRED = {"border": 0}  # entries of older recipes, with the value at which a run is as now
 
 
 class TrainingError(RuntimeError):
@@ -113,7 +114,11 @@ def other_entries(
     now: Mapping[str, Any], before: Mapping[str, Any], free: Collection[str]
 ) -> list[str]:
     """The entries of a recipe in which a recorded one differs from it, but for the free ones."""
-    return [key for key in now if key not in free and now[key] != before.get(key)]
+    return [
+        key
+        for key, value in {**now, **RETIRED}.items()
+        if key not in free and value != before.get(key, RETIRED.get(key))
+    ]
 
 
 def lend_figures(state: State, judged: CSRNet) -> None:
@@ -220,7 +225,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
         if out_of_memory(error):
             raise
         raise TrainingError(f"{path} is damaged, or not a checkpoint of train.fit") from error
-    if unknown := sorted(before.keys() - recipe.to_dict().keys()):
+    if unknown := sorted(before.keys() - recipe.to_dict().keys() - RETIRED.keys()):
         raise TrainingError(f"the recipe in {path} has unknown entries: {', '.join(unknown)}")
     if changed := other_entries(recipe.to_dict(), before, FREE_TO_CHANGE):
         raise TrainingError(f"{path} is from a run that differs in {', '.join(changed)}")
@@ -261,7 +266,8 @@ def go_on(
 
 
 def save_model(state: State, recipe: Recipe, out: Path) -> None:
-    """The averaged weights as a model folder in float16, with their training record.
+    """The averaged weights as a model folder in float16, with their training record. What a run
+    that was killed while it saved left there is set right first.
 
     Raises:
         OSError: where the folder cannot be written; it holds what it held.
@@ -273,6 +279,7 @@ def save_model(state: State, recipe: Recipe, out: Path) -> None:
     model.training_record = record
     for pause in PAUSES:
         try:
+            end_unfinished(out)
             model.save_pretrained(out)
             return
         except PermissionError:  # Windows, while another program has a file of it open

@@ -123,7 +123,7 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
     try:
         array = np.asarray(points)
     except (ValueError, OverflowError) as error:
-        raise DatasetError(f"{where}: heads are not all pairs of x and y.") from error
+        raise DatasetError(f"{where}: not every head is a pair of x and y.") from error
     if array.size == 0:
         return np.zeros((0, 2), dtype=np.float32)
     if array.dtype.kind not in "iuf":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +24,57 @@ SURE = 3  # heads: one or two may well lie in a corner
 # What others call the first of them, the surest first.
 PHOTO = ["image_name", "image_path", "filename", "file_name", "filepath", "file", "photo", "path"]
 PHOTO += ["img", "image_id"]
-# Of a row: its line in the file, x and y as written, whether cells follow that no column names.
-Row: TypeAlias = tuple[int, str, str, bool]
 
 
-def parse_csv(path: Path, lone: bool = False) -> Listing:
+class Table:
+    """The rows of a CSV table, told apart by their photographs' names.
+
+    Attributes:
+        rows: of each row with a head its line in the file, x and y as written, all in one list: a
+            table may have millions of rows.
+        too_long: the first line of a photograph that has cells which no column names.
+        unnamed: the first line without a name, or 0.
+    """
+
+    def __init__(self, path: Path, delimiter: str) -> None:
+        self.path, self.delimiter = path, delimiter
+        self.rows: dict[str, list[Any]] = {}
+        self.too_long: dict[str, int] = {}
+        self.unnamed = 0
+
+    def heads(self, name: str) -> Heads:
+        """The heads of a photograph.
+
+        Raises:
+            DatasetError: naming the line that is wrong.
+        """
+        if not name and len(self.rows) > 1:
+            raise self.wrong(self.unnamed, "the image is not named")
+        if name in self.too_long:
+            raise self.wrong(self.too_long[name], "more values than there are columns")
+        rows, points = self.rows[name], array("d")
+        for line, x, y in zip(*[iter(rows)] * 3):
+            if self.delimiter != ",":
+                x, y = x.replace(",", "."), y.replace(",", ".")
+            try:
+                points.extend((float(x), float(y)))
+            except ValueError as error:
+                raise self.wrong(line, f"x {x!r} and y {y!r} are not both numbers") from error
+        heads = as_heads(np.array(points).reshape(-1, 2), self.path)
+        return in_pixels(heads, f"{self.path}, line {rows[0]}" if rows else str(self.path))
+
+    def wrong(self, line: int, trouble: str) -> DatasetError:
+        """The error of a line."""
+        return DatasetError(f"{self.path}, line {line}: {trouble}.")
+
+
+def parse_csv(path: Path) -> Listing:
+    """The photographs of a table, as `read_table` reads it."""
+    table = read_table(path)
+    return [Annotated(name, partial(table.heads, name)) for name in table.rows]
+
+
+def read_table(path: Path, lone: bool = False) -> Table:
     """Columns image, x, y (others are ignored; , ; or tab between them), a row a head; that of the
     photographs may have another name (`photo_column`). A row with x and y left empty says that the
     picture holds nobody. Where columns are not told apart by commas, a comma in a number is a
@@ -37,44 +85,48 @@ def parse_csv(path: Path, lone: bool = False) -> Listing:
             columns x,y or image,x,y need no row of names, and no further rows mean nobody.
 
     Raises:
-        DatasetError: if the table is none of these, or of boxes, whose x and y are corners.
+        DatasetError: if the table is none of these, or one of boxes, whose x and y are corners. It
+            is refused whole where the sides in one photograph's rows differ: in those of another,
+            with a single head, the corner would be taken for the head.
     """
     text = read_text(path)
-    delimiter = delimiter_of(text)
-    table = _lines(path, text, delimiter)
-    names = [name.strip().lower() for name in table[0][1]] if table else []
-    if lone and len(names) in (2, 3) and not {"x", "y"} <= {*names}:
+    table = Table(path, delimiter_of(text))
+    rows = partial(_lines, table, text)
+    _, first = next(rows(), (0, []))
+    names = [name.strip().lower() for name in first]
+    bare = lone and len(names) in (2, 3) and not {"x", "y"} <= {*names}
+    if bare:
         names = list(COLUMNS[-len(names) :])
-    else:
-        table = table[1:]
-    columns = _columns(path, names, [row for _, row in table], lone)
-    found = _by_photo(path, table, columns, names)
-    if "" in found and columns[0] is not None:
-        raise DatasetError(f"{path}, line {found[''][0][0]}: the image is not named.")
-    if not found and not lone:
-        raise DatasetError(f"{path} has no rows.")
-    return [
-        Annotated(name, partial(_csv_heads, path, delimiter, lines))
-        for name, lines in (found or {"": []}).items()
-    ]
+    start = 0 if bare else 1
+    columns = _columns(path, names, (row for _, row in islice(rows(), start, None)), lone)
+    _fill(table, islice(rows(), start, None), columns, names, lone)
+    if not table.rows:
+        if not lone:
+            raise DatasetError(f"{path} has no rows.")
+        table.rows[""] = []
+    return table
 
 
-def _lines(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+def _lines(table: Table, text: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a table that are not blank, each with the number of its line in the file."""
     # not splitlines: Unicode has separators of lines that may stand in a name or a remark
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text), delimiter=table.delimiter, strict=True)
     try:
-        return [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+        for row in reader:
+            if any(map(str.strip, row)):
+                yield reader.line_num, row
     except csv.Error as error:
-        raise DatasetError(f"{path}, line {reader.line_num}: {error}.") from error
+        raise table.wrong(reader.line_num, str(error)) from error
 
 
 def _columns(
-    path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], lone: bool
+    path: Path, names: Sequence[str], rows: Iterable[Sequence[str]], lone: bool
 ) -> list[int | None]:
     """Which columns have the photographs' names, x and y, then the sides of what may be boxes."""
     if lone and not names:
-        raise DatasetError(f"{path}: the file is empty. If nobody is there, it holds the line x,y.")
+        raise DatasetError(
+            f"{path}: the file is empty. For a photo of nobody, it must hold the line x,y."
+        )
     if "region_shape_attributes" in names:
         raise DatasetError(f"{path} is a VIA table: export the annotations from VIA as JSON.")
     photos = photo_column(names, rows)
@@ -88,32 +140,39 @@ def _columns(
     return [photos, *(names.index(name) for name in ("x", "y", *sides))]
 
 
-def _by_photo(
-    path: Path,
-    table: Sequence[tuple[int, list[str]]],
+def _fill(
+    table: Table,
+    lines: Iterable[tuple[int, list[str]]],
     columns: Sequence[int | None],
     names: Sequence[str],
-) -> dict[str, list[Row]]:
-    """The rows of each photograph of a table, of whose columns `columns` are taken."""
-    found: dict[str, list[Row]] = {}
+    lone: bool,
+) -> None:
+    """Put rows into a table by their photographs; of their cells those of `columns` are taken."""
     boxes: dict[str, list[str]] = {}
-    for number, row in table:
+    for line, row in lines:
         # short rows are not filled up: those of a table of a million columns would fill memory
         image, x, y, *box = (
             row[i].strip() if i is not None and i < len(row) else "" for i in columns
         )
+        if not image:
+            if not lone:
+                raise table.wrong(line, "the image is not named")
+            table.unnamed = table.unnamed or line
         if any(box) and boxes.setdefault(image, box) != box:  # a picture's size is one in all rows
             sides = " and ".join(names[i] for i in columns[3:] if i is not None)
-            raise DatasetError(
-                f"{path}, line {number}: {sides} differ between rows of the same image, as the "
-                "sides of boxes do: give the centre of each box as x and y, without these columns."
+            raise table.wrong(
+                line,
+                f"{sides} differ between rows of the same image, as the sides of boxes do: give "
+                "the centre of each box as x and y, without these columns",
             )
-        too_long = len(row) > len(names) and any(map(str.strip, row[len(names) :]))
-        found.setdefault(image, []).append((number, x, y, too_long))
-    return found
+        if len(row) > len(names) and any(map(str.strip, row[len(names) :])):
+            table.too_long.setdefault(image, line)
+        cells = table.rows.setdefault(image, [])
+        if x or y:
+            cells += (line, x, y)
 
 
-def photo_column(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
+def photo_column(names: Sequence[str], rows: Iterable[Sequence[str]]) -> int | None:
     """Which column tells the photographs: ``image``, else one whose cells all end as a picture's
     name does, best under a name of `PHOTO`, else the first of these names; None without any.
 
@@ -124,7 +183,13 @@ def photo_column(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int | N
     if "image" in spelt:
         return spelt.index("image")
     called = [spelt.index(name) for name in PHOTO if name in spelt]
-    files = [i for i in range(len(names)) if rows and all(_is_file(row, i) for row in rows)]
+    lines = iter(rows)
+    first = next(lines, ())
+    files = [i for i in range(len(names)) if _is_file(first, i)]
+    for row in lines:
+        if not files:
+            break
+        files = [i for i in files if _is_file(row, i)]
     sure = [i for i in called if i in files]
     return next(iter([*sure, *files, *called]), None)
 
@@ -154,25 +219,6 @@ def is_points_table(path: Path) -> bool:
     except OSError:
         return True  # said when it is read
     return not ({"image", "count"} <= names and not {"x", "y"} & names)
-
-
-def _csv_heads(path: Path, delimiter: str, lines: Sequence[Row]) -> Heads:
-    points = []
-    for number, x, y, too_long in lines:
-        if too_long:
-            raise DatasetError(f"{path}, line {number}: more values than there are columns.")
-        if not x and not y:
-            continue
-        if delimiter != ",":
-            x, y = x.replace(",", "."), y.replace(",", ".")
-        try:
-            points.append((float(x), float(y)))
-        except ValueError as error:
-            raise DatasetError(
-                f"{path}, line {number}: x {x!r} and y {y!r} are not both numbers."
-            ) from error
-    heads = as_heads(np.array(points, dtype=np.float64), path)
-    return in_pixels(heads, f"{path}, line {lines[0][0]}" if lines else str(path))
 
 
 def in_pixels(heads: Heads, where: str) -> Heads:
