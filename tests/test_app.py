@@ -548,12 +548,12 @@ def test_a_port_in_the_environment_that_is_none_gets_its_sentence(
 ) -> None:
     for none in ("abc", ""):
         monkeypatch.setenv("GRADIO_SERVER_PORT", none)
-        with pytest.raises(SystemExit, match="GRADIO_SERVER_PORT is no port"):
+        with pytest.raises(SystemExit, match="GRADIO_SERVER_PORT is not a port number"):
             importlib.reload(app)
     monkeypatch.setenv("GRADIO_SERVER_PORT", "99999")
     with pytest.raises(SystemExit):
         app.main([])
-    assert "'99999' is no port" in capsys.readouterr().err
+    assert "'99999' is not a port number" in capsys.readouterr().err
 
 
 def test_an_ipv6_host_is_taken_with_brackets_and_without(started: dict[str, Any]) -> None:
@@ -692,7 +692,7 @@ def test_a_port_that_cannot_be_is_a_sentence(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         app.main([f"--port={port}"])
-    assert f"{port!r} is no port: give a number" in capsys.readouterr().err
+    assert f"{port!r} is not a port number" in capsys.readouterr().err
     assert not started
 
 
