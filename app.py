@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
         action="append",
         metavar="MODEL",
         help="folder, Hub id or FILE.xml of csrnet export; give it again for a choice of models "
-        "(default: CSRNET_MODEL, with commas between several, else the weights in this repository)",
+        "(default: CSRNET_MODEL, with commas between several, else csrnet-joint)",
     )
     parser.add_argument(
         "--host",

@@ -30,12 +30,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="Hub id (org/name or org/name@revision), folder, or FILE.xml of csrnet export "
         "(default: the shipped model)",
     )
-    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     add(
         "--dtype",
         default="auto",
         choices=["auto", *DTYPES],
-        help="precision; auto: the fastest on the device that keeps the count",
+        help="precision (default: auto, the fastest on the device that keeps the count)",
     )
     add(
         "--engine",
@@ -48,8 +48,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         type=scale,
         metavar="TIMES",
-        help="resize factor before counting, up to 2 (1: original size; auto: as the model was "
-        "trained)",
+        help="resize factor before counting, up to 2; 1: original size (default: auto, as the "
+        "model was trained)",
     )
     add("--json", action="store_true", help="print one JSON object per photograph")
     add("--csv", type=named_path, metavar="FILE", help="write a table of the counts")

@@ -41,9 +41,10 @@ def test_the_python_of_the_readme_runs(
     monkeypatch.chdir(tmp_path)
     Image.fromarray(scene).save("crowd.jpg")
     (code,) = [text for language, text in BLOCK.findall(README) if language == "python"]
-    (figure,) = re.findall(r"`(csrnet_hub\.render\.density_figure\(.*?\))` returns", README, re.S)
+    (figure,) = re.findall(r"`(render\.density_figure\(.*?\))`,? returns", README, re.S)
+    (imported,) = re.findall(r"With `(from csrnet_hub import .*?)`", README)
     names: dict = {}
-    exec(f"{code}\nimport csrnet_hub.render\nfrom csrnet_hub import load_image", names)
+    exec(f"{code}\n{imported}", names)
     result = names["result"]
     assert result.interval[0] < result.count < result.interval[1]
     assert result.density.shape == tuple(math.ceil(side / 8) for side in scene.shape[:2])
