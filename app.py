@@ -1,4 +1,4 @@
-"""The demo: a page that counts the people in photos, and endpoints for programs."""
+"""The demo: a page that counts people in photos, and endpoints for programs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
-# Gradio reads these while it is imported: nothing is sent, and no table of all that was ever asked
-# is made anew after each request.
+# Gradio reads these on import. They stop it from sending analytics and from rebuilding a table of
+# all past requests after each request.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 
-if not os.environ.get("GRADIO_SERVER_PORT", "7860").isdecimal():  # Gradio's import would fail on it
+if not os.environ.get("GRADIO_SERVER_PORT", "7860").isdecimal():  # importing Gradio would fail
     sys.exit("app.py: GRADIO_SERVER_PORT is not a port number: use 1 to 65535, or unset it")
 
-from demo import ZERO_GPU  # before Gradio: where files are kept
+from demo import ZERO_GPU  # before Gradio: sets the folder for files
 
 if ZERO_GPU:
     with contextlib.suppress(ImportError):
@@ -31,7 +31,7 @@ if ZERO_GPU:
 
 try:
     import gradio as gr
-except (ImportError, ValueError) as error:  # its client looks at the proxies as it is imported
+except (ImportError, ValueError) as error:  # its client reads the proxy settings on import
     if "proxy" not in str(error):
         raise
     sys.exit(f"app.py: {error} Unset ALL_PROXY, or: pip install 'httpx[socks]'")
@@ -72,8 +72,8 @@ def build_app(
     """Lay out the page around one or more counters; `launch(**launch_options())` serves it.
 
     Args:
-        cards: the texts of the cards (README.md) that came with the models, "" for none, None for
-            one that is not known.
+        cards: the texts of the models' cards (README.md): "" for a model without one, None where
+            the card is not known.
     """
     offered = models.Models([counter, *others], cards)
     app = Page(title="Crowd counter")
@@ -83,22 +83,22 @@ def build_app(
             with gr.Tab(name):
                 tab.layout(offered)
         app.unload(app.forget)
-    # Gradio's own /run would go past the queue.
+    # Gradio's own /run would bypass the queue.
     app.queue(default_concurrency_limit=1, api_open=False)
     return app
 
 
 def launch_options(mcp: bool = False) -> dict[str, Any]:
-    """What the page asks of `gr.Blocks.launch`: its looks, its limits, nothing recorded.
+    """The arguments for `gr.Blocks.launch`: appearance and limits, with nothing recorded.
 
     Args:
-        mcp: offer the endpoints as tools of the Model Context Protocol too; needs the extra "mcp".
+        mcp: also offer the endpoints as Model Context Protocol tools; needs the extra "mcp".
     """
     return {
         "theme": THEME,
         "css": CSS,
         "head": HEAD,
-        "footer_links": ["gradio"],  # its own page on the API sends a web address
+        "footer_links": ["gradio"],  # Gradio's API page has examples that send a web address
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": MAX_FILE_SIZE,
@@ -107,7 +107,7 @@ def launch_options(mcp: bool = False) -> dict[str, Any]:
             "middleware": [Middleware(Bounded)],
         },
         "state_session_capacity": MAX_SESSIONS,
-        "show_error": False,  # gr.Error is shown all the same; others might name paths
+        "show_error": False,  # gr.Error is shown anyway; other errors might reveal paths
         "ssr_mode": False,
         "mcp_server": mcp,
     }
@@ -122,23 +122,23 @@ def _port(text: str) -> int:
 
 
 def _check_address(host: str, port: int | None) -> None:
-    # Gradio would try a hundred ports at a host that is not this machine's, each for a while.
+    # For a host that is not this machine's, Gradio would slowly try a hundred ports.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host.strip("[]"), port or 0), family=family).close()
-    except (OSError, UnicodeError) as error:  # the latter for what can be no host's name
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a possible host name
         where = f"{host}, port {port}" if port else host
         why = getattr(error, "strerror", None) or str(error)
-        why = why.partition(" (while")[0]  # the address is named already
+        why = why.partition(" (while")[0]  # the message already names the address
         raise OSError(f"cannot serve at {where} ({why}): give another --host or --port") from error
 
 
 def _around_proxies(host: str) -> None:
-    """Have Gradio, which asks for its own page once it serves it, do so without a proxy."""
-    for kind, address in urllib.request.getproxies().items():  # of the system, unless it is named
+    """Make Gradio bypass any proxy when it requests its own page after starting to serve it."""
+    for kind, address in urllib.request.getproxies().items():  # system settings; variables win
         os.environ.setdefault(f"{kind}_proxy", address)
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if known.strip() != "*":  # no proxy at all
+    if known.strip() != "*":  # "*" already disables all proxies
         own = filter(None, [known, "localhost", "127.0.0.1", "::1", host.strip("[]")])
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(own)
 
@@ -148,29 +148,29 @@ def _counter(source: str) -> CrowdCounter:
         return CrowdCounter.from_pretrained(source)
     except ModelError:
         raise
-    except RuntimeError as error:  # of torch or OpenVINO
+    except RuntimeError as error:  # from torch or OpenVINO
         advice = ""
-        if out_of_memory(error):  # as of a GPU that others have filled
+        if out_of_memory(error):  # such as a GPU that other processes have filled
             advice = ": free the device, or set CUDA_VISIBLE_DEVICES to nothing to count on the CPU"
         raise ModelError(f"{source} could not be loaded ({one_line(error)}){advice}.") from error
 
 
 def _end_as_interrupted() -> None:
-    """Have what a service manager or a closed terminal sends end the page as Ctrl+C does, with the
-    files of its visitors."""
+    """Make the signals of a service manager or a closed terminal end the page as Ctrl+C does, which
+    also removes its visitors' files."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     for name in ("SIGTERM", "SIGHUP"):
         sent = getattr(signal, name, None)  # Windows has no SIGHUP
-        if sent is not None and signal.getsignal(sent) is not signal.SIG_IGN:  # as under nohup
-            with contextlib.suppress(ValueError):  # not in the main thread, which alone may
+        if sent is not None and signal.getsignal(sent) is not signal.SIG_IGN:  # ignored under nohup
+            with contextlib.suppress(ValueError):  # only the main thread may set handlers
                 signal.signal(sent, interrupt)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Load the models, serve the page until interrupted."""
+    """Load the models and serve the page until interrupted."""
     env = os.environ.get
     parser = argparse.ArgumentParser(prog="app.py", description="Serve the crowd-counting page.")
     parser.add_argument(
@@ -201,12 +201,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     open_streams()
-    if ":" in args.host:  # an IPv6 address, which is made part of others
+    if ":" in args.host:  # IPv6: brackets, since it becomes part of URLs
         args.host = f"[{args.host.strip('[]')}]"
     if args.mcp and importlib.util.find_spec("mcp") is None:
         parser.exit(1, 'app.py: --mcp needs another package: pip install "gradio[mcp]"\n')
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log file is told the address at once
+        sys.stdout.reconfigure(line_buffering=True)  # so a log file gets the address at once
     hide_library_warnings()
     named = [name.strip() for name in env("CSRNET_MODEL", "").split(",") if name.strip()]
     try:

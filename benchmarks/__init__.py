@@ -1,1 +1,1 @@
-"""Speed and error, side by side with the reference algorithms: ratios, not seconds."""
+"""Speed and error compared with the reference algorithms: ratios, not seconds."""

@@ -56,7 +56,7 @@ BYTES = ("before", "peak", "held")
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures hold for."""
+    """The machine and software that the figures apply to."""
     return {
         "device": name_device(device),
         "threads": torch.get_num_threads(),
@@ -69,7 +69,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table; a column a key, in the order in which they first appear."""
+    """Rows as a Markdown table, with one column per key, in order of first appearance."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     lines = [
         keys,
@@ -88,7 +88,7 @@ def _cell(key: str, value: Any) -> str:
 
 
 def report(found: dict[str, Any]) -> str:
-    """All that was found, as Markdown."""
+    """All results, as Markdown."""
     about = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     parts = [f"# Benchmarks\n\n{about}"]
     for name, rows in found["results"].items():
@@ -139,13 +139,13 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _keep(found: dict[str, Any], stem: Path) -> None:
-    # after each group: what another then fails at does not take its hours along
+    # after each group, so that a later failure does not lose hours of results
     for ending, content in ((".md", report(found)), (".json", json.dumps(found, indent=1))):
         stem.with_suffix(ending).write_text(content, encoding="utf-8")
 
 
 def _found(model: str) -> str:
-    """A model's name as processes that run in another folder find it too."""
+    """A model's name, valid for processes that run in another folder too."""
     return str(Path(model).resolve()) if is_folder(model) else model
 
 

@@ -19,7 +19,7 @@ MAXRSS = 1 if sys.platform == "darwin" else 1024  # bytes in the unit of ru_maxr
 
 
 def photo(width: int, height: int, seed: int = 0) -> bytes:
-    """A drawn picture as a JPEG file: soft spots over grain, about as large as a photograph's."""
+    """A drawn picture as a JPEG file: soft spots over grain, with a photograph's typical size."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (-(-height // 16), -(-width // 16), 3), dtype=np.uint8)
     picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -29,8 +29,8 @@ def photo(width: int, height: int, seed: int = 0) -> bytes:
 
 
 def peak() -> int:
-    """The most memory that this process has held, in bytes."""
-    try:  # on Linux ru_maxrss begins with what the process that started this one had held
+    """The peak memory of this process, in bytes."""
+    try:  # on Linux ru_maxrss starts from the parent process's value
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
@@ -40,7 +40,7 @@ def peak() -> int:
 
 
 def resident() -> int:
-    """The memory that this process holds now, in bytes; where only the most is known, that."""
+    """The memory that this process holds now, in bytes; the peak where only that is known."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -49,14 +49,14 @@ def resident() -> int:
 
 
 def count(model: str, device: str, dtype: str, width: int, height: int) -> dict[str, Any]:
-    """One picture, counted once: seconds, and the memory at its peak."""
+    """Count one picture once: seconds and peak memory."""
     from csrnet_hub import CrowdCounter
 
     return _once(CrowdCounter.from_pretrained(model, device, dtype, scale=1.0).count, width, height)
 
 
 def reference(model: str, device: str, width: int, height: int) -> dict[str, Any]:
-    """The same by the reference."""
+    """The same for the reference."""
     import torch
 
     from csrnet_hub import CSRNet
@@ -68,7 +68,7 @@ def reference(model: str, device: str, width: int, height: int) -> dict[str, Any
 
 
 def _once(counted: Callable[[bytes], object], width: int, height: int) -> dict[str, Any]:
-    counted(photo(64, 64))  # what a first call sets up
+    counted(photo(64, 64))  # absorbs the set-up of a first call
     file = photo(width, height)
     before, start = peak(), time.perf_counter()
     counted(file)
@@ -76,7 +76,7 @@ def _once(counted: Callable[[bytes], object], width: int, height: int) -> dict[s
 
 
 def endure(model: str, device: str, photos: int) -> dict[str, Any]:
-    """The memory held after 10, 100, ... photographs of sizes that never settle."""
+    """The memory held after 10, 100, ... photographs of ever-changing sizes."""
     from csrnet_hub import CrowdCounter
 
     counter = CrowdCounter.from_pretrained(model, device, scale=1.0)
@@ -91,7 +91,7 @@ def endure(model: str, device: str, photos: int) -> dict[str, Any]:
 
 
 def imports() -> dict[str, Any]:
-    """Seconds of ``import torch``, and of ``import csrnet_hub`` after it."""
+    """Seconds for ``import torch``, and for ``import csrnet_hub`` after it."""
     start = time.perf_counter()
     import torch  # noqa: F401
 
@@ -102,7 +102,7 @@ def imports() -> dict[str, Any]:
 
 
 def page(model: str) -> dict[str, Any]:
-    """Seconds from starting app.py to its page, and to the count of a first photograph."""
+    """Seconds from starting app.py to its page, and to the first photograph's count."""
     import socket
     import subprocess
     import tempfile

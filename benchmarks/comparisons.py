@@ -1,4 +1,4 @@
-"""What is compared, and how: ways of doing one thing, taking turns in one process."""
+"""The comparisons: ways of doing the same thing, taking turns in one process."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from .plan import LARGE, Plan, Row, fits
 from .reference import ReferenceCounter, direct_density, reference_density
 from .training import matrix_rate, timed
 
-IMAGES = 30  # whose counts are compared
+IMAGES = 30  # number whose counts are compared
 RECIPE = Path(__file__).parents[1] / "train" / "recipes" / "partA_cpu.toml"
 Ways = Mapping[str, Callable[[], Any]]
 
 
 def take_turns(ways: Ways, rounds: int, untimed: int = 1) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after those not timed; which goes first changes."""
+    """Seconds of each way in each round, after untimed rounds; which goes first changes."""
     names = list(ways)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(untimed + rounds):
@@ -50,8 +50,8 @@ def take_turns(ways: Ways, rounds: int, untimed: int = 1) -> dict[str, list[floa
 
 
 def rows_of(seconds: Mapping[str, Sequence[float]], **about: Any) -> list[Row]:
-    """A row a way: its median, and how many times as fast as the first way it was (the median over
-    the rounds of the ratio within a round)."""
+    """One row per way: its median, and how many times as fast as the first way it was (the median
+    over rounds of the ratio within a round)."""
     first = next(iter(seconds.values()))
     return [
         {
@@ -65,7 +65,7 @@ def rows_of(seconds: Mapping[str, Sequence[float]], **about: Any) -> list[Row]:
 
 
 def counters(plan: Plan) -> dict[str, CrowdCounter]:
-    """The product in each way that it has on this machine, at the size that the reference takes."""
+    """The product in each way available on this machine, at the reference's picture size."""
     model, device = CSRNet.from_pretrained(plan.model), plan.device
     as_is = partial(CrowdCounter, model, device, scale=1.0)
     found = {"float32": as_is("float32")}
@@ -82,13 +82,13 @@ def counters(plan: Plan) -> dict[str, CrowdCounter]:
 
 
 def counting(plan: Plan) -> list[Row]:
-    """From a JPEG file's bytes to the count, for photographs of up to sixteen megapixels (larger
-    ones take minutes: `memory` tells how long). On a CPU those above one megapixel are timed once;
-    each way has counted a small one before."""
+    """Time from a JPEG file's bytes to the count, for photographs of up to sixteen megapixels
+    (larger ones take minutes: see `memory`). On a CPU those above one megapixel are timed once;
+    each way counts a small one first."""
     theirs, ours = ReferenceCounter(CSRNet.from_pretrained(plan.model), plan.device), counters(plan)
     every: list[Callable[[bytes], object]] = [theirs.count, *(one.count for one in ours.values())]
     for count in every:
-        count(photo(64, 64))  # what a first call sets up is timed for none
+        count(photo(64, 64))  # keeps a first call's set-up out of the times
     rows = []
     for width, height in plan.sizes:
         file, pixels = photo(width, height), width * height
@@ -107,9 +107,9 @@ def counting(plan: Plan) -> list[Row]:
 
 
 def share_of_rate(plan: Plan) -> list[Row]:
-    """The network alone on batches of 1024x768, as a share of the device's rate of matrix products.
-    The operations are those of direct convolutions; Winograd's convolutions need fewer, so their
-    share may be above 100 %."""
+    """The network alone on batches of 1024x768, as a share of the device's matrix-product rate.
+    Operations are counted for direct convolutions; Winograd convolutions need fewer, so their
+    share may exceed 100 %."""
     device = plan.device
     batch, times, side = (1, 3, 2048) if device.type == "cpu" else (8, 20, 8192)
     dtype = pick_dtype("auto", device)
@@ -117,7 +117,7 @@ def share_of_rate(plan: Plan) -> list[Row]:
     x = x.to(dtype=dtype, memory_format=torch.channels_last)
     network = CSRNet.from_pretrained(plan.model).eval().to(device, dtype)
     network = network.to(memory_format=torch.channels_last)
-    # with convolutions and ReLUs in one pass, where the product has that
+    # with convolutions and ReLUs fused, where the product has that
     product = partial(_whole, network, dtype)
     ways: dict[str, Any] = {"eager": network, "product": product}
     if device.type == "cuda":
@@ -140,17 +140,17 @@ def _whole(network: CSRNet, dtype: torch.dtype, x: Tensor) -> Tensor:
 
 
 def forward_flops(batch: int, height: int, width: int) -> int:
-    """Floating-point operations of the network; a multiplication and an addition are two."""
+    """Floating-point operations of the network; a multiply-add counts as two."""
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         CSRNet()(torch.empty(batch, 3, height, width))
     return int(counter.get_total_flops())
 
 
 def validation_images(data: Path) -> list[Example]:
-    """Thirty of the validation images in a file that train.prepare made of part A.
+    """Thirty of the validation images in a file that train.prepare made from part A.
 
     Raises:
-        DatasetError: if the file cannot be read, or is of other photographs.
+        DatasetError: if the file cannot be read, or contains other photographs.
     """
     recipe = read_recipe(RECIPE)
     try:
@@ -162,18 +162,18 @@ def validation_images(data: Path) -> list[Example]:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Torch's own default for convolutions on a GPU is TF32, whose factors have ten bits."""
+    """Disable TF32, torch's default for convolutions on a GPU, whose factors have ten bits."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield
-    finally:  # other comparisons time what users have
+    finally:  # other comparisons time the users' default
         torch.backends.cudnn.allow_tf32 = before
 
 
 @exact_float32()
 def counts(plan: Plan) -> list[Row]:
-    """Counts of validation photographs in each way, compared with those in float32."""
+    """Counts of validation photographs by each way, compared with those in float32."""
     held_out = plan.held_out
     if not held_out:
         plan.say("counts: skipped, because it needs --data")

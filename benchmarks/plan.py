@@ -1,4 +1,4 @@
-"""What is measured and on what, and whether there is the memory for it."""
+"""What is measured, on what, and whether memory suffices."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Plan:
 
     Attributes:
         model: folder or Hub id.
-        device: of the network.
-        sizes: of the drawn photographs, width and height in pixels.
-        rounds: how often all ways take their turn, at up to a megapixel.
+        device: device of the network.
+        sizes: width and height of the drawn photographs in pixels.
+        rounds: number of rounds in which all ways take turns, at up to a megapixel.
         held_out: photographs whose counts are compared; none: not measured.
-        int8: a file of `csrnet export --int8`; None: not measured.
-        photos: that one process counts in a row.
+        int8: a file from `csrnet export --int8`; None: not measured.
+        photos: number of photographs that one process counts in a row.
     """
 
     model: str
@@ -43,7 +43,7 @@ class Plan:
 
 
 def fits(plan: Plan, pixels: int) -> bool:
-    """Whether the reference, which takes a picture whole, has the memory for it."""
+    """Whether memory suffices for the reference, which processes a picture whole."""
     if pixels * BYTES_A_PIXEL < memory_free(plan.device) * 0.8:
         return True
     needed = f"{pixels * BYTES_A_PIXEL / 1e9:.0f} GB"
@@ -52,7 +52,7 @@ def fits(plan: Plan, pixels: int) -> bool:
 
 
 def memory_free(device: torch.device) -> int:
-    """Bytes that can be had on a device without paging."""
+    """Bytes available on a device without paging."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     meminfo = Path("/proc/meminfo")

@@ -1,4 +1,4 @@
-"""What is measured in processes of their own: memory, and how long a start takes."""
+"""Measurements in separate processes: memory and start-up time."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def memory(plan: Plan) -> list[Row]:
 
 
 def endurance(plan: Plan) -> list[Row]:
-    """The memory that one process holds after more and more photographs of different sizes."""
+    """The memory that one process holds after growing numbers of photographs of different sizes."""
     plan.say(f"endurance: {plan.photos} photographs")
     found = child("endure", model=plan.model, device=str(plan.device), photos=plan.photos)
     return [{"photos": int(number), "held": held} for number, held in found["held"].items()]
 
 
 def start(plan: Plan) -> list[Row]:
-    """How long imports take, and how long the page takes to start and to count."""
+    """The time of imports, and the page's time to start and to count."""
     plan.say("start")
     found = [child("imports") for _ in range(plan.rounds)]
     rows = [
@@ -63,7 +63,7 @@ def start(plan: Plan) -> list[Row]:
 
 
 def child(task: str, **options: Any) -> dict[str, Any]:
-    """What benchmarks.child measures in a process of its own."""
+    """The measurements of benchmarks.child, run in a separate process."""
     command = [sys.executable, "-m", "benchmarks.child", task, json.dumps(options)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:

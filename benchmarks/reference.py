@@ -1,5 +1,5 @@
-"""What the product is measured against: CSRNet and its ground truth done as the paper tells them,
-one step after the other, in float32, with nothing spared."""
+"""The reference that the product is compared with: CSRNet and its ground truth as the paper
+describes them, step by step, in float32, without optimisations."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from csrnet_hub.model import CSRNet
 
-BYTES_A_PIXEL = 2 * 64 * 4  # the first layers: a map of 64 channels from another, in float32
+BYTES_A_PIXEL = 2 * 64 * 4  # the first layers: input and output maps of 64 channels in float32
 
 
 class ReferenceCounter:
     """Counts the whole picture at once with torch's plain layers, channels first.
 
     Args:
-        model: whose weights are taken (a copy).
+        model: the model whose weights are copied.
         device: where it runs.
     """
 
@@ -56,8 +56,8 @@ def _plain(layer: nn.Module) -> nn.Module:
 
 
 def reference_density(heads: ArrayLike, height: int, width: int) -> NDArray[np.float32]:
-    """A density map by a Gaussian filter over the whole picture for each head (equation 1 and
-    section 3.2 of the paper: beta 0.3, k 3).
+    """A density map made by filtering the whole picture with a Gaussian for each head (equation 1
+    and section 3.2 of the paper: beta 0.3, k 3).
 
     Args:
         heads: (N, 2) x, y in pixels, N at least 4.
@@ -78,8 +78,8 @@ def reference_density(heads: ArrayLike, height: int, width: int) -> NDArray[np.f
 def direct_density(
     heads: NDArray[np.float64], sigma: NDArray[np.float64], height: int, width: int
 ) -> NDArray[np.float64]:
-    """What the product's maps are by definition: for each head the integral of its Gaussian over
-    each pixel, by the error function in float64, over its integral over the frame.
+    """The product's maps by definition: for each head, its Gaussian's integral over each pixel, by
+    the error function in float64, divided by its integral over the frame.
 
     Args:
         heads, sigma: (N, 2) and (N,) in pixels.

@@ -48,11 +48,11 @@ def measure(
     way: str = "eager",
     matrix: int = 8192,
 ) -> dict[str, Any]:
-    """Time steps of training on drawn photographs that are resident on the device.
+    """Time training steps on drawn photographs that are resident on the device.
 
     Args:
-        steps, warmup: those that are timed, and those before.
-        way: of `WAYS`, how the network is run.
+        steps, warmup: numbers of timed steps, and of untimed steps before.
+        way: how the network is run, one of `WAYS`.
         matrix: side of the square matrices whose product gives the device's rate.
 
     Raises:
@@ -60,8 +60,8 @@ def measure(
 
     Returns:
         ``crops_per_second``, ``step_seconds`` (the median), ``flops_per_crop``, ``matrix_flops``
-        (a second), ``share_of_matrix_rate``, ``crops_seconds`` (to make a batch alone), ``memory``
-        in bytes at its peak (on a GPU), and what was measured.
+        (per second), ``share_of_matrix_rate``, ``crops_seconds`` (to make a batch alone),
+        ``memory`` (peak bytes, on a GPU), and what was measured.
     """
     if way == "captured" and device.type != "cuda":
         raise ValueError("only a GPU runs a captured network")
@@ -105,7 +105,7 @@ def measure(
 
 
 def pictures() -> list[Example]:
-    """Photographs of noise with heads at random places."""
+    """Noise pictures with heads at random positions."""
     rng = np.random.default_rng(0)
     drawn = []
     for number in range(PICTURES):
@@ -116,7 +116,7 @@ def pictures() -> list[Example]:
 
 
 def timed(call: Callable[[], object], device: torch.device, times: int, warmup: int) -> list[float]:
-    """Seconds of each call; with CUDA of the work alone, by its events, without waiting between."""
+    """Seconds of each call; with CUDA, of the work alone, by events, without waits in between."""
     for _ in range(warmup):
         call()
     if device.type != "cuda":
@@ -139,8 +139,8 @@ def timed(call: Callable[[], object], device: torch.device, times: int, warmup: 
 
 
 def flops_per_crop(recipe: Recipe) -> int:
-    """Floating-point operations of the network's forward and backward pass on one crop, those for
-    frozen layers left out; a multiplication and an addition are two."""
+    """Floating-point operations of the network's forward and backward pass on one crop, without
+    those for frozen layers; a multiply-add counts as two."""
     with torch.device("meta"):
         model = CSRNet(recipe.variant)
         model.frontend[: recipe.frozen_layers].requires_grad_(False)
@@ -153,8 +153,8 @@ def flops_per_crop(recipe: Recipe) -> int:
 def matrix_rate(
     device: torch.device, side: int, kind: torch.dtype | None = None
 ) -> tuple[float, str]:
-    """The best rate of products of square matrices, in operations a second, and the precision: if
-    none is given bfloat16 where the device is quicker in it, and training uses it, else float32."""
+    """The best rate of square matrix products, in operations per second, and its precision: unless
+    given, bfloat16 where that is faster on the device (training then uses it), else float32."""
     if kind is None:
         kind = torch.bfloat16 if fast_bfloat16(device) else torch.float32
     one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
@@ -163,7 +163,7 @@ def matrix_rate(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of ``python -m benchmarks.training``; prints a JSON object a measurement."""
+    """Command line of ``python -m benchmarks.training``; prints one JSON object per measurement."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""python -m csrnet_hub: the command line where ``csrnet`` is not on the path."""
+"""python -m csrnet_hub: the command line if ``csrnet`` is not on the path."""
 
 import sys
 

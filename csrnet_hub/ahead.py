@@ -1,4 +1,4 @@
-"""Reading the next of many things while one is worked on."""
+"""Reads the next of many items while one is being processed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def read_ahead(
     ahead: int,
     changes: Callable[[Item], bool] = lambda item: False,
 ) -> Generator[Future[Found], None, None]:
-    """What is read of each item, in turn, as a future: its result, or what the reading raised. What
-    ``items`` itself raises comes after all that it gave before.
+    """Yield the reading of each item, in order, as a future with its result or its error. An error
+    of ``items`` itself comes after everything that it yielded before.
 
     Args:
-        ahead: so many of the next items are read meanwhile, each by a thread; no more are taken
-            from ``items`` or kept in memory. 0: each is read when its turn has come.
-        changes: whether an item may be another once the next is taken; such a one is read at once,
+        ahead: number of following items read meanwhile, each by a thread; no more are taken
+            from ``items`` or kept in memory. 0: each is read when its turn comes.
+        changes: whether an item may change once the next is taken; such an item is read at once,
             in the caller's thread.
     """
     source = iter(items)
@@ -38,7 +38,7 @@ def read_ahead(
                     failure = error
                 else:
                     waiting.append(_read(read, item) if changes(item) else pool.submit(read, item))
-                    del item  # only its reading is kept
+                    del item  # keep only its reading
                 if len(waiting) > ahead:
                     yield waiting.popleft()
             while waiting:

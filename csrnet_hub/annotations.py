@@ -1,4 +1,4 @@
-"""Heads to and from files: CSV, JSON and ShanghaiTech's .mat, x and y in pixels of the photo."""
+"""Reads and writes heads as CSV, JSON and ShanghaiTech's .mat, x and y in photo pixels."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from .datasets.text import read_json
 from .images import SUFFIXES as PICTURES
 
 SUFFIXES = (".mat", ".csv", ".json")
-LIMIT = 20_000_000  # bytes of a text file: some 500,000 heads
+LIMIT = 20_000_000  # bytes of a text file: about 500,000 heads
 
 
 def read_annotation(path: str | Path, image: str | None = None) -> Heads:
     """The heads (N, 2) float32 of one photo from a .mat, .csv or .json file.
 
     - ``.mat``: as in ShanghaiTech (``image_info``).
-    - ``.csv``: columns ``x,y``, or ``image,x,y`` for many photos; a first row of names is optional
-      and may then put the columns in any order, with others beside them, and call that of the
-      photos ``filename``, ``file``, ``image_name``, ``path``, ``photo`` or the like (or anything,
-      where each of its rows ends as a picture's name does); it alone says that nobody is there.
-      Semicolons or tabs between them, and then decimal commas, will do.
-    - ``.json``: ``[[x, y], ...]``, or ``{"heads": [[x, y], ...]}``, or of many photos as
-      `datasets.tables.parse_json` reads it.
+    - ``.csv``: columns ``x,y``, or ``image,x,y`` for many photos. An optional header row may put
+      the columns in any order, with others beside them, and call the photo column ``filename``,
+      ``file``, ``image_name``, ``path``, ``photo`` or the like (or anything, if each of its rows
+      ends like a picture's name); a header alone means that there is nobody.
+      Semicolons or tabs as separators are accepted, and with them decimal commas.
+    - ``.json``: ``[[x, y], ...]``, or ``{"heads": [[x, y], ...]}``, or many photos in a form that
+      `datasets.tables.parse_json` reads.
 
     Args:
-        image: file name of the photo; of a file of many photos only its heads are taken (its name
-            is compared without folder, ending and case). Not needed where all are of one photo.
+        image: file name of the photo whose heads are taken from a file of many photos (compared
+            without folder, extension and case). Not needed if all heads are of one photo.
 
     Raises:
         DatasetError: saying what is wrong, without the file's folder.
@@ -63,21 +63,21 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
 
 
 def to_csv(heads: ArrayLike, image: str) -> bytes:
-    """A table ``image,x,y`` with one row a head, which `read_annotation` reads back exactly; of a
-    photo of nobody one row without x and y."""
+    """A table ``image,x,y`` with one row per head, which `read_annotation` reads back exactly; a
+    photo of nobody gets one row without x and y."""
     stream = io.StringIO(newline="")
     csv.writer(stream, lineterminator="\n").writerow(["image", "x", "y"])
-    # a spreadsheet that splits at ; or tabs would take parts of a name for cells, even formulas
+    # a spreadsheet that splits at ; or tabs would read parts of a name as cells, even formulas
     splits = set(image) & set(";\t")
     writer = csv.writer(
         stream,
         lineterminator="\n",
         quoting=csv.QUOTE_NONNUMERIC if splits else csv.QUOTE_MINIMAL,
     )
-    # the shortest decimals that are the same float32 again; a photo of nobody has an empty row
+    # the shortest decimals that give the same float32; a photo of nobody has an empty row
     rows = [[image, float(str(x)), float(str(y))] for x, y in as_heads(heads, image)]
     writer.writerows(rows or [[image, "", ""]])
-    return stream.getvalue().encode("utf-8", "backslashreplace")  # a name may be no Unicode
+    return stream.getvalue().encode("utf-8", "backslashreplace")  # a name may not be Unicode
 
 
 def to_json(heads: ArrayLike, image: str, width: int, height: int) -> bytes:
@@ -89,9 +89,9 @@ def to_json(heads: ArrayLike, image: str, width: int, height: int) -> bytes:
 
 
 def to_mat(heads: ArrayLike) -> bytes:
-    """A .mat file laid out as ShanghaiTech's GT_IMG_n.mat: ``image_info{1}.location``, N x 2.
+    """A .mat file laid out like ShanghaiTech's GT_IMG_n.mat: ``image_info{1}.location``, N x 2.
 
-    `train.prepare SET` reads it to the same heads as ``SET/GT_NAME.mat`` beside the photo
+    `train.prepare SET` reads the same heads from it as ``SET/GT_NAME.mat`` beside the photo
     ``SET/NAME.jpg``, or as ``SET/ground-truth/GT_NAME.mat`` with ``SET/images/NAME.jpg``.
     """
     points = as_heads(heads, "the annotation").astype(np.float64)
@@ -105,19 +105,19 @@ def to_mat(heads: ArrayLike) -> bytes:
 
 
 def photos_in(path: Path) -> set[str]:
-    """The names, without folders, of the photos that a file which `read_annotation` reads says it
-    is of; none where it names none."""
+    """The photo names, without folders, that occur in a file for `read_annotation`; empty if it
+    names none."""
     if path.suffix.lower() == ".mat":
         return set()
     names = _photos(path)[0]
-    # not Path.name: a table may have a million names
+    # not Path.name, which is slow: a table may have a million names
     own = {name.strip().replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] for name in names}
     return own - {""}
 
 
 def _photos(path: Path) -> tuple[list[str], Callable[[int], Heads]]:
-    """The names of the photos of a CSV or JSON file, "" of one that it does not name, and what
-    gives the heads of one by its place among them."""
+    """The photo names of a CSV or JSON file ("" for an unnamed photo), and a function that returns
+    the heads of the photo at a given index."""
     if path.suffix.lower() == ".csv":
         table = read_table(path, lone=True)
         names = list(table.rows)
@@ -139,13 +139,13 @@ def _of_json(path: Path) -> Listing:
 
 
 def _chosen(names: Sequence[str], image: str | None, path: Path) -> int:
-    """The place of the name of an `image` among others, or of the only one."""
+    """The index of `image` among the names, or of the only name."""
     if not names:
         raise DatasetError(f'{path} must hold [[x, y], ...] or {{"heads": [[x, y], ...]}}.')
     if len(names) == 1:
         return 0
     wanted = "" if image is None else stem(image)
-    # a stem is made twice rather than kept: a table may have a million names
+    # stems are computed twice rather than kept: a table may have a million names
     named = [place for place, name in enumerate(names) if stem(name) == wanted]
     if not named:
         wanted = wanted.casefold()
@@ -160,7 +160,7 @@ def _chosen(names: Sequence[str], image: str | None, path: Path) -> int:
 
 
 def stem(name: str) -> str:
-    """A photo's name without folder and ending, its accents in one form: systems write them in
-    two."""
+    """A photo's name without folder and extension, its accents normalised: systems write them in
+    two forms."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].strip()
     return unicodedata.normalize("NFC", last)

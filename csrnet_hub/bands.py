@@ -1,6 +1,6 @@
-"""A picture through the network in bands of rows, no row being computed twice.
+"""Passes a picture through the network in bands of rows, without computing any row twice.
 
-Each layer keeps those last rows of its input that the next band's first rows need. So bands give
+Each layer keeps the last rows of its input that the next band's first rows need. Bands thus give
 the map of the whole picture in the memory of one band, and small bands stay in the cache.
 """
 
@@ -16,27 +16,27 @@ from . import winograd
 from .devices import out_of_memory
 from .model import STRIDE, CSRNet
 
-EXACT_LAYERS = 1  # convolutions at the end, always in float32: rounded sums there bias the count
-_refused: set[tuple[object, ...]] = set()  # where and for what cuDNN has no pass with a ReLU
+EXACT_LAYERS = 1  # final convolutions, always in float32: rounded sums there bias the count
+_refused: set[tuple[object, ...]] = set()  # cases in which cuDNN has no pass with a ReLU
 
 
 def density_bands(
     model: CSRNet, bands: Iterable[tuple[Tensor, bool]], dtype: torch.dtype = torch.float32
 ) -> Iterator[Tensor]:
-    """Bands of a normalised picture, from its top, to the bands of its density map.
+    """Turn bands of a normalised picture, from the top, into bands of its density map.
 
     Args:
         bands: each (1, 3, rows, W) float32, rows and W divisible by 8, and whether it is the last.
-        dtype: in which all but the last convolutions compute.
+        dtype: precision of all but the last convolutions.
 
     Yields:
-        (1, 1, rows, W // 8) float32, scaled as ``model.forward`` gives them, one a band. They lag
-        behind the picture: the first may have no rows, the last has those that were wanting.
+        (1, 1, rows, W // 8) float32, scaled as by ``model.forward``, one per band. They lag behind
+        the picture: the first may have no rows, and the last has all that were missing.
     """
     layers = [*model.frontend, *model.backend, model.output_layer]
     exact = [layer for layer in layers if isinstance(layer, nn.Conv2d)][-EXACT_LAYERS:]
     stages: list[_Stage] = []
-    peaks: list[Tensor] = []  # of float16 maps and weights: infinite where they overflowed
+    peaks: list[Tensor] = []  # of float16 maps and weights: infinite if they overflowed
     kind = dtype
     for layer in layers:
         kind = torch.float32 if any(layer is one for one in exact) else kind
@@ -54,24 +54,24 @@ def density_bands(
         for stage in stages:
             if x is not None:
                 x = stage(x, last)
-        if x is not None and peaks:  # NaN, though cuDNN's ReLU may have made it zero
+        if x is not None and peaks:  # NaN, which cuDNN's ReLU may have turned into zero
             x = x + 0 * torch.stack(peaks).amax()
             peaks.clear()
         yield band.new_zeros(1, 1, 0, band.shape[3] // STRIDE) if x is None else x
 
 
 class _Stage:
-    """One layer, and the rows of its input that are still wanted."""
+    """One layer, and the rows of its input that are still needed."""
 
     def __init__(self, layer: nn.Module, dtype: torch.dtype, peaks: list[Tensor]) -> None:
         self.layer, self.dtype = layer, dtype
         self.peaks = peaks
         self.kept: list[Tensor] | None = None  # each (1, C, few rows, W)
-        self.span = self.stride = 1  # rows that an output needs, and between two outputs
+        self.span = self.stride = 1  # input rows that an output needs, and rows between two outputs
         self.padding = 0
-        self.quick = False  # whether by Winograd's convolution
-        self.relu = self.pool = False  # of its output, in the same pass over it
-        self.relu_first = False  # of its input, likewise
+        self.quick = False  # whether it uses Winograd's convolution
+        self.relu = self.pool = False  # applied to its output in the same pass
+        self.relu_first = False  # applied to its input in the same pass
         if isinstance(layer, nn.Conv2d):
             self.dilation = int(layer.dilation[0])
             self.padding = int(layer.padding[0])
@@ -85,8 +85,8 @@ class _Stage:
             self.span = self.stride = kernel if isinstance(kernel, int) else kernel[0]
 
     def takes(self, layer: nn.Module) -> bool:
-        """Whether it does the next layer too: Winograd's a ReLU and a pooling, one pass of cuDNN
-        a ReLU. That rounds sums once, with the bias in them (torch's own rounds twice: with some
+        """Whether this stage includes the next layer: Winograd's a ReLU and a pooling, one pass of
+        cuDNN a ReLU. That rounds sums once, bias included (torch itself rounds twice: with some
         weights counts come out 0.3 % low in float16, with all 1 to 2 % in bfloat16)."""
         if isinstance(layer, nn.ReLU) and isinstance(self.layer, nn.Conv2d):
             half = self.dtype in (torch.float16, torch.bfloat16)
@@ -98,7 +98,7 @@ class _Stage:
         return False
 
     def __call__(self, x: Tensor, last: bool) -> Tensor | None:
-        """(1, C, rows, W) to the rows that can be had by now, None if there are none."""
+        """From (1, C, rows, W), compute the rows available so far; None if there are none."""
         x = x.to(self.dtype)
         if self.span == 1 or (last and self.kept is None):
             return self._run([x], self.padding)
@@ -107,12 +107,12 @@ class _Stage:
         parts = [*(edge if self.kept is None else self.kept), x, *(edge if last else [])]
         rows = sum(part.shape[2] for part in parts)
         ready = max((rows - self.span) // self.stride + 1, 0)
-        if not last and self.quick:  # as many as are worth transforming its filters
+        if not last and self.quick:  # enough rows to make transforming the filters worthwhile
             ready -= ready % winograd.rows_worthwhile(x.shape[3], self.dilation, x.dtype)
         if not ready:
             self.kept = parts
             return None
-        # not views: they would hold all of x
+        # copies, since views would keep all of x alive
         self.kept = [part.clone() for part in _between(parts, ready * self.stride, rows)]
         return self._run(_between(parts, 0, (ready - 1) * self.stride + self.span), 0)
 
@@ -143,7 +143,7 @@ class _Stage:
                 if out_of_memory(error):
                     raise
         y = functional.conv2d(x, self.weight, self.bias, 1, sides, dilation).relu_()
-        _refused.add(what)  # it is not for lack of memory that cuDNN has none
+        _refused.add(what)  # not refused for lack of memory
         return y
 
 
@@ -153,7 +153,7 @@ def _has_cudnn(weight: Tensor) -> bool:
 
 
 def _between(parts: list[Tensor], start: int, stop: int) -> list[Tensor]:
-    """Rows from start up to stop of pictures (1, C, rows, W) one below another, uncopied."""
+    """Rows from start up to stop of vertically stacked pictures (1, C, rows, W), uncopied."""
     found = []
     for part in parts:
         rows = part.shape[2]
@@ -164,7 +164,7 @@ def _between(parts: list[Tensor], start: int, stop: int) -> list[Tensor]:
 
 
 def _zero_rows(x: Tensor, rows: int) -> Tensor:
-    """In the layout of x: joining different ones takes longer than the small convolutions."""
+    """In the layout of x: joining different layouts takes longer than the small convolutions."""
     edge = torch.zeros_like(x[:, :, :1]).expand(-1, -1, rows, -1)
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     return edge.contiguous(memory_format=torch.channels_last) if channels_last else edge

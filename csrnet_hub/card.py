@@ -1,4 +1,4 @@
-"""The model card: model_card.md, filled in from what config.json says of a model."""
+"""The model card: model_card.md, filled in from a model's config.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from .resources import resource
 
 CARD_NAME = "README.md"
-PLACEHOLDER = "org/name-of-this-repository"  # in the card's code, until train.push knows better
+PLACEHOLDER = "org/name-of-this-repository"  # in the card's code, until train.push fills it in
 OTHER_FIGURES = (
     "{} was edited and is kept, but its error figures are not in config.json: if they belong to an "
     "older model, correct or delete the card."
@@ -33,17 +33,17 @@ MEASURES = {
     "nae": "mean of error over number of heads",
 }
 TAGS = ["crowd-counting", "density-estimation", "csrnet", "model_hub_mixin"]
-# What train.fit records: a record with less is somebody's own, and its recipe is not told.
+# What train.fit records. A record that lacks any of it is not ours, so its recipe is not described.
 RECIPE = {"steps", "batch", "crop", "scale", "sigma", "step", "loss", "validation", "seed"}
 
 SEAL = re.compile(r"\s*<!-- made by csrnet-hub; sha256 of the text above: (\w+) -->\s*")
 
 
 def card_of(config: Mapping[str, Any]) -> str:
-    """The text of the card for the content of a config.json, sealed.
+    """The sealed text of the card for the content of a config.json.
 
-    No pipeline tag: the Hub has none for counting. The licence is not named in the metadata, since
-    weights inherit the terms of the pictures that they were trained on; the text says so.
+    It has no pipeline tag: the Hub has none for counting. The metadata name no licence, since
+    weights inherit the terms of the pictures they were trained on; the text says so.
     """
     template = resource("model_card.md")
     if template is None:
@@ -52,7 +52,7 @@ def card_of(config: Mapping[str, Any]) -> str:
     for left_out in ((), ("training_record",), ("metrics",), ("training_record", "metrics")):
         try:
             card = _filled(text, {**config, **dict.fromkeys(left_out)})
-        except Exception as error:  # a record of somebody else's may hold anything anywhere
+        except Exception as error:  # a foreign record may contain anything
             trouble = f"{type(error).__name__}: {error}"
             continue
         if left_out:
@@ -65,8 +65,8 @@ def card_of(config: Mapping[str, Any]) -> str:
 def _filled(template: str, config: Mapping[str, Any]) -> str:
     record, metrics = _dict(config.get("training_record")), _dict(config.get("metrics"))
     name = str(record.get("name") or "CSRNet")
-    # Those of a refit are another run's, lent to it, and those on photographs that it had seen are
-    # too good: its card says so, the Hub's index could not.
+    # The figures of a refit come from another run, and those on photographs it was trained on are
+    # too good: its card can say so, the Hub's index cannot.
     not_own = record.get("refit") or record.get("seen")
     own = {key: of for key, of in metrics.items() if not (key == "validation" and not_own)}
     index = list(_eval_results(own, name))
@@ -97,34 +97,34 @@ def _filled(template: str, config: Mapping[str, Any]) -> str:
 
 
 def sealed(text: str) -> str:
-    """A card with a last line, not shown, by which a later edit of the text above it is seen."""
-    text = unsealed(text).encode("utf-8", "backslashreplace").decode()  # a name may be no Unicode
+    """Append to a card a hidden last line that reveals later edits of the text above it."""
+    text = unsealed(text).encode("utf-8", "backslashreplace").decode()  # a name may not be Unicode
     return f"{text}\n\n<!-- made by csrnet-hub; sha256 of the text above: {_digest(text)} -->\n"
 
 
 def unsealed(card: str) -> str:
-    """A card without the line of :func:`sealed`, whether somebody edited it or not."""
+    """A card without the line added by :func:`sealed`, whether or not the text was edited."""
     return SEAL.sub("\n", card).strip()
 
 
 def is_unedited(card: str) -> bool:
-    """Whether a card is sealed, and its text is still the one that was sealed."""
+    """Whether a card is sealed and its text has not changed since."""
     seal = SEAL.search(card)
     return seal is not None and seal[1] == _digest(unsealed(card))
 
 
 def may_be_replaced(card: Path) -> bool:
-    """Whether there is no card, or one that nobody edited: it is of the model before."""
+    """Whether there is no card, or an unedited one, which describes the previous model."""
     return not card.exists() or is_unedited(read_card(card))
 
 
 def read_card(path: Path) -> str:
-    """The text of a card, whatever encoding somebody saved it in."""
-    return path.read_text(encoding="utf-8-sig", errors="replace")  # editors add a mark
+    """Read the text of a card, whatever its encoding."""
+    return path.read_text(encoding="utf-8-sig", errors="replace")  # editors add a byte-order mark
 
 
 def has_other_figures(card: str, generated: str) -> bool:
-    """Whether a card gives the Hub error figures that the one made of config.json does not."""
+    """Whether a card gives the Hub error figures that the one generated from config.json lacks."""
     return bool(_figures_for_the_hub(card) - _figures_for_the_hub(generated))
 
 
@@ -132,18 +132,18 @@ def _figures_for_the_hub(card: str) -> set[tuple[Any, Any]]:
     try:
         results = getattr(ModelCard(card).data, "eval_results", None) or []
         return {(result.metric_type, result.metric_value) for result in results}
-    except Exception:  # somebody's own metadata may be anything
+    except Exception:  # foreign metadata may be anything
         return set()
 
 
 def named(card: str, repo_id: str) -> str:
-    """A card with the repository's name filled in; sealed anew, unless somebody edited it."""
+    """Fill in a card's repository name, and seal it again unless it was edited."""
     text = card.replace(PLACEHOLDER, repo_id)
     return sealed(text) if is_unedited(card) else text
 
 
 def on_hub(api: HfApi, repo_id: str, name: str, commit: str) -> str | None:
-    """The text of a file of a repository at a commit, None where it has none of that name."""
+    """The text of a repository's file at a commit; None if there is no such file."""
     with TemporaryDirectory() as cache:
         try:
             path = api.hf_hub_download(repo_id, name, revision=commit, cache_dir=cache)
@@ -163,14 +163,14 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _starts(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The models that a run started from: the one it names, the one that that one names..."""
+    """The models that a run started from: its own start, that model's start, and so on."""
     while isinstance(init := record.get("init"), dict):
         yield init
         record = init
 
 
 def _measured(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    # Only what the table has columns for; a user's own figures stay in config.json.
+    # Only what the table has columns for; a user's other figures stay in config.json.
     for split, errors in metrics.items():
         if isinstance(errors, dict) and "mae" in errors:
             yield split, errors
@@ -213,7 +213,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _eval_results(metrics: dict[str, Any], name: str) -> Iterator[EvalResult]:
-    """What the Hub reads as ``model-index``."""
+    """The entries that the Hub reads as ``model-index``."""
     for split, errors in _measured(metrics):
         dataset = str(errors.get("dataset") or f"pictures of {name}")
         for measure, meaning in MEASURES.items():

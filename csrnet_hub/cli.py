@@ -19,7 +19,7 @@ from .model import DILATIONS, CSRNet
 from .model_files import ModelError
 from .named import named_path, quoted
 
-CLOSE_OTHERS = "close other programs first"  # where memory ran out
+CLOSE_OTHERS = "close other programs first"  # advice where memory ran out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,22 +38,23 @@ def exit_code(
     memory: str = CLOSE_OTHERS,
     stopped: Callable[[], str] = str,
 ) -> int:
-    """Do the work of a program; its exit code, after a line on stderr where it failed.
+    """Run a program's work and return its exit code, after a line on stderr if it failed.
 
     Args:
-        errors: of the program's own, each with a sentence, besides ValueError, OSError, ModelError.
-        failed: the code after one of these, or after memory ran out.
-        memory: what to do about the latter.
-        stopped: says what Ctrl+C has left behind.
+        errors: the program's own errors, each with a sentence, besides ValueError, OSError and
+            ModelError.
+        failed: exit code after one of these, or after memory ran out.
+        memory: advice for when memory ran out.
+        stopped: describes what Ctrl+C has left behind.
     """
     open_streams()
     print_any_name()
     expected: tuple[type[Exception], ...] = (ValueError, OSError, ModelError, *errors)
     try:
         return work()
-    except BrokenPipeError:  # whoever read our output has enough, as head does
+    except BrokenPipeError:  # the reader of our output has enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # as a shell reports a process that SIGPIPE ended
+        return 141  # as a shell reports a process ended by SIGPIPE
     except expected as error:
         lines, code = [str(error) or type(error).__name__], failed
         if isinstance(error, OSError) and error.filename:
@@ -70,14 +71,14 @@ def exit_code(
 
 
 def open_streams() -> None:
-    """Let a program without a console, which has neither stream, print all the same."""
+    """Let a program without a console, which has neither stream, print anyway."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def print_any_name() -> None:
-    """Let the program print the name of any file: what the terminal lacks, as ``\\xe9``."""
+    """Let the program print any file name, with ``\\xe9`` for what the terminal cannot show."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -151,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
 def _data_check(options: argparse.Namespace) -> int:
     from .datasets.check import as_text, check, save_histograms
 
-    if plot := options.plot:  # before all is read
+    if plot := options.plot:  # before anything is read
         if plot.suffix.lower() != ".png" or plot.exists():
             raise ValueError(f"--plot {plot}: give the name of a new file ending in .png.")
         if not plot.parent.is_dir():

@@ -1,4 +1,4 @@
-"""State dicts of other CSRNet code to a folder that `CSRNet.from_pretrained` reads."""
+"""Converts other CSRNet code's state dicts to a folder for `CSRNet.from_pretrained`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FIRST = "frontend.0.weight"  # name of a tensor of the network
 
 
 class _Ignored:
-    """A number of NumPy that lies beside the weights, such as an epoch's error: nothing is made of
-    it, since what a file says of its kind and its bytes may be made up."""
+    """A NumPy number beside the weights, such as an epoch's error: it is ignored, since a file may
+    lie about its type and bytes."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -42,13 +42,13 @@ def _ignored(module: str, name: str) -> type[_Ignored]:
     return type(name, (_Ignored,), {"__module__": module, "__qualname__": name})
 
 
-# By the names in a file; NumPy 2 renamed the module of the function that restores a number.
+# By their names in a file; NumPy 2 renamed the module of the function that restores a number.
 _NUMBERS: list[Any] = [
     _ignored("numpy", "dtype"),
     _ignored("numpy.core.multiarray", "scalar"),
     _ignored("numpy._core.multiarray", "scalar"),
 ]
-_ONE_AT_A_TIME = Lock()  # torch's list of what a file may hold is the whole program's
+_ONE_AT_A_TIME = Lock()  # torch's list of what a file may contain is global to the program
 
 
 def convert(
@@ -57,19 +57,19 @@ def convert(
     """Turn a .pth.tar, .pth, .pt, .npz or .safetensors state dict into a model folder.
 
     Args:
-        variant: of the network that wrote it; the four have tensors of the same shapes, so the
-            file does not tell.
+        variant: of the network that wrote it; the file does not tell, since all four have tensors
+            of the same shapes.
         density_scale: factor by which its output exceeds heads per cell (100 in some code).
 
     Raises:
-        ModelError: if the file cannot be read safely, does not hold a CSRNet, or is a model
-            folder's own, or the new folder already holds a model, a configuration or a card, or
+        ModelError: if the file cannot be read safely, does not contain a CSRNet or belongs to a
+            model folder, or the new folder already has a model, a configuration or a card, or
             cannot be written.
     """
     folder = Path(new_folder)
     home = Path(old).parent
     if Path(old).name == WEIGHTS_NAME and _is_model(home):
-        # converting it would lose its scale, and so multiply its counts
+        # converting it would lose its scale, which would multiply its counts
         raise ModelError(f"{old} needs no conversion: its folder {home} is already a model.")
     for name in (WEIGHTS_NAME, CONFIG_NAME, "README.md"):
         if (folder / name).exists():
@@ -79,7 +79,7 @@ def convert(
     model.training_record = {"converted_from": printable(Path(old).name)}
     try:
         model.save_pretrained(folder)
-    except (OSError, SafetensorError) as error:  # such as a full disk
+    except (OSError, SafetensorError) as error:  # for example, a full disk
         raise ModelError(f"{folder} could not be written: {error}") from error
 
 
@@ -88,13 +88,13 @@ def _is_model(folder: Path) -> bool:
         return bool(read_config(folder / CONFIG_NAME))
     except NewerError:
         return True
-    except ModelError:  # there is none, or one that other code wrote
+    except ModelError:  # there is none, or other code wrote it
         return False
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, without what is around them (such as ``state_dict``) and
-    before their names (such as ``module.``).
+    """The tensors of a weights file, without wrappers around them (such as ``state_dict``) and
+    prefixes of their names (such as ``module.``).
 
     Raises:
         ModelError: if the file is missing, damaged, a checkpoint of train.fit, or would run code
@@ -105,7 +105,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     readers = {".safetensors": read_safetensors, ".npz": _read_npz}
     content = readers.get(path.suffix.lower(), _read_torch)(path)
     if isinstance(content, dict) and {"recipe", "average", "optimiser"} <= content.keys():
-        # its weights alone would lose the scale, and so multiply its counts
+        # its weights alone would lose the scale, which would multiply its counts
         raise ModelError(
             f"{path} is a train.fit checkpoint, used only by --resume. The model is in the folder "
             "best beside it (refit after --refit), written at the first validation."
@@ -117,12 +117,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "network's."
         )
     first = next((key for key in state if f".{key}".endswith(f".{FIRST}")), FIRST)
-    prefix = first.removesuffix(FIRST)  # such as module. of nn.DataParallel
+    prefix = first.removesuffix(FIRST)  # for example, module. from nn.DataParallel
     return {key.removeprefix(prefix): value for key, value in state.items()}
 
 
 def _unwrapped(content: Any) -> dict[str, Tensor] | None:
-    """A state dict, or the one in a dict of other things too, by its usual name or the only one."""
+    """A state dict, or the one nested in another dict under its usual name or as the only one."""
     if _is_state(content):
         return dict(content)
     if not isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""csrnet count: what is said of each picture, a line or an object, a row of a table, its map."""
+"""csrnet count: reports each picture as a line or an object, a table row and a map."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .named import find_images, named_path, spare
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the command's options."""
     add: Callable[..., Any] = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="files, folders or globs")
     add(
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Count the pictures that the options name; the exit code.
+    """Count the pictures that the options name and return the exit code.
 
     Raises:
         ModelError, ValueError, OSError: with what is wrong and what to do.
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Report:
-    """What is said of each picture: a line or an object on stdout, a row of the table, its map.
+    """Reports each picture: a line or an object on stdout, a row of the table, its map.
 
     Attributes:
         bad: number of pictures with an error.
@@ -139,13 +139,13 @@ class _Report:
             try:
                 save_map(stem, path, result)
                 line["map"] = f"{stem}.npy"
-            except ValueError as error:  # it was changed or removed since
+            except ValueError as error:  # it has been changed or removed meanwhile
                 self.failed(path, str(error))
                 return
             except MemoryError:
                 self.bad += 1
                 tqdm.write(f"csrnet: the map of {path}: {NO_MEMORY}", file=sys.stderr)
-            except OSError as error:  # the next would fail like this one, which has been counted
+            except OSError as error:  # the next would fail too; this one has been counted
                 full = error
         if not self.options.json:
             _say(f"{path}: {max(result.count, 0.0):.1f}{margin(result)}")
@@ -168,26 +168,26 @@ def _say(line: str) -> None:
 
 
 def _spare_photographs(options: argparse.Namespace, paths: Sequence[Path]) -> None:
-    """Refuse what would write a table or a map over a photograph, such as --csv without a name."""
+    """Refuse to write a table or map over a photograph, as with --csv without a name."""
     if options.csv:
         spare("--csv", options.csv, TABLE)
     maps = options.save_maps
     if not maps:
         return
-    # a photograph may be a link, whose folder and whose target's are both to be spared
+    # a photograph may be a link: spare both its folder and its target's
     holding = {own for path in paths for own in (_real(path).parent, _real(path.parent))}
     if _real(maps) in holding:
         raise ValueError(f"--save-maps {maps} holds the photographs: give another folder.")
 
 
 def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # resolve() raises where links go in a circle
+    return Path(os.path.realpath(path))  # resolve() raises for circular links
 
 
 def _results(
     counter: CrowdCounter, paths: Sequence[Path]
 ) -> Iterator[tuple[Path, CountResult | ImageError]]:
-    """Each path and its result; a bar over the pictures, or over the pieces of a single one."""
+    """Each path and its result, with a progress bar over the pictures, or one picture's pieces."""
     if not paths:  # all were counted before
         return
     if len(paths) > 1:
@@ -211,13 +211,13 @@ def _results(
 
 
 def scale(text: str) -> float | str:
-    """What ``--scale`` is given, under the name that argparse tells of a wrong value."""
+    """Parse ``--scale``; argparse uses this name when it reports a wrong value."""
     return text if text == "auto" else float(text)
 
 
 def margin(result: CountResult) -> str:
-    """The prediction interval in words; nothing where the model has none, or where the picture is
-    unlike those that it holds for."""
+    """The prediction interval in words; empty if the model has none, or if the picture is unlike
+    those for which it holds."""
     if result.interval is None or result.level is None or result.notices:
         return ""
     low, high = result.interval

@@ -1,4 +1,4 @@
-"""The table of counts that the command line writes, and what it had when a run goes on with it."""
+"""The table of counts that the command line writes, and its earlier rows when a run resumes."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ COLUMNS = [
     "notices",
     "error",
 ]
-# with which every table of ours begins; people's own tables of counts begin with image,count too
+# how our tables begin; other people's tables of counts begin with image,count too
 TABLE = ",".join(COLUMNS[:6])
 OPTIONS: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
 
 
 def spelt(path: Path) -> str:
-    """A photograph's path as a cell has it: what is no UTF-8, as Linux allows, is spelt out."""
+    """A photograph's path as in the table: bytes that are not UTF-8, as on Linux, are escaped."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def rows_before(table: Path, model: str) -> list[dict[str, str]]:
-    """The rows of an earlier run's table; none where there is no such file.
+    """The rows of an earlier run's table; empty if there is no such file.
 
     Raises:
-        ValueError: the table has other columns, another model's counts, or cannot be read.
+        ValueError: if the table has other columns or another model's counts, or is unreadable.
     """
     if not table.is_file():
         return []
@@ -63,20 +63,20 @@ def rows_before(table: Path, model: str) -> list[dict[str, str]]:
 
 
 def is_counted(row: dict[str, str], with_map: bool) -> bool:
-    """Whether a row has what a run would find once more."""
+    """Whether a row already has what a run would compute again."""
     return bool(row["count"] and not row["error"] and (row["map"] or not with_map))
 
 
 def open_table(
     path: Path, stack: ExitStack, rows: Sequence[dict[str, str]] = ()
 ) -> Callable[[dict[str, Any]], None]:
-    """Begin a table with these `rows`; what writes one more. A photograph's new row takes the place
-    of its older one, but only at the end: a run that is killed before has lost none.
+    """Begin a table with these `rows` and return a function that writes one more. A photograph's
+    new row replaces its older one, but only at the end: a run killed earlier has lost none.
 
-    It is opened before the first picture is counted and each row written at once: a run that is
-    stopped has not counted in vain.
+    The table is opened before the first picture is counted and each row is written at once, so a
+    stopped run keeps its counts.
     """
-    if rows:  # none is lost, should the disk be full by now
+    if rows:  # none is lost, even if the disk is full by now
         path = Path(os.path.realpath(path))
         _rewrite(path, rows)
         stack.callback(_tidy, path)
@@ -91,14 +91,14 @@ def open_table(
 
 
 def as_row(line: dict[str, Any]) -> dict[str, Any]:
-    """The cells of what the command line says of a picture."""
+    """The cells for what the command line reports on a picture."""
     cells = {key: value for key, value in line.items() if key != "interval"}
     low, high = line.get("interval") or ("", "")
     return {**cells, "low": low, "high": high, "notices": " ".join(line.get("notices", ()))}
 
 
 def _read(table: Path) -> tuple[Sequence[str] | None, list[dict[str, str]]]:
-    """The columns of a table, and its rows without the one that a killed run was writing, which may
+    """The columns of a table, and its rows except one that a killed run left incomplete: it may
     have too few cells and half a letter."""
     with table.open(newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
         reader = csv.DictReader(file)
@@ -107,12 +107,12 @@ def _read(table: Path) -> tuple[Sequence[str] | None, list[dict[str, str]]]:
 
 
 def _newest(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Of each photograph the last row, in the place of its first."""
+    """The last row of each photograph, in the place of its first."""
     return list({row["image"]: row for row in rows}.values())
 
 
 def _tidy(table: Path) -> None:
-    with suppress(OSError, csv.Error):  # a photograph of two rows is no reason to fail at the end
+    with suppress(OSError, csv.Error):  # a photograph with two rows is no reason to fail at the end
         _, rows = _read(table)
         newest = _newest(rows)
         if len(newest) < len(rows):

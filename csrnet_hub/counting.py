@@ -1,4 +1,4 @@
-"""Pictures of any size to counts."""
+"""Counting people in pictures of any size."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ from .scale import ENLARGED, mapped_at
 from .tiles import Mapped, Progress
 from .torch_engine import TorchEngine
 
-READ_AHEAD = 4  # pictures; a JPEG file of a megapixel takes some 10 ms, a GPU less for the rest
+READ_AHEAD = 4  # pictures; reading a megapixel JPEG takes some 10 ms, the rest less on a GPU
 
 
 class Engine(Protocol):
-    """The network where it runs, from a picture's pixels to its density map."""
+    """The network on its device: turns a picture's pixels into its density map."""
 
     device: torch.device
     dtype: str
 
     def density(self, pixels: NDArray[np.uint8], progress: Progress | None) -> Mapped:
-        """The map of a picture (H, W, 3)."""
+        """Return the density map of a picture (H, W, 3)."""
         ...
 
 
-@dataclass(frozen=True, eq=False)  # a map has no plain equality
+@dataclass(frozen=True, eq=False)  # arrays do not compare to a single bool
 class CountResult:
-    """What one picture holds.
+    """The count of one picture.
 
     Attributes:
         count: number of people, the sum of ``density``.
         density: (ceil(height / 8), ceil(width / 8)) float32, heads per cell of 8x8 pixels.
-        width, height: of the picture in pixels, upright.
-        seconds: from the picture's bytes to the count.
+        width, height: of the upright picture, in pixels.
+        seconds: time from reading the picture's bytes to the count.
         model: name of the model, for display.
         device, dtype: where and in what precision the network ran (``int8``: a quantised file).
-        tiles: number of pieces in which the picture went through.
-        interval: lower and upper end, in heads, of what the number of people lies in with the
+        tiles: number of pieces in which the picture was processed.
+        interval: lower and upper bound in heads that contain the number of people with
             probability ``level``; None for a model without calibration.
-        level: of the interval.
-        scale: what the picture's sides were multiplied by to be counted.
-        notices: sentences on what makes the picture unlike those that the model learnt from; with
-            one the interval need not hold.
+        level: probability of the interval.
+        scale: factor by which the picture's sides were multiplied for counting.
+        notices: sentences on how the picture differs from the training pictures; if there are any,
+            the interval may not hold.
     """
 
     count: float
@@ -80,7 +80,7 @@ class CountResult:
 
     @property
     def known_interval(self) -> tuple[float, float] | None:
-        """``interval`` where it is known to hold; None with notices, or without calibration."""
+        """``interval``, or None if there are notices or the model has no calibration."""
         return None if self.notices else self.interval
 
 
@@ -92,25 +92,25 @@ class CrowdCounter:
 
     Args:
         model: the network; it is moved to the device and put in eval mode.
-        device: ``"auto"`` (CUDA, else Apple's MPS, whichever computes, else the CPU) or a torch
+        device: ``"auto"`` (the first that works of CUDA, Apple's MPS, the CPU) or a torch
             device.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: float16 on a GPU
-            that is quick in it, bfloat16 on a CPU that is quicker in it, else float32.
-        tile: ``"auto"``: a large picture goes through in bands of rows, none computed twice; or
+            that is fast in it, bfloat16 on a CPU that is faster in it, else float32.
+        tile: ``"auto"``: large pictures are processed in bands of rows, none computed twice; or
             the side in pixels of square tiles with a halo; or ``None`` for the whole picture at
             once. Counts do not depend on it.
-        engine: ``"torch"``, or ``"openvino"``: for files of `csrnet export`, of which those in int8
-            are the fastest on a CPU; else slower. It takes some seconds to start and needs the
-            extra of that name; there large pictures go through in tiles.
-        scale: what a picture's sides are multiplied by to be counted, up to 2; or ``"auto"``: as
-            the model's ``min_side``, ``working_pixels`` and ``largest_sigma`` ask. Without these,
-            as it is.
-        name: of the model, for display.
+        engine: ``"torch"``, or ``"openvino"``: for files written by `csrnet export`. Its int8 files
+            are the fastest on a CPU; it is slower otherwise. It takes some seconds to start, needs
+            the ``openvino`` extra and processes large pictures in tiles.
+        scale: factor for the picture's sides before counting, up to 2; or ``"auto"``: as the
+            model's ``min_side``, ``working_pixels`` and ``largest_sigma`` require, or unchanged
+            without these.
+        name: name of the model, for display.
         max_pixels: larger pictures raise ImageError; ``None`` for no limit.
 
     Raises:
-        ValueError: for a device, dtype, tile, engine, scale or max_pixels that cannot be.
-        TypeError: if the model is the name of one, which ``from_pretrained`` takes.
+        ValueError: for an invalid device, dtype, tile, engine, scale or max_pixels.
+        TypeError: if the model is given by name, which only ``from_pretrained`` accepts.
         ExtraError: if the engine's extra is not installed.
     """
 
@@ -160,12 +160,12 @@ class CrowdCounter:
     ) -> CrowdCounter:
         """A counter with the model of a folder or Hub repository; options as for CSRNet's.
 
-        Or with that of a file FILE.xml, which ``csrnet export`` wrote: it runs on OpenVINO. Or,
-        without a name, with the model that this package brings.
+        ``source`` may also be a FILE.xml written by ``csrnet export``, which runs on OpenVINO. If
+        it is None, the model that comes with this package is used.
 
         Raises:
-            ModelError: as ``CSRNet.from_pretrained``, and if the package brings none.
-            ValueError, ExtraError: as for the class, and for options of the Hub with an .xml file.
+            ModelError: as for ``CSRNet.from_pretrained``, and if the package comes without a model.
+            ValueError, ExtraError: as for the class, and for Hub options with an .xml file.
         """
         if source is None and (source := resource(DEFAULT_MODEL)) is None:
             raise ModelError("No model came with this installation: give one by name.")
@@ -188,12 +188,12 @@ class CrowdCounter:
         """Count the people in a picture: a path, bytes, a PIL image or an array.
 
         Args:
-            progress: called with (tiles done, tiles in all) after each tile; from the first tile on
-                again, where a picture is counted at other sizes too.
+            progress: called with (tiles done, total tiles) after each tile; starts again for each
+                further size at which the picture is counted.
 
         Raises:
             ImageError: if the picture cannot be used, with a sentence for the person who gave it.
-            ModelError: if the model's map of it holds values that are not finite.
+            ModelError: if the density map contains values that are not finite.
         """
         pixels, seconds = self._read(image)
         return self._count(pixels, seconds, progress)
@@ -201,17 +201,17 @@ class CrowdCounter:
     def count_many(
         self, images: Iterable[ImageSource], ahead: int | None = None
     ) -> Iterator[CountResult | ImageError]:
-        """Count picture after picture: of each its result, or an ImageError that says why there is
-        none: what `count` raises, damaged weights and lack of memory included.
+        """Count pictures one after another, yielding for each its result or an ImageError that
+        replaces whatever `count` raises, including damaged weights and lack of memory.
 
         Args:
-            ahead: so many of the next pictures are read while one is in the network; None: as many
-                as keep a GPU busy, none on a CPU, where reading is a hundredth of the time. Images
-                and arrays are read as they are taken, so that a buffer may be filled anew, or an
-                image sought on; a file stays as it is until its result is there.
+            ahead: number of pictures to read ahead while one is in the network. None: enough to
+                keep a GPU busy; none on a CPU, where reading takes a hundredth of the time. Images
+                and arrays are read as they are taken, so a buffer may be refilled or an image
+                moved to another frame; a file must not change until its result is there.
 
         Raises:
-            TypeError: for a single picture, whose letters, bytes or rows are none.
+            TypeError: for a single picture instead of several.
             ValueError: if ``ahead`` is less than 0.
         """
         if ahead is not None and ahead < 0:
@@ -233,10 +233,10 @@ class CrowdCounter:
             try:
                 found: CountResult | ImageError = self._count(*reading.result())
             except ImageError as error:
-                found = ImageError(str(error))  # whose traceback holds no pixels
+                found = ImageError(str(error))  # a new error, whose traceback keeps no pixels alive
             except (MemoryError, RuntimeError) as error:  # torch has no error type of its own
                 found = not_counted(error)
-            del reading  # its pixels, before the next are read
+            del reading  # frees its pixels before the next are read
             yield found
 
     def _read(self, image: ImageSource) -> tuple[NDArray[np.uint8], float]:
@@ -245,7 +245,7 @@ class CrowdCounter:
         return pixels, time.perf_counter() - start
 
     def _read_own(self, image: ImageSource) -> tuple[NDArray[np.uint8], float]:
-        """The same, in memory of its own: whose array it is may fill it with the next picture."""
+        """Like `_read`, but never shares memory with an array that the caller may overwrite."""
         pixels, seconds = self._read(image)
         shared = isinstance(image, np.ndarray) and np.may_share_memory(image, pixels)
         return pixels.copy() if shared else pixels, seconds
@@ -286,5 +286,5 @@ def _may_change(image: ImageSource) -> bool:
 
 
 def not_counted(error: MemoryError | RuntimeError) -> ImageError:
-    """What stands in the place of a picture's count where the device or the model failed."""
+    """The error that replaces a picture's count when the device or the model failed."""
     return ImageError(NO_MEMORY if out_of_memory(error) else f"It could not be counted: {error}")

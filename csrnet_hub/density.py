@@ -1,8 +1,8 @@
 """Heads to density maps: fixed and geometry-adaptive kernels, each of mass one in the frame.
 
-A separable Gaussian cut off by a rectangular frame is itself a product of two one-dimensional
-ones. So the map of N heads is one matrix product of an (h, N) and an (N, w) matrix: no head's
-kernel is ever filtered over the whole picture.
+A separable Gaussian clipped to a rectangular frame is still a product of two one-dimensional ones.
+So the map of N heads is one product of an (h, N) and an (N, w) matrix, and no head's kernel is
+ever filtered over the whole picture.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
 FloatArray = NDArray[np.float64]
-LONELY = 15.0  # pixels: the adaptive width of a head that has no neighbour at all
-LEAST = 0.5  # pixels: the least adaptive width, so that duplicate heads keep a kernel
-_SIGMA = (1e-6, 1e9)  # pixels: the widths that make a difference
+LONELY = 15.0  # pixels: the adaptive width of a head without neighbours
+LEAST = 0.5  # pixels: minimum adaptive width, so that duplicate heads keep a kernel
+_SIGMA = (1e-6, 1e9)  # pixels: beyond these, widths make no difference
 _HEADS_AT_ONCE = 2048
-_LARGEST = 2**22  # numbers in the two matrices, 32 MB, of which there are up to four copies
+_LARGEST = 2**22  # numbers in the two matrices: 32 MB, with up to four copies
 
 
 def as_points(heads: ArrayLike) -> FloatArray:
-    """Heads of any numeric type as (N, 2) float64; an empty array of any shape as (0, 2).
+    """Convert heads of any numeric type to (N, 2) float64; an empty array of any shape to (0, 2).
 
     Raises:
         ValueError: if the array is not (N, 2).
@@ -37,7 +37,7 @@ def as_points(heads: ArrayLike) -> FloatArray:
 
 
 def heads_in_frame(heads: ArrayLike, height: int, width: int) -> tuple[FloatArray, int]:
-    """Heads (N, 2) as x, y in pixels -> those with 0 <= x < width, 0 <= y < height; how many not.
+    """Keep heads (N, 2) x, y in pixels with 0 <= x < width, 0 <= y < height; count the others.
 
     Raises:
         ValueError: if the array is not (N, 2).
@@ -56,8 +56,8 @@ def adaptive_sigma(heads: ArrayLike, beta: float = 0.3, k: int = 3) -> FloatArra
         beta, k: 0.3 and 3 in the CSRNet paper (section 3.2, ground truth generation).
 
     Returns:
-        (N,) standard deviations in pixels. With fewer than k neighbours, the mean over those there;
-        `LONELY` without any.
+        (N,) standard deviations in pixels. With fewer than k neighbours, the mean over those that
+        exist; `LONELY` without any.
 
     Raises:
         ValueError: if the array is not (N, 2).
@@ -67,7 +67,7 @@ def adaptive_sigma(heads: ArrayLike, beta: float = 0.3, k: int = 3) -> FloatArra
         return np.full(len(points), LONELY)
     neighbours = min(k, len(points) - 1)
     places, place, times = np.unique(points, axis=0, return_inverse=True, return_counts=True)
-    # More copies of a place change nothing, and a tree of thousands is slow beyond all measure.
+    # Further copies of a place change nothing, but thousands make the tree extremely slow.
     copies = np.repeat(places, np.minimum(times, neighbours + 1), axis=0)
     distance, _ = cKDTree(copies).query(places, k=neighbours + 1)  # the first is the head itself
     widths: FloatArray = np.maximum(beta * distance[:, 1:].mean(axis=1), LEAST)
@@ -81,23 +81,23 @@ def density_map(
     sigma: float | ArrayLike | None = None,
     stride: int = 1,
 ) -> FloatArray:
-    """The density map of a picture: its sum is the number of heads inside the frame.
+    """The density map of a picture, whose sum is the number of heads inside the frame.
 
-    Each kernel is integrated over the cells exactly and normalised inside the frame, so mass is
+    Each kernel is integrated exactly over the cells and normalised inside the frame, so mass is
     kept at the borders, at any stride and for any width.
 
     Args:
         heads: (N, 2) x, y in pixels; those outside the frame are dropped with a warning.
         height, width: of the picture in pixels.
-        sigma: standard deviation in pixels, one for all or one a head; None: geometry-adaptive.
+        sigma: standard deviation in pixels, shared or one per head; None: geometry-adaptive.
         stride: pixels per cell, 1 (full resolution) or 8 (the network's).
 
     Returns:
         (ceil(height / stride), ceil(width / stride)) heads per cell.
 
     Raises:
-        ValueError: for heads that are not (N, 2), or a sigma that is not positive and finite or
-            does not fit.
+        ValueError: if heads are not (N, 2), or sigma is not positive and finite or has the wrong
+            length.
     """
     points, dropped = heads_in_frame(heads, height, width)
     if dropped:
@@ -125,8 +125,8 @@ def density_map(
 def _cell_mass(
     position: FloatArray, sigma: FloatArray, length: int, cells: int, stride: int
 ) -> FloatArray:
-    # (n, cells): each head's share of a cell, on one axis, of its mass inside the frame.
-    sigma = np.clip(sigma, *_SIGMA)  # beyond, rounding ends in NaN
+    # (n, cells): the share of each head's mass inside the frame, on one axis, that a cell gets.
+    sigma = np.clip(sigma, *_SIGMA)  # outside these bounds rounding gives NaN
     edges = np.minimum(np.arange(cells + 1) * float(stride), length)
     reached = ndtr((edges - position[:, None]) / sigma[:, None])
     begin = ndtr(-position / sigma)

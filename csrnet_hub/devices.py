@@ -1,4 +1,4 @@
-"""Where and in what precision a network runs."""
+"""Chooses the device and precision in which a network runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """The device of a name; ``auto``: CUDA, else MPS, whichever computes, else the CPU.
+    """The device with a name; ``auto``: the first that works of CUDA, MPS and the CPU.
 
     Raises:
-        ValueError: if the device that was asked for is not there, or does not compute.
+        ValueError: if the requested device is missing or does not work.
     """
     if device == "auto":
         return _fastest()
@@ -28,7 +28,7 @@ def pick_device(device: str | torch.device) -> torch.device:
         picked = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"there is no device {device!r}; use auto, cpu, cuda or mps") from error
-    if picked.type not in ("cpu", "cuda", "mps"):  # others are known by name, and fail later
+    if picked.type not in ("cpu", "cuda", "mps"):  # others have valid names, but fail later
         raise ValueError(f"there is no device {device!r}; use auto, cpu, cuda or mps")
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch sees no CUDA GPU; use auto")
@@ -56,8 +56,8 @@ def _fastest() -> torch.device:
 
 
 def _fault(device: torch.device) -> str:
-    """Why a device does not compute, if so: torch has no code for it, or its memory is full."""
-    if "SPACES_ZERO_GPU" in os.environ:  # there only what is decorated reaches the GPU
+    """Why a device does not work, if so: torch has no code for it, or its memory is full."""
+    if "SPACES_ZERO_GPU" in os.environ:  # only decorated functions reach the GPU there
         return ""
     try:
         torch.ones(1, device=device).add(1).item()
@@ -67,11 +67,11 @@ def _fault(device: torch.device) -> str:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether a device of this kind is quicker in bfloat16 than in float32.
+    """Whether a device of this kind is faster in bfloat16 than in float32.
 
-    A CPU has to have AMX, or AVX512-BF16 and not be Intel's: with the latter alone an AMD EPYC took
-    half the time of float32, an Intel Xeon twice as long. Without either it is emulated, many times
-    slower. It is not timed: that would hang on what else runs, and with it the counts.
+    A CPU needs AMX, or AVX512-BF16 and not be Intel's: with the latter alone an AMD EPYC took half
+    the time of float32, an Intel Xeon twice as long. Without either, bfloat16 is emulated, many
+    times slower. Timing it would make the choice, and so the counts, depend on the current load.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -81,7 +81,7 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def has_amx() -> bool:
-    """Whether the CPU multiplies matrices, of bfloat16 among others, in tiles of its own."""
+    """Whether the CPU has tile matrix multiplication, for bfloat16 among others."""
     return _has("amx_tile")
 
 
@@ -103,10 +103,10 @@ def _cpuinfo() -> str:
 
 
 def name_device(device: torch.device, number: int = 1) -> str:
-    """What a device is called, such as ``4 x NVIDIA H200`` or ``Intel Xeon with 2 cores``.
+    """The display name of a device, such as ``4 x NVIDIA H200`` or ``Intel Xeon with 2 cores``.
 
     Args:
-        number: of GPUs like this one; a CPU is one.
+        number: number of GPUs like this one; a CPU counts as one.
     """
     if device.type == "cpu":
         models = re.findall(r"^model name\s*: (.+)$", _cpuinfo(), re.MULTILINE)
@@ -117,7 +117,7 @@ def name_device(device: torch.device, number: int = 1) -> str:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The precision that a name stands for; ``auto``: as fast as keeps the count."""
+    """The precision with a name; ``auto``: the fastest that keeps the count."""
     if dtype == "auto":
         if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):
             return torch.float16  # bfloat16 is no faster there, and has three bits fewer
@@ -131,8 +131,8 @@ NO_MEMORY = "There is not enough memory for it: make it smaller, or close other 
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, a device's or the computer's."""
-    # Neither MPS, cuDNN nor torch on a CPU has an error type of its own for it.
+    """Whether an error means that memory ran out, on a device or in the computer."""
+    # MPS, cuDNN and torch on a CPU have no error type of their own for it.
     words = (
         "out of memory",
         "allocate memory",

@@ -1,4 +1,4 @@
-"""Models for other runtimes: ONNX and OpenVINO files from a photograph to its density map."""
+"""Exports models as ONNX and OpenVINO files that turn a photograph into its density map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .openvino_engine import convert, import_openvino
 from .photograph import traced
 from .quantise import CROPS, Crop, calibration_crops, quantise
 
-TOLERANCE = 1e-3  # of a map's largest cell, between the file and torch
+TOLERANCE = 1e-3  # difference between file and torch, relative to a map's largest cell
 LEAST = 1e-3  # heads in a cell; rounding shows below a thousandth of it
 INT8_TOLERANCE = 0.05  # of the count
 COMPARED = 8  # crops of the calibration
@@ -37,21 +37,21 @@ def export(model: CSRNet, out: Path, int8: Path | None = None) -> tuple[float, f
     """Write a model as OUT.onnx, or for OpenVINO as OUT.xml and OUT.bin, and check it.
 
     Args:
-        int8: photographs to calibrate on, a folder or a file of train.prepare; OUT.xml is then in
-            int8. They should be like those that will be counted, and none that errors are
-            measured on.
+        int8: photographs to calibrate on, as a folder or a train.prepare file; OUT.xml is then in
+            int8. They should be like those to be counted, and not be used to measure
+            errors.
 
     Returns:
-        The count by the file and by torch of a drawn picture, or of eight crops of those
+        The counts by the file and by torch, of a drawn picture or of eight crops of those
         photographs.
 
     Raises:
         ExtraError: if the extra is not installed.
         CalibrationError: if those photographs cannot be read.
         ExportError: if the name has another ending or is taken, it cannot be written, or a cell of
-            the two maps differs by more than 0.1 % of the map's largest (or by 1e-6 heads, where
-            that is more); in int8, if the counts of the crops differ by more than 5 %, those that
-            are too large and those that are too small together.
+            the two maps differs by more than 0.1 % of the map's largest (or by 1e-6 heads, if
+            that is more); in int8, if the counts of the crops differ by more than 5 %, counting
+            those too large and those too small together.
     """
     if out.suffix not in (".onnx", ".xml"):
         raise ExportError(f"{out} must end in .onnx, or in .xml for OpenVINO.")
@@ -60,10 +60,10 @@ def export(model: CSRNet, out: Path, int8: Path | None = None) -> tuple[float, f
     files = [out] if out.suffix == ".onnx" else [out, out.with_suffix(".bin")]
     if taken := next((file for file in files if file.exists()), None):
         raise ExportError(f"{taken} already exists; give another name.")
-    model = copy.deepcopy(model).float()  # the caller's stays where it is, and in its type
+    model = copy.deepcopy(model).float()  # leaves the caller's on its device and in its type
     crops = [] if int8 is None else calibration_crops(int8, model)
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Whole and checked before the files take their names.
+    # Complete and checked before the files get their names.
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder) / out.name
         write = _write_onnx if out.suffix == ".onnx" else partial(_write_openvino, crops=crops)
@@ -99,11 +99,11 @@ def _write_openvino(model: CSRNet, out: Path, crops: Sequence[Crop]) -> Callable
         graph.set_rt_info(value, ["csrnet", key])
     try:
         openvino.save_model(graph, out, compress_to_fp16=False)
-    except RuntimeError as error:  # such as a full disk
+    except RuntimeError as error:  # for example, a full disk
         raise ExportError(f"{out.name} could not be written: {one_line(error)}") from error
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})  # a mapped file cannot be renamed on Windows
-    # Float32 also where the runtime would choose bfloat16 of its own accord.
+    # Float32 even where the runtime would choose bfloat16 by itself.
     compiled = core.compile_model(out, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(image: Pixels) -> Pixels:
@@ -120,7 +120,7 @@ def _trace(model: CSRNet, out: Path) -> None:
     except ImportError as error:
         raise ExtraError("onnx", error) from error
     sizes = {0: "batch", 2: "height", 3: "width"}
-    # without gradients, so that the training's own convolutions stay out of the graph
+    # without gradients, to keep the convolutions for training out of the graph
     with traced(model, batch=2) as (network, images):
         torch.onnx.export(
             network,
@@ -141,7 +141,7 @@ def _trace(model: CSRNet, out: Path) -> None:
 
 
 def _metadata(model: CSRNet) -> dict[str, str]:
-    """For people: the graph needs none of it."""
+    """Metadata for people: the graph needs none of it."""
     return {
         "input": "image: (B, 3, H, W) float32 RGB, 0 to 255; normalised inside, not resized",
         "output": "density: (B, 1, ceil(H/8), ceil(W/8)) float32 heads per cell; sum: the count",
@@ -150,7 +150,7 @@ def _metadata(model: CSRNet) -> dict[str, str]:
 
 
 def _noise() -> Crop:
-    # Of another size than the traced one, its sides not divisible by 8.
+    # Differs in size from the traced one; its sides are not divisible by 8.
     return np.random.default_rng(0).integers(0, 256, (1, 3, 101, 147), dtype=np.uint8)
 
 
@@ -166,7 +166,7 @@ def _compare(
         count = float(density.sum(dtype=np.float64))
         theirs, ours = theirs + count, ours + result.count
         apart += abs(count - result.count)
-        # cell by cell: a picture that hardly anybody is seen in tells a wrong scale too
+        # cell by cell: even a picture with hardly any people reveals a wrong scale
         most = max(float(np.abs(result.density).max()), LEAST)
         alike &= bool(np.abs(density - result.density).max() <= TOLERANCE * most)
     if int8:

@@ -1,10 +1,10 @@
-"""What is said where an optional extra of the package is missing or broken."""
+"""Messages for an optional extra of the package that is missing or broken."""
 
 from __future__ import annotations
 
 
 class ExtraError(ValueError):
-    """Something needs an extra that is not installed, or does not load; says how to get it."""
+    """A required extra is not installed or does not load; the message says how to get it."""
 
     def __init__(self, extra: str, error: ImportError) -> None:
         if isinstance(error, ModuleNotFoundError):
@@ -12,7 +12,7 @@ class ExtraError(ValueError):
                 f'{error.name or error} is not installed: in a clone pip install -e ".[{extra}]", '
                 f'elsewhere pip install "csrnet-hub[{extra}] @ git+ADDRESS_OF_THE_REPOSITORY".'
             )
-        else:  # such as a DLL that is missing
+        else:  # for example, a missing DLL
             super().__init__(
                 f"The packages of extra {extra} are installed but fail to load ({error}): "
                 "reinstall them with pip's --force-reinstall, and the system libraries they need."

@@ -1,4 +1,4 @@
-"""What a HEIF file (HEIC, from phones) holds, by its boxes (ISO/IEC 14496-12 and 23008-12)."""
+"""Reads the boxes of a HEIF file (HEIC, from phones; ISO/IEC 14496-12 and 23008-12)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_PARTS = 100_000
 
 
 class TooManyError(ValueError):
-    """There are more parts than a picture has."""
+    """The file has more parts than any picture."""
 
 
 def bytes_held(data: memoryview) -> Iterator[int]:
@@ -22,8 +22,8 @@ def bytes_held(data: memoryview) -> Iterator[int]:
     and the ICC profile of every picture, wherever they lie.
 
     Raises:
-        TooManyError: the file has more parts than a picture.
-        ValueError: it is damaged.
+        TooManyError: if the file has more parts than any picture.
+        ValueError: if it is damaged.
     """
     (meta,) = _named(b"meta", data)
     (iinf,), (iloc,), (iprp,) = (_named(kind, meta[4:]) for kind in (b"iinf", b"iloc", b"iprp"))
@@ -44,14 +44,14 @@ def bytes_held(data: memoryview) -> Iterator[int]:
 
 
 def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The kinds and contents of the ISO boxes of a file, or of those within another."""
+    """The kinds and contents of the ISO boxes in a file or in another box."""
     place = 0
     for _ in range(MOST_PARTS):
         if place + 8 > len(data):
             return
         size, kind = struct.unpack_from(">I4s", data, place)
         head = 8
-        if size == 1:  # a long one
+        if size == 1:  # 64-bit size
             head, size = 16, int.from_bytes(data[place + 8 : place + 16], "big")
         end = place + size if size else len(data)
         if end < place + head:  # something else follows the picture: libheif reads no further
@@ -73,7 +73,7 @@ def _number(stream: IO[bytes], size: int) -> int:
 
 
 def _extents(iloc: memoryview) -> Iterator[tuple[int, int]]:
-    """The items of a HEIF file and the bytes of their parts, each item once with 0 as well."""
+    """A HEIF file's items and the bytes of their parts; each item also occurs once with 0."""
     stream = io.BytesIO(iloc)
     version, _, sizes = _number(stream, 1), _number(stream, 3), _number(stream, 2)
     offset, length, base, index = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
@@ -88,10 +88,10 @@ def _extents(iloc: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _properties(ipma: memoryview, sizes: list[int]) -> Iterator[tuple[int, int]]:
-    """As `_extents`, for the properties of items, of those sizes; the first has number 1."""
+    """Like `_extents`, for the properties of items, with the given sizes; numbered from 1."""
     stream = io.BytesIO(ipma)
     version, flags = _number(stream, 1), _number(stream, 3)
-    wide, most = (2, 0x7FFF) if flags & 1 else (1, 0x7F)  # above it a flag
+    wide, most = (2, 0x7FFF) if flags & 1 else (1, 0x7F)  # the bit above is a flag
     for _ in range(_number(stream, 4)):
         item = _number(stream, 4 if version else 2)
         yield item, 0

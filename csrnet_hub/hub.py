@@ -1,4 +1,4 @@
-"""What the Hub's client raises, in one sentence that names the repository and the remedy."""
+"""Explains the Hub client's errors in one sentence with the repository and the remedy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-# How httpx begins where it cannot use a proxy: socksio is not installed, or it is no socks5://.
+# How httpx's messages begin if a proxy is unusable: socksio is missing, or it is not socks5://.
 UNUSABLE_PROXY = ("Using SOCKS proxy", "Unknown scheme for proxy URL")
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
-NUMBERS = ("(Request ID", "(Amzn")  # of a request, which the client puts first
+NUMBERS = ("(Request ID", "(Amzn")  # of a request; the client puts them first
 LONGEST = 400  # characters
 
 
@@ -26,10 +26,10 @@ def explain(
     """Why a file of a Hub repository could not be loaded, and what to do about it.
 
     Args:
-        local_only: the cache alone was to be looked in.
+        local_only: whether only the cache was to be searched.
     """
     if type(error) is ValueError and error.__cause__ is not None:
-        error = error.__cause__  # of a forced download, whose own error tells nothing
+        error = error.__cause__  # of a forced download, whose own error is uninformative
     if isinstance(error, HFValidationError):
         return f"{repo!r} is neither a folder nor a Hub repository id such as org/name."
     if isinstance(error, LocalEntryNotFoundError) and local_only:
@@ -40,7 +40,7 @@ def explain(
     if isinstance(error, LocalEntryNotFoundError):
         status = http_status(error)
         trouble = f"answers with error {status}" if status else "cannot be reached"
-        if isinstance(error.__cause__, FileMetadataError):  # a proxy's own page, for one
+        if isinstance(error.__cause__, FileMetadataError):  # for example, a proxy's own page
             trouble = "does not answer as it should"
         return (
             f"{repo} is neither a local folder nor in the Hub cache, and the Hub {trouble}. Check "
@@ -87,7 +87,7 @@ def explain(
 
 
 def http_status(error: BaseException | None) -> int | None:
-    """The status of the Hub's answer behind an error, if there was an answer."""
+    """The HTTP status of the Hub's answer behind an error, if there was an answer."""
     while error is not None:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(status, int):
@@ -97,10 +97,10 @@ def http_status(error: BaseException | None) -> int | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error in one line: what the Hub says, else its text's first line, else its kind."""
+    """An error in one line: the Hub's message, else the first line of its text, else its type."""
     words = getattr(error, "server_message", None) or str(error)
     lines = [line.strip() for line in words.splitlines()]
     telling = [line for line in lines if line and not line.startswith(NUMBERS)]
-    if words != str(error) or isinstance(error, ValueError):  # a list of what is wrong
+    if words != str(error) or isinstance(error, ValueError):  # a list of problems
         telling = [" ".join(telling)[:LONGEST]]
     return telling[0].rstrip(".:;") if any(telling) else type(error).__name__

@@ -1,7 +1,7 @@
-"""What is no picture, and what a picture file may ask of its decoder.
+"""Detects files that are not pictures, and limits what a picture file may ask of its decoder.
 
-A small file must not take minutes or gigabytes. The checks follow what Pillow reads, before it
-does; each bound is far beyond what files of cameras and programs hold.
+A small file must not take minutes or gigabytes. The checks read what Pillow will read, before it
+does; each limit is far above what files from cameras and programs need.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from PIL import Image
 from .heif import TooManyError, bytes_held
 
 MOST_PIECES = 100_000  # segments, chunks, blocks, strips: Pillow takes some 10 us for each
-COMMENT_COSTS = 100  # pieces: Pillow copies all of a GIF's comment again for each of its blocks
+COMMENT_COSTS = 100  # pieces: Pillow copies a GIF's whole comment again for each of its blocks
 MOST_EXIF_SEGMENTS = 100  # of 64 kB: Pillow joins them one by one
-MOST_PREFIXES = 2  # of EXIF data; there is one at most
-MOST_AVIF_TAGS = 10  # beginnings of EXIF data in an AVIF file: it has one
-HEIF_BYTES = 50_000_000  # that a HEIF file may take beside its own: one ICC profile for all tiles
-LEAST_SCANS = 20  # that a JPEG of any size may have; encoders make 1 to about 15
-SCANNED_PIXELS = 4_000_000_000  # pixels times scans: some ten seconds
-LIMITS = {"WEBP": 100_000_000, "RLE": 10_000_000}  # pixels, of what takes more than others do
+MOST_PREFIXES = 2  # of EXIF data; normally there is at most one
+MOST_AVIF_TAGS = 10  # starts of EXIF data in an AVIF file: normally one
+HEIF_BYTES = 50_000_000  # that a HEIF file may take beyond its size: one ICC profile for all tiles
+LEAST_SCANS = 20  # allowed for a JPEG of any size; encoders make 1 to about 15
+SCANNED_PIXELS = 4_000_000_000  # pixels times scans: about ten seconds
+LIMITS = {"WEBP": 100_000_000, "RLE": 10_000_000}  # pixels, for formats that cost more than others
 LARGEST_TILE = 4096 * 4096  # pixels of a TIFF tile, unless the picture is that large
 
 _EXIF = b"Exif\0\0"
@@ -32,7 +32,7 @@ _CHUNK = 16_384  # bytes read at a time
 _MOST_JUNK = 16_384  # bytes between the segments of a JPEG: Pillow skips them one by one
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # neither padding nor within coded pixels
 _TAGS = re.compile(rb"II\*\0|MM\0\*")
-_WITHOUT_LENGTH = {0xC8, 0xD8, *range(0xF0, 0xFE)}  # on these libjpeg fails and Pillow goes on
+_WITHOUT_LENGTH = {0xC8, 0xD8, *range(0xF0, 0xFE)}  # libjpeg fails on these, Pillow continues
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _UNREADABLE = (
     (4, b"ftypavi", "an AVIF picture"),
@@ -43,11 +43,11 @@ _UNREADABLE = (
 
 
 class ImageError(ValueError):
-    """A picture cannot be used; the message says what is wrong and what to do, for a visitor."""
+    """A picture cannot be used; the message tells the user what is wrong and what to do."""
 
 
 def why_not_a_picture(head: bytes) -> str:
-    """The sentence for a file that begins with the bytes `head` and is of no readable format."""
+    """The sentence for a file that begins with the bytes `head` and has no readable format."""
     if not head:
         return "The file is empty (0 bytes). Save or upload the picture again."
     names = [name for start, signature, name in _UNREADABLE if head.startswith(signature, start)]
@@ -61,11 +61,11 @@ def why_not_a_picture(head: bytes) -> str:
 
 
 def check_file(form: str | None, stream: IO[bytes]) -> None:
-    """Look through a file of Pillow's format `form` before Pillow opens it.
+    """Scan a file of Pillow's format `form` before Pillow opens it.
 
     Raises:
-        ImageError: it would take far more time or memory than its pixels do.
-        ValueError: it is damaged.
+        ImageError: if it would take far more time or memory than its pixels need.
+        ValueError: if it is damaged.
     """
     checks = {
         "JPEG": _check_jpeg,
@@ -81,7 +81,7 @@ def check_file(form: str | None, stream: IO[bytes]) -> None:
 
 
 def check_opened(image: Image.Image) -> None:
-    """Check what an opened and not yet decoded file says of itself; raises ImageError."""
+    """Check the header of a file that is opened but not yet decoded; raises ImageError."""
     pixels = image.width * image.height
     kind = "RLE" if image.format == "BMP" and image.info.get("compression") in (1, 2) else None
     limit = LIMITS.get(kind or image.format or "")
@@ -104,11 +104,11 @@ def check_opened(image: Image.Image) -> None:
 def check_tags(stream: IO[bytes]) -> None:
     """Check the first directory of a TIFF file, or of EXIF data, which is one.
 
-    Pillow reads all values of a directory, and thousands may lie in the same place.
+    Pillow reads all values of a directory, and thousands may share the same place.
 
     Raises:
-        ImageError: together they are larger than the file, or one has too many numbers.
-        ValueError: there is no directory.
+        ImageError: if together they are larger than the file, or one has too many numbers.
+        ValueError: if there is no directory.
     """
     length = stream.seek(0, io.SEEK_END)
     stream.seek(0)
@@ -132,7 +132,7 @@ def check_tags(stream: IO[bytes]) -> None:
         if unit > 1 and number > MOST_PIECES:
             raise _too_many_pieces()
         (offset,) = struct.unpack(order + start, value)
-        if offset + unit * number > length:  # here Pillow stops reading
+        if offset + unit * number > length:  # Pillow stops reading here
             return
         held += unit * number
         if held > 2 * length:  # a few values may share their place
@@ -179,10 +179,10 @@ def _check_jpeg(stream: IO[bytes]) -> None:
 
 
 def check_exif(exif: bytes) -> None:
-    """`check_tags` for EXIF data; what has no directory is fine, for nothing is read from it.
+    """`check_tags` for EXIF data; data without a directory passes, since nothing is read from it.
 
     Raises:
-        ImageError: as `check_tags`.
+        ImageError: as for `check_tags`.
     """
     for _ in range(MOST_PREFIXES):
         exif = exif.removeprefix(_EXIF)
@@ -197,7 +197,7 @@ def check_exif(exif: bytes) -> None:
 
 
 def _segments(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The markers of a JPEG up to its picture's end, and what each one's segment holds."""
+    """The markers of a JPEG up to its picture's end, with the content of each segment."""
     place, junk, scanned = 2, 0, False
     while True:
         stream.seek(place)
@@ -226,7 +226,7 @@ def _segments(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def _check_avif(stream: IO[bytes]) -> None:
     data = stream.read()
-    # wherever the EXIF data lie: Pillow reads them on opening
+    # wherever the EXIF data are: Pillow reads them on opening
     for number, found in enumerate(_TAGS.finditer(data)):
         if number == MOST_AVIF_TAGS:
             raise _too_many_pieces()

@@ -1,4 +1,4 @@
-"""Any picture a user may have, as RGB bytes, or a sentence saying why not."""
+"""Reads any picture a user may have as RGB bytes, or explains in a sentence why it cannot."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ SUFFIXES = {
     ".heif",
 }
 
-_LOCK = threading.Lock()  # Pillow's limit belongs to the whole process
+_LOCK = threading.Lock()  # Pillow's limit is global to the process
 
 _READERS: tuple[tuple[int, bytes | tuple[bytes, ...], type[ImageFile]], ...] = (
-    (0, b"\xff\xd8\xff", JpegImageFile),  # also MPO, which phones write: its main picture
+    (0, b"\xff\xd8\xff", JpegImageFile),  # also MPO, written by phones: its main picture
     (0, b"\x89PNG\r\n\x1a\n", PngImageFile),
     (0, b"GIF8", GifImageFile),
     (8, b"WEBP", WebPImageFile),
     (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
     (0, b"BM", BmpImageFile),
 )
-_HEIF = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # brands of phones' files
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # brands of files from phones
 
 
 def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> np.ndarray:
@@ -69,27 +69,27 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
     `source` is one of:
 
     - a path, or the bytes, of a JPEG, PNG, WebP, GIF, TIFF or BMP file (its first frame or page),
-      of an AVIF file where Pillow can (from 11.3 on), of a HEIC file with the extra ``heic``;
-    - a PIL image of any mode (the frame it stands at; it is read but not changed);
+      of an AVIF file if Pillow supports it (11.3 or later), of a HEIC file with the extra ``heic``;
+    - a PIL image of any mode (its current frame; it is read but not changed);
     - an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, bool or floats in [0, 1].
       A writable, contiguous uint8 (H, W, 3) array is returned as it is, not copied.
 
     EXIF orientation is applied, transparency is put over white, and 16-bit values are divided by
-    257 and rounded. 32-bit integer pictures (PIL mode I) are read as 16-bit, decimal ones (mode F)
-    as [0, 1]; values outside are an error, for nothing in such a file says what white is.
+    257 and rounded. 32-bit integer pictures (PIL mode I) are read as 16-bit, float ones (mode F)
+    as [0, 1]; values outside are an error, since such a file does not say what white is.
 
     `max_pixels` bounds H * W and is checked before anything is decoded; None means no limit. Under
-    a limit no side may have more than 65,535 pixels: a strip of one row costs what eight rows do.
-    WebP and run-length BMP files have a lower one of their own (`imagefiles.LIMITS`) unless it is
-    None.
-    At its highest, memory holds so many bytes a pixel, the result's 3 among them:
+    a limit no side may exceed 65,535 pixels: a strip of one row costs as much as eight rows.
+    WebP and run-length BMP files have lower limits of their own (`imagefiles.LIMITS`) unless
+    `max_pixels` is None.
+    Peak memory in bytes per pixel, including the 3 of the result:
 
     - 7 for JPEG, PNG, TIFF and BMP (colour), 4 for grey ones and GIF; 8 for HEIC;
-    - 10 for progressive JPEG with all its colour (12 if CMYK), 12 for 16-bit TIFF and for AVIF;
-    - 16 for WebP, moving or still.
+    - 10 for progressive JPEG with full-resolution colour (12 if CMYK), 12 for 16-bit TIFF and AVIF;
+    - 16 for WebP, animated or still.
 
-    Raises ImageError for everything that cannot be read so; its message never holds a path. A limit
-    that is none is a ValueError.
+    Raises ImageError for everything that cannot be read; its message never contains a path. An
+    invalid limit raises ValueError.
     """
     check_limit(max_pixels)
     if source is None or (isinstance(source, str) and not source):
@@ -109,15 +109,15 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
 
 
 def check_limit(max_pixels: Any) -> None:
-    """Raise ValueError for a pixel limit that is neither None nor a whole number from 1: the fault
-    is not the picture's."""
+    """Raise ValueError unless a pixel limit is None or a whole number from 1; it is no ImageError
+    because the picture is not at fault."""
     whole = isinstance(max_pixels, Integral) and not isinstance(max_pixels, bool)
     if not (max_pixels is None or (whole and max_pixels > 0)):
         raise ValueError(f"max_pixels must be None or a whole number from 1, not {max_pixels!r}")
 
 
 def missing_reader(path: str | Path) -> str:
-    """What to install for a file that only lacks a decoder, or ""."""
+    """What to install to read a file that only lacks a decoder, or ""."""
     if not os.path.isfile(path):  # noqa: PTH113  (a pipe would wait for its writer)
         return ""
     with contextlib.suppress(OSError, ValueError), Path(path).open("rb") as file:
@@ -131,11 +131,11 @@ def missing_reader(path: str | Path) -> str:
 
 
 def hide_library_warnings() -> None:
-    """Keep what Pillow says of odd metadata and large pictures, and matplotlib of letters that no
-    font has, from the log, in the whole process.
+    """Hide Pillow's warnings on odd metadata and large pictures, and matplotlib's on letters that
+    no font has, in the whole process.
 
-    For the entry point of a program whose users can do nothing about it. Importing this package
-    hides nothing: warnings belong to the program that it is part of.
+    Meant for the entry point of a program whose users cannot act on them. Importing this package
+    hides nothing: warnings are up to the program that imports it.
     """
     warnings.filterwarnings("ignore", module=r"PIL\b")
     warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
@@ -144,7 +144,7 @@ def hide_library_warnings() -> None:
 def _from_path(path: Path, max_pixels: int | None) -> np.ndarray:
     try:
         mode = path.stat().st_mode
-        if stat.S_ISREG(mode):  # nothing else is opened: a pipe would wait for ever
+        if stat.S_ISREG(mode):  # nothing else is opened: a pipe would block for ever
             with path.open("rb") as stream:
                 return _from_stream(stream, max_pixels)
     except ImageError:
@@ -177,7 +177,7 @@ def _reader_of(head: bytes) -> type[ImageFile] | None:
         if head.startswith(signature, start):
             return reader
     brands = head[8:40] if head[4:8] == b"ftyp" else b""
-    # Both decoders are there on some installations only.
+    # Not every installation has these decoders.
     with contextlib.suppress(ImportError):
         if b"avif" in brands:
             from PIL import features
@@ -195,7 +195,7 @@ def _reader_of(head: bytes) -> type[ImageFile] | None:
 def _open(reader: type[ImageFile], stream: IO[bytes], max_pixels: int | None) -> Image.Image:
     check_file(reader.format, stream)
     stream.seek(0)
-    # The format's class, not Image.open: it reads the header alone, without Pillow's pixel limit.
+    # The format's class, not Image.open: it reads only the header, without Pillow's pixel limit.
     image = reader(stream)
     tags: Any = getattr(image, "tag_v2", {})
     # NewSubfileType 1 is a thumbnail, 50706 a DNG version: counting either would mislead.
@@ -227,8 +227,8 @@ def _decode(opened: Callable[[], Image.Image], name: str, max_pixels: int | None
     try:
         with contextlib.suppress(Image.DecompressionBombError):
             return _from_pil(opened(), max_pixels)
-        # Inside TIFF and GIF Pillow's limit has no other switch than this global: set it to
-        # ours under the lock, only for a picture that ran into it, and put it back.
+        # For TIFF and GIF, Pillow's limit can only be changed through this global: set it to
+        # ours under the lock, only for a picture that ran into it, and restore it.
         with _LOCK:
             pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
             try:
@@ -249,7 +249,7 @@ def _decode(opened: Callable[[], Image.Image], name: str, max_pixels: int | None
 def _from_pil(image: Image.Image, max_pixels: int | None) -> np.ndarray:
     _check_size(*image.size, max_pixels)
     image.load()
-    orientation = _orientation(image)  # after load: a PNG may carry it at its end
+    orientation = _orientation(image)  # after load: a PNG may have it at its end
 
     def block(top: int, left: int) -> np.ndarray:
         right, bottom = min(left + BLOCK, image.width), min(top + BLOCK, image.height)
@@ -260,9 +260,9 @@ def _from_pil(image: Image.Image, max_pixels: int | None) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> Any:
-    with contextlib.suppress(Exception):  # broken metadata says nothing against the pixels
+    with contextlib.suppress(Exception):  # broken metadata does not make the pixels unusable
         exif = image.info.get("exif")
-        if exif is None and "Raw profile type exif" in image.info:  # a PNG's text
+        if exif is None and "Raw profile type exif" in image.info:  # stored as text in a PNG
             lines = image.info["Raw profile type exif"].split("\n")
             exif = bytes.fromhex("".join(lines[3:]))
         check_exif(exif or b"")

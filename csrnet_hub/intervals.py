@@ -10,25 +10,25 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-POWER = 1.0  # errors are a share of the count, in sparse scenes as in dense ones
-OLD_POWER = 0.75  # of models that do not say theirs
+POWER = 1.0  # errors are proportional to the count, in sparse and dense scenes alike
+OLD_POWER = 0.75  # for models that do not record theirs
 
 
 def spread(count: ArrayLike, power: float = POWER) -> NDArray[np.float64]:
-    """How errors grow with the predicted count, in heads, up to a factor that calibration finds."""
+    """How errors grow with the predicted count, in heads, up to a calibrated factor."""
     predicted: NDArray[np.float64] = np.clip(np.asarray(count, dtype=np.float64), 0, None)
     return (predicted + 1) ** power
 
 
 @dataclass(frozen=True)
 class PredictionInterval:
-    """The interval around a count that holds the true number with probability ``level``.
+    """The interval around a count that contains the true number with probability ``level``.
 
     Attributes:
-        level: share of pictures like the calibration's whose number lies inside.
-        quantile: half the interval's width over ``spread(count, power)``.
-        images: number of pictures that it was calibrated on.
-        power: of the count, with which its errors grow.
+        level: fraction of pictures like the calibration's whose number lies inside.
+        quantile: half the interval's width divided by ``spread(count, power)``.
+        images: number of calibration pictures.
+        power: power of the count with which errors grow.
     """
 
     level: float
@@ -55,21 +55,21 @@ class PredictionInterval:
         level: float = 0.9,
         groups: Sequence[str] | None = None,
     ) -> PredictionInterval:
-        """From predicted counts (n,) and numbers of heads (n,) of pictures not trained on.
+        """Calibrate on predicted counts (n,) and true heads (n,) of pictures not trained on.
 
-        The quantile is the ceil((n + 1) level)-th smallest of the errors over their spreads, which
-        covers a new picture of the same kind with probability ``level`` or more (Lei et al., 2018,
+        The quantile is the ceil((n + 1) level)-th smallest ratio of error to spread, which covers
+        a new picture of the same kind with probability ``level`` or more (Lei et al., 2018,
         arXiv:1604.04173, algorithm 2 and theorem 2).
 
         Args:
-            groups: (n,) which kind each picture is of. The widest of their intervals is taken, so
-                that a new picture of each kind is covered; a kind with too few pictures counts
-                with the others alone. One in which nobody is on any picture is left out, unless
-                all are: no share of a count holds zero, but the whole of it.
+            groups: (n,) the kind of each picture. The widest of the groups' intervals is taken, so
+                that new pictures of every kind are covered; a kind with too few pictures counts
+                only together with the others. A kind without any people is left out, unless
+                all are: an interval proportional to the count reaches zero only at full width.
 
         Raises:
-            ValueError: if there are too few pictures for that: 9 for a level of 0.9; if the level
-                is not between 0 and 1, or there are not as many of one as of the others.
+            ValueError: if there are too few pictures (9 are needed for a level of 0.9), the level
+                is not between 0 and 1, or the lengths differ.
         """
         predicted = np.asarray(counts, dtype=np.float64)
         true = np.asarray(heads, dtype=np.float64)
@@ -93,11 +93,11 @@ class PredictionInterval:
         return cls(level, float(quantile), len(true), POWER)
 
     def around(self, count: float) -> tuple[float, float]:
-        """Lower and upper end in heads, the lower at least 0."""
+        """Lower and upper bound in heads; the lower is at least 0."""
         half = self.quantile * float(spread(count, self.power))
         return max(0.0, count - half), max(0.0, count + half)
 
 
 def _rank(number: int, level: float) -> int | None:
-    rank = math.ceil((number + 1) * Fraction(str(level)))  # 75 * 0.68 is above 51 in floats
+    rank = math.ceil((number + 1) * Fraction(str(level)))  # in floats 75 * 0.68 exceeds 51
     return rank if rank <= number else None

@@ -1,4 +1,4 @@
-"""A photo's density map as jet colours, drawn strip by strip, and what may be drawn at all."""
+"""Draws a photo's density map in jet colours, strip by strip, and checks what can be drawn."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ Map = NDArray[np.float32]
 Photo = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height in pixels
 Strip = tuple[int, Map, Photo]  # first row, values (rows, width) in 0..1, their jet colours
-STRIP = 256  # rows drawn at a time, so that memory is the result and little more
-LEAST_TOP = 0.02  # heads per cell: below, the noise of an empty scene would be drawn in red
-LEAST_SCALE = 0.01  # so that what is drawn dark red stays a number above 0
-LEAST_CELLS = 2**14  # a megapixel's; in a map of more the same heads lie in more cells
+STRIP = 256  # rows drawn at a time, so that memory is little more than the result
+LEAST_TOP = 0.02  # heads per cell: a lower maximum would draw the noise of an empty scene in red
+LEAST_SCALE = 0.01  # keeps the value drawn dark red above 0
+LEAST_CELLS = 2**14  # a megapixel's; in a larger map the same heads are spread over more cells
 
 
 def strips(cells: Map, vmax: float, size: Size, photo_size: Size) -> Iterator[Strip]:
-    """Draw the map of a photo at `size`, from the top, bilinear between the cells' centres."""
+    """Draw a photo's map at `size`, from the top, bilinear between the cells' centres."""
     from matplotlib import colormaps
 
     source = Image.fromarray(np.maximum(cells, 0) / np.float32(vmax))
     for top in range(0, size[1], STRIP):
         bottom = min(top + STRIP, size[1])
         first, last = (row * photo_size[1] / (size[1] * CELL) for row in (top, bottom))
-        box = (0.0, first, photo_size[0] / CELL, last)  # in cells and their fractions
+        box = (0.0, first, photo_size[0] / CELL, last)  # in cells and fractions of cells
         strip = source.resize((size[0], bottom - top), Image.Resampling.BILINEAR, box=box)
         values = np.clip(np.asarray(strip), 0, 1)
         yield top, values, colormaps["jet"](values, bytes=True)[..., :3]
 
 
 def jet_picture(cells: Map, vmax: float, size: Size, photo_size: Size) -> Image.Image:
-    """The map of a photo as a picture of `size`."""
+    """Draw a photo's map as a picture of `size`."""
     picture = np.empty((size[1], size[0], 3), np.uint8)
     for top, values, colours in strips(cells, vmax, size, photo_size):
         picture[top : top + len(values)] = colours
@@ -44,7 +44,7 @@ def jet_picture(cells: Map, vmax: float, size: Size, photo_size: Size) -> Image.
 
 
 def resized(photo: Photo, size: Size) -> Image.Image:
-    """Scale a photo; a large one is first reduced in strips, without a copy of the whole."""
+    """Scale a photo; a large one is first reduced in strips, without copying the whole."""
     height, width = photo.shape[:2]
     across, down = (max(1, own // new // 2) for own, new in zip((width, height), size))
     parts = (photo[top : top + STRIP * down] for top in range(0, height, STRIP * down))
@@ -55,7 +55,7 @@ def resized(photo: Photo, size: Size) -> Image.Image:
 
 
 def fitting(size: Size, side: int, least: int = 1) -> Size:
-    """A size with the longer side of `side` pixels, and none under `least`."""
+    """Scale a size so that its longer side is `side` pixels and no side is under `least`."""
     if side < 1:
         raise ValueError(f"max_side must be at least 1 pixel, not {side}.")
     scale = side / max(size)
@@ -63,19 +63,19 @@ def fitting(size: Size, side: int, least: int = 1) -> Size:
 
 
 def grid(size: Size) -> tuple[int, int]:
-    """The cells (h, w) of a photo's map."""
+    """The size (h, w) in cells of a photo's map."""
     return math.ceil(size[1] / CELL), math.ceil(size[0] / CELL)
 
 
 def least_top(cells: Map, scale: float = 1.0) -> float:
-    """Heads per cell that are drawn dark red at least; `scale` as in `render.colour_top`."""
+    """Minimum density, in heads per cell, drawn dark red; `scale` as in `render.colour_top`."""
     return LEAST_TOP * min(1.0, LEAST_CELLS / cells.size, max(scale, LEAST_SCALE) ** 2)
 
 
 def checked_map(
     density: ArrayLike, vmax: float | None = None, scale: float = 1.0
 ) -> tuple[Map, float]:
-    """A map as float32 and its `vmax` (None: its own); a ValueError if either cannot be."""
+    """A map as float32 and its `vmax` (None: its own); ValueError if either is invalid."""
     cells = np.asarray(density)
     if cells.ndim != 2 or cells.size == 0 or cells.dtype.kind not in "fiu":
         raise ValueError(
@@ -95,7 +95,7 @@ def checked_map(
 def checked_photo(
     image: ArrayLike, cells: Map, photo_size: Size | None = None
 ) -> tuple[Photo, Size]:
-    """A photo and its size; a ValueError if the map is not of it, or of one of `photo_size`."""
+    """A photo and its size (or `photo_size`); ValueError if the map does not match it."""
     photo = checked_pixels(image)
     size = (photo.shape[1], photo.shape[0])
     own = photo_size or size
@@ -106,7 +106,7 @@ def checked_photo(
 
 
 def checked_pixels(image: ArrayLike) -> Photo:
-    """A photo (H, W, 3) uint8; a ValueError for any other array."""
+    """A photo (H, W, 3) uint8; ValueError for any other array."""
     photo = np.asarray(image)
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
         raise ValueError(f"A photo is (H, W, 3) uint8, not {photo.dtype} {photo.shape}.")

@@ -1,4 +1,4 @@
-"""JSON in which no object has a key twice: of two values one would be lost without a word."""
+"""JSON without duplicate keys in objects: one of the two values would be lost silently."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def loads(text: str) -> Any:
-    """The content of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ValueError, RecursionError: if it is not JSON, nested too deeply, or has a key twice, which
-            is then named.
+        ValueError, RecursionError: if it is not JSON, is nested too deeply, or has a duplicate key,
+            which is then named.
     """
     return json.loads(text, object_pairs_hook=_without_repeats)
 

@@ -1,4 +1,4 @@
-"""Maps saved in a folder, a picture and an .npy file each, and known again by later runs."""
+"""Saves maps to a folder, as a picture and an .npy file each, and recognises them in later runs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .counting import CountResult
 
-MADE_BY = ("Software", "csrnet-hub")  # in the pictures of maps
-PHOTO = "Photograph"  # with a digest of its path, which itself is nobody's business
-START = 1024  # bytes of a picture, within which both stand
-LONGEST = 200  # bytes of a map's name without its endings; file systems take 255 with them
+MADE_BY = ("Software", "csrnet-hub")  # metadata in the pictures of maps
+PHOTO = "Photograph"  # with a digest of its path, since the path itself is private
+START = 1024  # bytes of a picture, within which both entries lie
+LONGEST = 200  # bytes of a map's name without its extensions; file systems allow 255 with them
 
 
 def save_map(stem: Path, photo: Path, result: CountResult) -> None:
     """Write STEM.npy (float32, heads per cell) and STEM.png (the jet map beside the photo).
 
     Raises:
-        ImageError: the photo cannot be read (any more).
-        OSError: a file cannot be written, and is not left in part; with its name.
+        ImageError: if the photo cannot be read (any more).
+        OSError: if a file cannot be written, giving its name; no partial file is left.
     """
     import numpy as np
     from PIL.PngImagePlugin import PngInfo
@@ -52,17 +52,17 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def unused(folder: Path, photo: Path, names: set[str]) -> Path:
-    """Where in a folder a photo's map may be written, without its ending: as it is called, or with
-    a number where that would take the place of another photo's map or of any other file.
+    """The path in a folder, without extension, for a photo's map: the photo's name, numbered if it
+    would otherwise replace another photo's map or any other file.
 
     Args:
-        names: those that this run has given; the new one is added.
+        names: names already given in this run; the new one is added.
     """
     stem = photo.stem
     if len(os.fsencode(stem)) > LONGEST:
         stem = os.fsencode(stem)[:LONGEST].decode("utf-8", "ignore")
     name, number = stem, 2
-    # nor A.jpg and a.png, where file names ignore case
+    # nor both A.jpg and a.png, where file names ignore case
     while name.casefold() in names or _is_others(folder / name, photo):
         name, number = f"{stem}-{number}", number + 1
     names.add(name.casefold())
@@ -77,12 +77,12 @@ def _is_others(stem: Path, photo: Path) -> bool:
 
 
 def is_map(path: Path) -> bool:
-    """Whether a file is the picture of a map that `save_map` wrote."""
+    """Whether a file is a map's picture written by `save_map`."""
     return path.suffix.lower() == ".png" and _text(*MADE_BY) in _start(path)
 
 
 def _text(key: str, text: str) -> bytes:
-    return f"{key}\0{text}".encode()  # as PNG has it
+    return f"{key}\0{text}".encode()  # the form that PNG uses
 
 
 def _start(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed, where it is glibc."""
+"""Controls what the C library does with freed memory, if it is glibc."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 from functools import cache
 from typing import Any
 
-# Of mallopt in malloc.h.
+# From mallopt in malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-KEPT = 2**30  # bytes at the heap's end: about what the maps of one picture take
+KEPT = 2**30  # bytes kept at the heap's end: about the size of one picture's maps
 
 
 @cache
 def keep_memory() -> None:
-    """Have memory that is freed kept for the next picture, in the whole process, once.
+    """Keep freed memory for the next picture, in the whole process; takes effect once.
 
-    Left to itself glibc gives each layer's map back to the system and asks for the next one, page
-    by page: a fifth of the time of a picture. Threads share one heap, or each would keep its own.
-    A process whose environment has settings of malloc keeps to them.
+    By default glibc returns each layer's map to the system and requests the next one page by page,
+    which takes a fifth of a picture's time. Threads share one heap, or each would keep its own.
+    A process whose environment has malloc settings keeps to them.
     """
     mallopt = _of_glibc("mallopt")
     chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
@@ -28,10 +28,10 @@ def keep_memory() -> None:
 
 
 def trim_memory() -> None:
-    """Give memory that was freed back to the system.
+    """Return freed memory to the system.
 
-    What is left of one picture's maps is in pieces that the next picture's do not fit, and a
-    process that counts pictures of many sizes would grow by a megabyte with each.
+    What is left of a picture's maps is in pieces too small for the next picture's, so a process
+    that counts pictures of many sizes would grow by a megabyte with each.
     """
     trim = _of_glibc("malloc_trim")
     if trim is not None:

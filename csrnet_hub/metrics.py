@@ -1,4 +1,4 @@
-"""Errors against annotated heads, never against a density map's sum; likeness of density maps."""
+"""Errors against annotated heads, never against a density map's sum; similarity of maps."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .regions import CELL, as_cells, grid_counts
 
 FloatArray = NDArray[np.float64]
 RANGES = {"0": 0, "1-9": 9, "10-30": 30, "31-100": 100, "101-500": 500, "more": math.inf}
-RESAMPLES = 2000  # of the bootstrap
-COVERAGE = 0.95  # of its intervals
+RESAMPLES = 2000  # bootstrap resamples
+COVERAGE = 0.95  # of the bootstrap intervals
 
 
 def counting_errors(counts: ArrayLike, heads: ArrayLike) -> dict[str, float | None]:
-    """Errors of predicted counts (n,) against numbers of heads (n,), n >= 1.
+    """Errors of predicted counts (n,) against true numbers of heads (n,), n >= 1.
 
     Returns:
         ``images``; ``mae`` and ``rmse`` (section 4.1 of the CSRNet paper, which calls the second
-        "MSE"); ``nae``, the mean of error / heads over images with heads (None if none has);
-        ``bias``, the mean error with its sign.
+        "MSE"); ``nae``, the mean of error / heads over images with heads (None if there are none);
+        ``bias``, the mean signed error.
 
     Raises:
-        ValueError: if there is no image or the lengths differ.
+        ValueError: if there are no images or the lengths differ.
     """
     predicted, true = _same_length(counts, heads)
     error = predicted - true
@@ -44,13 +44,13 @@ def counting_errors(counts: ArrayLike, heads: ArrayLike) -> dict[str, float | No
 
 
 def errors_by_range(counts: ArrayLike, heads: ArrayLike) -> dict[str, Any]:
-    """`counting_errors` of the images in each range of their number of heads: 0, 1-9, 10-30,
-    31-100, 101-500 and more; ranges without images are left out.
+    """`counting_errors` by range of the number of heads: 0, 1-9, 10-30, 31-100, 101-500 and more;
+    ranges without images are left out.
 
     Returns:
         For each range its errors and ``mae_interval``, the 95 % percentile bootstrap interval of
-        the MAE over images (Efron, 1979; 2000 resamples, seeded). Few images make it too narrow,
-        and of one image it is the error itself.
+        the MAE over images (Efron, 1979; 2000 resamples, seeded). With few images it is too narrow;
+        with one image it is just the error itself.
 
     Raises:
         ValueError: as for `counting_errors`.
@@ -86,12 +86,12 @@ def game(density: ArrayLike, heads: ArrayLike, height: int, width: int, level: i
     sum of the absolute counting errors in 2^level x 2^level equal parts. GAME(0) is the error.
 
     Args:
-        density: (ceil(height / 8), ceil(width / 8)) heads per cell. A cell that a part's edge cuts
-            gives each side its share of the area inside the frame.
+        density: (ceil(height / 8), ceil(width / 8)) heads per cell. A cell cut by the edge of a
+            part is divided in proportion to the area inside the frame.
         heads: (N, 2) x, y in pixels; those outside the frame count in the nearest part.
 
     Raises:
-        ValueError: if the map has not that shape, or the heads are not (N, 2).
+        ValueError: if the map does not have that shape, or the heads are not (N, 2).
     """
     points = as_points(heads)
     parts = 2**level
@@ -105,12 +105,12 @@ def game(density: ArrayLike, heads: ArrayLike, height: int, width: int, level: i
 def map_likeness(density: ArrayLike, truth: ArrayLike) -> tuple[float, float]:
     """PSNR in dB and SSIM of a predicted density map against the ground truth.
 
-    The CSRNet paper (section 4.1) resizes the map to the picture "with interpolation" and
-    normalises both, and says no more. Here: the map of cells is enlarged to the picture's pixels by
-    bilinear interpolation of the cells' centres; negative values become 0; each of the two maps is
-    divided by its own maximum, so that both lie in [0, 1] (a map of zeros stays one); the data
-    range is 1. SSIM is that of Wang et al. (2004): Gaussian window of 11 x 11 pixels and sigma
-    1.5, K1 0.01, K2 0.03, the mean over all pixels whose window lies inside.
+    The CSRNet paper (section 4.1) says only that the map is resized to the picture "with
+    interpolation" and that both are normalised. Here: the map of cells is enlarged to the picture's
+    pixels by bilinear interpolation between cell centres; negative values become 0; each map is
+    divided by its own maximum, so that both lie in [0, 1] (an all-zero map stays zero); the data
+    range is 1. SSIM follows Wang et al. (2004): Gaussian window of 11 x 11 pixels and sigma
+    1.5, K1 0.01, K2 0.03, averaged over all pixels whose window lies inside.
 
     Args:
         density: (ceil(H / 8), ceil(W / 8)) heads per cell.
@@ -125,7 +125,7 @@ def map_likeness(density: ArrayLike, truth: ArrayLike) -> tuple[float, float]:
     true = np.asarray(truth, dtype=np.float64)
     height, width = true.shape
     cells = as_cells(density, height, width).astype(np.float32)
-    box = (0.0, 0.0, width / CELL, height / CELL)  # in cells: the last ones may pass the edge
+    box = (0.0, 0.0, width / CELL, height / CELL)  # in cells: the last may extend past the edge
     enlarged = Image.fromarray(cells).resize((width, height), Image.Resampling.BILINEAR, box=box)
     one, other = _normalised(np.asarray(enlarged, dtype=np.float64)), _normalised(true)
     return psnr(one, other), ssim(one, other)
@@ -141,7 +141,7 @@ def ssim(one: FloatArray, other: FloatArray) -> float:
     """Mean structural similarity (Wang et al., 2004) of two maps (H, W) with values in [0, 1].
 
     Raises:
-        ValueError: if a side is under 11 pixels, the window.
+        ValueError: if a side is shorter than the window, 11 pixels.
     """
     if min(one.shape) < 11:
         raise ValueError(f"SSIM needs at least 11 x 11 pixels, not {one.shape}")

@@ -38,7 +38,7 @@ DILATIONS: dict[str, tuple[int, ...]] = {
 
 
 class Conv3x3(nn.Conv2d):
-    """A convolution that keeps the size; in training, Winograd's algorithm where that is faster."""
+    """A same-size convolution; in training it uses Winograd's algorithm where that is faster."""
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int) -> None:
         super().__init__(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
@@ -68,25 +68,25 @@ class CSRNet(Pretrained):
     """Front end of VGG-16 to conv4_3, dilated back end, 1x1 output layer (section 3.1, table 3).
 
     Layers are named and indexed as in the reference code (``frontend.0`` ... ``backend.10``,
-    ``output_layer``), so state dicts in circulation load. New layers start from N(0, 0.01) with
-    zero biases (section 3.2); the constructor never downloads: see :func:`load_vgg16_frontend`.
+    ``output_layer``), so existing CSRNet state dicts load. New layers start from N(0, 0.01) with
+    zero biases (section 3.2). The constructor never downloads: see :func:`load_vgg16_frontend`.
 
     Args:
         variant: back end of table 3: A (dilation 1), B (2), C (2 and 4), D (4).
-        mean, std: of RGB in [0, 1]; a picture is normalised with them before ``forward``.
+        mean, std: RGB statistics in [0, 1], used to normalise a picture before ``forward``.
         density_scale: ``forward`` gives heads per cell times this factor.
-        min_side: pixels; a picture with a shorter side is counted enlarged (0: as it is), since
-            training enlarged such pictures too.
-        working_pixels: a picture of more is counted shrunk to so many, then once more, larger, if
-            its crowd is dense (0: as it is); see `csrnet_hub.scale`.
+        min_side: pixels; a picture with a shorter side is enlarged for counting, as it was in
+            training (0: never).
+        working_pixels: a picture with more pixels is shrunk to this size for counting, then counted
+            again larger if its crowd is dense (0: never); see `csrnet_hub.scale`.
         largest_sigma: pixels; standard deviation of the widest kernels of the training pictures. A
-            picture whose heads turn out wider in the map is counted shrunk (0: as it is).
-        training_record: how the weights came to be; travels in config.json.
-        metrics: error figures by data set; travels in config.json.
-        interval: entries of a :class:`PredictionInterval`; travels in config.json.
+            picture whose heads are wider than that in the map is counted shrunk (0: never).
+        training_record: how the weights were trained; saved in config.json.
+        metrics: error figures by data set; saved in config.json.
+        interval: fields of a :class:`PredictionInterval`; saved in config.json.
 
     Raises:
-        ModelError: for an unknown variant, or a mean, std, scale or size that is not usable.
+        ModelError: if the variant is unknown, or a mean, std, scale or size is unusable.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class CSRNet(Pretrained):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised pictures (B, 3, H, W) to density maps (B, 1, H//8, W//8).
+        """Map normalised pictures (B, 3, H, W) to density maps (B, 1, H//8, W//8).
 
         The maps are in heads per cell of 8x8 pixels, times ``density_scale``.
         """
@@ -144,21 +144,21 @@ class CSRNet(Pretrained):
 
 
 def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> None:
-    """Fill the front end with ImageNet's VGG-16 (section 3.1 of the paper).
+    """Load ImageNet VGG-16 weights into the front end (section 3.1 of the paper).
 
     Args:
         source: ``"torchvision"`` (which downloads ``VGG16_Weights.IMAGENET1K_V1``) or a safetensors
             file with keys ``features.{index}.{weight,bias}`` as torchvision names them.
 
     Raises:
-        ModelError: if a tensor is missing, has the wrong shape or holds no plain, finite numbers.
+        ModelError: if a tensor is missing, has the wrong shape or is not plain, finite numbers.
     """
     if str(source) == "torchvision":
         try:
             from torchvision.models import VGG16_Weights, vgg16
 
             state = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
-        except (ImportError, RuntimeError, OSError) as error:  # absent, for another torch, offline
+        except (ImportError, RuntimeError, OSError) as error:  # missing, for another torch, offline
             raise ModelError(
                 f"VGG-16 could not be loaded from torchvision ({error}): give a safetensors file "
                 "of its weights (--vgg in train.fit)."
@@ -177,9 +177,9 @@ def load_vgg16_frontend(model: CSRNet, source: str | Path = "torchvision") -> No
 
 
 def receptive_field(model: CSRNet) -> tuple[int, int]:
-    """First and last input pixel that reach the density map's cell 0, on one axis (pixels).
+    """First and last input pixels that affect cell 0 of the density map, along one axis.
 
-    Cell i sees pixels ``8 i + first`` to ``8 i + last``, both included; computed from the layers.
+    Cell i sees pixels ``8 i + first`` to ``8 i + last`` inclusive; computed from the layers.
     """
     first = last = 0
     for layer in reversed([*model.frontend, *model.backend, model.output_layer]):

@@ -1,4 +1,4 @@
-"""The files of a model: found in a folder or on the Hub, and read or refused with a sentence."""
+"""Finds a model's files in a folder or on the Hub, and reads them or explains why it cannot."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .paths import is_file, is_folder
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-DRAFT = ".saving-"  # begins the name of a folder of files that are to be put in place
-OLDER = "older"  # within it: those that they replace
-SMALLEST, LARGEST = 1e-6, 1e6  # of what pictures and maps are divided by: no float32 overflows
+DRAFT = ".saving-"  # prefix of a folder for files that are to be put in place
+OLDER = "older"  # inside it: the files that they replace
+SMALLEST, LARGEST = 1e-6, 1e6  # bounds on divisors of pictures and maps: no float32 overflows
 ENTRIES = (  # of config.json: the constructor's arguments
     "variant",
     "mean",
@@ -36,11 +36,11 @@ ENTRIES = (  # of config.json: the constructor's arguments
     "interval",
 )
 BILLION = 10**9  # pixels: more than any picture has
-LONGEST = 1000  # characters of a name: more are a mistake, and no sentence to show
+LONGEST = 1000  # characters of a name: a longer one is a mistake, and too long to show
 
 
 class ModelError(RuntimeError):
-    """A model folder, Hub repository or weights file that cannot be used; says what is wrong."""
+    """A model folder, Hub repository or weights file is unusable; the message says why."""
 
 
 class NewerError(ModelError):
@@ -48,7 +48,7 @@ class NewerError(ModelError):
 
 
 def printable(name: str) -> str:
-    """A file's name for a record: bytes in it that are no UTF-8, as Linux allows, spelt out."""
+    """A file name for a record: bytes that are not UTF-8, as Linux allows, are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -59,11 +59,11 @@ IN_THE_WAY = (
 
 
 def with_revision(source: str | Path, revision: str | None) -> tuple[str | Path, str | None]:
-    """`source` without the branch, tag or commit that ``org/name@v1`` ends with, and that revision;
-    of any other source the revision that was given.
+    """Split off the branch, tag or commit at the end of ``org/name@v1``; for any other source,
+    return it with the given revision.
 
     Raises:
-        ModelError: if both name one, and not the same, or a folder is in the way.
+        ModelError: if both are given and differ, or a folder is in the way.
     """
     if is_local(source):
         return source, revision
@@ -80,15 +80,15 @@ def with_revision(source: str | Path, revision: str | None) -> tuple[str | Path,
 
 
 def is_local(source: str | Path) -> bool:
-    """Whether it must be a folder rather than a Hub repository, even where there is none."""
+    """Whether a source can only be a folder, not a Hub repository, even if it does not exist."""
     return isinstance(source, Path) or Path(source).is_absolute() or source.startswith(".")
 
 
 def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
-    """A file of a model's folder, or of a Hub repository, which is fetched with `options`.
+    """Find a file in a model's folder, or fetch it from a Hub repository with `options`.
 
     Raises:
-        ModelError: if there is no such folder, file or repository, or the Hub does not give it.
+        ModelError: if the folder, file or repository does not exist, or the Hub refuses.
     """
     folder = Path(source)
     if len(str(source)) > LONGEST:
@@ -109,13 +109,13 @@ def find_file(source: str | Path, name: str, options: dict[str, Any]) -> Path:
             f"{folder} is a file: give a model folder (csrnet convert makes one from a checkpoint) "
             "or an .xml file of csrnet export."
         )
-    # Nor is a name without an owner one of the Hub's, which would be asked in vain.
+    # A name without an owner is not on the Hub either, so it need not be asked.
     if is_local(source) or str(source).count("/") != 1 or (os.sep != "/" and os.sep in str(source)):
         name = "org/name, given as a string" if isinstance(source, Path) else "org/name"
         raise ModelError(f"There is no model folder {folder}. A model on the Hub is {name}.")
     try:
         return Path(hf_hub_download(str(source), name, **options))
-    except Exception as error:  # the client lets many kinds of its transport's errors through
+    except Exception as error:  # the client lets many transport errors through
         local_only = options["local_files_only"]
         reason = explain(error, str(source), name, options["revision"], local_only)
         raise ModelError(reason) from error
@@ -125,10 +125,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """The entries of a config.json, the constructor's arguments.
 
     Raises:
-        ModelError: if it cannot be read, or as :func:`entries`.
+        ModelError: if it cannot be read, or as for :func:`entries`.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # editors add a mark
+        text = path.read_text(encoding="utf-8-sig")  # editors add a byte-order mark
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
     except ValueError as error:
@@ -137,10 +137,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def entries(text: str, name: str) -> dict[str, Any]:
-    """The entries of a configuration in JSON, of the file `name`.
+    """Parse the entries of a JSON configuration from the file `name`.
 
     Raises:
-        NewerError: if this version does not know all of them.
+        NewerError: if it has entries that this version does not know.
         ModelError: if it is not JSON, or not a CSRNet's.
     """
     try:
@@ -158,7 +158,7 @@ def entries(text: str, name: str) -> dict[str, Any]:
 
 
 def number(value: Any, name: str) -> float:
-    """A number as a float; ModelError if it is none, or so large that counts would overflow."""
+    """Convert a number to float; ModelError if it is none, or so large that counts overflow."""
     if isinstance(value, (str, bool)) or not isinstance(value, SupportsFloat):
         raise ModelError(f"{name} must be a number, not {value!r:.80}.")
     large: Any = value  # an int may be too large for a float
@@ -168,7 +168,7 @@ def number(value: Any, name: str) -> float:
 
 
 def whole_number(value: Any, name: str) -> int:
-    """A whole number from 0 to a billion; ModelError if it is none."""
+    """Check a whole number from 0 to a billion; ModelError if it is none."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or not 0 <= value <= BILLION:
         raise ModelError(f"{name} must be a whole number from 0 to a billion, not {value!r:.80}.")
@@ -176,7 +176,7 @@ def whole_number(value: Any, name: str) -> int:
 
 
 def three_numbers(values: Any, name: str) -> tuple[float, ...]:
-    """Of red, green and blue; ModelError if they are not three."""
+    """Numbers for red, green and blue; ModelError if there are not three."""
     if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
         raise ModelError(f"{name} must be three numbers, not {values!r:.80}.")
     found = tuple(number(value, name) for value in values)
@@ -186,26 +186,26 @@ def three_numbers(values: Any, name: str) -> tuple[float, ...]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file by their names.
+    """Read a safetensors file's tensors by name.
 
     Raises:
-        ModelError: if it is damaged, or of a kind that this torch does not know.
+        ModelError: if it is damaged, or of a kind that this torch does not support.
     """
     try:
-        path.open("rb").close()  # safetensors would say of one that may not be read: not there
+        path.open("rb").close()  # safetensors would report an unreadable file as missing
         return load_file(path)
     except (SafetensorError, OSError, ValueError, LookupError, AttributeError) as error:
         raise ModelError(f"{path.name} cannot be read as safetensors: {error}.") from error
 
 
 def put_in_place(draft: Path, folder: Path) -> None:
-    """Move the files of a draft, one of `DRAFT` within a folder, into it in place of older ones,
-    all of them or none. After a power cut or a hard kill `end_unfinished` sets it right.
+    """Move the files of a draft, a `DRAFT` folder inside a folder, into that folder in place of
+    older ones, all or none. After a power cut or a hard kill `end_unfinished` repairs it.
 
     Raises:
-        OSError: if one cannot be moved or replaced; the folder holds what it held.
+        OSError: if a file cannot be moved or replaced; the folder is as it was before.
     """
-    # the weights first: a new folder without a configuration is no model yet
+    # the weights first: a new folder without a configuration is not a model yet
     names = sorted((path.name for path in draft.iterdir()), reverse=True)
     for name in names:
         with (draft / name).open("rb+") as file:  # a power cut must not leave empty files
@@ -216,21 +216,21 @@ def put_in_place(draft: Path, folder: Path) -> None:
         for name in names:
             if os.path.lexists(folder / name):
                 _keep_too(folder / name, older / name)
-            (draft / name).replace(folder / name)  # at once: nobody finds the folder without it
+            (draft / name).replace(folder / name)  # atomic: nobody sees the folder without it
     except BaseException:  # Ctrl+C too
         for name in names:
-            if os.path.lexists(draft / name):  # it has not taken its place
+            if os.path.lexists(draft / name):  # it has not been moved yet
                 continue
             if os.path.lexists(older / name):
                 (older / name).replace(folder / name)
-            else:  # where none was before
+            else:  # there was none before
                 (folder / name).unlink()
         raise
 
 
 def end_unfinished(folder: Path) -> None:
-    """Put back what a killed `put_in_place` had replaced before all was in place, and remove its
-    drafts. Nobody else may be saving to the folder.
+    """Put back what a killed `put_in_place` had replaced before it finished, and remove its drafts.
+    Nobody else may be saving to the folder.
 
     Raises:
         OSError: if a file cannot be put back.
@@ -238,7 +238,7 @@ def end_unfinished(folder: Path) -> None:
     for draft in folder.glob(f"{DRAFT}*"):
         if any(path.name != OLDER for path in draft.iterdir()):
             for path in (draft / OLDER).glob("*"):
-                if not os.path.lexists(draft / path.name):  # its successor has taken its place
+                if not os.path.lexists(draft / path.name):  # its successor has already replaced it
                     path.replace(folder / path.name)
         shutil.rmtree(draft, ignore_errors=True)
 

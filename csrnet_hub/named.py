@@ -17,11 +17,11 @@ from .maps import is_map
 
 
 def find_images(patterns: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """Files for a list of files, folders (the pictures in them) and globs, each file once, by the
-    first of its names; and for each folder or glob that holds no picture a sentence on it.
+    """Find the files for a list of files, folders (their pictures) and globs, each file once, under
+    its first name; and for each folder or glob without pictures a sentence on it.
 
-    Saved maps (`maps`) are pictures to count only where they are named themselves. A glob's folders
-    are taken like folders that are named.
+    Saved maps (`maps`) only count as pictures if they are named directly. Folders that match a glob
+    are treated like named folders.
 
     Raises:
         ValueError: if a name is empty.
@@ -47,7 +47,7 @@ def named_path(text: str) -> Path:
     """The ``type`` of an argument that names a file or folder.
 
     Raises:
-        argparse.ArgumentTypeError: it is empty, as of a variable that is not set; as a path it
+        argparse.ArgumentTypeError: if it is empty, as from an unset variable; as a path it
             would be the current folder.
     """
     if not text:
@@ -56,22 +56,22 @@ def named_path(text: str) -> Path:
 
 
 def quoted(path: Path) -> str:
-    """A path as the system's own shell takes it."""
+    """Quote a path for the system's own shell."""
     return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
 
 
 def spare(option: str, path: Path, mark: str) -> None:
-    """Refuse to write over a file that holds anything but what an earlier run wrote there.
+    """Refuse to overwrite a file unless an earlier run of the option wrote it.
 
     Args:
-        mark: what files that the option writes begin with.
+        mark: beginning of the files that the option writes.
 
     Raises:
-        ValueError: the file is another, or its name a picture's.
+        ValueError: if the file is another, or its name is a picture's.
     """
     if path.suffix.lower() in SUFFIXES:
         raise ValueError(f"{option} {path} has a picture's name: give another.")
-    if not path.is_file():  # a pipe would wait for its writer
+    if not path.is_file():  # a pipe would block until it has a writer
         return
     with path.open("rb") as file:
         start = file.read(len(codecs.BOM_UTF8) + len(mark.encode()))
@@ -92,7 +92,7 @@ def _nothing(pattern: str) -> str:
 
 
 def _seen_below(folder: Path) -> Iterator[Path]:
-    """What ``**`` finds in a folder: nothing in hidden folders."""
+    """What ``**`` finds in a folder, leaving out hidden folders."""
     for path in folder.rglob("*"):
         if not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
@@ -102,20 +102,20 @@ def _matches(pattern: str) -> Iterator[Path]:
     path = Path(pattern)
     try:
         folder, there = path.is_dir(), path.exists()
-    except OSError:  # in a folder that may not be read: reported and skipped like any bad file
+    except OSError:  # in an unreadable folder: reported and skipped like any bad file
         folder, there = False, True
     if folder:
         yield from _pictures_in(path)
     elif there or not glob.has_magic(pattern):
-        yield path  # a file that is not there is reported and skipped like any bad one
+        yield path  # a missing file is reported and skipped like any bad one
     else:
-        # a folder that is there, such as "trip [2024]", is meant as it is written
+        # an existing folder, such as "trip [2024]", is meant literally
         parent = next((parent for parent in path.parents if os.path.exists(parent)), None)  # noqa: PTH110
         if parent is not None:
             pattern = str(Path(glob.escape(str(parent))) / path.relative_to(parent))
         for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
             file = Path(name)
-            with suppress(OSError):  # a folder that may not be read, such as lost+found
+            with suppress(OSError):  # an unreadable folder, such as lost+found
                 yield from _pictures_in(file) if file.is_dir() else filter(is_picture, [file])
 
 
@@ -124,6 +124,6 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file that was not named itself, but lies in a folder, is one to count."""
+    """Whether a file that was found in a folder, not named directly, should be counted."""
     hidden = path.name.startswith(".")  # such as ._a.jpg, which macOS writes beside a.jpg
     return path.suffix.lower() in SUFFIXES and not hidden and path.is_file() and not is_map(path)

@@ -1,4 +1,4 @@
-"""What makes a picture unlike those that a model learnt from, and its count doubtful."""
+"""Notices on pictures that differ from the training pictures, so that the count is doubtful."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 TINY = 160  # pixels, of the shorter side
-FLAT = 6.0  # of 255: standard deviation of a picture with hardly anything in it
-DARK = 24.0  # of 255: the mean of a picture in which nothing is seen
-DENSE = 0.009  # people a pixel: more than in any photo of ShanghaiTech part A
-FEW = 10  # people, where the model does not tell with how many it was trained
-BY_EYE = 20  # people, whom one counts oneself as fast
-LOOKED_AT = 512  # pixels a side that light is judged by
+FLAT = 6.0  # of 255: standard deviation of a nearly featureless picture
+DARK = 24.0  # of 255: mean of a picture too dark to show anything
+DENSE = 0.009  # people per pixel: more than in any photo of ShanghaiTech part A
+FEW = 10  # people; used if the model does not record its training range
+BY_EYE = 20  # people, who are counted as fast by eye
+LOOKED_AT = 512  # pixels per side, for judging brightness
 
 
 def notices(
     pixels: NDArray[np.uint8], count: float, record: Mapping[str, Any] | None = None
 ) -> tuple[str, ...]:
-    """Sentences for whoever gave the picture, none for a picture like those of the training.
+    """Sentences for whoever gave the picture; none if it is like the training pictures.
 
     Args:
         pixels: (H, W, 3), RGB.
-        count: of the people in it, as predicted.
-        record: the model's training record, whose ``heads`` are the least and the most in a
-            photograph that it learnt from.
+        count: predicted number of people.
+        record: the model's training record, whose ``heads`` are the fewest and the most in a
+            training photograph.
     """
     height, width = pixels.shape[:2]
     found = []
@@ -54,7 +54,7 @@ def notices(
 
 
 def _heads(record: Mapping[str, Any] | None) -> tuple[int, int] | None:
-    """The least and the most heads of a training photograph; None where they are not told."""
+    """The fewest and the most heads in a training photograph; None if not recorded."""
     told = (record or {}).get("heads")
     if not isinstance(told, (list, tuple)) or [type(number) for number in told] != [int, int]:
         return None

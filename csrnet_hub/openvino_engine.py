@@ -1,4 +1,4 @@
-"""The network on OpenVINO, on the CPU; graphs from models and from files."""
+"""Runs the network with OpenVINO on the CPU; graphs come from models or from files."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from .model_files import ModelError, NewerError, entries
 from .photograph import traced
 from .tiles import Mapped, Progress, Window, halo, windows
 
-WHOLE = 2**20 + 2**14  # pixels, a megapixel in whole cells; what is larger goes through in tiles
-TILE = 960  # pixels a side, without the front end's halo: as much memory as WHOLE takes
-WIDEST = 4096  # pixels; what is wider goes through in strips, since features are held as wide
-BACK = 1024  # pixels of width that the back end sees at once, without its halo
+WHOLE = 2**20 + 2**14  # pixels, a megapixel in whole cells; larger pictures are split into tiles
+TILE = 960  # pixels per side, without the front end's halo: takes as much memory as WHOLE
+WIDEST = 4096  # pixels; wider pictures are split into strips, since features are kept at full width
+BACK = 1024  # pixels of width that the back end processes at once, without its halo
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVINOEngine:
-    """Pictures to density maps with OpenVINO, on as many threads as torch uses.
+    """Turns pictures into density maps with OpenVINO, on as many threads as torch uses.
 
     Args:
-        model: of torch, a copy of which is converted, or of :func:`read_openvino`.
+        model: a torch model, of which a copy is converted, or one of :func:`read_openvino`.
         device: ``"auto"`` or ``"cpu"``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"auto"``; ``"auto"`` for a file in int8.
-        tile: as for CrowdCounter; tiles are of the front end, whose halo is a third of the
-            network's, and the back end takes each row of them whole.
+        tile: as for CrowdCounter. Only the front end, whose halo is a third of the network's, is
+            tiled; the back end processes each row of tiles whole.
 
     Raises:
-        ValueError: for a device or dtype that cannot be.
+        ValueError: for an invalid device or dtype.
         ExtraError: if openvino is not installed.
     """
 
@@ -57,7 +57,7 @@ class OpenVINOEngine:
         hint = _precision_hint(dtype, int8)
         graph = model.graph if isinstance(model, OpenVINOModel) else convert(model)
         self.tile = tile
-        self.halo = halo(model) // STRIDE  # cells, as the two below
+        self.halo = halo(model) // STRIDE  # in cells, like the two below
         self.back_halo = sum(
             int(layer.padding[0]) for layer in model.backend if isinstance(layer, nn.Conv2d)
         )
@@ -66,24 +66,24 @@ class OpenVINOEngine:
             "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
-            "CPU_RUNTIME_CACHE_CAPACITY": 128,  # or memory grows with each new size
-            "ENABLE_CPU_PINNING": False,  # several counters would sit on the same cores
+            "CPU_RUNTIME_CACHE_CAPACITY": 128,  # otherwise memory grows with each new size
+            "ENABLE_CPU_PINNING": False,  # with it, several counters would share the same cores
         }
         self.front_end, self.back_end = (
             import_openvino().compile_model(half, "CPU", settings) for half in split(graph, model)
         )
         self.channels = self.back_end.input(0).get_partial_shape()[1].get_length()
-        # Where the processor lacks bfloat16, OpenVINO takes float32.
+        # OpenVINO uses float32 if the processor lacks bfloat16.
         used = self.front_end.get_property("INFERENCE_PRECISION_HINT").to_string()
         precisions = {hint: name for name, hint in HINTS.items()}
         self.dtype = "int8" if int8 else precisions.get(used, used)
 
     def density(self, pixels: NDArray[np.uint8], progress: Progress | None) -> Mapped:
-        """The map of a picture (H, W, 3)."""
+        """Return the density map of a picture (H, W, 3)."""
         rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
         density = np.empty((rows, columns), dtype=np.float32)
         side = self._side(rows, columns)
-        work = []  # strips as high as the picture: columns of each, with its halo, and its tiles
+        work = []  # full-height strips: the columns of each, with its halo, and its tiles
         for (_, _, *own), (_, _, *seen) in windows(1, columns, max(side, WIDEST), self.halo):
             work.append((own, seen, list(windows(rows, seen[1] - seen[0], side, self.front_halo))))
         total, done = sum(len(tiles) for _, _, tiles in work), count(1)
@@ -106,11 +106,11 @@ class OpenVINOEngine:
     def _strip(
         self, pixels: NDArray[np.uint8], tiles: Sequence[Window], tell: Callable[[], None]
     ) -> NDArray[np.float32]:
-        """Map (h, w) of a strip: after each row of tiles, what the features until there give."""
+        """Map (h, w) of a strip, computed after each row of tiles as far as its features allow."""
         rows, columns = tiles[-1][0][1], tiles[-1][0][3]
         density = np.empty((rows, columns), np.float32)
         kept = np.empty((1, self.channels, 0, columns), np.float32)  # the last rows' features
-        top = done = 0  # row of the first of them, and rows of the map that are done
+        top = done = 0  # the row where these begin, and the number of finished map rows
         for (above, bottom), row in groupby(tiles, key=lambda tile: tile[0][:2]):
             features = np.empty((1, self.channels, bottom - top, columns), np.float32)
             features[:, :, : above - top] = kept
@@ -132,7 +132,7 @@ class OpenVINOEngine:
         (top, bottom, left, right), (y0, y1, x0, x1) = tile
         window = pixels[y0 * STRIDE : y1 * STRIDE, x0 * STRIDE : x1 * STRIDE]
         image = window.transpose(2, 0, 1)[None].astype(np.float32)  # (1, 3, H, W)
-        # A request of its own, so that several threads may count.
+        # A separate request, so that several threads can count.
         part = self.front_end.infer_new_request({"image": image})["features"][0]  # (512, h, w)
         features[:, :, left:right] = part[:, top - y0 : bottom - y0, left - x0 : right - x0]
 
@@ -149,16 +149,16 @@ class OpenVINOEngine:
 
 
 class OpenVINOModel(CSRNet):
-    """A CSRNet of a file for OpenVINO: its weights are in ``graph`` alone.
+    """A CSRNet from an OpenVINO file: its weights exist only in ``graph``.
 
-    All but the weights is as in other models: normalisation, interval, training record, metrics.
+    All else is as in other models: normalisation, interval, training record, metrics.
     """
 
     graph: Any
     int8: bool
 
     def save_pretrained(self, *_: Any, **__: Any) -> str | None:  # type: ignore[override]
-        """Not possible: raises a ModelError, before anything is written or published."""
+        """Not supported: raises ModelError before anything is written or published."""
         raise ModelError(
             "A model for OpenVINO is its two files, .xml and .bin: copy those. To save or publish "
             "a folder, use the model that they were exported from."
@@ -166,10 +166,10 @@ class OpenVINOModel(CSRNet):
 
 
 def read_openvino(path: Path) -> OpenVINOModel:
-    """The model of a file that ``csrnet export`` wrote, FILE.xml, with FILE.bin beside it.
+    """Read a model that ``csrnet export`` wrote as FILE.xml, with FILE.bin beside it.
 
     Raises:
-        ModelError: if one of the two is missing, damaged, or was written by something else.
+        ModelError: if one of the two is missing, damaged or written by something else.
         ExtraError: if openvino is not installed.
     """
     for file in (path, path.with_suffix(".bin")):
@@ -202,14 +202,14 @@ def read_openvino(path: Path) -> OpenVINOModel:
 
 
 def convert(model: CSRNet) -> Any:
-    """A model as an ``openvino.Model``, with the input and the output of :mod:`.photograph`.
+    """Convert a model to an ``openvino.Model`` with the input and output of :mod:`.photograph`.
 
     Raises:
         ExtraError: if openvino is not installed.
     """
     openvino = import_openvino()
     with warnings.catch_warnings(), traced(model) as (network, image):
-        warnings.simplefilter("ignore")  # of torch about its tracing
+        warnings.simplefilter("ignore")  # torch's tracing warnings
         graph = openvino.convert_model(
             network, input=[("image", [-1, 3, -1, -1])], example_input=image
         )
@@ -218,7 +218,7 @@ def convert(model: CSRNet) -> Any:
 
 
 def split(graph: Any, model: CSRNet) -> tuple[Any, Any]:
-    """A graph of :func:`convert` or of a file as two: image to features, features to density."""
+    """Split a graph of :func:`convert` or a file in two: image to features to density."""
     openvino = import_openvino()
     graph = graph.clone()
     depth = sum(isinstance(layer, nn.ReLU) for layer in model.frontend)
@@ -234,7 +234,7 @@ def split(graph: Any, model: CSRNet) -> tuple[Any, Any]:
 
 
 def import_openvino() -> Any:
-    # Otherwise openvino and nncf report each use to Google Analytics; so they do not.
+    # Stops openvino and nncf from reporting each use to Google Analytics.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino

@@ -1,4 +1,4 @@
-"""Whether there is a file or a folder, False too for a name that no file system takes."""
+"""Whether a file or folder exists; False also for names that no file system accepts."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 
 def exists(path: str | Path) -> bool:
-    """Whether a path is of anything."""
+    """Whether a path exists."""
     with suppress(OSError, ValueError):
         return Path(path).exists()
     return False
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a path is of a file."""
+    """Whether a path is a file."""
     with suppress(OSError, ValueError):
         return Path(path).is_file()
     return False
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether a path is of a folder."""
+    """Whether a path is a folder."""
     with suppress(OSError, ValueError):
         return Path(path).is_dir()
     return False

@@ -1,6 +1,6 @@
-"""The network as other runtimes take it: one graph from a photograph to its density map.
+"""The network for other runtimes: one graph from a photograph to its density map.
 
-A graph carries the normalisation and the density scale, so that neither can be got wrong. Its input
+A graph includes the normalisation and the density scale, so that neither can go wrong. Its input
 ``image`` is (B, 3, H, W) float32 RGB from 0 to 255, of any size; its output ``density`` is
 (B, 1, ceil(H / 8), ceil(W / 8)) float32 in heads per cell, whose sum is the count.
 """
@@ -18,7 +18,7 @@ from .model import STRIDE, CSRNet
 
 
 class Photograph(nn.Module):
-    """A copy of the network with what ``CrowdCounter`` does before and after it, as one graph."""
+    """A copy of the network, with ``CrowdCounter``'s steps before and after it, as one graph."""
 
     mean: Tensor  # (1, 3, 1, 1), of values from 0 to 255
     std: Tensor
@@ -32,7 +32,7 @@ class Photograph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = (image - self.mean) / self.std
-        # Whole cells at the right and at the bottom.
+        # Pad to whole cells at the right and at the bottom.
         x = nn.functional.pad(x, (0, -image.shape[3] % STRIDE, 0, -image.shape[2] % STRIDE))
         density: Tensor = self.model(x) / self.model.density_scale  # (B, 1, h, w)
         return density
@@ -40,7 +40,7 @@ class Photograph(nn.Module):
 
 @contextmanager
 def traced(model: CSRNet, batch: int = 1) -> Iterator[tuple[Photograph, Tensor]]:
-    """What a graph is traced from: the network, and zeros in the place of photographs; without
-    gradients, and without the device and the precision that a program may have set for itself."""
+    """The network to trace a graph from, and zeros in place of photographs; without gradients,
+    and ignoring any default device and precision that a program may have set."""
     with torch.no_grad(), torch.device("cpu"), torch.autocast("cpu", enabled=False):
         yield Photograph(model).eval().cpu(), torch.zeros(batch, 3, 60, 92, dtype=torch.float32)

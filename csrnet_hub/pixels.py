@@ -1,4 +1,4 @@
-"""Pixels of any kind that a picture may hold, as upright RGB bytes, block by block."""
+"""Converts pixels of any kind in a picture to upright RGB bytes, block by block."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import Image
 
 from .imagefiles import ImageError
 
-BLOCK = 512  # pixels a side; converting so keeps every temporary copy under a few MB
-ROUNDING = 1e-3  # beyond 0 and 1: what normalising or resampling a picture of decimals may leave
+BLOCK = 512  # pixels a side; keeps every temporary copy under a few MB
+ROUNDING = 1e-3  # beyond 0 and 1: what normalising or resampling a float picture may leave
 
 
 def of_pil(image: Image.Image) -> np.ndarray:
@@ -22,9 +22,9 @@ def of_pil(image: Image.Image) -> np.ndarray:
         values = np.asarray(image)
         if image.mode == "I" and (values.min() < 0 or values.max() > 65535):
             raise ImageError("The picture has 32-bit values. Save it with 8 or 16 bits.")
-        # The one transparent value of a 16-bit grey PNG; Pillow loses it.
+        # The single transparent value of a 16-bit grey PNG, which Pillow loses.
         return np.where(values == image.info.get("transparency", -1), 65535, values).astype("u2")
-    if image.mode in ("La", "RGBa"):  # premultiplied alpha: the one way out of it in Pillow
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha: Pillow's only way out of it
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     could_be_transparent = image.mode in ("1", "L", "P", "RGB", "LA", "PA", "RGBA")
     mode = "RGBA" if could_be_transparent and image.has_transparency_data else "RGB"
@@ -32,7 +32,7 @@ def of_pil(image: Image.Image) -> np.ndarray:
 
 
 def from_tiff(values: np.ndarray, tags: Any) -> np.ndarray:
-    """What Pillow leaves undone to grey of more than 8 bits: 12 of them to 16, white as zero."""
+    """Finish grey TIFF of more than 8 bits as Pillow does not: 12 to 16 bits, white as zero."""
     deep = values.dtype.itemsize > 1
     if deep and tags.get(258) == (12,):  # BitsPerSample
         values = values * 16
@@ -47,7 +47,7 @@ def assembled(
     """Put the blocks of a stored (height, width) picture into an upright (H, W, 3) uint8 array."""
     swap = orientation in (5, 6, 7, 8)
     upright = np.empty((width, height, 3) if swap else (height, width, 3), np.uint8)
-    # The stored picture as a view of the upright one: turning it costs no second copy.
+    # A view of the upright picture in stored order: turning it needs no second copy.
     stored = upright.swapaxes(0, 1) if swap else upright
     stored = stored[:: -1 if orientation in (3, 4, 6, 7) else 1]
     stored = stored[:, :: -1 if orientation in (2, 3, 7, 8) else 1]

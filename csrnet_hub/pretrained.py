@@ -1,4 +1,4 @@
-"""A network as a folder, or a repository of the Hub, from which it is loaded again as it was."""
+"""Saves a network to a folder or Hub repository and loads it again unchanged."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ Model = TypeVar("Model", bound="Pretrained")
 
 
 class Pretrained(nn.Module, PyTorchModelHubMixin):
-    """Saving, publishing and loading of a network whose constructor takes what config.json holds,
-    ``ENTRIES``, and keeps each as an attribute of that name."""
+    """Saving, publishing and loading for a network whose constructor takes the entries of
+    config.json (``ENTRIES``) and keeps each as an attribute of the same name."""
 
     def config(self) -> dict[str, Any]:
-        """The content of config.json: the constructor's arguments, NumPy's numbers as Python's.
+        """The content of config.json: the constructor's arguments, with NumPy numbers as Python's.
 
-        What is no number, such as an error that overflowed, is None: JSON has no form for it.
+        NaN and infinities, such as an error that overflowed, become None: JSON cannot express them.
 
         Raises:
-            ModelError: if the training record or the metrics hold what JSON has no form for.
+            ModelError: if the training record or the metrics contain what JSON cannot express.
         """
         content = {name: getattr(self, name) for name in ENTRIES}
         try:
@@ -76,20 +76,20 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     ) -> str | None:
         """Write a folder that ``from_pretrained`` reads: config.json, model.safetensors, README.md.
 
-        They take the places of older ones together, once all are written; a card (README.md) that
-        somebody edited is kept, with a warning if it gives error figures that are not this model's,
-        or config.json was another. The other options are for :meth:`push_to_hub`, which is called
-        if asked for, with the folder's name as the repository's where ``repo_id`` gives none.
+        Once all are written, they replace any older ones together. An edited card (README.md) is
+        kept, with a warning if it gives error figures that are not this model's or if config.json
+        has changed. The other options are passed to :meth:`push_to_hub`, which is called if
+        requested; without a ``repo_id`` the repository is named after the folder.
 
         Raises:
             TypeError: for such options without ``push_to_hub=True``.
             ModelError: if config.json cannot hold the model's record.
-            OSError: if the folder cannot be written, such as on a full disk. After either error the
-                folder holds what it held.
+            OSError: if the folder cannot be written, for example on a full disk. After a ModelError
+                or OSError the folder is as it was before.
         """
         if options and not push_to_hub:
             raise TypeError(f"{', '.join(options)} can only be given with push_to_hub=True")
-        self.config()  # before a folder is made for what cannot be saved
+        self.config()  # before creating a folder for what cannot be saved
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=DRAFT, dir=folder) as draft:
@@ -106,7 +106,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         text = json.dumps(self.config(), indent=2) + "\n"
         state = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
-        # not save_file, whose files nobody but their owner may read
+        # not save_file, whose files only their owner can read
         (save_directory / WEIGHTS_NAME).write_bytes(save(state, metadata={"format": "pt"}))
         (save_directory / CONFIG_NAME).write_text(text, encoding="utf-8")
 
@@ -120,14 +120,14 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         branch: str | None = None,
         create_pr: bool | None = None,
     ) -> str:
-        """Publish the model on the Hub in one commit; the commit's address.
+        """Publish the model on the Hub in one commit and return the commit's address.
 
-        The repository and the branch are made where there are none. A card that somebody edited
-        there stays as it is, with a warning; what somebody commits meanwhile is not written over.
-        ``python -m train.push`` publishes a folder, and then loads it back to compare.
+        A missing repository or branch is created. A card that was edited there is kept, with a
+        warning, and concurrent commits by others are not overwritten.
+        ``python -m train.push`` publishes a folder and loads it back to compare.
 
         Raises:
-            ModelError: if ``private`` is asked for, but the repository is there and public.
+            ModelError: if ``private`` is requested, but the repository exists and is public.
             huggingface_hub.errors.HfHubHTTPError: if the Hub refuses.
         """
         with TemporaryDirectory() as folder:
@@ -163,9 +163,9 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     ) -> Model:
         """Load a model from a folder or a Hub repository, in float32, on the CPU, in eval mode.
 
-        Strict: config.json and model.safetensors must be there, and every tensor must be there,
-        none besides, each of the right shape. A branch, tag or commit of a repository is given as
-        `revision`, or with the name: ``org/name@v1``; a folder of that name has none.
+        Strict: config.json and model.safetensors must exist, with exactly the expected tensors,
+        each of the right shape. A branch, tag or commit of a repository is given as `revision` or
+        with the name, as in ``org/name@v1``; a folder has no revisions.
 
         Raises:
             ModelError: if any of that does not hold, or the Hub cannot be reached or refuses.
@@ -181,7 +181,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         config_file = find_file(source, CONFIG_NAME, options)
         if is_folder(source):
             return cls._from_files(config_file, find_file(source, WEIGHTS_NAME, options))
-        # Weights of the same commit, whatever is pushed meanwhile: the cache's folder has its name.
+        # Take weights of the same commit despite concurrent pushes: the cache folder is named so.
         options["revision"] = config_file.parent.name
         weights_file = find_file(source, WEIGHTS_NAME, options)
         try:
@@ -199,22 +199,22 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     def _from_files(cls: type[Model], config_file: Path, weights_file: Path) -> Model:
         config = read_config(config_file)
         try:
-            with torch.device("meta"):  # no random numbers are drawn only to be written over
-                model = cls(**config).float()  # whatever the program's default type is
+            with torch.device("meta"):  # draws no random numbers that would be overwritten
+                model = cls(**config).float()  # whatever the program's default dtype is
         except (TypeError, ValueError, ModelError) as error:
             reason = str(error).rstrip(".")
             raise ModelError(f"{CONFIG_NAME} has an invalid entry: {reason}.") from error
-        with torch.device("cpu"):  # whatever the program's default is
+        with torch.device("cpu"):  # whatever the program's default device is
             model = model.to_empty(device="cpu")
             model.load_strictly(read_safetensors(weights_file))
         return model.eval()
 
     def load_strictly(self, state: Mapping[str, Tensor]) -> None:
-        """Copy a state dict in, of any floating type that all of torch's operations know.
+        """Copy in a state dict of any floating type that all of torch's operations support.
 
         Raises:
             ModelError: naming tensors that are missing, extra, wrongly shaped, of another type, or
-                hold values that are not finite in the model's own.
+                not finite in the model's own type.
         """
         own = self.state_dict()
         trouble = [f"{key} is missing" for key in own if key not in state]
@@ -238,7 +238,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
 
 def _stale(folder: Path, draft: Path) -> str:
-    """What to say of a folder's card that is kept beside the files of a draft, if anything."""
+    """A remark on a folder's card that is kept beside a draft's new files, if one is needed."""
     if has_other_figures(read_card(folder / CARD_NAME), read_card(draft / CARD_NAME)):
         return OTHER_FIGURES
     before, now = folder / CONFIG_NAME, draft / CONFIG_NAME
@@ -246,7 +246,7 @@ def _stale(folder: Path, draft: Path) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The interval and NumPy's numbers as JSON has them."""
+    """Convert the interval and NumPy numbers to JSON types."""
     if isinstance(value, PredictionInterval):
         return asdict(value)
     if isinstance(value, (np.generic, np.ndarray)):
@@ -255,7 +255,7 @@ def _plain(value: Any) -> Any:
 
 
 def _kind(tensor: Tensor) -> str:
-    """What a tensor holds, if it is anything but plain floating-point numbers."""
+    """The kind of a tensor's content, unless it is plain floating-point numbers."""
     if tensor.layout is not torch.strided:
         return str(tensor.layout).removeprefix("torch.")
     return "" if tensor.dtype in FLOATS else str(tensor.dtype).removeprefix("torch.")

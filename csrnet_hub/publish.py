@@ -1,4 +1,4 @@
-"""A model's files as one commit in a repository of the Hub."""
+"""Publishes a model's files as one commit in a Hub repository."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ MAIN = "main"  # branch
 
 
 class Published(NamedTuple):
-    """What was published.
+    """A published commit.
 
     Attributes:
-        repo_id: of the repository, its owner included.
-        commit, address: of the commit.
-        files: what it holds, by name.
-        remark: a sentence where the repository's card stays as it is, else nothing.
+        repo_id: name of the repository, including its owner.
+        commit, address: id and address of the commit.
+        files: its files, by name.
+        remark: a sentence if the repository's card was kept, else empty.
     """
 
     repo_id: str
@@ -41,17 +41,17 @@ def publish(
     create_pr: bool | None = None,
     replace_card: bool = False,
 ) -> Published:
-    """Commit files on the head of a branch; what somebody commits meanwhile is not written over.
+    """Commit files on the head of a branch, without overwriting concurrent commits by others.
 
-    The repository and the branch are made where there are none. The repository's name is filled in
-    in the card, which stays away where somebody edited the one that is there.
+    A missing repository or branch is created. The repository's name is filled in
+    in the card, which is left out if the existing one was edited.
 
     Args:
         private: make a new repository private; an existing one must be private already.
-        replace_card: overwrite the repository's card even if somebody edited it.
+        replace_card: overwrite the repository's card even if it was edited.
 
     Raises:
-        ModelError: if the repository is public, but was to be private.
+        ModelError: if the repository is public, but should be private.
         huggingface_hub.errors.HfHubHTTPError, OSError: if the Hub refuses or cannot be reached.
     """
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -61,7 +61,7 @@ def publish(
             "without private."
         )
     branch = branch or MAIN
-    if branch != MAIN and not branch.startswith("refs/"):  # a pull request's is there
+    if branch != MAIN and not branch.startswith("refs/"):  # a pull request's branch exists
         api.create_branch(repo_id, branch=branch, exist_ok=True)
     head = str(api.model_info(repo_id, revision=branch).sha)
     card = named(files[CARD_NAME].decode(), repo_id)

@@ -1,4 +1,4 @@
-"""Graphs in int8: post-training quantisation by NNCF, calibrated on photographs."""
+"""Post-training int8 quantisation of graphs by NNCF, calibrated on photographs."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Crop = NDArray[np.uint8]  # (1, 3, H, W) RGB
 
 
 class CalibrationError(ValueError):
-    """Photographs that cannot be calibrated on; says which and why."""
+    """Photographs are unusable for calibration; the message says which and why."""
 
 
 def quantise(graph: Any, crops: Sequence[Crop]) -> Any:
-    """An ``openvino.Model`` with all but its first and its last two convolutions in int8.
+    """Quantise all but the first and the last two convolutions of an ``openvino.Model`` to int8.
 
-    Its counts of the crops together are those of the graph given.
+    Its total count over the crops equals that of the given graph.
 
     Raises:
         ExtraError: if openvino or nncf is not installed.
     """
-    import_openvino()  # first: it keeps nncf too from reporting its use
+    import_openvino()  # first: it also stops nncf from reporting its use
     try:
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -51,7 +51,7 @@ def quantise(graph: Any, crops: Sequence[Crop]) -> Any:
         graph,
         nncf.Dataset(crops, lambda crop: crop.astype(np.float32)),
         subset_size=len(crops),
-        # The last in int8 but one would count a third too many where few people are.
+        # With the last but one in int8, counts would be a third too high where people are few.
         ignored_scope=nncf.IgnoredScope(names=[layers[0], *layers[-2:]]),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=ranges
@@ -67,9 +67,9 @@ def _heads(graph: Any, crops: Sequence[Crop]) -> float:
 
 
 def _scaled(graph: Any, wanted: float, found: float) -> Any:
-    """Rounding weights adds a like share to all counts: the graph without it."""
+    """Remove the roughly constant factor that rounding the weights puts on all counts."""
     if not abs(found - wanted) < 0.1 * wanted:
-        return graph  # not a share: whoever compares the counts will see it
+        return graph  # not a factor: comparing the counts will reveal it
     openvino = import_openvino()
     end = graph.get_results()[0].input_value(0)
     end.get_tensor().set_names(set())
@@ -79,11 +79,11 @@ def _scaled(graph: Any, wanted: float, found: float) -> Any:
 
 
 def calibration_crops(source: Path, model: CSRNet) -> list[Crop]:
-    """64 crops of at most 256x256 pixels, always the same ones, of photographs evenly chosen.
+    """64 crops of at most 256x256 pixels, always the same, from evenly chosen photographs.
 
     Args:
-        model: photographs are brought to the size at which it counts them first.
-        source: a folder of photographs, or a file of train.prepare.
+        model: photographs are resized to the size at which it first counts them.
+        source: a folder of photographs, or a train.prepare file.
 
     Raises:
         CalibrationError: if there are none, or one cannot be read.

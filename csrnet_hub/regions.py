@@ -1,8 +1,8 @@
-"""The count in a part of a picture: a drawn outline, a grid.
+"""The count in part of a picture: a drawn outline or a grid.
 
 Each cell of a density map is spread evenly over its pixels inside the picture, and a part gets the
-share of a cell that its pixels are. Parts that cover the picture without overlap therefore add up
-to the whole count.
+share of the cell that its pixels make up. Parts that cover the picture without overlap therefore
+add up to the whole count.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 CELL = 8  # pixels a side: the network's stride
-FARTHEST = 1e9  # pixels that a corner may be from the picture's first: nothing overflows
+FARTHEST = 1e9  # pixels that a corner may be from the origin, so that nothing overflows
 
 
 def count_inside(density: ArrayLike, outline: ArrayLike, height: int, width: int) -> float:
     """The heads inside an outline: the sum of a density map (h, w) times `outline_share`.
 
     Raises:
-        ValueError: as for `outline_share`, or h, w are not ceil(height / 8), ceil(width / 8).
+        ValueError: as for `outline_share`, or if h, w are not ceil(height / 8), ceil(width / 8).
     """
     cells = as_cells(density, height, width)
     return float((cells * outline_share(outline, height, width)).sum())
@@ -30,8 +30,8 @@ def count_inside(density: ArrayLike, outline: ArrayLike, height: int, width: int
 def outline_share(outline: ArrayLike, height: int, width: int) -> FloatArray:
     """How much of each cell a closed outline encloses, in pixels whose centres lie inside.
 
-    Inside is by the nonzero winding rule, so a line that crosses itself encloses all that it goes
-    around. A pixel centre on a shared border belongs to one of two neighbouring outlines only.
+    The nonzero winding rule applies, so a line that crosses itself encloses everything it goes
+    around. A pixel centre on a border shared by two outlines belongs to only one of them.
 
     Args:
         outline: (N, 2) corners x, y in pixels of the picture, in order; the last joins the first.
@@ -42,8 +42,8 @@ def outline_share(outline: ArrayLike, height: int, width: int) -> FloatArray:
         (ceil(height / 8), ceil(width / 8)) shares from 0 to 1 of a cell's pixels in the picture.
 
     Raises:
-        ValueError: the outline is not (N, 2) or not finite, a coordinate is beyond a billion pixels
-            (`FARTHEST`), or the picture has no pixels.
+        ValueError: if the outline is not (N, 2) or not finite, a coordinate exceeds a billion
+            pixels (`FARTHEST`), or the picture has no pixels.
     """
     corners = np.asarray(outline, dtype=np.float64)
     corners = corners.reshape(0, 2) if corners.size == 0 else corners
@@ -75,7 +75,7 @@ def grid_counts(density: ArrayLike, height: int, width: int, rows: int, columns:
         (rows, columns) heads.
 
     Raises:
-        ValueError: the map is not of that shape, or the grid has no field.
+        ValueError: if the map does not have that shape, or the grid has no fields.
     """
     cells = as_cells(density, height, width)
     if rows < 1 or columns < 1:
@@ -87,8 +87,8 @@ def grid_counts(density: ArrayLike, height: int, width: int, rows: int, columns:
 def _edges(corners: FloatArray, height: int) -> FloatArray:
     """(E, 7): left, top, right, bottom, first row, row after the last, turn; sorted by first row.
 
-    Of each edge of the outline from its upper end to its lower one, where it passes a pixel
-    centre's height. So it is the same whatever its direction, and neighbours round alike.
+    Each edge of the outline from its upper to its lower end, if it passes the height of a pixel
+    centre. It is thus the same in either direction, and neighbours round alike.
     """
     after = np.roll(corners, -1, axis=0)
     down = (corners[:, 1] < after[:, 1])[:, None]
@@ -100,7 +100,7 @@ def _edges(corners: FloatArray, height: int) -> FloatArray:
 
 
 def _bands(edges: FloatArray, rows: int) -> Iterator[tuple[int, FloatArray]]:
-    """Each row of cells that edges pass, and those edges."""
+    """Each row of cells that edges cross, with those edges."""
     starts = np.searchsorted(edges[:, 4], np.arange(rows + 1) * CELL)
     open_ = edges[:0]
     for i in range(rows):
@@ -110,7 +110,7 @@ def _bands(edges: FloatArray, rows: int) -> Iterator[tuple[int, FloatArray]]:
 
 
 def _turns(edges: FloatArray, rows: NDArray[np.int64], width: int) -> FloatArray:
-    """(rows, width + 1): by how much the winding number changes at each pixel of some rows."""
+    """(rows, width + 1): the change of the winding number at each pixel of some rows."""
     left, top, right, bottom, first, last, turn = edges.T[:, None]  # (1, E) each
     row = rows[:, None]
     x = left + (row + 0.5 - top) * ((right - left) / (bottom - top))
@@ -133,16 +133,16 @@ def _overlap(side: int, parts: int) -> FloatArray:
 
 
 def _pixels(side: int) -> FloatArray:
-    """(cells,): how many pixels of a side each cell holds; the last may reach past the picture."""
+    """(cells,): the number of pixels of a side in each cell; the last may pass the edge."""
     starts = np.arange(0, side, CELL)
     return np.minimum(CELL, side - starts).astype(np.float64)
 
 
 def as_cells(density: ArrayLike, height: int, width: int) -> FloatArray:
-    """The map of a picture of that size, (ceil(height / 8), ceil(width / 8)) float64.
+    """The map of a picture of this size as (ceil(height / 8), ceil(width / 8)) float64.
 
     Raises:
-        ValueError: it is not of that shape.
+        ValueError: if it does not have that shape.
     """
     cells = np.asarray(density, dtype=np.float64)
     expected = (-(-height // CELL), -(-width // CELL))

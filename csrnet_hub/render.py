@@ -1,8 +1,8 @@
 """Pictures of a density map: jet map, overlay on the photo, before/after pair, labelled figure.
 
 A density map holds heads per cell of 8 x 8 pixels: cell (i, j) covers photo rows 8i to 8i + 7 and
-columns 8j to 8j + 7, and the last cells may reach past the photo's edge. Every count shown is the
-sum of the cells; no resized picture is ever summed.
+columns 8j to 8j + 7, and the last cells may extend past the photo's edge. Every count shown is the
+sum of the cells; resized pictures are never summed.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from .jet import (
 )
 from .regions import CELL
 
-FULL_TINT = 0.25  # share of vmax from which the overlay has its full opacity
-# For a title in letters that matplotlib's own font, the first, does not have.
+FULL_TINT = 0.25  # fraction of vmax at which the overlay reaches its full opacity
+# Fallbacks for titles with letters missing from matplotlib's own font, the first.
 FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei"]  # Linux
 FONTS += ["Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Segoe UI", "Nirmala UI"]  # Windows
 FONTS += ["Arial Unicode MS", "Hiragino Sans", "Apple SD Gothic Neo"]  # macOS
-SMALLEST_PANEL = 260  # pixels: a colour bar's label still fits beside a panel of this height
+SMALLEST_PANEL = 260  # pixels: least panel height beside which a colour bar's label fits
 
 _DRAWING = RLock()
 
 
 @contextmanager
 def without_latex() -> Iterator[None]:
-    """While a figure is made and drawn: no LaTeX, which a user's matplotlibrc may ask for."""
+    """Turn LaTeX off while a figure is made and drawn; a user's matplotlibrc may enable it."""
     from matplotlib import rc_context
 
-    # The settings are the whole process's: of two threads one would put LaTeX back too early.
+    # The settings are process-wide: with two threads, one would restore LaTeX too early.
     with _DRAWING, rc_context({"text.usetex": False}):
         yield
 
@@ -60,12 +60,13 @@ def density_image(
 ) -> Image.Image:
     """Draw a density map (h, w) in jet colours: dark blue for 0 and below, dark red for `vmax`.
 
-    `size` is the photo's (width, height) in pixels, where the last cells are cut at its edge; any
-    other size, by default (8w, 8h), is filled with the whole map, or with that of a photo of
-    `photo_size`. `vmax`, in heads per cell, is by default `colour_top(density)`.
+    `size` is the photo's (width, height) in pixels; the last cells are then clipped at its edge.
+    Any other size, by default (8w, 8h), is filled with the whole map, or, if `photo_size` is given,
+    with the map of a photo of that size. `vmax`, in heads per cell, is by default
+    `colour_top(density)`.
 
     Raises:
-        ValueError: the map is empty, not 2-D or not finite; `size` or `vmax` is not positive.
+        ValueError: if the map is empty, not 2-D or not finite; `size` or `vmax` is not positive.
     """
     cells, vmax = checked_map(density, vmax)
     whole = (cells.shape[1] * CELL, cells.shape[0] * CELL)
@@ -87,13 +88,13 @@ def overlay_image(
 ) -> Image.Image:
     """Draw the jet map (h, w) over the photo (H, W, 3) uint8, at the photo's size.
 
-    Opacity grows in proportion to the density, from 0 where there is nobody, and stays at `opacity`
-    (0 to 1) from a quarter of `vmax` upwards: empty areas are the photo itself, unchanged, and a
-    thin crowd is still seen. `vmax` is as for `density_image`. `photo_size` is the (width, height)
-    of the photo where `image` is a smaller copy of it.
+    Opacity grows in proportion to the density, from 0 where there is nobody, to `opacity` (0 to 1)
+    from a quarter of `vmax` upwards: empty areas show the unchanged photo, and a sparse crowd is
+    still visible. `vmax` is as for `density_image`. `photo_size` is the (width, height) of the
+    original photo if `image` is a smaller copy.
 
     Raises:
-        ValueError: an array or a number is not as above, or h, w are not ceil(H/8), ceil(W/8).
+        ValueError: if an array or number is not as above, or h, w are not ceil(H/8), ceil(W/8).
     """
     cells, vmax = checked_map(density, vmax)
     photo, size = checked_photo(image, cells, photo_size)
@@ -108,15 +109,15 @@ def overlay_image(
 
 
 def density_peaks(density: ArrayLike, scale: float = 1.0) -> NDArray[np.float32]:
-    """Where a density map (h, w) is highest: centres (N, 2) x, y in photo pixels, highest first.
+    """Local maxima of a density map (h, w): centres (N, 2) x, y in photo pixels, highest first.
 
-    A peak is a cell that none of its eight neighbours exceeds, at a tenth of the map's maximum or
-    more, and at 0.02 heads per cell at least (less in more than a megapixel, and in a photo that
-    was counted at a `scale` below 1); a plateau has one, its first cell. Peaks are a help to the
-    eye: where heads are closer than two cells, many share one, so they do not count people.
+    A peak is a cell that none of its eight neighbours exceeds, with at least a tenth of the map's
+    maximum and at least 0.02 heads per cell (less above a megapixel, and for a photo counted at a
+    `scale` below 1). A plateau has one peak, its first cell. Peaks are only a visual aid: heads
+    closer than two cells often share one, so peaks do not count people.
 
     Raises:
-        ValueError: the map is empty, not 2-D or not finite.
+        ValueError: if the map is empty, not 2-D or not finite.
     """
     from scipy.ndimage import label, maximum_filter
 
@@ -132,7 +133,7 @@ def density_peaks(density: ArrayLike, scale: float = 1.0) -> NDArray[np.float32]
 
 
 def mark_points(picture: Image.Image, points: ArrayLike, photo_size: Size) -> Image.Image:
-    """A copy of a picture with white dots, black-rimmed, at points (N, 2) x, y in photo pixels."""
+    """Copy a picture and draw white, black-rimmed dots at points (N, 2) x, y in photo pixels."""
     marked = picture.copy()
     pen = ImageDraw.Draw(marked)
     scale = np.divide(picture.size, photo_size)
@@ -146,13 +147,13 @@ def mark_points(picture: Image.Image, points: ArrayLike, photo_size: Size) -> Im
 def display_pair(
     image: ArrayLike, density: ArrayLike, max_side: int = 1280, scale: float = 1.0
 ) -> tuple[Image.Image, Image.Image]:
-    """Make the photo (H, W, 3) uint8 and its jet map as two pictures of one size, for a slider.
+    """Make the photo (H, W, 3) uint8 and its jet map as two pictures of equal size, for a slider.
 
     Neither side is longer than `max_side` pixels; a smaller photo keeps its size. `scale` is as for
     `colour_top`.
 
     Raises:
-        ValueError: as for `overlay_image`, or `max_side` is not positive.
+        ValueError: as for `overlay_image`, or if `max_side` is not positive.
     """
     cells, vmax = checked_map(density, scale=scale)
     photo, photo_size = checked_photo(image, cells)
@@ -164,7 +165,7 @@ def shown_photo(image: ArrayLike, max_side: int = 1280) -> Image.Image:
     """The photo (H, W, 3) uint8 as a picture of at most `max_side` pixels a side, never enlarged.
 
     Raises:
-        ValueError: the array is not as above, or `max_side` is not positive.
+        ValueError: if the array is not as above, or `max_side` is not positive.
     """
     photo = checked_pixels(image)
     size = (photo.shape[1], photo.shape[0])
@@ -181,20 +182,20 @@ def density_figure(
 ) -> Image.Image:
     """Draw the jet map with its units: a colour bar in heads per cell, and the sum of the cells.
 
-    The photo, where given, stands beside the map; `title` is drawn as it is written, in at most
-    three lines, where this machine has a font for it; `scale` is as for `colour_top`. A panel's
-    longer side is `max_side` pixels and neither is under 260, so that the text fits: a very long
-    photo is stretched here, and the axes, in photo pixels, say so.
+    The photo, if given, is drawn beside the map. `title` is drawn literally, in at most three
+    lines, if this machine has a font for it. `scale` is as for `colour_top`. A panel's longer side
+    is `max_side` pixels and neither side is under 260, so that the text fits: a very long photo is
+    stretched, and the axes, in photo pixels, show it.
 
     Raises:
-        ValueError: as for `overlay_image`, or `max_side` is not positive.
+        ValueError: as for `overlay_image`, or if `max_side` is not positive.
     """
     return figure_picture(_density_figure(density, image, title, max_side, scale))
 
 
 def figure_picture(figure: Any) -> Image.Image:
-    """A matplotlib Figure as a picture; to be called within `without_latex`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot is not safe in threads
+    """Render a matplotlib Figure as a picture; call it within `without_latex`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyplot is not thread-safe
 
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
@@ -202,13 +203,13 @@ def figure_picture(figure: Any) -> Image.Image:
 
 
 def colour_top(density: ArrayLike, scale: float = 1.0) -> float:
-    """Heads per cell that are drawn dark red: the map's maximum, at least 0.02.
+    """The density, in heads per cell, drawn dark red: the map's maximum, at least 0.02.
 
-    It may be less in a map of more than a megapixel, and of a photo whose sides were multiplied by
-    a `scale` below 1 to be counted (`CountResult.scale`): there a head lies in more cells.
+    The minimum is lower for maps of more than a megapixel, and for a photo counted at a `scale`
+    below 1 (`CountResult.scale`): there a head is spread over more cells.
 
     Raises:
-        ValueError: the map is empty, not 2-D or not finite.
+        ValueError: if the map is empty, not 2-D or not finite.
     """
     return checked_map(density, scale=scale)[1]
 
@@ -227,7 +228,7 @@ def _density_figure(
     if image is not None:
         photo, photo_size = checked_photo(image, cells)
     wide, tall = panel = fitting(photo_size, max_side, least=SMALLEST_PANEL)
-    left = 62 if photo is None else wide + 132  # of the map, in pixels as all that follows
+    left = 62 if photo is None else wide + 132  # of the map; in pixels, like all that follows
     width = left + wide + 120
     text = (title or "").encode("utf-8", "replace").decode()  # lone surrogates cannot be drawn
     lines = textwrap.wrap(text, width // 10, max_lines=3, placeholder=" ...")
@@ -243,7 +244,7 @@ def _density_figure(
     drawn = _show(axes(left), values, photo_size, cmap="jet", vmin=0, vmax=vmax)
     figure.colorbar(drawn, cax=axes(left + wide + 16, 20), label="heads per cell (8 × 8 pixels)")
     count = round(float(cells.sum(dtype=np.float64)), 1) + 0.0  # never "-0.0"
-    style: Any = {"ha": "center", "fontsize": 12, "parse_math": False}  # a name may hold a $
+    style: Any = {"ha": "center", "fontsize": 12, "parse_math": False}  # a name may contain a $
     style["fontfamily"] = _fonts()
     caption = f"count = sum over all cells = {count:.1f} heads"
     figure.text(0.5, 14 / height, caption, va="bottom", **style)

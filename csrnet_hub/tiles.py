@@ -1,4 +1,4 @@
-"""Tiles of a picture and what they need of their surroundings."""
+"""Tiles of a picture and the surroundings that they need."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .model import STRIDE, CSRNet, receptive_field
 
 Progress = Callable[[int, int], None]
 Cells = tuple[int, int, int, int]  # top, bottom, left, right
-Window = tuple[Cells, Cells]  # a tile, and what it is computed from
+Window = tuple[Cells, Cells]  # a tile, and the area it is computed from
 
 
 class Mapped(NamedTuple):
-    """A picture's map, in heads per cell (h, w), and how it came about.
+    """A picture's map, in heads per cell (h, w), and how it was computed.
 
     Attributes:
         device, dtype: what the network ran on and in, such as ``cpu`` and ``float32``.
-        tiles: number of pieces in which the picture went through.
+        tiles: number of pieces in which the picture was processed.
     """
 
     density: NDArray[np.float32]
@@ -30,14 +30,14 @@ class Mapped(NamedTuple):
 
 
 def halo(model: CSRNet) -> int:
-    """Pixels around a tile, in whole cells, that its part of the density map depends on."""
+    """Pixels around a tile, in whole cells, that affect its part of the density map."""
     first, last = receptive_field(model)
     reach = max(-first, last - (STRIDE - 1))
     return -(-reach // STRIDE) * STRIDE
 
 
 def plan_tiles(rows: int, columns: int, tile: int) -> Iterator[Cells]:
-    """Cells (top, bottom, left, right) of tiles of like size, at most ``tile`` pixels a side."""
+    """Cells (top, bottom, left, right) of similar tiles, at most ``tile`` pixels a side."""
     limit = tile // STRIDE
     down, across = -(-rows // limit), -(-columns // limit)
     for i in range(down):
@@ -54,8 +54,8 @@ def windows(rows: int, columns: int, tile: int, reach: int) -> Iterator[Window]:
     """Tiles, each with the window around it that its part of the map is computed from, in cells.
 
     Args:
-        tile: pixels a side, at most.
-        reach: cells that a window reaches beyond its tile, or to the picture's edge.
+        tile: maximum side in pixels.
+        reach: cells that a window extends beyond its tile, up to the picture's edge.
 
     Yields:
         (top, bottom, left, right) of tile and window; all windows of a picture have one size.

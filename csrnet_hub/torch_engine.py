@@ -1,4 +1,4 @@
-"""The network in torch: bands of rows on the CPU or a GPU, smaller ones where memory runs out."""
+"""Runs the network in torch: in bands of rows, smaller ones if memory runs out."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from .memory import keep_memory, trim_memory
 from .model import STRIDE, CSRNet
 from .tiles import Mapped, Progress, halo, plan_tiles
 
-WIDEST = 16384  # pixels; what is wider goes through in columns of tiles
-CPU_WIDEST = 6144  # on a CPU: beyond, rows that Winograd's tiles wait for hold a gigabyte more
+WIDEST = 16384  # pixels; wider pictures are split into columns of tiles
+CPU_WIDEST = 6144  # on a CPU: above it, rows waiting for Winograd's tiles take a gigabyte more
 CPU_BAND = 2**17  # pixels; the first layers' maps: 32 MB each in float32, 16 MB in bfloat16
 CPU_WHOLE = 2**20 + 2**14  # pixels, a megapixel in whole cells: one band; 0.5 GB in float32
-GPU_BAND = 2**21  # three maps of 0.5 GB each in float32
+GPU_BAND = 2**21  # pixels; three maps of 0.5 GB each in float32
 SMALLEST_BAND = 2**16
-TRIM_EVERY = 8  # pictures on a CPU: seldom enough to cost nothing
+TRIM_EVERY = 8  # pictures on a CPU: rare enough to cost nothing
 
 
 class TorchEngine:
-    """Pictures to density maps with torch.
+    """Turns pictures into density maps with torch.
 
     Args:
         model: the network; it is moved to the device and put in eval mode.
         device, dtype, tile: as for CrowdCounter.
 
     Raises:
-        ValueError: for a device or dtype that cannot be.
+        ValueError: for an invalid device or dtype.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class TorchEngine:
         self.counted = 0
 
     def density(self, pixels: NDArray[np.uint8], progress: Progress | None) -> Mapped:
-        """The map of a picture (H, W, 3)."""
-        kind = self.kind  # of this picture: another thread may change it meanwhile
+        """Return the density map of a picture (H, W, 3)."""
+        kind = self.kind  # for this picture: another thread may change it meanwhile
         found = self._on_device(pixels, kind, progress)
         if kind is torch.float16 and not np.isfinite(found.density).all():
             warnings.warn("this network overflows in float16: continuing in float32", stacklevel=3)
@@ -78,7 +78,7 @@ class TorchEngine:
     def _on_device(
         self, pixels: NDArray[np.uint8], kind: torch.dtype, progress: Progress | None
     ) -> Mapped:
-        # Out of memory on a GPU: smaller and smaller bands, at last the CPU.
+        # If a GPU runs out of memory: smaller and smaller bands, finally the CPU.
         size = math.prod(-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
         band = min(GPU_BAND, size)
         if self.device.type == "cpu":
@@ -102,12 +102,12 @@ class TorchEngine:
                 f"out of GPU memory: trying again in bands of {band:,} pixels", stacklevel=4
             )
         warnings.warn("out of GPU memory: counting this picture on the CPU", stacklevel=4)
-        # A copy, made without the GPU's memory: other threads go on with the model where it is.
+        # A copy, made without GPU memory: other threads still use the model where it is.
         weights = {id(own): nn.Parameter(own.detach().cpu()) for own in self.model.parameters()}
         model = copy.deepcopy(self.model, weights)
         cpu = torch.device("cpu")
         if kind is not torch.float32:
-            kind = pick_dtype("auto", cpu)  # float16, the GPU's, would be emulated
+            kind = pick_dtype("auto", cpu)  # the GPU's float16 would be emulated
         return self._in_tiles(pixels, CPU_BAND, model, cpu, kind, progress)
 
     def _in_tiles(
@@ -122,7 +122,7 @@ class TorchEngine:
         rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
         density = np.empty((rows, columns), dtype=np.float32)
         reach = self.halo // STRIDE
-        work = []  # tiles, and the bands of each with its halo, in cells
+        work = []  # tiles and the bands of each with its halo, in cells
         for tile in self._plan(rows, columns, device):
             top, bottom, left, right = tile
             y0, y1 = max(top - reach, 0), min(bottom + reach, rows)
@@ -137,7 +137,7 @@ class TorchEngine:
         for (top, bottom, left, right), (y0, x0, x1), cuts in work:
             parts = []
             bands = self._bands(pixels[:, x0 * STRIDE : x1 * STRIDE], cuts, x1 - x0, device)
-            # a program's own autocast would undo `kind`, and hand out what numpy does not know
+            # a program's own autocast would override `kind` and return types unknown to numpy
             with torch.inference_mode(), torch.autocast(device.type, enabled=False):
                 for part in density_bands(model, bands, kind):
                     parts.append(part)
@@ -175,7 +175,7 @@ def name_of(kind: torch.dtype) -> str:
 
 
 def to_input(pixels: NDArray[np.uint8], model: CSRNet, device: torch.device) -> Tensor:
-    """(H, W, 3) uint8 RGB to the network's normalised input (1, 3, H, W), float32."""
+    """Convert (H, W, 3) uint8 RGB to the network's normalised input (1, 3, H, W), float32."""
     x = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None]
     mean = torch.tensor(model.mean, dtype=torch.float32, device=device).view(1, 3, 1, 1) * 255
     std = torch.tensor(model.std, dtype=torch.float32, device=device).view(1, 3, 1, 1) * 255

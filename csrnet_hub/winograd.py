@@ -1,10 +1,10 @@
-"""3x3 convolutions with a quarter of the multiplications, for CPUs that have no unit for matrices.
+"""3x3 convolutions with a quarter of the multiplications, for CPUs without a matrix unit.
 
 Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, CVPR 2016, arXiv:1509.09308): each tile
-of 4x4 outputs takes 36 products a channel in place of 144. oneDNN has none for x86. The
-transforms are matrix products, so that all of it, gradients too, runs at the speed of those.
-Maps lie in memory with their channels last, so that what is copied is whole pixels, at any
-dilation. Training takes `conv2d`, inference `infer`.
+of 4x4 outputs takes 36 products per channel instead of 144. oneDNN has none for x86. The
+transforms are matrix products, so everything, including gradients, runs at their speed.
+Maps are stored with channels last, so that whole pixels are copied, at any dilation. Training
+uses `conv2d`, inference `infer`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .winograd_tiles import (
     window,
 )
 
-# Of float32; of bfloat16, which is half as long, twice as many.
-STRIP = 128  # tiles that inference takes at once: many enough for quick products, few for the cache
-NUMBERS = 2**15  # tiles times channels that a strip has at least: of few channels more tiles
-WORTHWHILE = 256  # tiles that a band had better have: transforming filters takes as long as 50
+# For float32; twice as many for bfloat16, which is half as long.
+STRIP = 128  # tiles per strip in inference: enough for fast products, few enough for the cache
+NUMBERS = 2**15  # least tiles times channels in a strip: with few channels, more tiles
+WORTHWHILE = 256  # tiles that a band should have: transforming filters takes as long as 50
 
-FEWEST = 40  # tiles: of fewer, transforming the filters takes longer than torch's convolution
+FEWEST = 40  # tiles: with fewer, transforming the filters takes longer than torch's convolution
 
 # The one-dimensional transforms of inputs, filters and outputs (arXiv:1509.09308, section 4.2).
 INPUT = [
@@ -70,12 +70,12 @@ def _both_axes(matrix: Sequence[Sequence[float]]) -> Tensor:
 TO_PATCH = _both_axes(INPUT)  # (36, 36)
 TO_FILTER = _both_axes(FILTER)  # (36, 9)
 TO_OUTPUT = _both_axes(OUTPUT)  # (16, 36)
-# The bias as one more product: added to sums that are rounded already, it makes counts too low.
+# The bias as one more product: added to sums that are already rounded, it makes counts too low.
 WITH_BIAS = torch.cat([TO_OUTPUT, TO_OUTPUT.new_ones(16, 1)], 1)  # (16, 37)
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1) -> Tensor:
-    """``torch.nn.functional.conv2d`` with a padding of ``dilation``, to a relative 1e-5.
+    """``torch.nn.functional.conv2d`` with ``dilation`` as padding, to a relative 1e-5.
 
     Args:
         x: (B, C, H, W) float32 on the CPU.
@@ -90,16 +90,16 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1) -> Tensor
 
 
 def pays(x: Tensor, weight: Tensor) -> bool:
-    """Whether it is faster than torch's own: on a CPU in float32, but for the first layers."""
+    """Whether this beats torch's own: on a CPU in float32, except for the first layers."""
     plain = x.dtype == weight.dtype == torch.float32
     return plain and _can(weight) and sum(weight.shape[:2]) > 128
 
 
 def pays_in_inference(weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether `infer` is faster than torch's own for maps of that type: on x86, in float32 of the
-    second layer too, since it does the ReLU and the pooling behind it; in bfloat16 of layers with
-    more channels, where the processor is quicker in it but has no AMX, with which it was not
-    tried."""
+    """Whether `infer` beats torch's own for maps of this type: on x86 in float32, from the second
+    layer on, since it includes the ReLU and pooling that follow; in bfloat16 for layers with more
+    channels, on processors that are faster in it but have no AMX, with which it was not
+    tested."""
     if platform.machine().lower() not in ("x86_64", "amd64") or not _can(weight):
         return False
     if dtype == torch.bfloat16:
@@ -126,17 +126,17 @@ def infer(
     """A convolution without gradients, in strips of rows that stay in the cache.
 
     Args:
-        parts: (1, C, rows, W) each, on the CPU: a picture (1, C, H, W) from its top down, in
-            float32, or in bfloat16, in which its tiles and their products are then too.
+        parts: (1, C, rows, W) each, on the CPU: a picture (1, C, H, W) from the top down, in
+            float32 or bfloat16; its tiles and their products have the same type.
         weight: (O, C, 3, 3) float32.
         bias: (O,) float32.
-        padding: zeros above and below; left and right there are as many as the dilation.
-        relu: whether what is below zero becomes zero.
-        pool: whether the largest of 2x2 outputs is taken, for a dilation of 1.
-        relu_first: whether what is below zero in the picture counts as zero.
+        padding: zeros above and below; left and right the padding equals the dilation.
+        relu: whether negative outputs become zero.
+        pool: whether to take the largest of 2x2 outputs, for a dilation of 1.
+        relu_first: whether negative inputs count as zero.
 
     Returns:
-        (1, O, H + 2 padding - 2 dilation, W), channels last; pooled, half as high and wide.
+        (1, O, H + 2 padding - 2 dilation, W), channels last; half as high and wide if pooled.
     """
     d, out = dilation, len(weight)
     rows, width = sum(part.shape[2] for part in parts), parts[0].shape[3]
@@ -147,7 +147,7 @@ def infer(
         x = x.relu() if relu_first else x
         return _directly(x, weight, bias, d, padding, relu, pool)
     kind = parts[0].dtype
-    # anew for each band: kept, a network's would hold 250 MB
+    # recomputed for each band: keeping a whole network's would take 250 MB
     filters, bias = _filters(weight).to(kind), bias.to(kind)
     side = TILE // 2 if pool else TILE
     y = filters.new_empty(1, down * side * d, across * side * d, out)
@@ -173,20 +173,20 @@ def _directly(
 
 
 def rows_worthwhile(width: int, dilation: int, dtype: torch.dtype) -> int:
-    """How many rows of outputs of this width `infer` should be given at once."""
+    """How many rows of outputs of this width `infer` should compute at once."""
     tiles = WORTHWHILE * 4 // dtype.itemsize / (dilation**2 * tile_count(width, dilation))
     return TILE * dilation * max(1, round(tiles))
 
 
 def _filters(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3), transformed: (36, C, O)."""
+    """Transform (O, C, 3, 3) filters to (36, C, O)."""
     out, channels = weight.shape[:2]
     plain = weight.permute(2, 3, 1, 0).reshape(9, -1)
     return (TO_FILTER @ plain).view(PATCH * PATCH, channels, out)
 
 
 def _transformed(view: Tensor) -> Tensor:
-    """Patches as `in_tiles` gives them (6, 6, B, ..., C), transformed, line by line: (36, T, C)."""
+    """Transform patches from `in_tiles` (6, 6, B, ..., C) line by line: (36, T, C)."""
     lines = tile_lines(view)
     patches = view.new_empty(PATCH * PATCH, len(lines), lines[0][0, 0].numel())
     to_patch = TO_PATCH.to(view.dtype)
@@ -196,8 +196,8 @@ def _transformed(view: Tensor) -> Tensor:
 
 
 def _put(products: Tensor, view: Tensor, relu: bool) -> None:
-    """Products and the bias (37, T, O) to their places in an output, as `in_tiles` gives it (4, 4,
-    B, ..., O), or the largest of each 2x2 to theirs (2, 2, B, ..., O)."""
+    """Write products and the bias (37, T, O) to an output viewed by `in_tiles` (4, 4, B, ..., O),
+    or the largest of each 2x2 to a pooled one (2, 2, B, ..., O)."""
     places, to_output = tile_lines(view), WITH_BIAS.to(view.dtype)
     for line, place in zip(products.view(len(products), len(places), -1).unbind(1), places):
         values = to_output @ line
@@ -207,13 +207,13 @@ def _put(products: Tensor, view: Tensor, relu: bool) -> None:
 
 
 def _pooled(values: Tensor) -> Tensor:
-    """(4, 4, N) to the largest of each 2x2: (2, 2, N)."""
+    """Take the largest of each 2x2: (4, 4, N) to (2, 2, N)."""
     rows = torch.maximum(values[::2], values[1::2])
     return torch.maximum(rows[:, ::2], rows[:, 1::2])
 
 
 class _Convolution(torch.autograd.Function):
-    # Pixels of one phase modulo the dilation are a picture of their own, convolved densely.
+    # Pixels of one phase modulo the dilation form a picture of their own, convolved densely.
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, d: int) -> Tensor:
@@ -226,7 +226,7 @@ class _Convolution(torch.autograd.Function):
         return scatter(y, (x.shape[0], out, *x.shape[2:]), d)
 
     @staticmethod
-    @once_differentiable  # gradients of gradients would be wrong
+    @once_differentiable  # second-order gradients would be wrong
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         patches, filters = ctx.saved_tensors
         (_, channels, out), d = filters.shape, ctx.dilation

@@ -1,7 +1,7 @@
-"""Maps taken apart into the tiles of Winograd's convolutions, and put together again.
+"""Splits maps into the tiles of Winograd's convolutions, and joins them again.
 
-Maps lie in memory with their channels last. Pixels of one phase modulo the dilation are a picture
-of their own, with tiles of its own.
+Maps are stored with channels last. Pixels of one phase modulo the dilation form a picture of
+their own, with its own tiles.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PATCH = 6  # inputs a side
 
 
 def strips(down: int, across: int, d: int, tiles: int) -> Iterator[tuple[int, int, int, int]]:
-    """Strips of about so many tiles, or pieces of one row of them: top, bottom, left, right."""
+    """Strips of about ``tiles`` tiles, or pieces of a tile row: top, bottom, left, right."""
     rows = max(1, round(tiles / (d**2 * across)))
     columns = max(1, round(d**2 * across / tiles))
     for top, bottom in _even(down, -(-down // rows)):
@@ -31,26 +31,26 @@ def _even(length: int, pieces: int) -> Iterator[tuple[int, int]]:
 
 
 def tile_lines(view: Tensor) -> list[Tensor]:
-    """(side, side, B, down, d, across, d, C) to (side, side, across, d, C) each: what stays in the
-    cache from one transform to the next."""
+    """Split (side, side, B, down, d, across, d, C) into (side, side, across, d, C) each, which
+    stays in the cache from one transform to the next."""
     return [line for image in view.unbind(2) for row in image.unbind(2) for line in row.unbind(2)]
 
 
 def tile_count(side: int, d: int) -> int:
-    """How many lie side by side on a picture's side, for one phase."""
+    """How many tiles fit along a picture's side, for one phase."""
     return -(-side // (TILE * d))
 
 
 def reach(tiles: tuple[int, int], d: int) -> list[int]:
-    """Rows and columns of inputs that so many tiles take, one beside another."""
+    """Rows and columns of inputs that this many adjacent tiles need."""
     return [(TILE * count + PATCH - TILE) * d for count in tiles]
 
 
 def window(
     parts: Sequence[Tensor], first: tuple[int, int], size: Sequence[int], relu: bool = False
 ) -> Tensor:
-    """Rows and columns, from the first on, of parts (B, C, rows, W), one below another, and zeros
-    where there are none: (B, H, W, C)."""
+    """Rows and columns, starting at ``first``, of vertically stacked parts (B, C, rows, W), with
+    zeros outside them: (B, H, W, C)."""
     batch, channels, _, width = parts[0].shape
     found = parts[0].new_empty(batch, *size, channels)
     left, right = max(-first[1], 0), min(width - first[1], size[1])  # of the parts, in it
@@ -70,8 +70,8 @@ def window(
 def in_tiles(
     x: Tensor, side: int, step: int, d: int, first: tuple[int, int], size: tuple[int, int]
 ) -> Tensor:
-    """Tiles of (B, rows, W, C), from the first's row and column on, without a copy: (side, side,
-    B, down, d, across, d, C). Those of inputs, six pixels a side with a step of four, overlap;
+    """View (B, rows, W, C) as tiles, starting at row and column ``first``, without a copy: (side,
+    side, B, down, d, across, d, C). Input tiles, six pixels a side with a step of four, overlap;
     pixels of one tile are the dilation apart."""
     batch, row, column, channel = x.stride()
     (top, left), (down, across) = first, size
@@ -94,7 +94,7 @@ def gather_back(patches: Tensor, shape: torch.Size, d: int) -> Tensor:
     batch, channels, height, width = shape
     down, across = tile_count(height, d), tile_count(width, d)
     p = patches.view(PATCH, PATCH, batch, down, d, across, d, channels)
-    # One tile more a side takes the two rows and columns by which the last patches stand over.
+    # One extra tile per side takes the two rows and columns by which the last patches stick out.
     whole = p.new_zeros(batch, (down + 1) * TILE * d, (across + 1) * TILE * d, channels)
     v = in_tiles(whole, TILE, TILE, d, (0, 0), (down + 1, across + 1))
     v[:, :, :, :down, :, :across] = p[:TILE, :TILE]
@@ -105,7 +105,7 @@ def gather_back(patches: Tensor, shape: torch.Size, d: int) -> Tensor:
 
 
 def split(y: Tensor, d: int) -> Tensor:
-    """(B, O, H, W) to its tiles (16, T O)."""
+    """Split (B, O, H, W) into tiles (16, T O)."""
     size = (tile_count(y.shape[2], d), tile_count(y.shape[3], d))
     below, right = (tiles * TILE * d - side for tiles, side in zip(size, y.shape[2:]))
     y = functional.pad(y.permute(0, 2, 3, 1), (0, 0, 0, right, 0, below)).contiguous()

@@ -1,4 +1,4 @@
-"""The page: one module a tab, each a few functions that work without a browser, and a layout."""
+"""The page: one module per tab, each with a layout and functions that work without a browser."""
 
 import os
 import sys
@@ -7,21 +7,21 @@ from pathlib import Path
 
 
 def _folder() -> Path:
-    """Where visitors' files go: a folder of the page's own, which it may clear of what is old; in
-    the system's, which all share, one for each user."""
+    """The folder for visitors' files. It belongs to the page, which may remove old files from it;
+    within the shared system folder there is one per user."""
     own, given = "csrnet-hub", os.environ.get("GRADIO_TEMP_DIR")
     try:
-        system = Path(tempfile.gettempdir())  # Gradio asks for it too
+        system = Path(tempfile.gettempdir())  # Gradio calls this too
     except FileNotFoundError:
         sys.exit("app.py: no folder for temporary files can be written: set TMPDIR to one that can")
     if not given:
         user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
         return system.resolve() / f"{own}{user}"
-    # a link in its name would be taken for another folder
+    # resolved, since a path with a symbolic link would be taken for a different folder
     folder = Path(given).resolve()
     return folder if folder.name.startswith(own) else folder / own
 
 
-os.environ["GRADIO_TEMP_DIR"] = str(_folder())  # Gradio asks for it while it is imported
-# Here, since it is asked before torch is imported.
+os.environ["GRADIO_TEMP_DIR"] = str(_folder())  # Gradio reads it on import
+# Defined here because it is needed before torch is imported.
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes")

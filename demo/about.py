@@ -1,4 +1,4 @@
-"""The tab on the models: what each one's card says."""
+"""The tab about the models: their errors and model cards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ heads.
 
 
 def layout(models: Models) -> None:
-    """For each model its figures, and below them the card that came with it."""
+    """Show each model's figures and, below them, the card that came with it."""
     gr.Markdown(INTRO)
     for name, counter in models.counters.items():
         terms, text = terms_and_text(counter, models.cards.get(name, ""))

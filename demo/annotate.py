@@ -1,4 +1,4 @@
-"""The tab for annotating: click the heads, see the density map grow, save it for training."""
+"""The annotation tab: click the heads, watch the density map grow, save them for training."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ folder, here `SET`, and keep the file names. Then run `python -m train.prepare S
 three formats hold the same heads: x and y in pixels of the upright photo.
 """
 
-# For requests that may come in another order than what they tell of; and for an annotation, whose
-# photo may be on its way still.
+# Requests may arrive in a different order from the events they report, and an annotation may arrive
+# while its photo is still being uploaded.
 OPENS = f"""(visit, number, upload) => {{
   window.opening = (window.opening || 0) + 1;
   return [visit, {HAPPENED}, upload];
@@ -68,27 +68,27 @@ WAITS = """async () => {
   const tab = document.querySelector("#annotate-photo").closest('[role="tabpanel"]');
   while (tab.onTheWay || window.opening) await new Promise((done) => setTimeout(done, 100));
 }"""
-# For the surface, which keeps the heads until the browser could have their file.
+# Tells the surface, which keeps the heads until the browser could fetch their file.
 DOWNLOADED = """async (file) => {
   const detail = await fetch(file.url, { method: "HEAD" }).then((one) => one.ok, () => false);
   window.dispatchEvent(new CustomEvent("heads-downloaded", { detail }));
 }"""
-DETAILED = 4096  # pixels of the longer side: a head of a phone's photo can be made out
+DETAILED = 4096  # pixels of the longer side: enough to make out heads in a phone's photo
 
 
 def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tuple[Sheet, bytes]:
-    """The sheet for an upload, and the photo as a JPEG for the page."""
+    """Return the sheet for an upload, and its photo as a JPEG for the page."""
     pixels = read_photo(upload, max_pixels)
     height, width = pixels.shape[:2]
     small = Image.fromarray(pixels)
     small.thumbnail((DETAILED, DETAILED), Image.Resampling.LANCZOS)
-    # every pasted picture has one name: what is kept for a photo is kept under its pixels
+    # all pasted pictures have the same name, so heads are stored under a digest of the pixels
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()[:16]
     return Sheet(upload_name(upload), width, height, digest, time.time()), jpeg(small)
 
 
 def grown(visit: Visit, sent: Any, points: Any) -> list[Any]:
-    """The number of heads, their density map so far and its colour bar."""
+    """Return the number of heads, their density map so far and its colour bar."""
     try:
         with sentences_for_visitors():
             sheet = Sheet.sent(sent)
@@ -108,14 +108,14 @@ def grown(visit: Visit, sent: Any, points: Any) -> list[Any]:
                 number,
                 gr.update(value=file, visible=True),
                 colour_bar(colour_top(density)),
-                gr.skip(),  # the surface hides files that lack what is marked
+                gr.skip(),  # the surface hides files that are out of date
             ]
     except gr.Error as error:
         return nothing(error.message, "problem")
 
 
 def save(visit: Visit, sent: Any, points: Any) -> list[Any]:
-    """CSV, JSON and .mat of the heads to download; the surface hears which heads they hold."""
+    """Write the heads as CSV, JSON and .mat, and tell the surface which heads the files contain."""
     with sentences_for_visitors():
         sheet = Sheet.sent(sent)
         if sheet is None:
@@ -129,7 +129,7 @@ def save(visit: Visit, sent: Any, points: Any) -> list[Any]:
             f"{stem}.json": to_json(heads, name, sheet.width, sheet.height),
             f"GT_{stem}.mat": to_mat(heads),
         }
-        if visit.another(sheet):  # files that no page hears of would lie there for long
+        if visit.another(sheet):  # no page would offer the files, and they would stay for long
             return [gr.skip()] * 6
         files = [keep_file(file, content) for file, content in contents.items()]
         if name != sheet.name:
@@ -139,8 +139,8 @@ def save(visit: Visit, sent: Any, points: Any) -> list[Any]:
 
 
 def start(visit: Visit, number: int, upload: Any) -> list[Any]:
-    """A new photo on the surface, without heads; nothing where it was removed or replaced since.
-    What is no picture leaves its box."""
+    """Show a new photo on the surface, without heads; do nothing if it has been removed or replaced
+    since. A file that is not a picture is removed from its box."""
     if not visit.hears(number):
         return [gr.skip()] * 7
     try:
@@ -157,7 +157,7 @@ def start(visit: Visit, number: int, upload: Any) -> list[Any]:
 
 
 def clear(visit: Visit, number: int) -> list[Any]:
-    """The photo is gone, unless there is another by now."""
+    """Empty the tab after its photo was removed, unless there is another photo by now."""
     if not visit.hears(number):
         return [gr.skip()] * 6
     visit.note(None)
@@ -165,7 +165,7 @@ def clear(visit: Visit, number: int) -> list[Any]:
 
 
 def go_on(sent: Any, upload: Any, points: Any) -> Any:
-    """The heads of an annotation for the surface, which adds them to those marked by then."""
+    """Send an annotation's heads to the surface, which adds them to those already marked."""
     with sentences_for_visitors():
         sheet = Sheet.sent(sent)
         if sheet is None:
@@ -179,7 +179,7 @@ def go_on(sent: Any, upload: Any, points: Any) -> Any:
             gr.Warning(f"{outside:,} {lie} outside the photo and {were} left out.")
         marked = read_points(points).tolist()
         new = not_among(marked, inside.tolist())
-        read_points([*marked, *new])  # their number, before they are on the surface
+        read_points([*marked, *new])  # checks the number of heads before adding them
         if twice := len(inside) - len(new):
             own, were = ("head", "was") if twice == 1 else ("heads", "were")
             already = f"{twice:,} {own} in the file {were} already marked"
@@ -188,13 +188,13 @@ def go_on(sent: Any, upload: Any, points: Any) -> Any:
 
 
 def not_among(marked: list[list[float]], heads: list[list[float]]) -> list[list[float]]:
-    """The heads that are not marked yet, to the hundredth of a pixel that the surface works in."""
+    """The heads not yet marked, compared to 0.01 pixel, the precision of the surface."""
     there = {(round(x, 2), round(y, 2)) for x, y in marked}
     return [[x, y] for x, y in heads if (round(x, 2), round(y, 2)) not in there]
 
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:
-    """What the tab shows without a photo, beside the surface."""
+    """What the tab shows beside the surface when there is no photo."""
     hidden = gr.update(visible=False)
     return [message_html(text, kind), hidden, "", hidden]
 
@@ -243,11 +243,11 @@ def layout(models: Models) -> None:
         "api_visibility": "private",
         "concurrency_limit": 4,
     }
-    # one after the other, none left out: what stands on the surface is the photo in the box
+    # run in order, skipping none, so that the surface shows the photo that is in the box
     in_turn = aside | {"concurrency_id": "sheet", "concurrency_limit": 1}
     in_turn["trigger_mode"] = "multiple"
     whole = [sheet, surface, *beside]
-    happened = gr.Number(visible=False)  # holds the place of what the browser gives
+    happened = gr.Number(visible=False)  # placeholder for the browser's number
     numbered = {"preprocess": False, **in_turn}
     opening = [visit, happened, photo]
     opened = photo.upload(start, opening, [*whole, photo], js=OPENS, **numbered)

@@ -1,4 +1,4 @@
-"""The tab for many photos: a table, a gallery, totals, a histogram, a CSV."""
+"""The tab for many photos: a table, a gallery, totals, a histogram and a CSV."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ TYPES: Any = ["str", *["number"] * 5, "str"]
 
 @dataclass(frozen=True)
 class Line:
-    """One photo of the batch: its result with a thumbnail's file, or why there is none, which may
-    hold for all that follow."""
+    """One photo of the batch: its result and thumbnail file, or the reason why there is none;
+    `last` if that reason applies to all following photos too."""
 
     name: str
     result: CountResult | None = None
@@ -80,7 +80,7 @@ class Line:
 
 
 def count_one(models: Models, upload: Any, model: Any, step: Progress | None = None) -> Line:
-    """Count one upload, telling `step` of its parts; a bad one becomes a line with its reason."""
+    """Count one upload, reporting its parts to `step`; a failure becomes a line with the reason."""
     name = upload_name(upload)
     try:
         with sentences_for_visitors():
@@ -88,15 +88,15 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
             result = models.count(model, pixels, step)
             thumbnail = keep_file(f"{name}.jpg", jpeg(overlaid(pixels, result, THUMBNAIL)))
             said = " ".join(result.notices)
-            # without the map, of which 500 may be gigabytes
+            # without the density map: 500 of them may take gigabytes
             return Line(name, replace(result, density=result.density[:0]), thumbnail, said)
     except gr.Error as error:
         return Line(name, remark=str(error.message), last=quota_spent(error))
 
 
 def summary_html(lines: list[Line], of: int, stopped: bool = False) -> str:
-    """The total in large type, mean, fewest and most; how many could not be read, and how many
-    were left when the visitor stopped. Of one photo what the tab for one shows."""
+    """The total in large type, the mean, fewest and most; how many could not be read, and how many
+    were left when the visitor stopped. A single photo is shown as in the tab for one photo."""
     results = [line.result for line in lines if line.result is not None]
     if not results:
         tried = f"None of {len(lines)} photos" if len(lines) > 1 else "The first photo"
@@ -119,11 +119,11 @@ def summary_html(lines: list[Line], of: int, stopped: bool = False) -> str:
 
 
 def shown(lines: list[Line], of: int, done: bool, tables: Recent) -> list[Any]:
-    """What the tab shows: summary, table, gallery, histogram, CSV.
+    """What the tab shows: summary, table, gallery, histogram and CSV.
 
     Args:
-        done: whether no photo is left, or the visitor has seen enough.
-        tables: the files of the CSV, to be had at any time: a batch can take an hour.
+        done: whether no photo is left or the visitor has stopped the batch.
+        tables: the CSV files; one is always available, since a batch can take an hour.
     """
     counts = [line.result.count for line in lines if line.result is not None]
     gallery = [
@@ -144,7 +144,7 @@ def shown(lines: list[Line], of: int, done: bool, tables: Recent) -> list[Any]:
 
 
 def label(lines: list[Line]) -> str:
-    """What the table says above itself: what low and high are, where a photo has them."""
+    """The table's label; it explains low and high if any photo has them."""
     levels = [line.result.level for line in lines if line.cells()[2] is not None and line.result]
     return (
         f"{LABEL}; low to high: each photo's {levels[0]:.0%} prediction interval"
@@ -154,7 +154,7 @@ def label(lines: list[Line]) -> str:
 
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:
-    """What the tab shows without a batch."""
+    """What the tab shows when there is no batch."""
     hidden = gr.update(visible=False)
     return [message_html(text, kind), hidden, hidden, hidden, hidden]
 
@@ -165,7 +165,7 @@ def run(
     model: Any,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
 ) -> Iterator[list[Any]]:
-    """Count the uploads one after the other, showing what is there about once a second."""
+    """Count the uploads one after another, showing the results so far about once a second."""
     try:
         with sentences_for_visitors():
             if not isinstance(uploads, list) or not uploads:
@@ -223,7 +223,7 @@ def layout(models: Models) -> None:
         visible=False,
         label=LABEL,
         wrap=True,
-        column_widths=["220px", *["95px"] * 5, "480px"],  # a phone scrolls inside the table
+        column_widths=["220px", *["95px"] * 5, "480px"],  # phones scroll inside the table
         elem_id="batch-table",
     )
     gallery = gr.Gallery(
@@ -231,8 +231,8 @@ def layout(models: Models) -> None:
         show_label=False,
         columns=4,
         height="max-content",
-        object_fit="cover",  # thumbnails of one size; a click shows the whole
-        buttons=["download", "fullscreen"],  # Gradio's own would send them to huggingface.co
+        object_fit="cover",  # equal-sized thumbnails; a click shows the whole photo
+        buttons=["download", "fullscreen"],  # the default "share" sends them to huggingface.co
         interactive=False,
         visible=False,
         type="filepath",

@@ -1,8 +1,8 @@
 // A photo to mark: heads by clicks, or a region as a rectangle or a free-hand line.
-// `value` is a list of [x, y] in pixels of the photo, as JSON: Gradio copies a list head by head, many
-// times a click. `src`, `width`, `height` describe the photo; `opened` changes with each photo, whose
-// `value` is empty and comes a moment after the rest; `digest` is of the photo's pixels; `saved` has the
-// heads that stand ready for download, and `added` those of a file, each with the digest of its photo.
+// `value` is a list of [x, y] in photo pixels, as JSON text, since Gradio copies a real list head
+// by head, many times per click. `src`, `width`, `height` describe the photo; `opened` changes with
+// each photo, whose empty `value` arrives a moment after the rest; `digest` is of its pixels;
+// `saved` has the heads ready for download, `added` those of a file, each with its photo's digest.
 const screen = element.querySelector("canvas");
 const pen = screen.getContext("2d");
 const tools = element.querySelector(".canvas-tools");
@@ -10,11 +10,11 @@ const note = element.querySelector(".canvas-hint b"), hint = element.querySelect
 const photo = new Image();
 const pointers = new Map();
 let tool = screen.dataset.tool, erasing = false, past = [], draft = null, start = null, cursor = null;
-let last = "[]"; // the value as it was when it was last drawn or sent
-let read = { text: "[]", list: [] }; // the value that was read last
-let tapped = { at: -1e9, x: 0, y: 0 }; // the last tap, of which a double click makes two
+let last = "[]"; // the value when it was last drawn or sent
+let read = { text: "[]", list: [] }; // the value last parsed
+let tapped = { at: -1e9, x: 0, y: 0 }; // the last tap; a double click makes two
 let view = { zoom: 1, x: 0, y: 0 }, shown = null;
-let pinch = null, several = false; // the fingers' distance; whether there were two since all were up
+let pinch = null, several = false; // the fingers' distance; whether two touched since all were up
 
 const kept = new KeptHeads(() => reflect());
 const photograph = () => `${props.width}x${props.height} ${props.digest}`;
@@ -28,11 +28,11 @@ const scale = () =>
   Math.min(screen.clientWidth / props.width, screen.clientHeight / props.height) * view.zoom;
 const near = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
 
-const beside = (x, y) => { // whether a place of the screen is none of the photo
+const beside = (x, y) => { // whether a point on the screen is outside the photo
   const s = scale(), [across, down] = [x / s + view.x, y / s + view.y], edge = 2 / s;
   return across < -edge || across > props.width + edge || down < -edge || down > props.height + edge;
 };
-function place(x, y) { // of the screen -> of the photo
+function place(x, y) { // from screen to photo coordinates
   const inside = (value, most) => Math.round(Math.min(Math.max(value, 0), most - 0.01) * 100) / 100;
   const s = scale();
   return [inside(x / s + view.x, props.width), inside(y / s + view.y, props.height)];
@@ -41,7 +41,7 @@ function place(x, y) { // of the screen -> of the photo
 function layout() {
   if (!props.src) return;
   const sharp = window.devicePixelRatio || 1;
-  const ratio = Math.min(Math.max(props.width / props.height, 0.5), 2.5); // a panorama has room to zoom
+  const ratio = Math.min(Math.max(props.width / props.height, 0.5), 2.5); // panoramas need room
   screen.style.width = `min(100%, max(70vh, 300px) * ${ratio})`;
   screen.style.aspectRatio = ratio;
   screen.width = Math.round(screen.clientWidth * sharp);
@@ -50,7 +50,7 @@ function layout() {
   pan(0, 0);
 }
 
-function current() { // files that lack what is marked are not seen
+function current() { // hides files that are out of date
   const { digest, heads } = props.saved || {};
   const old = digest !== props.digest || heads !== props.value;
   element.closest('[role="tabpanel"]')?.classList.toggle("unsaved", old);
@@ -97,8 +97,8 @@ function draw() {
   }
 }
 
-function begin() { // a photo without heads, but for those that the browser has kept
-  kept.write(); // a click that was quicker than the empty value
+function begin() { // a photo with no heads but those that the browser has kept
+  kept.write(); // in case of a click before the empty value arrived
   past = [];
   const inside = ([x, y]) => x !== null && x >= 0 && x < props.width && y >= 0 && y < props.height;
   const list = heads() && props.src ? kept.of(photograph(), inside) : [];
@@ -110,7 +110,7 @@ function begin() { // a photo without heads, but for those that the browser has 
     : `${list.length.toLocaleString("en")} heads are back; Undo removes them.`;
 }
 
-function send(list, back = false) { // back: from where they are kept
+function send(list, back = false) { // back: restored from storage
   props.value = last = JSON.stringify(list);
   read = { text: last, list };
   note.textContent = "";
@@ -137,9 +137,9 @@ function zoom(factor, x = screen.clientWidth / 2, y = screen.clientHeight / 2) {
   reflect();
 }
 
-function pan(dx, dy) { // of the screen; the photo stays in sight
+function pan(dx, dy) { // in screen pixels; keeps the photo in view
   const s = scale();
-  if (!s) return; // another tab is open, or what the canvas lies in is closed
+  if (!s) return; // another tab is open, or the canvas's section is closed
   const keep = (value, most) => (most < 0 ? most / 2 : Math.min(Math.max(value, 0), most));
   view.x = keep(view.x - dx / s, props.width - screen.clientWidth / s);
   view.y = keep(view.y - dy / s, props.height - screen.clientHeight / s);
@@ -167,7 +167,7 @@ function finish() {
 }
 
 screen.addEventListener("pointerdown", (event) => {
-  if (!props.src || event.button > 1) return; // the right button of a mouse is the browser's
+  if (!props.src || event.button > 1) return; // leave the right mouse button to the browser
   if (event.button === 1) event.preventDefault(); // the middle one moves the photo, not the page
   screen.setPointerCapture(event.pointerId);
   pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
@@ -190,7 +190,7 @@ screen.addEventListener("pointermove", (event) => {
     return;
   }
   if (near(now, [start.x, start.y]) > 5) start.moved = true;
-  if (heads() || several) { // after a pinch the finger that is left moves the photo
+  if (heads() || several) { // after a pinch, the remaining finger moves the photo
     if (start.moved) pan(now[0] - before[0], now[1] - before[1]);
   } else if (tool === "rectangle" && start.moved) {
     draft = corners(place(start.x, start.y), place(...now));
@@ -205,7 +205,7 @@ function lift(event) {
   if (!pointers.delete(event.pointerId)) return;
   pinch = null;
   const x = event.offsetX, y = event.offsetY, tap_ended = start && !start.moved;
-  const apart = event.pointerType === "mouse" ? 4 : 16; // a finger does not come down where it was
+  const apart = event.pointerType === "mouse" ? 4 : 16; // fingers are less precise
   const twice = event.timeStamp - tapped.at < 400 && near([x, y], [tapped.x, tapped.y]) < apart;
   if (tap_ended && event.type === "pointerup" && !several) tapped = { at: event.timeStamp, x, y };
   if (event.type === "pointercancel" || several) draft = null;
@@ -230,7 +230,7 @@ screen.addEventListener("wheel", (event) => {
   zoom(Math.min(Math.max(factor, 0.8), 1.25), event.offsetX, event.offsetY);
 }, { passive: false });
 
-let corner = null; // the first of a rectangle of two taps, or keys
+let corner = null; // the first corner of a rectangle set by two taps or keys
 function tap(x, y) {
   const other = place(x, y);
   if (corner) set(corners(corner, other));
@@ -238,20 +238,20 @@ function tap(x, y) {
   corner = corner ? null : other;
   draw();
 }
-function step_to([x, y]) { // at an edge of what is seen the photo moves instead
+function step_to([x, y]) { // at the edge of the view, the photo moves instead
   const inside = (value, most) => Math.min(Math.max(value, 0), most);
   cursor = [inside(x, screen.clientWidth), inside(y, screen.clientHeight)];
   pan(cursor[0] - x, cursor[1] - y);
 }
 screen.addEventListener("keydown", (event) => {
   const command = event.ctrlKey || event.metaKey, back = command && event.key === "z";
-  if (!props.src || ((command || event.altKey) && !back)) return; // those are the browser's own
+  if (!props.src || ((command || event.altKey) && !back)) return; // browser shortcuts
   const step = event.shiftKey ? 1 : 10;
   const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
   cursor = cursor || [screen.clientWidth / 2, screen.clientHeight / 2];
   if (moves[event.key]) step_to(cursor.map((value, i) => value + moves[event.key][i]));
   else if (event.key === "Enter" || event.key === " ") {
-    if (event.repeat) return event.preventDefault(); // a key that is held marks once
+    if (event.repeat) return event.preventDefault(); // a held key marks only once
     if (heads()) mark(...cursor);
     else { const at = cursor; tap(...at); cursor = at; }
   } else if (event.key === "Escape" && corner) corner = null;
@@ -264,7 +264,7 @@ screen.addEventListener("keydown", (event) => {
   draw();
 });
 screen.addEventListener("blur", draw);
-screen.addEventListener("focus", () => { // with the keyboard: where Enter would mark is shown
+screen.addEventListener("focus", () => { // from the keyboard: show where Enter would mark
   if (screen.matches(":focus-visible")) {
     cursor = cursor || [screen.clientWidth / 2, screen.clientHeight / 2];
   }
@@ -312,7 +312,7 @@ tools.addEventListener("click", (event) => {
   pan(0, 0);
 });
 
-function source() { // `src` is a data URL, or a file of the server
+function source() { // `src` is a data URL or a file on the server
   const { root, api_prefix: api } = window.gradio_config, path = props.src.split("/");
   const file = path.map(encodeURIComponent).join("/");
   return props.src.startsWith("data:") ? props.src : `${root}${api}/file=${file}`;
@@ -338,7 +338,7 @@ function refresh() {
 }
 photo.addEventListener("load", draw);
 new ResizeObserver(layout).observe(screen);
-let due = false; // an update changes several of them, one after another
+let due = false; // an update changes several properties, one after another
 watch(["value", "src", "width", "height", "digest", "opened"], () => {
   if (due) return;
   due = true;
@@ -358,16 +358,16 @@ function downloaded(event) {
   const { digest, heads } = props.saved;
   if (digest === props.digest && heads === props.value) kept.forget(photograph());
 }
-function sharpen() { // another screen, or another zoom of the browser
+function sharpen() { // when the screen or the browser's zoom changes
   const now = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
   now.addEventListener("change", () => { layout(); sharpen(); }, { once: true });
 }
 sharpen();
-let own = false; // a reload that no visitor asked for: Gradio's, once a lost connection is back
+let own = false; // a reload by Gradio, not the visitor, after a lost connection is back
 window.navigation?.addEventListener("navigate", (event) => {
   own = event.navigationType === "reload" && !event.userInitiated;
 });
-function ask(event) { // but for that reload, without which the page would stay dead
+function ask(event) { // except for that reload, without which the page would stay dead
   if (element.isConnected && !kept.mayLeave(own)) event.preventDefault();
 }
 if (heads()) {

@@ -1,4 +1,4 @@
-"""The drawing surface of the page: a photo on which heads or a region are marked."""
+"""The page's drawing surface: a photo on which heads or a region can be marked."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .shared import VisitorError
 SCRIPTS = (Path(__file__).parent / name for name in ("keep.js", "canvas.js"))
 SCRIPT = "\n".join(script.read_text(encoding="utf-8") for script in SCRIPTS)
 MOST_POINTS = 50_000
-MOST_CORNERS = 10_000  # of an outline: a few seconds; one drawn by hand has about a thousand
-LARGEST = 8 * 2**20  # bytes of heads; MOST_POINTS of them have 6 MB at most
+MOST_CORNERS = 10_000  # of an outline: takes a few seconds; a hand-drawn one has about 1,000
+LARGEST = 8 * 2**20  # bytes of heads; MOST_POINTS of them take 6 MB at most
 BUTTONS = {
     "rectangle": "Rectangle",
     "free": "Free-hand",
@@ -48,8 +48,8 @@ TEMPLATE = (
 
 
 def canvas(tool: str, label: str, elem_id: str) -> gr.HTML:
-    """A surface for `tool` heads or rectangle; its value is a list of [x, y] in photo pixels, as
-    JSON text."""
+    """A surface whose `tool` is heads or rectangle; its value is a list of [x, y] in photo pixels,
+    as JSON text."""
     return gr.HTML(
         "[]",
         html_template=TEMPLATE.replace("TOOL", tool).replace("LABEL", label),
@@ -69,9 +69,9 @@ def with_photo(shown: bytes | str, width: int, height: int, digest: str = "") ->
     """An update that puts a photo of (width, height) pixels on the surface.
 
     Args:
-        shown: a JPEG, or for a large one the path of its file in Gradio's folder: Gradio keeps
-            what is sent in the page itself, for each visitor.
-        digest: of its pixels, under which the browser keeps heads that are not saved.
+        shown: a JPEG or, for a large one, the path of its file in Gradio's folder, since Gradio
+            keeps whatever is sent within the page in memory for each visitor.
+        digest: of its pixels; the browser stores unsaved heads under it.
     """
     src = shown
     if isinstance(shown, bytes):
@@ -86,7 +86,7 @@ def without_photo() -> Any:
 
 
 def read_outline(value: Any) -> NDArray[np.float64]:
-    """What the surface sent as the corners of a region, (N, 2) x, y in photo pixels.
+    """Read the corners of a region sent by the surface, (N, 2) x, y in photo pixels.
 
     Raises:
         VisitorError: as for `read_points`, or a corner is absurdly far from the photo.
@@ -98,10 +98,11 @@ def read_outline(value: Any) -> NDArray[np.float64]:
 
 
 def read_points(value: Any, most: int = MOST_POINTS) -> NDArray[np.float64]:
-    """What the surface sent, (N, 2) x, y in photo pixels; a program may send the list itself.
+    """Read the points sent by the surface, (N, 2) x, y in photo pixels, or a list that a program
+    sent.
 
     Raises:
-        VisitorError: it is no list of points (a program sent it), or there are too many.
+        VisitorError: it is not a list of points (a program sent it), or there are too many.
     """
     try:
         listed = json.loads(value[:LARGEST] or "[]") if isinstance(value, str) else value

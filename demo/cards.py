@@ -1,4 +1,4 @@
-"""What the page says of a model: its errors, what it was trained on, the card that came with it."""
+"""What the page shows about a model: its errors, its training data and its model card."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ METRICS = {"images": "images", "mae": "MAE", "rmse": "RMSE", "nae": "NAE"}
 NEW_TAB = 'target="_blank" rel="noopener"'
 NO_CARD = "This model came without a card. One generated from its records says:"
 NOT_HAD = "The model card could not be downloaded. It states the licence terms."
-PATIENCE = 5.0  # seconds for the Hub's answer, of a page that would start without it
-MOST_CHARACTERS = 100_000  # of a card: more is cut off
+PATIENCE = 5.0  # seconds to wait for the Hub; the page can start without the card
+MOST_CHARACTERS = 100_000  # of a card; the rest is cut off
 
 
 def read_card(source: str) -> str | None:
-    """The README.md that came with a model; "" where there is none, None where it cannot be had.
+    """Read the README.md that came with a model; "" if there is none, None if unavailable.
 
     Args:
-        source: the model's folder, FILE.xml or Hub id; of the last, after its config.json was
-            fetched, whose commit the card is then of.
+        source: the model's folder, FILE.xml or Hub id. For a Hub id, its config.json must have been
+            fetched; the card is read from the same commit.
     """
     folder = _folder_of(source)
     if folder and not (folder / CONFIG_NAME).is_file():
-        return ""  # a README.md beside an exported file, but of something else
+        return ""  # a README.md beside an exported file is about something else
     try:
         return text_of(folder / CARD_NAME if folder else _from_hub(source))
-    except Exception as error:  # the Hub's client lets many kinds through
-        unknown = isinstance(error, LocalEntryNotFoundError)  # an EntryNotFoundError too
+    except Exception as error:  # the Hub's client raises errors of many kinds
+        unknown = isinstance(error, LocalEntryNotFoundError)  # a subclass of the next
         none = isinstance(error, EntryNotFoundError) and not unknown
         return "" if none or folder else None
 
@@ -61,12 +61,12 @@ def _from_hub(source: str) -> Path:
     config = try_to_load_from_cache(str(repository), CONFIG_NAME, revision=revision)
     if not isinstance(config, str):
         raise FileNotFoundError(CONFIG_NAME)
-    commit = Path(config).parent.name  # of which the cache has its files without the Hub
+    commit = Path(config).parent.name  # whose files the cache finds without the Hub
     return Path(hf_hub_download(str(repository), CARD_NAME, revision=commit, etag_timeout=PATIENCE))
 
 
 def splits_of(counter: CrowdCounter) -> list[tuple[str, dict[str, Any]]]:
-    """The splits that a model was measured on, and their parts, each with its error figures."""
+    """The splits a model was evaluated on, and their parts, each with its error figures."""
     metrics, record = _told(counter, "metrics"), _told(counter, "training_record")
     found = []
     for split, figures in metrics.items():
@@ -87,13 +87,13 @@ def _told(counter: CrowdCounter, what: str) -> dict[str, Any]:
 
 
 def told(name: str, counter: CrowdCounter) -> str:
-    """A model's name with the MAE of its first split, for a choice: more would not fit."""
+    """A model's name with the MAE of its first split, for a drop-down: more would not fit."""
     measured = [f"MAE {_figure(figures['mae'])} ({split})" for split, figures in splits_of(counter)]
     return " · ".join([name, *measured[:1]])
 
 
 def card_html(name: str, counter: CrowdCounter, terms: str = "") -> str:
-    """What a model was trained on, its error figures, the `terms` of its licence, its address."""
+    """A model's training data, its error figures, the `terms` of its licence and its address."""
     splits = splits_of(counter)
     head = "".join(f"<th scope='col'>{title}</th>" for title in ("data", *METRICS.values()))
     body = "".join(
@@ -112,7 +112,7 @@ def card_html(name: str, counter: CrowdCounter, terms: str = "") -> str:
 
 
 def training_in_words(counter: CrowdCounter) -> str:
-    """What a model was trained on, and what its interval was calibrated on, as far as is known."""
+    """How a model was trained and its interval calibrated, as far as is known."""
     record = _told(counter, "training_record")
     if record.keys() >= RECIPE:
         recipe = f' with the recipe "{record["name"]}"' if record.get("name") else ""
@@ -129,7 +129,7 @@ def training_in_words(counter: CrowdCounter) -> str:
 
 
 def error_in_words(split: str, figures: dict[str, Any]) -> str:
-    """A split's mean absolute error as one would say it."""
+    """A split's mean absolute error as a sentence."""
     images, share = figures.get("images"), figures.get("nae")
     measured = f"On {images:,} photos" if isinstance(images, int) else "On the photos"
     of = f", {share:.0%} of the people in the photo" if isinstance(share, float) else ""
@@ -138,12 +138,12 @@ def error_in_words(split: str, figures: dict[str, Any]) -> str:
 
 
 def terms_and_text(counter: CrowdCounter, card: str | None = "") -> tuple[str, str]:
-    """A sentence on the licence that a model's card names, and the card as HTML of which browsers
-    fetch and run nothing; "" where there is none.
+    """A sentence on the licence named in a model's card, and the card as HTML from which browsers
+    fetch and run nothing; "" for either that is missing.
 
     Args:
-        card: the text of the README.md that came with it; "" for none, in whose place there is
-            the one that its records make; None if it is not known.
+        card: the text of the README.md that came with it; "" if there is none, in which case a
+            card is generated from its records; None if it is not known.
     """
     if card is None:
         return NOT_HAD, ""
@@ -151,7 +151,7 @@ def terms_and_text(counter: CrowdCounter, card: str | None = "") -> tuple[str, s
     if not card:
         try:
             first, card = f"<p>{NO_CARD}</p>\n", card_of(counter.model.config())
-        except Exception:  # it is made from free-form records; the page must not fail on one
+        except Exception:  # the records are free-form, and must not make the page fail
             return "", ""
     licence, text = _parts(card)
     text = unsealed(text[:MOST_CHARACTERS]).replace(PLACEHOLDER, counter.name)
@@ -160,7 +160,7 @@ def terms_and_text(counter: CrowdCounter, card: str | None = "") -> tuple[str, s
 
 @cache
 def _renderer() -> MarkdownIt:
-    """Markdown to HTML: pictures as their words, HTML as it is written, links to websites alone."""
+    """Markdown to HTML: pictures as their alt text, HTML as plain text, only links to websites."""
     renderer = MarkdownIt("commonmark").enable("table")
     for name in ("html_block", "html_inline"):
         renderer.add_render_rule(name, _as_written)
@@ -170,7 +170,7 @@ def _renderer() -> MarkdownIt:
 
 
 def _as_written(_: Any, tokens: Sequence[Token], at: int, *__: Any) -> str:
-    """A tag or a picture's words as text, without comments."""
+    """A tag or a picture's alt text as plain text, without comments."""
     first, *rest = tokens[at].content.split("<!--")
     shown = escape(first + "".join(part.partition("-->")[2] for part in rest))
     return f"<p>{shown}</p>" if tokens[at].type == "html_block" and shown.strip() else shown
@@ -179,19 +179,19 @@ def _as_written(_: Any, tokens: Sequence[Token], at: int, *__: Any) -> str:
 def _to_websites(renderer: RendererHTML, tokens: Sequence[Token], at: int, *rest: Any) -> str:
     link = tokens[at]
     if not str(link.attrs.get("href")).startswith(("https://", "http://", "mailto:")):
-        link.attrs.pop("href", None)  # of a file beside the card, which the page does not have
+        link.attrs.pop("href", None)  # a file beside the card, which the page does not have
     link.attrs |= {"target": "_blank", "rel": "noopener"}
     return renderer.renderToken(tokens, at, *rest)
 
 
 def _parts(card: str) -> tuple[str, str]:
-    """The licence in the metadata at a card's head, "" for none, and the text below them."""
+    """The licence in a card's metadata ("" if none), and the text below the metadata."""
     if not card.startswith("---"):
         return "", card
     try:
         parsed = ModelCard(card, ignore_metadata_errors=True)
         data = parsed.data.to_dict()
-    except Exception:  # a stranger's YAML
+    except Exception:  # the YAML may contain anything
         return "", card
     named = [data.get(f"license{part}") for part in ("", "_name", "_link")]
     words = [
@@ -205,7 +205,7 @@ def _parts(card: str) -> tuple[str, str]:
 
 def _link(name: str) -> str:
     repository, revision = with_revision(name, None)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(repository)):  # a folder's name has no parents
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(repository)):  # for a folder, the name has no slash
         return ""
     address = f"{ENDPOINT}/{repository}" + (f"/tree/{quote(revision, safe='')}" if revision else "")
     return f'<p><a href="{escape(address)}" {NEW_TAB}>The model on the Hub</a></p>'

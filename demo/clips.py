@@ -1,4 +1,4 @@
-"""Clips as files: their frames read one after the other, and a clip made of pictures."""
+"""Clips as files: reading their frames one by one, and making a clip from pictures."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from PIL import Image
 
 from .shared import VisitorError
 
-MOST = 300  # frames that are counted
-# Decoders hold up to sixteen frames for others to refer to, and one more a thread.
+MOST = 300  # frames to count
+# Decoders hold up to sixteen reference frames, plus one per thread.
 LARGEST = 36_000_000  # pixels of a frame: more than 8K has
-LARGE = 9_000_000  # pixels of a frame, more than 4K has, above which one thread must do
-# Few may be counted and hundreds of thousands decoded on the way: an hour of 1080p at 25 a second
-# has 187 thousand million pixels, which take some minutes.
+LARGE = 9_000_000  # pixels of a frame (more than 4K has) above which only one thread is used
+# Hundreds of thousands of frames may be decoded to count a few: an hour of 1080p at 25 frames a
+# second has 187 thousand million pixels, which take some minutes.
 MOST_READ = 200_000_000_000  # pixels of all frames
 THREADS = min(os.cpu_count() or 1, 4)
-USUAL_RATE = 25  # frames a second of a stream that does not say
-BACKWARDS = 1.0  # seconds: times that go back by more begin anew
-ROUNDED = 1e-3  # seconds, by which the times in a file may be off
-# Without them FFmpeg would follow an uploaded playlist to files of the server, and draw any text.
-# Given to the streams too, as `options`, they crash Python at FLV and MPG before PyAV 18.
+USUAL_RATE = 25  # frames a second, for a stream without a frame rate
+BACKWARDS = 1.0  # seconds; a larger jump back in time is a new start
+ROUNDED = 1e-3  # seconds by which the times in a file may be off
+# Without these, FFmpeg would follow an uploaded playlist to files of the server, and draw any text.
+# Passed to the streams as well, as `options`, they crash Python on FLV and MPG before PyAV 18.
 ONLY = {
     "format_whitelist": "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,dv,mxf,"
     "nut,rm,wtv,h264,hevc,ivf,yuv4mpegpipe,mp3,wav,aac,flac",
@@ -50,10 +50,10 @@ NO_PICTURES = "This file has sound but no video. Choose another file."
 
 
 def reader() -> Any:
-    """PyAV.
+    """Import PyAV.
 
     Raises:
-        VisitorError: it is not installed.
+        VisitorError: PyAV is not installed.
     """
     try:
         import av
@@ -64,15 +64,15 @@ def reader() -> Any:
 
 @dataclass
 class Reading:
-    """What is learnt of a clip while its frames are read.
+    """What becomes known about a clip while its frames are read.
 
     Attributes:
-        meanwhile: called for each frame, those that are left out too; may raise to give it up.
+        meanwhile: called for each frame, including skipped ones; may raise to stop reading.
         damaged: whether a part could not be read.
-        spent: whether it ended early, for MOST_READ pixels were read.
-        last, gap: seconds of the last frame, and the most between two.
-        length: seconds that the pictures should last; 0 if the file does not say.
-        expected: about how many frames will be given, as far as they are counted; 0 as above.
+        spent: whether reading stopped early because MOST_READ pixels were read.
+        last, gap: the time of the last frame and the longest gap between two, in seconds.
+        length: how long the video should last, in seconds; 0 if the file does not say.
+        expected: roughly how many frames will be counted; 0 if the file does not say.
     """
 
     meanwhile: Callable[[], None] = lambda: None
@@ -85,25 +85,25 @@ class Reading:
 
     @property
     def whole(self) -> bool:
-        """Whether all was read, as far as can be told, once the frames are at an end."""
+        """Whether, after the last frame, the whole clip seems to have been read."""
         return not self.damaged and self.last + self.gap > 0.9 * self.length
 
 
 def frames(
     path: Path, rate: float, max_pixels: int | None, reading: Reading | None = None
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Frames of a clip, `rate` a second from its start: seconds and upright pixels (H, W, 3).
+    """Yield frames of a clip, `rate` per second: time in seconds and upright pixels (H, W, 3).
 
-    The first in each 1 / rate seconds is given, none where the clip has none. What is damaged is
-    left out; where times begin anew, as in files that were joined, the clip goes on. It ends after
+    The first frame of each 1 / rate seconds is yielded, if there is one. Damaged parts are skipped.
+    Where the times start again, as in joined files, the clip continues. Reading stops after
     MOST_READ pixels.
 
     Args:
-        max_pixels: of a frame; LARGEST at the most.
+        max_pixels: of a frame; at most LARGEST.
 
     Raises:
-        VisitorError: PyAV is absent, the file is no clip, or its frames have too many pixels,
-            one alone or those before the first that could be given.
+        VisitorError: PyAV is not installed, the file is not a clip, or there are too many pixels,
+            in one frame or before the first frame that could be yielded.
     """
     av = reader()
     reading = reading or Reading()
@@ -119,7 +119,7 @@ def frames(
                     f"The clip's frames are too large: {size[0]} × {size[1]} pixels. Upload a copy "
                     "with smaller frames."
                 )
-            # of frames that grow on the way; twice, since a decoder's padding is counted too
+            # for frames that grow later; doubled because the decoder's padding counts too
             stream.codec_context.options = {"max_pixels": str(2 * LARGEST)}
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = THREADS if size[0] * size[1] <= LARGE else 1
@@ -145,13 +145,13 @@ def frames(
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, VisitorError):
             raise
-        if not given:  # what came before the damage is still worth showing
+        if not given:  # frames before the damage are still worth showing
             raise VisitorError(DAMAGED) from error
         reading.damaged = True
 
 
 def _pictures_of(av: Any, clip: Any) -> Any:
-    """The stream of a clip's pictures; the picture on the cover of a song is none."""
+    """The clip's video stream; the cover picture of a song does not count as one."""
     cover = av.stream.Disposition.attached_pic
     streams = [one for one in clip.streams.video if not one.disposition & cover]
     if not streams:
@@ -161,7 +161,7 @@ def _pictures_of(av: Any, clip: Any) -> Any:
 
 
 def _length(clip: Any, stream: Any, whole: float) -> float:
-    """Seconds that the pictures should last; 0 where the sound may be what lasts so long."""
+    """How long the video should last, in seconds; 0 if that may be the length of the sound."""
     own = float(stream.duration * stream.time_base) if stream.duration else whole
     return 0.0 if clip.streams.audio and own > 0.99 * whole else own
 
@@ -176,7 +176,7 @@ def _decoded(av: Any, clip: Any, stream: Any, reading: Reading) -> Iterator[Any]
             found = packet.decode()
         except av.InvalidDataError:
             reading.damaged, found = True, []
-        # one at least: what is damaged, or left out by an edit list, is decoded all the same
+        # at least one: frames that are damaged or skipped by an edit list are decoded too
         read += max(1, len(found)) * stream.codec_context.width * stream.codec_context.height
         yield from found
 
@@ -189,14 +189,14 @@ def _seconds(frame: Any, number: int, stream: Any) -> float:
 
 
 def _upright(frame: Any, stream: Any) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) as they are to be seen: turned or mirrored as the file says, square, and
-    with the colours of a usual screen."""
+    """Pixels (H, W, 3) as they should be displayed: rotated or mirrored as the file says, square,
+    and in the colours of a standard screen."""
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    if (table := _brightness(getattr(frame, "color_trc", None))) is not None:  # of PyAV 15 on
+    if (table := _brightness(getattr(frame, "color_trc", None))) is not None:  # from PyAV 15
         pixels = table[pixels]
-    # what the file says of its pixels' shape goes before what the stream says
+    # the file's pixel aspect ratio takes precedence over the codec's
     wide = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
-    if wide != 1 and 0.5 <= wide <= 2:  # made smaller: as it is, it has no more than are allowed
+    if wide != 1 and 0.5 <= wide <= 2:  # shrunk, never enlarged: stays within the pixel limit
         height, width = pixels.shape[:2]
         size = (max(1, round(width * min(wide, 1))), max(1, round(height / max(wide, 1))))
         pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
@@ -206,11 +206,11 @@ def _upright(frame: Any, stream: Any) -> NDArray[np.uint8]:
 def _turned(pixels: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
     try:
         matrix = next((one for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), None)
-    except ValueError:  # there is a kind of data beside it that PyAV does not know
+    except ValueError:  # the frame also has side data of a kind unknown to PyAV
         return np.rot90(pixels, round(frame.rotation / 90))
     if matrix is None:
         return pixels
-    # From x, y of the frame to x, y of the picture: x a + y c, x b + y d.
+    # Maps x, y of the frame to x, y of the picture: x a + y c, x b + y d.
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     if abs(a) < abs(b):
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
@@ -219,8 +219,8 @@ def _turned(pixels: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
 
 @cache
 def _brightness(curve: int | None) -> NDArray[np.uint8] | None:
-    """Levels (256,) for those of a clip in HDR, whose curve is that of ITU-R BT.2100; None for
-    others. White is at 203 nits (ITU-R BT.2408), what is brighter is white too."""
+    """A table (256,) of screen levels for the levels of an HDR clip with a curve from ITU-R
+    BT.2100; None for other clips. 203 nits (ITU-R BT.2408) and anything brighter become white."""
     level = np.arange(256) / 255
     if curve == 16:  # PQ
         m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
@@ -238,7 +238,7 @@ def _brightness(curve: int | None) -> NDArray[np.uint8] | None:
 
 
 class Clip:
-    """An H.264 clip in memory, one frame for each counted one, as long as that stood."""
+    """An H.264 clip in memory with one frame per counted frame, shown until the next one."""
 
     def __init__(self, rate: float) -> None:
         self._av = reader()
@@ -249,14 +249,14 @@ class Clip:
         self._last = -1  # milliseconds
 
     def add(self, picture: Image.Image, seconds: float) -> None:
-        """The frame that is shown from `seconds` on; cut to an even size, and to that of the first.
+        """Add the frame shown from `seconds` on, cropped to an even size and to the first's size.
 
-        By their numbers alone the frames of a clip with fewer a second than were asked for would
-        run too fast.
+        Times are stored because, by frame numbers alone, a clip with fewer frames per second than
+        requested would play too fast.
         """
         if self._stream is None:
             rate = Fraction(self._rate).limit_denominator(1000)
-            # with frames out of order a gap would be lost from the length that the file gives
+            # no B-frames: with reordered frames, a gap would be missing from the file's length
             self._stream = self._container.add_stream("libx264", rate=rate, options={"bf": "0"})
             self._stream.width, self._stream.height = (
                 max(2, side // 2 * 2) for side in picture.size
@@ -271,7 +271,7 @@ class Clip:
         self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> bytes:
-        """The file."""
+        """Close the clip and return the file's content."""
         if self._stream is not None:
             self._container.mux(self._stream.encode())
         self._container.close()

@@ -1,4 +1,4 @@
-"""The tab that compares a count with an annotation: both maps, the error, and where it is."""
+"""The tab that compares a count with an annotation: both maps, the error and its location."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .wanted import count_when
 WAITING = "Choose a photo and its annotation: the heads, as .mat (ShanghaiTech), .csv or .json."
 SCENE = "drawn-scene.png"
 FIELDS = 4  # rows and columns of the error table
-BLUR = 2.0  # cells: errors between neighbouring cells are not worth a colour
+BLUR = 2.0  # cells: differences between neighbouring cells do not matter
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Comparison:
         result: the prediction.
         heads: annotated heads inside the frame.
         outside: annotated points outside the frame, which are not counted.
-        truth: their density map, of the shape of the result's.
+        truth: their density map, in the shape of the result's map.
         notices: what is unusual about the photo, or about the annotation for this photo.
     """
 
@@ -72,9 +72,9 @@ class Comparison:
 def compare(
     result: CountResult, heads: NDArray[np.float32], notices: Sequence[str] = ()
 ) -> Comparison:
-    """Put a prediction beside annotated heads (N, 2) x, y in pixels."""
+    """Compare a prediction with annotated heads (N, 2), x, y in pixels."""
     inside, outside = heads_in_frame(heads, result.height, result.width)
-    # as in training, where a photo has the size at which it is counted here
+    # as in training, where photos have the size at which they are counted here
     small = min(result.scale, 1.0)
     sigma = kernel_widths(inside * small) / small
     truth = density_map(inside, result.height, result.width, sigma, stride=8)
@@ -82,7 +82,7 @@ def compare(
 
 
 def numbers_html(comparison: Comparison) -> str:
-    """Both counts and the error, in large type and as a share of the heads; notices."""
+    """The error in large type and as a share of the heads, both counts, and the notices."""
     error, heads = comparison.error, comparison.heads
     said = list(comparison.notices)
     if outside := comparison.outside:
@@ -100,7 +100,7 @@ def numbers_html(comparison: Comparison) -> str:
 
 
 def errors_html(comparison: Comparison) -> str:
-    """Where the error is: predicted minus annotated in each field of a grid."""
+    """A table of the error, predicted minus annotated, in each cell of a grid."""
     result = comparison.result
     shape = (result.height, result.width, FIELDS, FIELDS)
     errors = grid_counts(result.density, *shape) - grid_counts(comparison.truth, *shape)
@@ -122,7 +122,7 @@ def errors_html(comparison: Comparison) -> str:
 
 
 def signed(heads: float) -> str:
-    """A number of heads with its sign, to tenths; of none without."""
+    """A number of heads to one decimal, with its sign unless it is zero."""
     text = f"{heads:+,.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 
@@ -146,12 +146,12 @@ def difference(
 
 
 def shown(pixels: NDArray[np.uint8], comparison: Comparison) -> list[Any]:
-    """What the tab shows: numbers, the panel, truth, prediction, their bar, difference, its bar,
-    table; the photo."""
+    """What the tab shows: numbers, the panel, truth, prediction, their bar, the difference, its
+    bar, the table and the photo."""
     result = comparison.result
     photo_size = (result.width, result.height)
     size = shown_photo(pixels, SHOWN // 2).size
-    # Annotated heads are sharp: with the highest as the top, the prediction would be all blue.
+    # Annotated heads have sharp peaks: scaled to the highest, the prediction would be all blue.
     top = max(colour_top(result.density, result.scale), float(np.quantile(comparison.truth, 0.99)))
     maps = [
         keep_file(f"{name}.png", png(density_image(density, size, top, photo_size)))
@@ -168,7 +168,7 @@ def shown(pixels: NDArray[np.uint8], comparison: Comparison) -> list[Any]:
 
 
 def nothing(text: str, kind: str = "waiting", keep: bool = True) -> list[Any]:
-    """What the tab shows without a comparison, the photo or not."""
+    """What the tab shows when there is no comparison; `keep` says whether the photo stays."""
     hidden, photo = gr.update(visible=False), gr.update() if keep else None
     return [message_html(text, kind), hidden, None, None, "", None, "", "", photo]
 
@@ -180,7 +180,7 @@ def run(
     model: Any,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
 ) -> list[Any]:
-    """Read both files, count, compare."""
+    """Read both files, count and compare."""
     read = False
     try:
         with sentences_for_visitors():
@@ -193,11 +193,11 @@ def run(
             said += of_another(path, name, (result.width, result.height))
             return shown(pixels, compare(result, heads, [*said, *result.notices]))
     except gr.Error as error:
-        return nothing(error.message, "problem", keep=read)  # what is no picture leaves its box
+        return nothing(error.message, "problem", keep=read)  # a non-picture leaves its box
 
 
 def draw_one() -> tuple[str, str]:
-    """A scene that the page draws itself and the heads in it, as two files."""
+    """Draw a scene and return the files of the picture and of its heads."""
     picture, heads = draw_scene(seed=int(np.random.default_rng().integers(1000)))
     return keep_file(SCENE, png(picture)), keep_file("drawn-scene.csv", to_csv(heads, SCENE))
 
@@ -243,7 +243,7 @@ def layout(models: Models) -> None:
         outputs,
         numbers,
         WAITING,
-        # drawn.click too: the answer for a bad photo, if later than the scene, would take it away
+        # drawn.click too: a late answer for a bad photo would otherwise remove the scene
         changed=(photo.upload, photo.clear, annotation.upload, annotation.clear, drawn.click),
     )
 

@@ -1,4 +1,4 @@
-"""A counted photo as a visitor's session keeps it, and what is drawn and written from it."""
+"""A counted photo as kept in a visitor's session, and the pictures and texts made from it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from .shared import (
 
 @dataclass(frozen=True)
 class Counted:
-    """What is needed to draw a counted photo again: small, whatever the photo's size.
+    """What is needed to redraw a counted photo; small, whatever the photo's size.
 
     Attributes:
-        name: what the visitor calls the photo.
+        name: the visitor's name for the photo.
         result: its count and map.
-        photo: a JPEG of it, at most 1280 pixels a side.
-        overlays: the files of its overlay that are still there.
+        photo: a JPEG of it, at most 1280 pixels on each side.
+        overlays: the files of its overlay that still exist.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Counted:
         result: CountResult,
         more: tuple[str, ...] = (),
     ) -> Counted:
-        """From the upright pixels (H, W, 3) and their count; `more` notices come first."""
+        """Create one from upright pixels (H, W, 3) and their count; `more` notices come first."""
         noticed = replace(result, notices=(*more, *result.notices))
         return cls(name, noticed, jpeg(shown_photo(pixels, SHOWN)))
 
@@ -86,13 +86,13 @@ class Counted:
             return picture.convert("RGB")
 
     def pair(self) -> tuple[Image.Image, Image.Image]:
-        """The photo and its jet map, of one size."""
+        """The photo and its jet map, both of the same size."""
         photo, density = self.picture(), self.result.density
         top = colour_top(density, self.result.scale)
         return photo, density_image(density, photo.size, top, self.size)
 
     def overlay(self, opacity: float, points: bool) -> Image.Image:
-        """The jet map over the photo, on request with the map's peaks as points."""
+        """The jet map over the photo, with the map's peaks as points if `points`."""
         drawn = overlaid(np.asarray(self.picture()), self.result, SHOWN, opacity)
         if not points:
             return drawn
@@ -116,21 +116,21 @@ class Counted:
 def overlaid(
     pixels: NDArray[np.uint8], result: CountResult, side: int, opacity: float = 0.6
 ) -> Image.Image:
-    """The jet map over a photo's upright pixels (H, W, 3), or over those of a smaller copy, the
-    longer side at most `side` pixels."""
+    """The jet map over a photo's upright pixels (H, W, 3), or over those of a smaller copy; the
+    longer side is at most `side` pixels."""
     small = np.asarray(shown_photo(pixels, side))
     top = colour_top(result.density, result.scale)
     return overlay_image(small, result.density, opacity, top, (result.width, result.height))
 
 
 def count_html(result: CountResult) -> str:
-    """The count in large type, the interval where it is known to hold, the unrounded value."""
+    """The count in large type, the interval if it is known to hold, and the unrounded value."""
     exact = f"{result.count:,.2f} before rounding"
     return number_html(headline(result.count), exact, interval_html(result))
 
 
 def interval_html(result: CountResult) -> str:
-    """The prediction interval and what it promises; "" where none is known to hold."""
+    """The prediction interval and its meaning; "" if none is known to hold."""
     if result.known_interval is None:
         return ""
     low, high = map(round, result.known_interval)
@@ -142,12 +142,12 @@ def interval_html(result: CountResult) -> str:
 
 
 def notices_html(notices: Iterable[str]) -> str:
-    """The notices, each a paragraph."""
+    """The notices, one paragraph each."""
     return "".join(f'<p class="notice" role="note">{escape(text)}</p>' for text in notices)
 
 
 def details_html(result: CountResult) -> str:
-    """Time, size, model and device."""
+    """The time taken, size, model and device."""
     size = f"{result.width:,} × {result.height:,} pixels"
     if result.scale != 1:
         height, width = scaled(result.height, result.width, result.scale)
@@ -170,7 +170,7 @@ def grid_html(result: CountResult, rows: Any, columns: Any) -> str:
     """A table of the counts in an even grid over the photo, with sums.
 
     Raises:
-        VisitorError: rows or columns are no numbers (a program sent them).
+        VisitorError: rows or columns are not numbers (a program sent them).
     """
     try:
         down, across = (min(max(int(number or 1), 1), 12) for number in (rows, columns))
@@ -196,4 +196,4 @@ def grid_html(result: CountResult, rows: Any, columns: Any) -> str:
 
 
 def _shown(people: float) -> str:
-    return f"{max(people, 0.0):,.1f}"  # a map may lie a little below zero where nobody is
+    return f"{max(people, 0.0):,.1f}"  # a map may be slightly negative where nobody is

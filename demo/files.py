@@ -1,4 +1,4 @@
-"""The files of visitors: where they lie, who may read them, and that they go."""
+"""Visitors' files: where they are stored, who may read them, and their removal."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 
-MAX_SESSIONS = 100  # of which something is kept, such as the last photo for redrawing
+MAX_SESSIONS = 100  # whose state is kept, such as the last photo for redrawing
 CLEAN_EVERY, KEEP_FOR = 600, 3000  # seconds; an upload is gone within the hour
-ROOM = 2 * 10**9  # bytes that uploads leave free on their disk, or a tenth of a small one
-FILLING = 60  # seconds for which Gradio may be filling a new folder
+ROOM = 2 * 10**9  # bytes that uploads leave free on their disk, or a tenth of a small disk
+FILLING = 60  # seconds during which Gradio may still be filling a new folder
 TOKEN = 16  # bytes in the name of a file's folder
 NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
-LONGEST_NAME = 140  # bytes: encrypted file systems take 143, and Windows counts the folder's too
+LONGEST_NAME = 140  # bytes: encrypted file systems allow 143, and Windows counts the folder too
 
-# The files that the call which runs here has written; a call's threads see those of the call.
+# The files written by the current call; a call's threads share its list.
 written: ContextVar[list[str] | None] = ContextVar("written", default=None)
 
 
 def upload_folder() -> Path:
-    """Where Gradio keeps uploads, and serves and removes what is written for visitors; the page's
-    own, in which nothing else lies."""
+    """The folder where Gradio keeps uploads, and serves and removes files written for visitors; it
+    belongs to the page and contains nothing else."""
     return Path(os.environ["GRADIO_TEMP_DIR"])
 
 
 def make_upload_folder() -> None:
-    """Make that folder, for no other user of this machine to read.
+    """Create the upload folder, readable by no other user of this machine.
 
     Raises:
-        OSError: it cannot be made, or another user has made it.
+        OSError: it cannot be created, or it belongs to another user.
     """
     folder = upload_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -48,17 +48,17 @@ def make_upload_folder() -> None:
 
 
 def has_room() -> bool:
-    """Whether the disk that holds uploads has room for more of them."""
+    """Whether the disk that holds uploads has room for more."""
     try:
         disk = shutil.disk_usage(upload_folder())
-    except OSError:  # Gradio makes a folder that has gone
+    except OSError:  # Gradio recreates a missing folder
         return True
     return disk.free > min(ROOM, disk.total // 10)
 
 
 def keep_file(name: str, content: bytes) -> str:
-    """Write a file for one visitor where Gradio serves and later removes it; returns its path."""
-    folder = upload_folder() / secrets.token_hex(TOKEN)  # nobody can guess another's
+    """Write a visitor's file where Gradio serves it and later removes it, and return its path."""
+    folder = upload_folder() / secrets.token_hex(TOKEN)  # cannot be guessed by others
     folder.mkdir(mode=0o700, parents=True)
     path = folder / file_name(name)
     if (own := written.get()) is not None:
@@ -68,14 +68,14 @@ def keep_file(name: str, content: bytes) -> str:
 
 
 def remove_file(path: str) -> None:
-    """Remove a file, if it is still there, and the folder that `keep_file` made for it."""
+    """Remove a file, if it still exists, and the folder that `keep_file` made for it."""
     with suppress(OSError):
         Path(path).unlink(missing_ok=True)
     remove_folder(path)
 
 
 def remove_folder(path: str) -> None:
-    """Remove the folder that `keep_file` made for a file, once that has gone."""
+    """Remove the folder that `keep_file` made for a file, if the file is gone."""
     folder = Path(path).parent
     if len(folder.name) == 2 * TOKEN:  # Gradio's own have longer names
         with suppress(OSError):
@@ -83,10 +83,10 @@ def remove_folder(path: str) -> None:
 
 
 def sweep() -> None:
-    """Remove what nobody has needed for an hour, and empty folders.
+    """Remove files that nobody has needed for an hour, and empty folders.
 
-    Gradio removes what it knows of. It does not know of an upload that was broken off, nor of what
-    a process that was killed has left.
+    Gradio removes the files it knows of, which do not include those of aborted uploads or of a
+    killed process.
     """
     for path in _within(upload_folder()):
         age = _age(path)
@@ -102,12 +102,12 @@ def sweep() -> None:
 def _within(folder: Path) -> list[Path]:
     try:
         return [] if folder.is_symlink() else list(folder.iterdir())
-    except OSError:  # it is a file, or has gone
+    except OSError:  # it is a file, or is gone
         return []
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written or touched; 0 for one that has gone."""
+    """Seconds since a file was written or touched; 0 if it is gone."""
     try:
         told = path.lstat()
     except OSError:
@@ -116,23 +116,23 @@ def _age(path: Path) -> float:
 
 
 class Files(set[str]):
-    """Paths to remove, which may be walked while a call adds to them: Gradio's removal of what is
-    old would end for good at the first that comes meanwhile, or at what somebody sends in the place
-    of a file."""
+    """Paths to remove; iterating is safe while a call adds more. With a plain set, Gradio's removal
+    of old files would stop for good when one is added meanwhile, or at a string sent by somebody in
+    place of a file."""
 
     def __iter__(self) -> Iterator[str]:
         for path in frozenset(self):
-            if os.path.isfile(path):  # noqa: PTH113  (anybody may send any text: Path would raise)
+            if os.path.isfile(path):  # noqa: PTH113  (for arbitrary strings, Path would raise)
                 yield path
             elif not os.path.lexists(path):
-                self.discard(path)  # Gradio would look for it for ever
+                self.discard(path)  # or Gradio would keep looking for it
 
 
 class Recent(list[str]):
-    """Files of one visitor that replace one another. The last two stay: one may be loading."""
+    """A visitor's files that replace one another. The last two stay, as one may be loading."""
 
     def keep(self, name: str, content: bytes) -> str:
-        """As `keep_file`, and removes what was kept here before the last time."""
+        """As `keep_file`, but also remove all but the last two files kept here."""
         path = keep_file(name, content)
         self.append(path)
         while len(self) > 2:
@@ -141,7 +141,7 @@ class Recent(list[str]):
 
 
 def file_name(name: str) -> str:
-    """`name` as every file system takes it: what none forbids stays, a long stem is cut."""
+    """`name` in a form valid on every file system: other characters stay, a long stem is cut."""
     name = NOT_IN_NAMES.sub("_", name).strip(". ")
     if len(name.encode()) > LONGEST_NAME:
         suffix = Path(name).suffix.encode()[-20:]

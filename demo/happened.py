@@ -1,5 +1,4 @@
-"""What happens on a page, as the browser numbers it: requests and answers may come in another
-order."""
+"""Events on a page, numbered by the browser since requests and answers may arrive out of order."""
 
 from __future__ import annotations
 
@@ -9,22 +8,22 @@ HAPPENED = "window.happened = (window.happened || 0) + 1"
 
 
 def numbering(number: str) -> str:
-    """JavaScript that sends inputs with the value of an expression in the place of the second."""
+    """JavaScript that replaces the second input with the value of the expression `number`."""
     return f"(kept, number, ...sent) => [kept, {number}, ...sent]"
 
 
 @dataclass
 class Heard:
-    """What the server has heard of in a tab.
+    """Which of a tab's events have reached the server.
 
     Attributes:
-        heard: the latest request, upload or removal.
+        heard: the number of the latest request, upload or removal.
     """
 
     heard: int = field(default=0, kw_only=True)
 
     def hears(self, number: int) -> bool:
-        """Note what happened as the `number`-th; False where something later was heard before."""
+        """Record event `number`; False if a later event has already been recorded."""
         last = number >= self.heard
         self.heard = max(self.heard, number)
         return last

@@ -1,4 +1,4 @@
-"""Annotations that visitors upload: the heads in them, and whether they are of another photo."""
+"""Uploaded annotations: their heads, and whether they belong to another photo."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ EMPTY = "The annotation is empty (0 bytes). Save it again, then choose it again.
 
 
 def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]:
-    """The file of an uploaded annotation and the heads (N, 2) in it of a photo of this name."""
+    """The path of an uploaded annotation, and its heads (N, 2) for the photo of that name."""
     path = uploaded_path(upload, NO_ANNOTATION)
     size = path.stat().st_size
-    if not size:  # as a table it would say that nobody is there
+    if not size:  # as a table it would mean that nobody is there
         raise VisitorError(EMPTY)
-    if size > LARGEST:  # a table of millions of rows would keep others waiting
+    if size > LARGEST:  # reading millions of rows would keep others waiting
         raise VisitorError(
             f"The annotation is {size / 2**20:.1f} MB; the limit is {LARGEST // 2**20} MB. "
             "Choose an annotation of this photo only."
         )
-    if is_hdf5(path):  # a format too rich for files of strangers
+    if is_hdf5(path):  # a format too complex to read safely from strangers
         raise VisitorError(MATLAB_7_3)
     heads = read_annotation(path, photo_name)
     if len(heads) > MOST_POINTS:
@@ -45,8 +45,8 @@ def read_heads(upload: Any, photo_name: str) -> tuple[Path, NDArray[np.float32]]
 
 
 def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
-    """Sentences on an annotation that, by the name or the size in it, is one of another photo than
-    that of this `name` and `size` (width, height); the file was read before."""
+    """Warnings if the name or size in an annotation does not match the photo's `name` and `size`
+    (width, height); the file has been read before."""
     sized: tuple[Any, Any] = size
     if path.suffix.lower() == ".json" and isinstance(content := read_json(path), dict):
         sized = (content.get("width"), content.get("height"))
@@ -67,13 +67,13 @@ def of_another(path: Path, name: str, size: tuple[int, int]) -> list[str]:
 
 
 def kernel_widths(heads: NDArray[Any]) -> NDArray[np.float64]:
-    """The sigmas (N,) of heads (N, 2), in pixels of the photo as training sees it."""
+    """The sigmas (N,) of heads (N, 2), in pixels of the photo as used in training."""
     return np.clip(adaptive_sigma(heads), 2.0, 15.0)
 
 
 def kept_name(name: str) -> str:
-    """A photo's name as the files of its heads have it, which no file system forbids and no
-    spreadsheet runs as a formula."""
+    """A photo's name for the files of its heads: valid on every file system, and not run as a
+    formula by any spreadsheet."""
     plain = Path(f"_{name}" if is_formula(name) else name).stem or "photo"
     kept = file_name(f"GT_{plain}.mat").removeprefix("GT_").removesuffix(".mat")
     return kept + Path(name).suffix

@@ -1,21 +1,23 @@
-// Heads stay in the browser until they are downloaded, under their photo's size and digest: hours of
-// work. `changed` is called where what has room may be another than before.
+// Keeps heads, which may be hours of work, in the browser until they are downloaded, under their
+// photo's size and digest. `changed` is called when `hasRoom` may have changed.
 class KeptHeads {
   static MOST = 20; // photos
   static #NAME = "csrnet-hub heads ";
   #storage = null;
-  #memory = new Map(); // heads that storage would not take, until the page is left
-  #photo = null; // { key, list, at, written, edited }: the last, its heads, when, whether stored, by whom
+  #memory = new Map(); // heads that storage did not accept, until the page is left
+  // { key, list, at, written, edited } of the last photo: its heads, when they were marked, whether
+  // they are stored, whether the visitor edited them
+  #photo = null;
   #changed;
 
   constructor(changed) {
     this.#changed = changed;
-    try { this.#storage = window.localStorage; } catch { /* this browser keeps nothing for the page */ }
+    try { this.#storage = window.localStorage; } catch { /* this browser stores nothing */ }
   }
 
   get hasRoom() { return this.#storage && !this.#memory.size; }
 
-  of(photograph, fits) { // those that fit
+  of(photograph, fits) { // the stored heads that fit
     const key = KeptHeads.#NAME + photograph;
     if (this.#memory.has(key)) return this.#memory.get(key);
     try {
@@ -24,13 +26,13 @@ class KeptHeads {
     } catch { return []; }
   }
 
-  mark(photograph, list, back) { // back: these are what `of` gave
+  mark(photograph, list, back) { // back: the heads come from `of`
     if (!back && (!this.#photo || this.#photo.written)) setTimeout(() => this.write(), 300);
     const key = KeptHeads.#NAME + photograph;
     this.#photo = { key, list, at: Date.now(), written: back, edited: !back };
   }
 
-  forget(photograph) { // their file is downloaded
+  forget(photograph) { // their file has been downloaded
     if (!this.#photo) return;
     const key = KeptHeads.#NAME + photograph;
     this.#photo = { key, list: [], at: Date.now(), written: false, edited: false };
@@ -45,14 +47,14 @@ class KeptHeads {
     try {
       if (list.length) this.#store(key, `${at} ${JSON.stringify(list)}`);
       else this.#storage.removeItem(key);
-    } catch { // marking goes on without it
+    } catch { // marking continues without storage
       if (list.length) this.#memory.set(key, list);
     } finally {
       this.#changed();
     }
   }
 
-  #store(key, text) { // in place of the oldest, where there is no room
+  #store(key, text) { // replaces the oldest if there is no room
     const storage = this.#storage, gone = [];
     const others = Object.keys(storage).filter((one) => one.startsWith(KeptHeads.#NAME) && one !== key);
     others.sort((a, b) => parseInt(storage[a]) - parseInt(storage[b]));
@@ -61,7 +63,7 @@ class KeptHeads {
       try { storage.setItem(key, text); return; }
       catch (full) {
         if (!others.length) {
-          for (const [one, theirs] of gone) storage.setItem(one, theirs); // they made no room
+          for (const [one, theirs] of gone) storage.setItem(one, theirs); // there was still no room
           throw full;
         }
         gone.push([others[0], storage[others[0]]]);
@@ -70,10 +72,10 @@ class KeptHeads {
     }
   }
 
-  leave() { // another tab may have written others there: those marked last stay
+  leave() { // another tab may have stored other heads for the photo: the latest stay
     const photo = this.#photo;
     let theirs = 0;
-    try { theirs = parseInt(this.#storage.getItem(photo.key)) || 0; } catch { /* nothing is there */ }
+    try { theirs = parseInt(this.#storage.getItem(photo.key)) || 0; } catch { /* nothing stored */ }
     if (photo?.list.length && photo.edited && theirs <= photo.at) photo.written = false;
     this.write();
   }
@@ -83,7 +85,7 @@ class KeptHeads {
     this.#photo = null;
   }
 
-  mayLeave(unasked) { // without a question; unasked: by a reload, after which stored heads are back
+  mayLeave(unasked) { // without asking; unasked: by a reload, after which stored heads are restored
     this.leave();
     if (this.#memory.size) return false;
     return !this.#photo?.list.length || (unasked && this.#isStored());

@@ -1,4 +1,4 @@
-"""The models that the page offers: which one counts, and where."""
+"""The models that the page offers: which one counts, and on which device."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .shared import VisitorError
 from .turns import Turns
 from .visitors import still_here
 
-GPU_SECONDS = 20  # a count takes few, and more of its visitor's quota is asked for than it uses
+GPU_SECONDS = 20  # requested from the visitor's quota per count, which takes only a few
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def on_gpu(function: Function) -> Function:
-    """`spaces.GPU(function)` on a Space with ZeroGPU; elsewhere the function itself."""
+    """`spaces.GPU(function)` on a Space with ZeroGPU; otherwise the function itself."""
     if not ZERO_GPU:
         return function
     try:
@@ -36,17 +36,17 @@ def on_gpu(function: Function) -> Function:
 
 
 def quota_spent(error: gr.Error) -> bool:
-    """Whether a visitor's time on a GPU of ZeroGPU is spent; its error has no type of its own."""
+    """Whether the error says that a visitor's ZeroGPU quota is used up; it has no own type."""
     return ZERO_GPU and "quota" in f"{error.title} {error.message}".lower()
 
 
 class Models:
-    """The counters behind the page, by name, the first being the default.
+    """The page's counters by name; the first is the default.
 
     Args:
         counters: at least one.
-        cards: the texts of the cards that came with them, in their order; "" for none, None for one
-            that is not known.
+        cards: the texts of their cards, in the same order: "" for a model without one, None where
+            the card is not known.
     """
 
     def __init__(self, counters: Sequence[CrowdCounter], cards: Sequence[str | None] = ()) -> None:
@@ -55,7 +55,7 @@ class Models:
         self.counters: dict[str, CrowdCounter] = {}
         for counter in counters:
             name, number = counter.name, 2
-            while name in self.counters:  # two folders may have one name
+            while name in self.counters:  # two folders may have the same name
                 name, number = f"{counter.name} ({number})", number + 1
             self.counters[name] = counter
         self.cards: dict[str, str | None] = dict(zip(self.counters, cards))
@@ -67,10 +67,10 @@ class Models:
         return list(self.counters)
 
     def find(self, name: Any = None) -> CrowdCounter:
-        """The counter of that name; the first for None or "".
+        """The counter of that name; for None or "", the first.
 
         Raises:
-            VisitorError: there is none.
+            VisitorError: there is no such counter.
         """
         if not name:
             return self.counters[self.names[0]]
@@ -81,12 +81,12 @@ class Models:
     def count(
         self, name: Any, pixels: NDArray[np.uint8], progress: Progress | None = None
     ) -> CountResult:
-        """Count the people in upright pixels (H, W, 3), when it is this picture's turn.
+        """Count the people in upright pixels (H, W, 3) when this picture's turn comes.
 
         Raises:
             VisitorError: there is no such model.
             ImageError: the picture has too many pixels.
-            NotWantedError: the visitor has left meanwhile.
+            NotWantedError: the visitor has left in the meantime.
         """
         self.find(name)
 
@@ -95,11 +95,11 @@ class Models:
             if progress is not None:
                 progress(done, of)
 
-        # ZeroGPU runs it in another process, where a callback would not be heard.
+        # ZeroGPU runs the count in another process, from which a callback has no effect here.
         with self._turns.turn(still_here):
-            step(0, 1)  # for whoever reckons with the time: it begins here
+            step(0, 1)  # tells whoever measures the time that the count starts here
             result = self._count(name, pixels, None if ZERO_GPU else step)
-        return replace(result, model=name or self.names[0])  # of two folders' models of one name
+        return replace(result, model=name or self.names[0])  # unique among folders of the same name
 
     def _tensor_part(
         self, name: Any, pixels: NDArray[np.uint8], progress: Progress | None
@@ -107,7 +107,7 @@ class Models:
         return self.find(name).count(pixels, progress=progress)
 
     def choice(self, elem_id: str) -> gr.Dropdown:
-        """A choice of model, not shown where there is only one."""
+        """A drop-down of the models, hidden if there is only one."""
         return gr.Dropdown(
             [(told(name, counter), name) for name, counter in self.counters.items()],
             value=self.names[0],

@@ -1,4 +1,4 @@
-"""What a visitor sees of a count that is under way: how far it is, and how long it will take."""
+"""What a visitor sees while a count is running: its progress and the time left."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-SOON = 2.0  # seconds, before which the pace is not yet known
+SOON = 2.0  # seconds before the pace can be estimated
 
-Tell = Callable[..., Any]  # gr.Progress, or what stands in its place
+Tell = Callable[..., Any]  # gr.Progress, or a substitute for it
 
 
 def counting(progress: Tell) -> Callable[[int, int], None]:
-    """Say that people are being counted, then how many parts of a large picture are done."""
-    progress(None, desc="Counting the people")  # no share is known: no bar that stands at 0
+    """Show that people are being counted; the returned function shows the parts done of a large
+    picture."""
+    progress(None, desc="Counting the people")  # share unknown: no bar stuck at 0
     began = before = time.monotonic()
     last = 0
 
     def step(done: int, of: int) -> None:
         nonlocal began, before, last
-        if not done:  # it is this photo's turn
+        if not done:  # this photo's turn has come
             began = before = time.monotonic()
             return
-        if done <= last:  # the photo is counted again, at another size
+        if done <= last:  # the photo is counted again at another size
             began = before
         last, before = done, time.monotonic()
         if of > 1:
@@ -33,11 +34,11 @@ def counting(progress: Tell) -> Callable[[int, int], None]:
 
 
 class Pace:
-    """The same of many pictures, one after the other.
+    """Progress over many pictures, counted one after another.
 
     Args:
-        progress: what shows it.
-        of: number of pictures, 0 where that is not known.
+        progress: called to show it.
+        of: number of pictures; 0 if unknown.
         unit: what they are called.
     """
 
@@ -46,7 +47,7 @@ class Pace:
         self.began = time.monotonic()
 
     def tell(self, number: int, words: str, part: float = 0.0) -> Any:
-        """So `number` are done, and of the next a `part` from 0 to 1."""
+        """Show that `number` pictures are done, and a `part` (0 to 1) of the next."""
         of = max(self.of, number + 1)
         left = time_left(time.monotonic() - self.began, (number + part) / of) if self.of else ""
         if not self.of:
@@ -55,7 +56,7 @@ class Pace:
         return self.progress((number, of), desc=words + done + left, unit=self.unit)
 
     def within(self, number: int, words: str) -> Callable[[int, int], None]:
-        """What tells of the parts of a picture, when `number` are done."""
+        """A callback for the parts of the next picture, when `number` are done."""
         self.tell(number, words)
 
         def step(done: int, of: int) -> None:
@@ -66,7 +67,7 @@ class Pace:
 
 
 def time_left(seconds: float, share: float) -> str:
-    """`, about 2 minutes left` when a `share` of the work took `seconds`; "" while unknown."""
+    """Such as `, about 2 minutes left`, if a `share` of the work took `seconds`; "" if unknown."""
     if seconds < SOON or not 0 < share < 1:
         return ""
     left = seconds / share - seconds

@@ -1,4 +1,4 @@
-// What Gradio leaves undone on the page as a whole.
+// What Gradio lacks for the page as a whole.
 (() => {
   const FILE = "input[type=file]", PICTURE = /\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)$/i;
   const CLIP = /\.(avi|m4v|mkv|mov|mp4|webm)$/i;
@@ -6,7 +6,7 @@
   const seen = (one) => one.closest(".block")?.offsetParent;
   const first = (what) => [...document.querySelectorAll(what)].find(seen);
   const isImage = (file) => file.type.startsWith("image/");
-  // Browsers leave the type of some pictures and clips empty, and Gradio goes by it.
+  // Browsers leave the type of some pictures and clips empty, but Gradio relies on it.
   const typed = (file) => {
     const kind = PICTURE.test(file.name) ? "image" : CLIP.test(file.name) ? "video" : "";
     const type = `${kind}/${file.name.split(".").pop().toLowerCase()}`;
@@ -20,7 +20,7 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
-  const TAB = '[role="tabpanel"]'; // each knows how many of its files are on the way
+  const TAB = '[role="tabpanel"]'; // each counts its files that are being uploaded
   const begins = (tab) => { tab.onTheWay = (tab.onTheWay || 0) + 1; };
   const ends = (tab) => { tab.onTheWay -= 1; };
   const { fetch } = window;
@@ -29,14 +29,14 @@
     const tab = isUpload && [...document.querySelectorAll(TAB)].find((one) => one.offsetParent);
     if (tab) {
       begins(tab);
-      // a moment later their box has them, and the server hears of it
+      // a moment later their box has them and the server is told
       const done = () => setTimeout(ends, 300, tab);
       answer.then(done, done);
     }
     return answer;
   };
 
-  // Into a box in place of what is there, after what is on its way.
+  // Puts files into a box, replacing its content, after files already on their way to it.
   const put = (box, files) => {
     const tab = box.closest(TAB);
     begins(tab);
@@ -45,7 +45,7 @@
         const other = box.querySelector(OTHER), input = box.querySelector(FILE);
         if (input) return give(input, files);
         if (other) box.querySelector('button[aria-label="Upload file"]').click();
-        else if (!box.matches("#batch-photos")) { // clears a box of one file
+        else if (!box.matches("#batch-photos")) { // clears a single-file box
           [...box.querySelectorAll(".icon-button")].at(-1)?.click();
         }
       }
@@ -53,8 +53,8 @@
     box.given.finally(() => ends(tab));
   };
 
-  // Files pasted, or dropped beside the boxes, go to those that are seen and take such files; a
-  // browser would leave the page to show one that is dropped.
+  // Files pasted, or dropped outside the boxes, go to the visible boxes that accept them; otherwise
+  // the browser would leave the page to show a dropped file.
   const BOXES = [
     [".photo", isImage],
     ["#clip", (file) => file.type.startsWith("video/")],
@@ -70,15 +70,15 @@
       taken += own.length;
     }
     const box = first(".photo, #clip");
-    if (!taken && box?.querySelector(FILE)) put(box, files); // which says what it takes
+    if (!taken && box?.querySelector(FILE)) put(box, files); // it says what it accepts
   }
   const holds = (data) => data && [...data.types].includes("Files");
-  // A picture of the page, pulled and let go, would be a file from outside to Gradio's boxes. (So
-  // none can be pulled out of the page either; the buttons save them.)
+  // Gradio's boxes would take a picture dragged within the page for a file from outside. (So none
+  // can be dragged out of the page either; the buttons save them.)
   window.addEventListener("dragstart", (event) => {
     if (event.target.closest?.("img")) event.preventDefault();
   }, true);
-  // A folder that is dropped stands for the pictures in it and in its folders.
+  // A dropped folder stands for the pictures in it and in its subfolders.
   async function within(entry) {
     if (!entry.isDirectory) return [await new Promise((give, fail) => entry.file(give, fail))];
     const reader = entry.createReader(), found = [];
@@ -99,10 +99,10 @@
     event.preventDefault();
     event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true }));
     const files = (await Promise.all(entries.map(within).map((all) => all.catch(() => [])))).flat();
-    // an empty file, whose sentence says so
+    // an empty file, for which the page shows a message
     take(files.length ? files : [new File([], entries.find((entry) => entry.isDirectory).name)]);
   }, true);
-  // A photo's box would lose its photo to a file that is none, and takes none without a type.
+  // A photo box would lose its photo to a file that is not a picture, and rejects untyped files.
   window.addEventListener("drop", (event) => {
     const box = event.target.closest?.(".photo"), files = [...(event.dataTransfer?.files || [])];
     if (!box || files.every(isImage)) return;
@@ -132,11 +132,11 @@
     take(files);
   });
 
-  // A count that is asked for while files are on their way is asked for once they are there: Gradio
-  // would tell the server of the files after it, and a file that comes empties the tab.
+  // A count requested during an upload is delayed until the files have arrived: otherwise Gradio
+  // would tell the server of the files after the request, and a new file empties the tab.
   window.addEventListener("click", (event) => {
     const button = event.target.closest?.("button.counts");
-    if (button && event.detail > 1) return event.stopImmediatePropagation(); // of a double click
+    if (button && event.detail > 1) return event.stopImmediatePropagation(); // double click
     const tab = button?.closest(TAB), waits = () => button.isConnected && tab.onTheWay;
     if (!tab || !waits()) return;
     event.stopImmediatePropagation();
@@ -146,12 +146,12 @@
       if (waits()) return;
       clearInterval(watch);
       button.removeAttribute("aria-busy");
-      if (!tab.querySelector("#photo")) button.click(); // that one is counted as it comes
+      if (!tab.querySelector("#photo")) button.click(); // that one is counted on arrival
     }, 50);
   }, true);
 
-  // Over the comparison the wheel and one finger scroll the page, as over the canvas; with Ctrl, two
-  // fingers or on the handle they are the comparison's own.
+  // Over the comparison, the wheel and one finger scroll the page, as over the canvas; with Ctrl,
+  // two fingers or on the handle, they control the comparison.
   function scrolls(event) {
     const box = event.target.closest?.("#comparison");
     if (!box || event.target.closest('[data-testid="slider"]') || document.fullscreenElement) return;
@@ -164,9 +164,9 @@
     document.addEventListener(kind, scrolls, { capture: true, passive: true });
   }
 
-  // Its handle knows the mouse and fingers alone: the keys move it as a mouse would.
+  // Its handle supports only mouse and touch, so the keys move it by simulated mouse events.
   const HANDLE = '#comparison [data-testid="slider"]';
-  const share = (handle) => { // of the picture that lies left of the handle
+  const share = (handle) => { // of the picture that is left of the handle
     const image = handle.closest("#comparison").querySelector("img");
     const box = image.parentElement.getBoundingClientRect(), own = handle.getBoundingClientRect();
     const width = Math.min(box.width, box.height * image.naturalWidth / image.naturalHeight) || 0;
@@ -194,7 +194,7 @@
     requestAnimationFrame(tell);
   });
 
-  // The menu of the tabs for which a narrow page has no room would close on a click alone.
+  // The menu of tabs that do not fit on a narrow page would otherwise close only on a click.
   const MORE = ".overflow-menu:has(.overflow-dropdown:not(.hide)) > button";
   document.addEventListener("keydown", (event) => {
     const button = event.key === "Escape" && document.querySelector(MORE);
@@ -205,7 +205,7 @@
 
   function name(handle) {
     const [own, , width] = share(handle);
-    if (!width) return; // another tab is open, or the picture is on its way
+    if (!width) return; // another tab is open, or the picture is still loading
     const now = String(Math.round(100 * own));
     const words = {
       role: "slider", tabindex: "0", "aria-label": "Share of the photo beside its density map",
@@ -219,7 +219,7 @@
   const say = (what, key, words) => document.querySelectorAll(what).forEach((one, i) => {
     if (one.getAttribute(key) !== words(i)) one.setAttribute(key, words(i));
   });
-  // What Gradio leaves without words; whether a section is open is shown by an arrow alone.
+  // Labels that Gradio lacks; it shows whether a section is open only by an arrow.
   const tell = () => {
     document.querySelectorAll(HANDLE).forEach(name);
     say("#comparison img", "alt", (i) => i ? "Its density map in jet colours" : "The photo");
@@ -229,14 +229,14 @@
       if (button.getAttribute("aria-expanded") !== open) button.setAttribute("aria-expanded", open);
     }
     for (const button of document.querySelectorAll('[aria-label="common.upload"]')) {
-      button.setAttribute("aria-label", "Add files"); // a word that Gradio lacks
+      button.setAttribute("aria-label", "Add files"); // Gradio lacks this translation
       button.title = "Add files";
     }
   };
-  document.addEventListener("load", tell, true); // of a picture: its shape says where it lies
-  document.addEventListener("transitionend", tell, true); // the handle stands where it went
+  document.addEventListener("load", tell, true); // a picture's shape determines its place
+  document.addEventListener("transitionend", tell, true); // the handle has stopped moving
   new MutationObserver(tell).observe(document, {
-    // the handle's style says where it stands, and changes once the pictures have their size
+    // the handle's style gives its position, and changes once the pictures have their size
     subtree: true, childList: true, attributes: true, attributeFilter: ["class", "style"],
   });
 })();

@@ -1,4 +1,4 @@
-"""Count a part: draw a region on the counted photo and read what is inside."""
+"""Count a part: draw a region on the counted photo and see the count inside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .shared import (
 )
 
 MOST_CROSSED = 100_000_000  # corners times rows of the photo: a few seconds
-UNDER_WAY = False  # in the place of a counted photo; None means that one is no longer kept
+UNDER_WAY = False  # instead of a counted photo; None means that it is no longer kept
 DRAW_ONE = "The count inside appears here once a region is drawn."
 LABEL = (
     "The photo. Draw a region with the pointer, or a rectangle with the keyboard: "
@@ -32,7 +32,7 @@ LABEL = (
 
 
 def check_corners(corners: NDArray[np.float64], height: int) -> None:
-    """Refuse an outline (N, 2) inside which counting would take more than seconds.
+    """Reject an outline (N, 2) if counting inside it would take more than seconds.
 
     Raises:
         VisitorError: there are too many corners for a photo of that height.
@@ -45,10 +45,10 @@ def check_corners(corners: NDArray[np.float64], height: int) -> None:
 
 
 def part_html(counted: Counted | bool | None, outline: Any) -> str:
-    """The count inside an outline, the one outside, and the region's share of the photo.
+    """The counts inside and outside an outline, and their sum.
 
     Raises:
-        VisitorError: the outline is none or too fine, or the photo is no longer kept.
+        VisitorError: the outline is invalid or too fine, or the photo is no longer kept.
     """
     corners = read_outline(outline)
     if counted is None and len(corners):  # the connection was lost for a while
@@ -66,7 +66,7 @@ def part_html(counted: Counted | bool | None, outline: Any) -> str:
 
 
 def show_part(counted: Counted | bool | None, outline: Any) -> str:
-    """`part_html`, or the sentence of what is wrong with the outline."""
+    """`part_html`, or a message saying what is wrong."""
     try:
         with sentences_for_visitors():
             return part_html(counted, outline)
@@ -75,7 +75,7 @@ def show_part(counted: Counted | bool | None, outline: Any) -> str:
 
 
 def layout(state: gr.State) -> tuple[gr.HTML, gr.HTML]:
-    """The drawing surface and, beside it, the count inside; gives both."""
+    """Lay out the drawing surface with the count inside beside it, and return both."""
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             surface = canvas("rectangle", LABEL, "part")

@@ -1,4 +1,4 @@
-"""The tab for one photo: its count, where people stand, counts of parts, downloads."""
+"""The tab for one photo: its count, where people stand, counts of parts, and downloads."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def layout(models: Models) -> None:
         redraw,
         [state, *looks],
         [overlay, files[0]],
-        preprocess=False,  # Gradio would fail on a slider's box that is empty for a moment
+        preprocess=False,  # Gradio would fail while a slider's number box is empty
         trigger_mode="always_last",
         show_progress="hidden",
         concurrency_limit=4,
@@ -156,7 +156,8 @@ def _pictures() -> tuple[gr.ImageSlider, gr.Image, gr.HTML, list[Any]]:
 
 
 def nothing(text: str, kind: str = "waiting", keep: bool = True) -> list[Any]:
-    """What the tab shows without a count, in the order of `shown`: a sentence, the photo or not."""
+    """What the tab shows when there is no count, in the order of `shown`: a sentence, and the photo
+    if `keep`."""
     hidden, photo = gr.update(visible=False), gr.update() if keep else None
     files = [None] * 4
     drawn = [hidden, None, None, "", "", without_photo(), message_html(DRAW_ONE, "waiting")]
@@ -164,7 +165,7 @@ def nothing(text: str, kind: str = "waiting", keep: bool = True) -> list[Any]:
 
 
 def everything(counted: Counted, looks: tuple[Any, Any], grid: tuple[Any, Any]) -> list[Any]:
-    """What the tab shows of a counted photo, in the order of `shown`."""
+    """What the tab shows for a counted photo, in the order of `shown`."""
     result, visible = counted.result, gr.update(visible=True)
     overlay = counted.overlay_file(*_looks(*looks))
     files = [overlay, counted.map_file(), counted.csv_file(), counted.json_file()]
@@ -205,12 +206,12 @@ def _show(
             more = (DRAWN_NOTICE.format(DRAWN[name]),) if name in DRAWN else ()
             counted = Counted.of(name, pixels, result, more)
             return everything(counted, (opacity, points), (rows, columns))
-    except gr.Error as error:  # in the count's place: a toast is gone after ten seconds
-        return nothing(error.message, "problem", keep=read)  # what is no picture leaves its box
+    except gr.Error as error:  # instead of the count: a toast is gone after ten seconds
+        return nothing(error.message, "problem", keep=read)  # a non-picture leaves its box
 
 
 def redraw(counted: Counted | bool | None, opacity: Any, points: Any) -> tuple[Any, Any]:
-    """The overlay for the page and for download, after a change of its looks."""
+    """The overlay for the page and for download, after its opacity or points have changed."""
     if isinstance(counted, bool):
         return gr.skip(), gr.skip()
     with sentences_for_visitors():
@@ -221,7 +222,7 @@ def redraw(counted: Counted | bool | None, opacity: Any, points: Any) -> tuple[A
 
 
 def redraw_grid(counted: Counted | bool | None, rows: Any, columns: Any) -> Any:
-    """The table of the grid, after a change of its rows or columns."""
+    """The table of the grid, after its rows or columns have changed."""
     if isinstance(counted, bool):
         return gr.skip()
     with sentences_for_visitors():
@@ -231,8 +232,8 @@ def redraw_grid(counted: Counted | bool | None, rows: Any, columns: Any) -> Any:
 
 
 def drawn_scenes(photo: gr.Image) -> Any:
-    """gr.Examples of scenes that the page draws itself; nothing is counted before a click."""
-    with TemporaryDirectory() as folder:  # Gradio makes copies of its own
+    """gr.Examples of scenes drawn by the page itself; nothing is counted before a click."""
+    with TemporaryDirectory() as folder:  # Gradio makes its own copies
         files = [Path(folder) / name for name in DRAWN]
         for file, people in zip(files, DRAWN.values()):
             file.write_bytes(jpeg(draw_scene(people, seed=people)[0]))

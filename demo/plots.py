@@ -1,4 +1,4 @@
-"""Plots of counts: how they are spread, how they change over time."""
+"""Plots of counts: their distribution, and their change over time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image
 
 from csrnet_hub.render import figure_picture, without_latex
 
-SIZE = (5.2, 3.0)  # inches of 200 pixels: the words stay readable on a phone
-BLUE, GREY = "#3b82f6", "#4b5563"  # on white, on the dark page too: they are downloaded as well
+SIZE = (5.2, 3.0)  # inches of 200 pixels: the text stays readable on a phone
+BLUE, GREY = "#3b82f6", "#4b5563"  # on white even on the dark page, since plots are downloaded too
 
 
 @without_latex()
 def histogram(counts: Sequence[float]) -> Image.Image:
-    """How many photos have how many people."""
+    """A histogram of the number of people per photo."""
     figure, axes = _figure("How the counts are spread")
     bins = np.histogram_bin_edges(np.maximum(counts, 0), bins=min(20, max(4, len(counts))))
     axes.hist(np.maximum(counts, 0), bins=bins, color=BLUE, edgecolor=GREY, linewidth=0.6)
@@ -33,8 +33,7 @@ def timeline(
     intervals: Sequence[tuple[float, float] | tuple[None, None]],
     level: float | None = None,
 ) -> Image.Image:
-    """Counts over the seconds of a clip, their intervals of `level` as a band where there are
-    any."""
+    """Counts over the seconds of a clip, with any intervals, of probability `level`, as a band."""
     figure, axes = _figure("People over time")
     band = np.array(intervals, np.float64).reshape(-1, 2)  # None becomes NaN, a gap
     if np.isfinite(band).any():

@@ -1,4 +1,4 @@
-"""What programs may call, and the tab that says how."""
+"""The endpoints for programs, and the tab that describes them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ If the page was started with `--mcp`, assistants find all three as MCP tools at 
 below this address. They send a picture as a `data:` URL, or upload it here and send the address
 they get.
 """
-# In the browser, which knows by what address the page is reached.
+# Runs in the browser, which knows the page's address.
 FILL_IN = (
     f"() => {json.dumps([SNIPPET, SHELL])}"
     f".map(text => text.replace('{ADDRESS}', () => location.origin + location.pathname))"
@@ -74,7 +74,7 @@ ANSWER = ("count", "width", "height", "model", "seconds", "device", "scale")
 
 @contextmanager
 def sentences_for_programs() -> Iterator[None]:
-    """`sentences_for_visitors`; a program that has left is no fault to be logged."""
+    """As `sentences_for_visitors`, but do not log an error when a program has left."""
     try:
         with sentences_for_visitors():
             yield
@@ -90,11 +90,11 @@ def count(models: Models, image: Any, model: Any = None) -> dict[str, Any]:
         model: name of one of the page's models; the first if it is left out.
 
     Returns:
-        A dictionary: count (the density map's sum, not rounded), width and height in pixels,
-        model, seconds, device, scale (what the photo's sides were multiplied by to be counted),
-        interval ([low, high] in heads, the prediction interval, or null where none is known to
-        hold), its level, and notices: sentences on what makes the photo unlike those that the
-        interval was calibrated on.
+        A dictionary: count (the sum of the density map, not rounded), width and height in pixels,
+        model, seconds, device, scale (the factor by which the photo's sides were multiplied for
+        counting), interval (the prediction interval [low, high] in heads, or null if none is known
+        to hold), its level, and notices (sentences on how the photo differs from those that the
+        interval was calibrated on).
     """
     with sentences_for_programs():
         pixels = read_photo(image, models.find(model).max_pixels)
@@ -143,13 +143,13 @@ def count_part(models: Models, image: Any, outline: Any, model: Any = None) -> d
 
 
 def described(function: Any) -> str:
-    """An endpoint's name and what it takes and gives, as Markdown."""
+    """An endpoint's name and description, as Markdown."""
     text = cleandoc(function.__doc__ or "")
     return f"#### /{function.__name__}\n```text\n{text}\n```\n"
 
 
 def layout(models: Models) -> None:
-    """The tab, and the endpoints /count, /density_map and /count_part behind it."""
+    """Lay out the tab and define the endpoints /count, /density_map and /count_part."""
     gr.Markdown(ABOUT)
     snippet = gr.Code(SNIPPET, language="python", label="In Python", interactive=False)
     shell = gr.Code(SHELL, language="shell", label="In a shell", interactive=False)
@@ -169,7 +169,7 @@ def layout(models: Models) -> None:
         (count_part, [image, outline, model], answer),
     ):
         call: Any = partial(function, models)
-        # where MCP finds a tool's name and the descriptions of its parameters
+        # MCP reads a tool's name and the descriptions of its parameters from here
         call.__name__ = function.__name__
         call.__doc__ = function.__doc__
         button.click(

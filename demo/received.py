@@ -1,4 +1,4 @@
-"""How much is received: counted as it comes, before Gradio collects it in memory or on disk."""
+"""Limits on what is received, checked on arrival, before Gradio stores it in memory or on disk."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .files import has_room
 
 UPLOAD, TOOLS = "/gradio_api/upload", "/gradio_api/mcp"
-# Bytes of one request: the page sends 3 MB at most, 50,000 heads, and an MCP tool is sent pictures
-# as text. Each list or dictionary in it, of two bytes, would take some seventy in memory.
+# Bytes of one request: the page sends 3 MB at most (50,000 heads); MCP tools receive pictures as
+# text. Each list or dictionary in it takes two bytes, but would need about seventy in memory.
 MOST, MOST_OF_TOOLS, MOST_LISTS = 4 * 2**20, 16 * 2**20, 100_000
-MOST_BESIDE_FILES = 64 * 2**10  # bytes of an upload's parts that are no files: browsers send none
+MOST_BESIDE_FILES = 64 * 2**10  # bytes of an upload's non-file parts; browsers send none
 TOO_MUCH = (
     "This request is too large: apart from uploads, it may have {} MB and {:,} lists. Choose fewer "
     "files or points; programs should upload the file first and send the path or address they get."
@@ -34,8 +34,8 @@ NO_ROOM = (
 
 
 class Bounded:
-    """ASGI middleware that answers 413 to a request as soon as it is too long, and 507 to an upload
-    for which the disk has no room, each with a sentence."""
+    """ASGI middleware that answers 413 as soon as a request is too long, and 507 to an upload for
+    which the disk has no room, each with a sentence."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -44,7 +44,7 @@ class Bounded:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif scope["path"].endswith(UPLOAD) and not has_room():
-            # as plain text: the page shows it as it is
+            # plain text, since the page shows it unchanged
             await PlainTextResponse(NO_ROOM, 507)(scope, receive, send)
         else:
             check = _check(scope)
@@ -58,8 +58,8 @@ class Bounded:
 
 
 def forget_uploads(seen: set[str]) -> set[str]:
-    """Drop the ids of uploads that have ended, or never began, and were `seen` some time ago, which
-    Gradio would keep for ever; returns those that it keeps now."""
+    """Drop the ids of uploads that were `seen` some time ago and have ended or never began, which
+    Gradio would keep for ever; return the ids that it still keeps."""
     kept = gr.routes.file_upload_statuses
     for upload_id in seen & kept._signals.keys():
         if upload_id not in kept._statuses or kept.is_done(upload_id):
@@ -92,7 +92,7 @@ def _check(scope: Scope) -> _Size | _Files:
 
 
 class _Size:
-    refused = 0  # FastAPI answers with the HTTPException
+    refused = 0  # FastAPI turns the HTTPException into the answer
 
     def __init__(self, most: int) -> None:
         self._most, self._received, self._lists = most, 0, 0
@@ -108,11 +108,11 @@ class _Size:
 
 
 class _Files:
-    """Gradio bounds the size of each file, and would collect in memory what has no filename. Of an
-    upload that is refused on the way it removes the files after a MultiPartException alone.
+    """Gradio limits the size of each file, but would collect parts without a filename in memory.
+    When an upload is refused midway, it removes the files only after a MultiPartException.
 
     Attributes:
-        refused: the status of its answer; 0 as long as it is taken.
+        refused: the status of the answer; 0 while the upload is accepted.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -163,7 +163,7 @@ class _Files:
         self._value += data[start:end]
 
     def _end_header(self) -> None:
-        if self._name.lower() == b"content-disposition":  # the last one counts, as for Gradio
+        if self._name.lower() == b"content-disposition":  # the last one counts, as in Gradio
             self._is_file = b"filename" in parse_options_header(self._value)[1]
         self._name = self._value = b""
 

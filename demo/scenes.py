@@ -1,4 +1,4 @@
-"""Scenes that are drawn, not photographed, with every head's place known: for trying the page."""
+"""Drawn scenes for trying the page; the position of every head is known."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFilter
 SKIN = ((236, 205, 180), (205, 160, 125), (150, 105, 75), (95, 65, 48))
 HAIR = ((30, 25, 22), (22, 20, 20), (40, 30, 25), (52, 40, 32), (60, 60, 62))
 LEGS = (45, 45, 55)
-FINER = 2  # times as many pixels a side are drawn: shrinking smooths the edges
-TRIES = 30  # of a place that no other head hides
+FINER = 2  # drawn at this multiple of the size: shrinking smooths the edges
+TRIES = 30  # to find a place that no other head hides
 
 Colour = tuple[int, ...]
 
@@ -20,15 +20,15 @@ Colour = tuple[int, ...]
 def draw_scene(
     people: int = 400, size: tuple[int, int] = (960, 640), seed: int = 0
 ) -> tuple[Image.Image, NDArray[np.float32]]:
-    """Draw people on a square, small at the back and large in front, few heads behind others.
+    """Draw people on a square, small at the back and large in front; few heads are hidden.
 
     Args:
-        people: how many.
+        people: number of people.
         size: width and height in pixels.
         seed: the same seed draws the same scene.
 
     Returns:
-        The picture and its heads (people, 2) as x, y in pixels, from the back to the front.
+        The picture and its heads (people, 2), x, y in pixels, from back to front.
     """
     width, height = size[0] * FINER, size[1] * FINER
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def _freest(
     heads: NDArray[np.float64],
     radii: NDArray[np.float64],
 ) -> float:
-    """The first place at which a head touches no other, or that which is farthest from all."""
+    """The first place where a head touches no other, else the one farthest from all others."""
     apart = np.hypot(places[:, None] - heads[:, 0], y - heads[:, 1]) / (radii + radius)
     nearest = apart.min(axis=1, initial=np.inf)
     free = np.flatnonzero(nearest > 1)
@@ -75,7 +75,7 @@ def _person(
     hair, skin = HAIR[int(rng.integers(len(HAIR)))], SKIN[int(rng.integers(len(SKIN)))]
 
     def box(left: float, top: float, right: float, bottom: float) -> list[float]:
-        """In radii of the head, from its middle."""
+        """Convert from radii of the head, measured from its centre, to pixels."""
         return [x + left * radius, y + top * radius, x + right * radius, y + bottom * radius]
 
     def rounded(corner: float, fill: Colour, *sides: float) -> None:
@@ -90,7 +90,7 @@ def _person(
     pen.rectangle(box(-0.4, 0.6, 0.4, 1.5), fill=_light(skin, 0.75))  # neck
     pen.ellipse(box(-0.95, -1.2, 0.95, 1.15), fill=hair)
     pen.ellipse(box(-0.5, -1, 0.3, -0.2), fill=tuple(level + 25 for level in hair))
-    if rng.random() < 0.4:  # the others are seen from behind
+    if rng.random() < 0.4:  # others are seen from behind
         turned, dark = rng.uniform(-0.25, 0.25), _light(skin, 0.45)
         pen.ellipse(box(turned - 0.72, -0.5, turned + 0.72, 1.12), fill=skin)
         for side in (-0.3, 0.3):

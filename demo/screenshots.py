@@ -1,4 +1,4 @@
-"""Take the picture of the page in docs/ anew: python -m demo.screenshots (needs Playwright)."""
+"""Retake the screenshot of the page in docs/: python -m demo.screenshots (needs Playwright)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from PIL import Image
 WIDTH = 1280  # pixels of the window
 KEPT = 840  # pixels of the picture, as wide as GitHub shows it
 MARGIN = 16  # pixels below the maps
-QUALITY = 65  # of the WebP: letters stay sharp
+QUALITY = 65  # of the WebP: text stays sharp
 PATIENCE = 300_000  # ms, for the count on a slow computer
 
 
-# A picture that is fetched but not yet decoded would be missing from the photograph.
+# A picture that is fetched but not yet decoded would be missing from the screenshot.
 DECODED = "Promise.all([...document.images].map(one => one.decode().catch(() => null)))"
 
 
 def take(address: str, folder: Path, browser: Any) -> Path:
-    """Photograph the page at `address` with a counted scene, down to its maps; the file."""
+    """Take a screenshot of the page at `address` with a counted scene, down to its maps; return
+    the file's path."""
     path = folder / "page.webp"
     context = browser.new_context(color_scheme="light", viewport={"width": WIDTH, "height": 900})
     page = context.new_page()
@@ -39,13 +40,13 @@ def take(address: str, folder: Path, browser: Any) -> Path:
     context.close()
     with Image.open(io.BytesIO(photograph)) as picture:
         small = picture.convert("RGB").resize((KEPT, round(picture.height * KEPT / picture.width)))
-    # WebP: a tenth of a PNG's bytes, which git keeps for ever
+    # WebP takes a tenth of a PNG's bytes, and git keeps them for ever
     small.save(path, quality=QUALITY, method=6)
     return path
 
 
 def main() -> None:
-    """Serve the page on this machine, photograph it, stop."""
+    """Serve the page on this machine, take the screenshot and stop."""
     from playwright.sync_api import sync_playwright
 
     import app

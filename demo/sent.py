@@ -1,4 +1,4 @@
-"""What pages and programs send: addresses, which are not fetched, and files that lie here."""
+"""What pages and programs send: web addresses, which are not fetched, and files stored here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fastapi import HTTPException, Request
 from .files import upload_folder
 
 ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
-OWN_ADDRESS = "/gradio_api/file="  # after the server's, before the path
-# Of Gradio's, for what this page does not have: each would let anybody fill disk or memory, or have
-# the server's ffmpeg read what it likes.
+OWN_ADDRESS = "/gradio_api/file="  # between the server's address and the path
+# Gradio routes for features that this page lacks: each would let anyone fill disk or memory, or
+# make the server's ffmpeg read arbitrary input.
 NOT_SERVED = ("process_recording", "deep_link", "component_server")
-LONGEST_ID = 64  # characters of an upload's, which Gradio keeps for ever; its own have 13 at most
+LONGEST_ID = 64  # characters; Gradio keeps an upload's id for ever; its own have 13 at most
 LONG_ID = f"An upload_id may have at most {LONGEST_ID} characters. Send a shorter one, or none."
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."
 
@@ -29,13 +29,13 @@ def is_address(path: Any) -> bool:
 
 
 def has_address(value: Any) -> bool:
-    """Whether a file somewhere in what was sent is given by its web address."""
+    """Whether any file in what was sent is given by a web address."""
     return any(isinstance(part, dict) and is_address(part.get("path")) for part in _parts(value))
 
 
 def with_own_uploads(value: Any) -> Any:
-    """What was sent, with the path of each file that is given by its address in Gradio's folder:
-    nothing is fetched, whatever the server in the address, and none but an upload is named."""
+    """What was sent, with the address of each upload replaced by its path in Gradio's folder.
+    Nothing is fetched, whatever server the address names, and only uploads can be named."""
     if isinstance(value, list):
         return [with_own_uploads(part) for part in value]
     if not isinstance(value, dict):
@@ -49,14 +49,14 @@ def with_own_uploads(value: Any) -> Any:
 
 
 async def refuse(request: Request) -> None:
-    """Before every request: none makes the server fetch a file from the web, as Gradio's would, or
-    reaches what this page does not have.
+    """Check every request, so that none makes the server fetch a file from the web, as Gradio
+    would, or reaches a route that this page does not need.
 
     Raises:
-        HTTPException: 403, a part of the path is an address; 404, it is one of NOT_SERVED; 400, an
-            upload_id is longer than Gradio should keep.
+        HTTPException: 403 if a part of the path is an address, 404 for a route in NOT_SERVED, 400
+            if an upload_id is longer than Gradio should keep.
     """
-    # not of request.url, which older Starlettes make from a Host header that anybody may forge
+    # not from request.url, which older Starlettes build from a Host header that anyone may forge
     if request.scope["path"].rstrip("/").rpartition("/")[2] in NOT_SERVED:
         raise HTTPException(404)
     if any(len(value) > LONGEST_ID for value in request.query_params.getlist("upload_id")):
@@ -66,10 +66,10 @@ async def refuse(request: Request) -> None:
 
 
 def files_in(value: Any) -> set[str]:
-    """The paths of files in Gradio's folder that stand somewhere in nested lists and dictionaries.
+    """The paths of files in Gradio's folder found anywhere in nested lists and dictionaries.
 
-    Anybody may send any text, and what is here is removed one day: it must be a file's own place
-    there, FOLDER/TOKEN/NAME, and lead nowhere else.
+    Anyone may send any text, and the files found here are later removed: a path must have the form
+    FOLDER/TOKEN/NAME and lead nowhere else.
     """
     folder = upload_folder()
     texts = (part for part in _parts(value) if isinstance(part, str))
@@ -79,11 +79,12 @@ def files_in(value: Any) -> set[str]:
 
 def _lies_in(folder: Path, path: Path) -> bool:
     own = path.parent.parent == folder and os.path.normpath(path) == str(path)
-    return own and os.path.isfile(path)  # noqa: PTH113  (False for a name that is none)
+    return own and os.path.isfile(path)  # noqa: PTH113  (False for an invalid name)
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """A value and all that stands in it, however deep: what somebody sends fails nobody's call."""
+    """A value and everything nested in it; without recursion, so that no depth can cause an
+    error."""
     rest = [value]
     while rest:
         part = rest.pop()

@@ -1,4 +1,4 @@
-"""What every tab uses: uploads, tables, sentences for visitors."""
+"""What all tabs use: uploads, tables and sentences for visitors."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ BUSY = (
     "try again in a minute."
 )
 COUNTING = "Counting the people: a few seconds, more for large photos."
-# What a phone's camera is asked for: the one on its back, and Gradio's own size.
+# Requested from a phone's camera: the rear one, and Gradio's default size.
 CAMERA = {
     "facingMode": {"ideal": "environment"},
     "width": {"ideal": 1920},
     "height": {"ideal": 1440},
 }
-SHOWN = 1280  # pixels, the longer side of a picture on the page
+SHOWN = 1280  # pixels of the longer side of a picture on the page
 
-# What is put into an element is read out only if that was a live region before.
+# Screen readers announce new content only if the element was already a live region.
 READ_ALOUD = """\
 element.setAttribute("aria-live", "polite");
 element.setAttribute("aria-atomic", "true");
@@ -48,7 +48,7 @@ NO_PHOTO = "There is no photo yet. Choose one first: drop it on the page, paste 
 EXPIRED = "This upload is no longer here. Please choose the file again."
 UNEXPECTED = "Something went wrong on the server. Please try again later."
 
-# As of `csrnet count`, which may save maps.
+# As in `csrnet count`, but without the column for saved maps.
 COLUMNS = tuple(column for column in count_table.COLUMNS if column != "map")
 
 
@@ -57,18 +57,18 @@ class VisitorError(ValueError):
 
 
 class NotWantedError(Exception):
-    """Whoever asked for a count has left or asked for another: it goes no further."""
+    """Whoever asked for a count has left or asked for another, so it is abandoned."""
 
 
 class EnoughError(Exception):
-    """Whoever asked for many counts wants to see those that are there, and no more."""
+    """Whoever asked for many counts wants to see the results so far, and no more."""
 
 
 def photo_input(elem_id: str, label: str = "Photo") -> gr.Image:
-    """A photo to upload, paste or take; to be used with ``preprocess=False`` and `read_photo`.
+    """A photo to upload, paste or take; use it with ``preprocess=False`` and `read_photo`.
 
-    Gradio's own decoding knows no pixel limit and no EXIF orientation, and fails on a broken file
-    before the page could say so.
+    Gradio's own decoding ignores the pixel limit and EXIF orientation, and fails on a broken file
+    before the page can say so.
     """
     return gr.Image(
         label=label,
@@ -85,7 +85,7 @@ def photo_input(elem_id: str, label: str = "Photo") -> gr.Image:
 
 
 def noted(*uploads: Any) -> None:
-    """Let the page hear of files that are chosen and never used: it removes them with the rest."""
+    """Tell the page of files that are chosen but never used, so that it removes them too."""
     for upload in uploads:
         upload.upload(
             lambda _: None,
@@ -99,10 +99,10 @@ def noted(*uploads: Any) -> None:
 
 
 def result_output(text: str, elem_id: str, card: bool = True) -> gr.HTML:
-    """The card for a number in large type; `text` stands there until there is one.
+    """The card for a number in large type; it shows `text` until there is a number.
 
     Args:
-        card: False where it stands within another card.
+        card: False if it is inside another card.
     """
     return gr.HTML(
         message_html(text, "waiting"),
@@ -129,30 +129,30 @@ def plot_output(label: str, alt_text: str, elem_id: str) -> gr.Image:
 
 
 def uploaded_path(upload: Any, missing: str = NO_PHOTO) -> Path:
-    """The file behind `{"path": ...}`, as Gradio describes an upload.
+    """The path of an upload, which Gradio describes as `{"path": ...}`.
 
     Raises:
-        VisitorError: there is none (`missing`), or it has gone.
+        VisitorError: there is no upload (message: `missing`), or its file is gone.
     """
     if not isinstance(upload, dict) or not upload.get("path"):
         raise VisitorError(missing)
     path = Path(str(upload["path"])).resolve()
-    # A program may send any path of the server; only what was uploaded is for it to read.
+    # A program may send any path on the server, but may only read uploads.
     if not (path.is_relative_to(upload_folder()) and path.is_file()):
         raise VisitorError(EXPIRED)
     return path
 
 
 def upload_name(upload: Any, default: str = "photo") -> str:
-    """What the visitor calls an upload, without folders."""
+    """The visitor's name for an upload, without folders."""
     upload = upload if isinstance(upload, dict) else {}
     name = str(upload.get("orig_name") or Path(str(upload.get("path") or "")).name)
     return plain_name(name, default)
 
 
 def plain_name(name: str, default: str = "photo") -> str:
-    """The name of a file that somebody sends, without folders, of 255 characters at most."""
-    name = name.encode("utf-8", "replace").decode()  # half a character has no place in a file
+    """The name of a file that somebody sends, without folders, at most 255 characters."""
+    name = name.encode("utf-8", "replace").decode()  # lone surrogates cannot be written
     return name.replace("\\", "/").rsplit("/", 1)[-1][:255] or default
 
 
@@ -160,7 +160,7 @@ def read_photo(upload: Any, max_pixels: int | None) -> NDArray[np.uint8]:
     """The upright pixels (H, W, 3) of an upload.
 
     Raises:
-        VisitorError: there is none, or it has gone.
+        VisitorError: there is no upload, or its file is gone.
         ImageError: it is not a picture within the limit.
     """
     pixels: NDArray[np.uint8] = load_image(uploaded_path(upload), max_pixels=max_pixels)
@@ -169,7 +169,7 @@ def read_photo(upload: Any, max_pixels: int | None) -> NDArray[np.uint8]:
 
 @contextmanager
 def sentences_for_visitors() -> Iterator[None]:
-    """Turn a visitor's mistake into its sentence as gr.Error, any other failure into UNEXPECTED."""
+    """Turn a visitor's mistake into a gr.Error with its message, other failures into UNEXPECTED."""
     try:
         yield
     except (ImageError, DatasetError, VisitorError) as error:
@@ -183,7 +183,7 @@ def sentences_for_visitors() -> Iterator[None]:
 
 
 def png(picture: Image.Image) -> bytes:
-    """A picture as a PNG file; quick rather than small."""
+    """A picture as a PNG file; written fast rather than small."""
     stream = io.BytesIO()
     picture.save(stream, "PNG", compress_level=3)
     return stream.getvalue()
@@ -204,7 +204,7 @@ def npy(density: NDArray[np.float32]) -> bytes:
 
 
 def row(name: str, result: CountResult) -> dict[str, Any]:
-    """One photo's line of a table; low and high are None where no interval is known to hold."""
+    """One photo's row of a table; low and high are None if no interval is known to hold."""
     low, high = result.known_interval or (None, None)
     size, seconds = (result.width, result.height), round(result.seconds, 3)
     about = (result.model, seconds, result.device, round(result.scale, 4), list(result.notices))
@@ -212,7 +212,7 @@ def row(name: str, result: CountResult) -> dict[str, Any]:
 
 
 def to_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> bytes:
-    """A table as UTF-8 with a mark, so that spreadsheets read names in any script."""
+    """A table as UTF-8 with a byte order mark, so that spreadsheets read names in any script."""
     stream, names = io.StringIO(newline=""), list(columns)
     plain, quoted = (
         csv.DictWriter(stream, names, restval="", extrasaction="ignore", quoting=quoting)
@@ -221,7 +221,7 @@ def to_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str] = COLUMNS) -> 
     plain.writeheader()
     for line in rows:
         cells = {key: _harmless(value) for key, value in line.items()}
-        # a spreadsheet that splits at ; or tabs would take parts of a name for cells, even formulas
+        # a spreadsheet that splits at ; or tabs would read parts of a name as cells, even formulas
         splits = any(isinstance(cell, str) and set(cell) & set(";\t") for cell in cells.values())
         (quoted if splits else plain).writerow(cells)
     return stream.getvalue().encode("utf-8-sig")
@@ -233,7 +233,7 @@ def _harmless(value: Any) -> Any:
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet would run a text, such as a file's name "=cmd()", as a formula."""
+    """Whether a spreadsheet would run a text, such as the file name "=cmd()", as a formula."""
     return text.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
@@ -249,7 +249,7 @@ def people(count: float) -> str:
 
 
 def headline(count: float) -> str:
-    """A count as one would say it: `about 1,234 people`."""
+    """A count in words: `about 1,234 people`."""
     return f"about {people(count)}"
 
 
@@ -261,13 +261,13 @@ def number_html(words: str, below: str = "", more: str = "") -> str:
 
 
 def message_html(text: str, kind: str) -> str:
-    """A sentence (HTML) in the place of a result, of kind `waiting` or `problem`."""
+    """A sentence (HTML) shown instead of a result, of kind `waiting` or `problem`."""
     role = ' role="alert"' if kind == "problem" else ""
     return f'<div class="count"{role}><p class="message {kind}">{text}</p></div>'
 
 
 def colour_bar(top: float, unit: str = "heads in 8 × 8 pixels", kind: str = "jet") -> str:
-    """A bar with its numbers; `kind` is `jet` from 0 to `top`, `signed` from -top to top."""
+    """A labelled colour bar; `kind` is `jet` (0 to `top`) or `signed` (-`top` to `top`)."""
     low = 0.0 if kind == "jet" else -top
     middle = (low + top) / 2
     return (

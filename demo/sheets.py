@@ -1,4 +1,4 @@
-"""The photos that are annotated: each as its visitor's browser keeps it, and which one is open."""
+"""Photos being annotated: each as kept by its visitor's browser, and which one is open."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DIGEST = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Sheet:
-    """The photo that is being annotated: its name, size, pixels' digest and when it was opened.
+    """A photo being annotated: its name, size, the digest of its pixels and when it was opened.
 
-    The browser keeps it and sends it along, and keeps the heads until they are downloaded: hours of
-    work hang neither on what is kept here nor on the connection.
+    The browser keeps it and sends it with each request, and keeps the heads until they are
+    downloaded, so that hours of work depend neither on the server's memory nor on the connection.
     """
 
     name: str
@@ -37,17 +37,17 @@ class Sheet:
 
     @classmethod
     def sent(cls, value: Any) -> Sheet | None:
-        """The sheet that a browser sends back, None without a photo.
+        """Read the sheet that a browser sends back; None if there is no photo.
 
         Raises:
-            VisitorError: it is none (a program sent it).
+            VisitorError: it is not a sheet (a program sent it).
         """
         if value is None:
             return None
         try:
             size = int(value["width"]), int(value["height"])
             digest = DIGEST.fullmatch(value["digest"])[0]  # type: ignore[index]
-            name = plain_name(str(value["name"]))  # it is written beside each of many heads
+            name = plain_name(str(value["name"]))  # limited: repeated for each of many heads
             sheet = cls(name, *size, digest, float(value["opened"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise VisitorError(EXPIRED) from None
@@ -59,11 +59,11 @@ class Sheet:
 
 @dataclass
 class Visit(Heard):
-    """What the server keeps of a visitor who annotates; if it is lost, every answer is shown.
+    """What the server keeps about a visitor who annotates; if it is lost, every answer is shown.
 
     Attributes:
-        opened: when the sheet was that was opened last, 0 without a photo; None: not known.
-        maps, photos: the files that the page shows.
+        opened: when the current sheet was opened; 0 if there is no photo, None if not known.
+        maps, photos: the files shown by the page.
     """
 
     opened: float | None = None
@@ -71,9 +71,9 @@ class Visit(Heard):
     photos: Recent = field(default_factory=Recent)
 
     def note(self, sheet: Sheet | None) -> None:
-        """This is on the surface from now on; None: no photo."""
+        """Record that this sheet is now on the surface; None if there is no photo."""
         self.opened = sheet.opened if sheet else 0.0
 
     def another(self, sheet: Sheet) -> bool:
-        """Whether this visitor has opened another photo, or none, since."""
+        """Whether this visitor has since opened another photo or removed this one."""
         return self.opened not in (None, sheet.opened)

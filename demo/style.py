@@ -1,4 +1,4 @@
-"""How the page looks, light and dark, from a phone's width up."""
+"""The page's appearance, light and dark, from a phone's width up."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import gradio as gr
 
-THEME = gr.themes.Soft(  # fonts of the visitor's system: none is fetched
+THEME = gr.themes.Soft(  # uses the visitor's system fonts, so none is fetched
     primary_hue="blue",
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
-).set(  # quiet labels: they lie over the pictures
-    background_fill_primary="*neutral_50",  # Soft's own, which set() would reset
+).set(  # unobtrusive labels, since they lie over the pictures
+    background_fill_primary="*neutral_50",  # Soft's value, which set() would reset
     block_label_background_fill="white",
     block_label_background_fill_dark="*background_fill_primary",
     block_info_text_color="*neutral_600",  # Soft's greys are too pale to read
@@ -20,7 +20,7 @@ THEME = gr.themes.Soft(  # fonts of the visitor's system: none is fetched
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
     button_primary_background_fill_hover_dark="*primary_700",
-    button_secondary_background_fill_hover_dark="*neutral_600",  # Soft's is too pale for white
+    button_secondary_background_fill_hover_dark="*neutral_600",  # Soft's is too pale for white text
     link_text_color_dark="*secondary_300",
     checkbox_border_color="*neutral_500",
     checkbox_border_color_dark="*neutral_400",
@@ -130,7 +130,7 @@ footer > .divider:first-child, footer > .divider:last-of-type:not(:has(~ a, ~ bu
   :is(#batch-photos, #earlier, #annotation) td.download { display: none; } /* one has them */
 }
 """
-# Gradio confines the rules of CSS that ask for a medium to what is inside the tabs.
+# In CSS passed to it, Gradio restricts media queries to the content of the tabs.
 HEAD = """<style>
 @media (prefers-reduced-motion: reduce) {
   .gradio-container * { animation-duration: .01ms !important; scroll-behavior: auto !important;

@@ -1,7 +1,7 @@
-"""Who waits for the network, and whose turn it is: one picture at a time, first come, first served.
+"""Turns at the network: one picture at a time, first come, first served.
 
-Each photo of a batch and each frame of a clip waits for a turn of its own, so that others' photos
-are counted between them.
+Each photo of a batch and each frame of a clip waits for its own turn, so that other visitors'
+photos are counted in between.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 from .shared import MAX_WAITING
 
-# Gradio's lines, each with one call under way: what one photo takes, and what takes long.
+# Gradio's queues, each running one call at a time: for single photos, and for long calls.
 PHOTOS, BATCHES = "counter", "batches"
-MOST_OF_ONE = MAX_WAITING // 4  # calls of one page or program that may wait
+MOST_OF_ONE = MAX_WAITING // 4  # waiting calls allowed per page or program
 TOO_MANY = (
     f"You already have {MOST_OF_ONE} calls waiting (all MCP calls count as one caller). Wait for "
     "answers before sending more."
@@ -29,7 +29,7 @@ FULL = f"{MAX_WAITING} calls of this kind are already waiting. Try again in a mi
 
 
 class Turns:
-    """A lock that is fair: a plain one would be taken again by the batch that has just left it."""
+    """A fair lock: a plain one would be taken again by the batch that has just released it."""
 
     def __init__(self) -> None:
         self._line: deque[object] = deque()
@@ -37,8 +37,8 @@ class Turns:
 
     @contextmanager
     def turn(self, meanwhile: Callable[[], None]) -> Iterator[None]:
-        """Wait for a turn and hold it; `meanwhile` is called once a second of waiting, and may
-        raise to give it up."""
+        """Wait for a turn and hold it; `meanwhile` is called once a second while waiting, and may
+        raise to give up."""
         place = object()
         with self._moved:
             self._line.append(place)
@@ -55,9 +55,9 @@ class Turns:
 
 
 def refusal(lines: dict[str, Any], body: Any, functions: dict[int, Any]) -> str | None:
-    """Why a call may not wait with the others, in one of Gradio's lines; None if it may."""
+    """Why a call may not join one of Gradio's queues; None if it may."""
     waiting = [event for line in lines.values() for event in line.queue]
-    # Gradio calls the session of a call that names none like the call itself.
+    # If a call names no session, Gradio sets its session to the call's own id.
     whose = [None if one.session_hash == one._id else one.session_hash for one in waiting]
     if whose.count(body.session_hash) >= MOST_OF_ONE:
         return TOO_MANY_UNNAMED if body.session_hash is None else TOO_MANY

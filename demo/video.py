@@ -1,4 +1,4 @@
-"""The tab for a clip: counts over time, as a plot, a CSV and an annotated clip."""
+"""The tab for video clips: counts over time, as a plot, a CSV and an annotated clip."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from .turns import BATCHES
 from .visitors import still_here
 from .wanted import STOP, count_when
 
-SIDE = 960  # pixels, the longer side of the annotated clip
+SIDE = 960  # pixels of the longer side of the annotated clip
 WAITING = (
     f"Choose a clip of up to {MAX_FILE_SIZE[:-2]} MB and how many frames to count per second "
     f"({clips.MOST} in total at most; fewer is faster). Clips that this browser cannot play are "
@@ -61,7 +61,7 @@ COLUMNS = ("seconds", "count", "low", "high", "scale", "remark")
 
 @dataclass(frozen=True)
 class Moment:
-    """One counted frame: when, in seconds from the start, and its result without the map."""
+    """One counted frame: its time in seconds from the start, and its result without the map."""
 
     seconds: float
     result: CountResult
@@ -77,7 +77,7 @@ class Moment:
 
 
 def annotated(pixels: NDArray[np.uint8], result: CountResult, seconds: float) -> Image.Image:
-    """A frame with its map over it and its count in a corner."""
+    """A frame with its map overlaid and its count in a corner."""
     picture = overlaid(pixels, result, SIDE)
     pen = ImageDraw.Draw(picture)
     text = f"{seconds:.1f} s   {people(result.count)}"
@@ -94,8 +94,8 @@ def annotated(pixels: NDArray[np.uint8], result: CountResult, seconds: float) ->
 
 
 def summary_html(moments: list[Moment], cut: str = "", doubt: str = "") -> str:
-    """The mean count in large type, the fewest and the most with their times; why there are no
-    more frames, and what is doubtful."""
+    """The mean count in large type, the fewest and the most with their times, why counting ended
+    early, and what is doubtful."""
     by_count = sorted(moments, key=lambda moment: moment.result.count)
     fewest, most = by_count[0], by_count[-1]
     mean = sum(moment.result.count for moment in moments) / len(moments)
@@ -111,7 +111,7 @@ def summary_html(moments: list[Moment], cut: str = "", doubt: str = "") -> str:
 
 
 def nothing(text: str, kind: str = "waiting") -> list[Any]:
-    """What the tab shows without a counted clip."""
+    """What the tab shows when there is no counted clip."""
     hidden = gr.update(visible=False)
     return [message_html(text, kind), hidden, hidden, hidden]
 
@@ -123,9 +123,9 @@ def run(
     model: Any,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for this default)
 ) -> Iterator[list[Any]]:
-    """Count a clip's frames; summary, plot, annotated clip and CSV.
+    """Count a clip's frames and yield the summary, plot, annotated clip and CSV.
 
-    About once a second it yields without news, so that Gradio can stop it when nobody waits.
+    About once a second it yields no change, so that Gradio can stop it when nobody is waiting.
     """
     last = time.monotonic()
     try:
@@ -145,9 +145,9 @@ def run(
                     step = pace.within(done, f"Counting the people at {seconds:.1f} s")
                     result = models.count(model, pixels, step)
                     marked.add(annotated(pixels, result, seconds), seconds)
-                    # without the map, of which 300 would be hundreds of megabytes
+                    # without the density map: 300 of them would take hundreds of megabytes
                     moments.append(Moment(seconds, replace(result, density=result.density[:0])))
-                    reading.meanwhile = _given_up(progress)  # its clock begins anew
+                    reading.meanwhile = _given_up(progress)  # restarts its clock
                     if time.monotonic() - last > 1:
                         yield [gr.skip() for _ in nothing("")]
                         last = time.monotonic()
@@ -169,7 +169,8 @@ def run(
 
 
 def _given_up(progress: gr.Progress) -> Callable[[], None]:
-    """What ends the reading of a clip once nobody waits for it: many frames may go by uncounted."""
+    """A callback that stops reading a clip when nobody waits for it, even while many frames are
+    being skipped."""
     told = time.monotonic()
 
     def meanwhile() -> None:
@@ -183,7 +184,7 @@ def _given_up(progress: gr.Progress) -> Callable[[], None]:
 
 
 def shown(moments: list[Moment], marked: clips.Clip, summary: str, name: str) -> list[Any]:
-    """What the tab shows of a counted clip of that name."""
+    """What the tab shows for a counted clip of that name."""
     stem = Path(name).stem
     plot = timeline(
         [moment.seconds for moment in moments],
@@ -235,7 +236,7 @@ def layout(models: Models) -> None:
         summary,
         WAITING,
         COUNTING,
-        changed=(clip.upload, clip.clear, clip.change),  # change: it was trimmed in the box
+        changed=(clip.upload, clip.clear, clip.change),  # change: trimmed in the box
         line=BATCHES,
         stop=stop,
     )

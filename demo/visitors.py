@@ -1,4 +1,4 @@
-"""The page as a whole: what it keeps of each visitor, and that it goes when they do."""
+"""The page as a whole: what it keeps for each visitor, and its removal when they leave."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ NO_FILE = (
     'it and send {"path": what the upload gave, "meta": {"_type": "gradio.FileData"}}.'
 )
 FORGOTTEN = CLEAN_EVERY + KEEP_FOR  # seconds; the files are gone by then
-NEVER = 10**9  # seconds: on Windows Gradio goes by when a file was made, though it is needed still
-LOOK_EVERY = 60.0  # seconds, after the files of calls that wait or run
-FETCHED_WITHIN = 300.0  # seconds; an answer that nobody has fetched by then is dropped
+NEVER = 10**9  # seconds: on Windows Gradio uses the creation time, even for files still needed
+LOOK_EVERY = 60.0  # seconds between checks of the files of waiting or running calls
+FETCHED_WITHIN = 300.0  # seconds; answers not fetched by then are dropped
 UNLIKE_GRADIO = (
     "This version of Gradio is unlike those that the page was made for: %s. Files are removed by "
     "their age alone, within the hour."
@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Visitor:
-    """One open page and the paths of its files: what it sent and what it was given."""
+    """One open page and the paths of its files, both sent and received."""
 
     files: set[str] = field(default_factory=set)
     running: int = 0
@@ -57,12 +57,12 @@ class Visitor:
     seen: float = field(default_factory=time.monotonic)
 
 
-# Whose call it is that runs here; a call's threads see that of the call.
+# The visitor who made the current call; a call's threads share its value.
 _asking: ContextVar[Visitor | None] = ContextVar("asking", default=None)
 
 
 def still_here() -> None:
-    """Nothing, while whoever made the call that runs here is still there.
+    """Check that the visitor who made the current call is still there.
 
     Raises:
         NotWantedError: the visitor has left.
@@ -75,9 +75,9 @@ def still_here() -> None:
 class Page(gr.Blocks):
     """Blocks that fetch no web address and remove a visitor's files when the visitor leaves.
 
-    Gradio alone would fetch any address that a program sends as a file, and would keep files until
-    they are old. What is here beyond that rests on parts of Gradio that may change: where one is
-    missing the log says so, the page works all the same, and `sweep` still removes what is old.
+    Plain Gradio would fetch any address that a program sends as a file, and keep files until they
+    are old. Other parts of this class rely on Gradio internals that may change: if one is missing,
+    this is logged, the page still works, and `sweep` still removes old files.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -95,8 +95,8 @@ class Page(gr.Blocks):
         super().__setattr__(name, value)
 
     def _keep_account(self, mcp: Any) -> None:
-        # Gradio writes what an MCP tool is sent to a file that nothing would ever remove, and has
-        # assistants name what they uploaded by its address at this server.
+        # Gradio writes what is sent to an MCP tool to a file that nothing would ever remove, and
+        # makes assistants refer to their uploads by their address on this server.
         convert = mcp.convert_strings_to_filedata
 
         def noted(*args: Any, **kw: Any) -> Any:
@@ -108,7 +108,7 @@ class Page(gr.Blocks):
         mcp.convert_strings_to_filedata = noted
 
     def launch(self, *args: Any, **kw: Any) -> Any:
-        """As Gradio's, removing what is old from its folder now and then, calls or none."""
+        """As Gradio's, but also remove old files regularly, even if there are no calls."""
         self._closed.clear()
         threading.Thread(target=self._tidy, name="old files", daemon=True).start()
         return super().launch(*args, **kw)
@@ -121,7 +121,7 @@ class Page(gr.Blocks):
     def _tidy(self) -> None:
         while True:
             for component in list(self.blocks.values()):
-                for path in list(getattr(component, "keep_in_cache", ())):  # as of examples
+                for path in list(getattr(component, "keep_in_cache", ())):  # such as examples
                     with contextlib.suppress(OSError):
                         os.utime(path)
             sweep()
@@ -129,10 +129,10 @@ class Page(gr.Blocks):
                 return
 
     def queue(self, *args: Any, **kw: Any) -> Any:
-        """As Gradio's, in which no one page or program takes all the places, and those who wait
-        for counts keep nobody from the rest."""
+        """As Gradio's, but no page or program can take all the places, and calls waiting for counts
+        do not block others."""
         page = super().queue(*args, **kw)
-        self._queue.max_size = None  # Gradio's, for all lines together, is 1 on ZeroGPU
+        self._queue.max_size = None  # Gradio's limit, for all queues together, is 1 on ZeroGPU
         with at_best("where files are noted"):
             self._let_walk()
         with at_best("whose calls wait"):
@@ -163,10 +163,11 @@ class Page(gr.Blocks):
         queue.push = shared
 
     async def process_api(self, *args: Any, **kw: Any) -> Any:
-        """As Gradio's, noting whose files come and go; the last call of one who left removes.
+        """As Gradio's, but track each visitor's files; after a visitor has left, the end of their
+        last call removes them.
 
         Raises:
-            gr.Error: an address stands in the place of a file.
+            gr.Error: a file is given by a web address.
         """
         given = [*args, *kw.values()]
         if has_address(given):
@@ -188,7 +189,7 @@ class Page(gr.Blocks):
         finally:
             _asking.reset(asking)
             written.reset(writing)
-            visitor.files.update(made)  # even those of an answer that was given up
+            visitor.files.update(made)  # even those of an abandoned answer
             visitor.seen = time.monotonic()
             with at_best("what a call has written"):
                 self._own(set(made))
@@ -199,10 +200,10 @@ class Page(gr.Blocks):
                     self._drop_session(session)
 
     async def preprocess_data(self, *args: Any, **kw: Any) -> Any:
-        """As Gradio's, with a sentence for a program that sent something else than a file.
+        """As Gradio's, but with a clear message for a program that did not send a file.
 
         Raises:
-            gr.Error: so it is.
+            gr.Error: what was sent is not a file.
         """
         try:
             return await super().preprocess_data(*args, **kw)
@@ -210,18 +211,19 @@ class Page(gr.Blocks):
             raise gr.Error(NO_FILE, print_exception=False) from None
 
     def forget(self, request: gr.Request) -> None:
-        """What `unload` calls when a visitor has closed the page or the connection is lost."""
+        """Called by `unload` when a visitor has closed the page or the connection is lost."""
         session = request.session_hash
         visitor = self._visitor(session)
         visitor.left = True
         self._remove_if_gone(session, visitor)
 
     def _visitor(self, session: str | None, goes_on: bool = False) -> Visitor:
-        """Who asks; the next step of a call that goes on brings nobody back who has left."""
+        """The visitor who calls; a further step of a running call (`goes_on`) does not bring back
+        one who has left."""
         if session is None:
             return Visitor()
         now = time.monotonic()
-        if session not in self._visitors:  # a program need not say that it leaves
+        if session not in self._visitors:  # a program may leave without notice
             old = [
                 key
                 for key, one in self._visitors.items()
@@ -229,7 +231,7 @@ class Page(gr.Blocks):
             ]
             for key in old:
                 for path in self._visitors.pop(key).files:
-                    remove_folder(path)  # the files in them are gone by their age
+                    remove_folder(path)  # its files are gone due to their age
         visitor = self._visitors.setdefault(session, Visitor(left=goes_on))
         visitor.seen, visitor.left = now, visitor.left and goes_on
         return visitor
@@ -241,29 +243,29 @@ class Page(gr.Blocks):
 
     def _remove(self, session: str) -> None:
         gone = self._visitors.pop(session).files
-        # One file serves all who sent the same picture, and examples serve everybody.
+        # Visitors who sent the same picture share one file, and everyone shares the examples.
         for other in self._visitors.values():
             gone -= other.files
         with at_best("the calls that wait"):
             gone -= self._awaited(session)
         for component in self.blocks.values():
             gone -= getattr(component, "keep_in_cache", set())
-        for files in self.temp_file_sets:  # what Gradio knows to be the page's own
+        for files in self.temp_file_sets:  # known to Gradio as the page's own
             for path in gone & files:
                 remove_file(path)
                 files.discard(path)
         self._drop_session(session)
 
     def _drop_session(self, session: str) -> None:
-        # Gradio would keep the pictures that the page shows, and this one among the hundred newest
-        # in the place of somebody's who is still there.
+        # Gradio would keep the pictures shown by the page, and count this session among its hundred
+        # newest, displacing that of somebody who is still there.
         self.state_holder.delete_state(session)
         self.state_holder.session_data.pop(session, None)
         self.state_holder.time_last_used.pop(session, None)
 
     def _look_after_files(self) -> None:
-        """Once a minute: what calls that wait or run still need stays young; what has gone is
-        forgotten, and empty folders go."""
+        """Once a minute, refresh the age of files needed by waiting or running calls, forget files
+        that are gone, and remove empty folders."""
         now = time.monotonic()
         if now - self._looked < LOOK_EVERY:
             return
@@ -286,7 +288,7 @@ class Page(gr.Blocks):
                 remove_folder(path)
 
     def _drop_answers(self, now: float) -> None:
-        # Gradio would keep those of two thousand sessions, of megabytes each, for ever.
+        # Gradio would keep the answers of two thousand sessions, megabytes each, for ever.
         queue = self._queue
         asking = {call.session_hash for call in list(queue.event_ids_to_events.values())}
         for session in queue.pending_messages_per_session.keys() - asking:
@@ -297,12 +299,12 @@ class Page(gr.Blocks):
                 queue.pending_event_ids_session.pop(session, None)
 
     def _own(self, given: set[str]) -> None:
-        # Gradio notes files with their component, and loses those of one that was ever updated.
+        # Gradio records files with their component, and loses them once a component was updated.
         known = [path for path in given if any(path in files for files in self.temp_file_sets)]
         self.upload_file_set.update(given.difference(known))
 
     def _awaited(self, session: str) -> set[str]:
-        """The files of the calls of other visitors and programs that wait for their turn."""
+        """The files of waiting calls of other visitors and programs."""
         calls = list(self._queue.event_ids_to_events.values())
         others = [call.data.data for call in calls if call.data and call.session_hash != session]
         return files_in(others)
@@ -310,7 +312,7 @@ class Page(gr.Blocks):
 
 @contextlib.contextmanager
 def at_best(what: str) -> Iterator[None]:
-    """Try to see to `what`; a Gradio that has changed is logged, and the visitor hears nothing."""
+    """Attempt `what`; if it fails because Gradio has changed, log it and carry on."""
     try:
         yield
     except (AttributeError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Counts that a visitor asks for: of several in one tab only the last one's answer is shown."""
+"""Counts requested by a visitor: if there are several in one tab, only the last answer is shown."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ STOPPING = "Stopping after this one"
 
 @dataclass
 class Latest(Heard):
-    """What a visitor asks for in a tab, by the numbers that the browser gives.
+    """A visitor's requests in a tab, identified by numbers assigned by the browser.
 
     Attributes:
-        number: the latest request; CLEARED once the upload was removed, None where nothing is
-            known, as when the server had too many visitors to keep it.
-        begun, done, answered: the latest whose turn has come, that has ended, and that ended well.
-        enough: that of which the visitor has seen enough.
+        number: the latest request; CLEARED once the upload was removed, None if not known, for
+            example because the server had too many visitors to keep it.
+        begun, done, answered: the latest request that has started, ended, and ended successfully.
+        enough: the request that the visitor has stopped to see the results so far.
     """
 
     number: int | None = None
@@ -39,7 +39,7 @@ class Latest(Heard):
     enough: int | None = None
 
     def is_past(self, number: int) -> bool:
-        """Whether the answer to the request of that `number` is no longer wanted."""
+        """Whether the answer to request `number` is no longer wanted."""
         return self.number is not None and self.number != number
 
 
@@ -57,39 +57,39 @@ def count_when(
     line: str = PHOTOS,
     stop: gr.Button | None = None,
 ) -> None:
-    """Wire a count to events: first a sentence that it is under way, then `run` in the queue.
+    """Wire a count to events: first show that it is running, then call `run` in the queue.
 
-    Whoever asks again while a count is under way gets the answer to the last request alone.
+    If the visitor asks again while a count is running, only the last request is answered.
 
     Args:
         asked: the events' listeners, such as `button.click`.
-        nothing: gives `outputs` for a sentence and its kind, as `message_html` takes them.
-        run: gives `outputs` for `inputs`, once or step by step; it takes `progress` too.
+        nothing: returns `outputs` for a sentence and its kind, as in `message_html`.
+        run: returns `outputs` for `inputs`, or yields them step by step; also takes `progress`.
         show_on: where progress and the place in the queue are shown.
-        waiting: the sentence in place of a count that was stopped.
-        meanwhile: the sentence while it is under way.
-        cleared: listeners of the events that stop a count that was asked for before them, such as
-            `photos.clear`; what has been counted is shown still.
-        changed: listeners of the events that do so and after which `waiting` is shown, such as
-            `photo.upload`. Gradio sends to an event's listeners one after the other: others of
-            the same event, those of `asked` too, come after these.
-        line: where it waits, of `turns`.
-        stop: a hidden button, seen while the count is under way; after it `run` is told by an
-            EnoughError of its `progress` to show what there is, and one that waits is given up.
+        waiting: the sentence shown instead of a stopped count.
+        meanwhile: the sentence shown while the count is running.
+        cleared: listeners of events that stop a count requested before them, such as
+            `photos.clear`; results that are already there stay.
+        changed: listeners of events that stop it too, after which `waiting` is shown, such as
+            `photo.upload`. Gradio calls an event's listeners one after another: others of the same
+            event, including those in `asked`, follow these.
+        line: the queue in which it waits, from `turns`.
+        stop: a hidden button, shown while the count is running. When it is pressed, `progress`
+            raises an EnoughError to make `run` show its results; a waiting count is given up.
     """
     latest = gr.State(Latest())
-    number = gr.Number(visible=False)  # holds the place of what the browser gives
+    number = gr.Number(visible=False)  # placeholder for the browser's number
     own = f"window.asked{number._id}"  # the number of this tab's last request
     aside: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     quiet = {"trigger_mode": "multiple", "show_progress": "hidden", **aside}
     numbered: dict[str, Any] = {"js": numbering(HAPPENED), "preprocess": False}
     last: dict[str, Any] = {"js": numbering(f"{own} || 0"), "preprocess": False}
-    # with the uploads, which the page hears of so: it removes them with the rest
+    # includes the uploads, so that the page knows of them and removes them too
     sent = [latest, number, *inputs]
     answer = while_wanted(run, partial(_instead, nothing, waiting))
     buttons = [stop] if stop else []
     shown = partial(_with_button, len(buttons), nothing)
-    # Gradio sends uploads once they are there, and a count is to be stopped at once
+    # Gradio waits for uploads to arrive, but a count should stop at once
     for listen in cleared:
         stopped = partial(_stop, shown, waiting)
         listen(stopped, [latest, number], [*buttons, *outputs], **numbered, **quiet)
@@ -97,7 +97,7 @@ def count_when(
         empty = partial(_empty, shown, waiting)
         listen(empty, sent, [*buttons, *outputs], **numbered, **quiet)
     for listen in asked:
-        # "multiple": by default Gradio drops an event while an earlier one is answered
+        # "multiple": by default Gradio drops an event while an earlier one is being answered
         begun = listen(
             partial(_begin, shown, meanwhile),
             sent,
@@ -134,10 +134,10 @@ def count_when(
 def while_wanted(
     run: Callable[..., Any], instead: Callable[[Latest, int], list[Any] | None]
 ) -> Callable[..., Any]:
-    """`run`, giving what `instead` gives in place of an answer that is no longer wanted.
+    """Wrap `run` to return the result of `instead` for an answer that is no longer wanted.
 
-    What waits in the queue is not begun then, and what is under way stops at its next step or at
-    the next part of a photo.
+    In that case a waiting count is not started, and a running one stops at its next step or at the
+    next part of a photo.
     """
 
     def at_once(
@@ -169,7 +169,7 @@ def while_wanted(
                     yield past or step
                     if past:
                         return
-        if past := instead(latest, number):  # it was given up within a step
+        if past := instead(latest, number):  # it was abandoned within a step
             yield past
 
     return step_by_step if inspect.isgeneratorfunction(run) else at_once
@@ -202,7 +202,7 @@ def _turn(latest: Latest, number: int) -> Iterator[None]:
 def _with_button(
     buttons: int, nothing: Callable[..., list[Any]], seen: bool, *sentence: str
 ) -> list[Any]:
-    """What a tab shows in the place of a count, after what becomes of its stop button, if any."""
+    """The update of a tab's stop button, if any, and what the tab shows instead of a count."""
     button = gr.update(visible=seen, value=STOP, interactive=True)
     return [*[button] * buttons, *nothing(*sentence)]
 
@@ -220,7 +220,7 @@ def _begin(
 def _failed(shown: Callable[..., list[Any]], latest: Latest, number: int) -> list[Any]:
     problem = shown(False, BUSY, "problem")
     cleared = latest.number == CLEARED and latest.heard > number
-    # nor is another request with this number to be hidden, whose count is shown
+    # nor hide the count shown for another request with this number
     gone = cleared or (latest.number or 0) > number or latest.answered >= number
     return _nothing_new(problem) if gone else problem
 
@@ -228,24 +228,24 @@ def _failed(shown: Callable[..., list[Any]], latest: Latest, number: int) -> lis
 def _enough(
     shown: Callable[..., list[Any]], waiting: str, latest: Latest, number: int, now: int
 ) -> list[Any]:
-    asked = number if latest.number is None else latest.number  # the server may have forgotten it
+    asked = number if latest.number is None else latest.number  # if the server lost it
     given_up = shown(False, waiting)
-    if not latest.hears(now):  # a count was asked for after it
+    if not latest.hears(now):  # a count was requested later
         return _nothing_new(given_up)
     if not asked:
         return given_up
-    if latest.number is not None and latest.begun < asked:  # it waits for its turn
+    if latest.number is not None and latest.begun < asked:  # it is still waiting
         latest.number = CLEARED
         return given_up
     latest.enough = asked
     button = gr.update(value=STOPPING, interactive=False)
-    if latest.done >= asked:  # it ended as the button was pressed
+    if latest.done >= asked:  # it ended just as the button was pressed
         button = gr.update(visible=False)
     return [button, *_nothing_new(given_up[1:])]
 
 
 def _hide(latest: Latest) -> Any:
-    # one that is under way shows the button for itself
+    # a running count needs the button
     under_way = latest.number and latest.number > latest.done
     return gr.skip() if under_way else gr.update(visible=False)
 
@@ -262,7 +262,7 @@ def _empty(
     shown: Callable[..., list[Any]], waiting: str, latest: Latest, number: int, *_: Any
 ) -> list[Any]:
     empty = shown(False, waiting)
-    if not latest.hears(number):  # the count was asked for after the change
+    if not latest.hears(number):  # the count was requested after the change
         return _nothing_new(empty)
     latest.number = CLEARED
     return empty
@@ -278,5 +278,5 @@ def _instead(
     if not latest.is_past(number):
         return None
     shown = nothing(waiting)
-    # A later request has put its own sentence there: leave it.
+    # A later request has put its own sentence there, so leave it.
     return shown if latest.number == CLEARED else _nothing_new(shown)

@@ -33,9 +33,9 @@ from .fit import TOO_LARGE, add_options, fit
 from .recipe import RecipeError, parse_values, read_recipe
 from .state import TrainingError, other_entries
 
-# Entries that are not varied: seeds have an option of their own, and all are measured on the same.
+# Entries that cannot vary: seeds have their own option, and all runs share one validation set.
 FIXED = ("name", "seed", "exclude", "validation", "train_only")
-KEPT = "recipe.json"  # in each run's folder: what its figures are of
+KEPT = "recipe.json"  # in each run's folder: what its figures describe
 
 
 def plan(
@@ -45,10 +45,10 @@ def plan(
     out: Path,
     steps: int | None = None,
 ) -> list[Run]:
-    """The runs of every combination of entries, seed by seed, so that a part of them compares.
+    """The runs of all combinations of entries, seed by seed, so that partial results compare.
 
     Raises:
-        RecipeError: for an entry or a value that a recipe cannot have.
+        RecipeError: if a recipe cannot have an entry or a value.
     """
     if wrong := sorted(set(vary) & set(FIXED)):
         raise RecipeError(f"{', '.join(wrong)} cannot be varied")
@@ -64,7 +64,7 @@ def plan(
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict):  # without the colons, which not every folder's name may have
+    if isinstance(value, dict):  # without colons, which not all systems allow in folder names
         return "{" + ",".join(f"{key}={_shown(own)}" for key, own in value.items()) + "}"
     return str(value).replace("'", "").replace(" ", "") if isinstance(value, list) else str(value)
 
@@ -77,16 +77,16 @@ def ablate(
     train: Callable[..., float] = fit,
     **options: Any,
 ) -> str:
-    """Train what is not done yet, and write ``ablation.md`` after each run.
+    """Train the runs that are not done yet, and write ``ablation.md`` after each.
 
     Args:
-        options: of `fit`: vgg, init, compiled.
+        options: for `fit`: vgg, init, compiled.
 
     Returns:
-        The table. A run that failed stands in it with its reason; the others go on.
+        The table. A failed run is listed with its reason; the others continue.
 
     Raises:
-        TrainingError: before anything runs, if a run's folder holds one of another recipe, with
+        TrainingError: before anything runs, if a run's folder holds a run of another recipe, from
             another start or on other photographs.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def _kept(path: Path) -> dict[str, Any]:
 
 
 def _trouble(error: Exception) -> str:
-    """Why a run failed, in a line; what is neither its own trouble nor lack of memory is raised."""
+    """Why a run failed, in one line; re-raises anything but its own errors and out-of-memory."""
     expected = isinstance(error, (TrainingError, DatasetError, ModelError))
     if not expected and not out_of_memory(error):
         raise error

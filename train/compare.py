@@ -1,4 +1,4 @@
-"""Runs of several variants of a recipe side by side, in a Markdown table."""
+"""Runs of several variants of a recipe, compared in a Markdown table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .recipe import Recipe
 
 @dataclass
 class Run:
-    """One run: its recipe, its folder, and what became of it."""
+    """One run: its recipe, folder and outcome."""
 
     variant: str
     recipe: Recipe
     out: Path
     trouble: str = ""
-    errors: list[dict[str, Any]] = field(default_factory=list)  # its validations, in their order
+    errors: list[dict[str, Any]] = field(default_factory=list)  # its validations, in order
 
     def read(self) -> Run:
         """Take the validations that the run's log holds so far."""
@@ -44,8 +44,8 @@ class Run:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """The finished runs in Markdown: mean and standard deviation over the seeds, and how much less
-    or more than the first variant on the same seeds; a line for each part of a set of several."""
+    """The finished runs in Markdown: mean and standard deviation over the seeds, and the difference
+    from the first variant on the same seeds; one line for each part of a set of several."""
     variants = list(dict.fromkeys(run.variant for run in runs))
     done = [run for run in runs if run.done]
     parts = list(dict.fromkeys(part for run in done for part in run.best.get("parts", {})))
@@ -97,7 +97,7 @@ def _of_part(errors: Mapping[str, Any], part: str) -> Mapping[str, Any]:
 
 
 def _paired(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], part: str) -> str:
-    """The mean difference of relative errors image by image, and its standard error."""
+    """The mean per-image difference of relative errors, and its standard error."""
     less = []
     for own, first in pairs:
         parts = list(own.get("parts", {}))
@@ -111,7 +111,7 @@ def _paired(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], part: 
 
 
 def _part_of(name: str, parts: Iterable[str]) -> str:
-    """The part that a photograph is of, whose name is put before its own."""
+    """The part that a photograph belongs to, by the prefix of its name."""
     return max((part for part in parts if name.startswith(f"{part}-")), key=len, default="")
 
 

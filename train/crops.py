@@ -1,7 +1,7 @@
-"""Random crops of a prepared set that lies on the training device, made there, a batch at once.
+"""Random crops of a prepared set, cut on the training device a batch at a time.
 
-Only a table of a few numbers a crop goes from the host to the device, and nothing comes back: a GPU
-is never waited for. The same code runs on a CPU.
+Only a small table of numbers per crop goes from the host to the device, and nothing comes back, so
+the host never waits for a GPU. The same code runs on a CPU.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .sampling import clamped, mass, mass_inside, places, relight, rows_of, taps
 from .windows import Window, Windows, heads_in
 from .worse import worse_copies
 
-HEADS_AT_ONCE = 64  # their number in a batch is a multiple of it: few shapes to compile for
-LEAST_INSIDE = 1e-6  # of a kernel, in the region of interest: a head far outside has none there
+HEADS_AT_ONCE = 64  # heads in a batch are padded to a multiple of it: fewer shapes to compile
+LEAST_INSIDE = 1e-6  # minimum share of a kernel in the region; a head far outside has none there
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Batch:
     Attributes:
         pixels: (B, 3, H, W) float32 RGB in 0 to 255.
         target: (B, 1, H / 8, W / 8) float32 heads per cell.
-        weight: (B, 1, H / 8, W / 8) what a cell's prediction counts for: the share of it that lies
-            in the region of interest; None: all count whole.
-        heads: (B, n, 2) x, y in pixels of the crops, filled up with zeros.
-        present: (B, n) bool, which rows of them are heads.
+        weight: (B, 1, H / 8, W / 8) weight of a cell's prediction: the share of the cell in the
+            region of interest; None: all ones.
+        heads: (B, n, 2) x, y in pixels of the crops, padded with zeros.
+        present: (B, n) bool, which rows are heads.
         drawn: (B,) bool, which crops are of drawn pictures without people.
-        rows: by the name of a loss, which crops are learnt by it, (n,) int64; empty where the
-            recipe has one loss for all.
+        rows: by loss name, the crops trained with it, (n,) int64; empty where the recipe has one
+            loss for all.
     """
 
     pixels: Tensor
@@ -54,7 +54,7 @@ class Batch:
     rows: dict[str, Tensor] = field(default_factory=dict)
 
     def take(self, rows: Tensor) -> Batch:
-        """Some of the crops, by their numbers (n,) int64."""
+        """Select crops by their indices (n,) int64."""
         of = (self.pixels, self.target, self.heads, self.present, self.drawn)
         pixels, target, heads, present, drawn = (values[rows] for values in of)
         weight = None if self.weight is None else self.weight[rows]
@@ -62,16 +62,16 @@ class Batch:
 
 
 class Crops:
-    """The training pictures on a device, and the batch of each step.
+    """The training pictures on a device, from which each step's batch is cut.
 
-    All pixels lie in one flat (P, 3) uint8 tensor, all heads in one (N, 4) float32 tensor of x, y,
-    sigma and what its kernel is multiplied by, so that it has the mass one in the region of
-    interest. So a batch is a few gathers, however many pictures it takes from.
+    All pixels lie in one flat (P, 3) uint8 tensor, and all heads in one (N, 4) float32 tensor of x,
+    y, sigma and the factor that gives the kernel a mass of one in the region of interest. A batch
+    is therefore a few gathers, however many pictures it draws on.
 
     Args:
         examples: the training part of a prepared set.
         recipe: how crops are made.
-        device: where they are wanted.
+        device: where the crops are made.
     """
 
     def __init__(self, examples: Sequence[Example], recipe: Recipe, device: torch.device) -> None:
@@ -80,7 +80,7 @@ class Crops:
         kernels = [_kernels(example, recipe) for example in examples]
         if recipe.worse:
             examples = [*examples, *worse_copies(examples, recipe.seed)]
-            kernels *= 2  # the heads of a copy are the photograph's
+            kernels *= 2  # a copy has the photograph's heads
         self.first_drawn = len(examples)
         drawn = empty_pictures(recipe.seed, recipe.crop) if recipe.empty else []
         own = [recipe.part_loss.get(example.part, recipe.loss) for example in examples]
@@ -93,7 +93,7 @@ class Crops:
         self.pixels = _flat([picture.reshape(-1, 3) for picture in pictures], device)  # (P, 3)
         self.counts = np.array([*(len(example.heads) for example in examples), *[0] * len(drawn)])
         self.head_starts = np.cumsum([0, *self.counts])
-        # a last row, which stands for no head, so that there is always one to point at
+        # a last row that stands for no head, so that padding has a row to point at
         none = np.array([[0.0, 0.0, 1.0, 0.0]], np.float32)
         self.heads = _flat([*kernels, none], device)  # (N + 1, 4)
         self.points = [example.heads for example in examples] + [np.zeros((0, 2))] * len(drawn)
@@ -108,10 +108,10 @@ class Crops:
             self.mask = _flat([mask.reshape(-1).astype(np.uint8) for mask in inside], device)
 
     def at(self, step: int, part: slice = slice(None)) -> Batch:
-        """The batch of a step, a function of the recipe's seed and the step alone.
+        """The batch of a step, determined by the recipe's seed and the step alone.
 
         Args:
-            part: the crops of it that this process takes.
+            part: the crops of the batch that this process takes.
         """
         batch = self.recipe.batch
         numbers = range(step * batch, (step + 1) * batch)[part]
@@ -124,7 +124,7 @@ class Crops:
         return self.recipe.crop, self.recipe.crop
 
     def cut(self, windows: Sequence[Window], shape: tuple[int, int]) -> Batch:
-        """Cut windows out, brought to one shape (height, width) in pixels."""
+        """Cut out windows, resampled to one shape (height, width) in pixels."""
         rows = [
             (
                 *self.sizes[window.picture],
@@ -154,7 +154,7 @@ class Crops:
             target = avg_pool2d(dense, STRIDE) * STRIDE**2  # (B, 1, h, w)
             weight = avg_pool2d(inside, STRIDE)  # (B, 1, h, w)
             own = weight.flatten(1).gather(1, cells_of(weight, heads))  # (B, n)
-            present = present & (own > 0)  # no cell may answer for the others
+            present = present & (own > 0)  # the other heads have no cell to count them
         drawn = self._upload(np.array([w.picture >= self.first_drawn for w in windows]))  # (B,)
         learnt_by = self._rows([window.picture for window in windows])
         return Batch(relight(pixels, table), target, weight, heads, present, drawn, learnt_by)
@@ -181,8 +181,8 @@ class Crops:
         shape: tuple[int, int],
         shrunk: bool,
     ) -> Tensor:
-        """Bilinear; where a crop shrinks its window, the mean of four samples a pixel, spread so
-        that their variance is that of the pixels which one new pixel stands for."""
+        """Sample bilinearly; where a crop shrinks its window, average four samples per pixel,
+        spread with the same variance as the source pixels that the new pixel replaces."""
         steps: list[Tensor | None] = [None, None]
         if shrunk:
             steps = [
@@ -192,7 +192,7 @@ class Crops:
         (y, down), (x, across) = (taps(table, a, lines[a], steps[a]) for a in (0, 1))
         rows = rows_of(table, starts, y)  # (B, T, H)
         total: Tensor | float = 0.0
-        for tap in range(rows.shape[1]):  # all at once would take as many times the memory
+        for tap in range(rows.shape[1]):  # all at once would multiply the memory
             at = rows[:, tap, :, None, None] + x[:, None]  # (B, H, T, W)
             share = down[:, tap, :, None, None] * across[:, None]  # (B, H, T, W)
             total = total + (self.pixels[at].float() * share[..., None]).sum(2)  # (B, H, W, 3)
@@ -206,7 +206,7 @@ class Crops:
     def _target(
         self, windows: Sequence[Window], table: Tensor, shape: tuple[int, int], cell: int
     ) -> Tensor:
-        """The windows' parts of what ``csrnet_hub.density.density_map`` gives, for a batch, at a
+        """The windows' parts of the maps of ``csrnet_hub.density.density_map``, for a batch, at a
         stride of ``cell`` pixels: (B, 1, h, w)."""
         most = max(1, *(int(self.counts[window.picture]) for window in windows))
         rows = np.full((len(windows), most), len(self.heads) - 1)
@@ -222,7 +222,7 @@ class Crops:
         return torch.where(mirrored, target.flip(-1), target)
 
     def _heads(self, windows: Sequence[Window], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The heads inside the windows, chosen on the host: which they are needs no device."""
+        """The heads inside the windows; chosen on the host, as this needs no device data."""
         inside = [heads_in(window, self.points[window.picture], shape) for window in windows]
         most = -(-max(1, *map(len, inside)) // HEADS_AT_ONCE) * HEADS_AT_ONCE
         table = np.zeros((len(windows), most, 2), np.float32)
@@ -233,13 +233,13 @@ class Crops:
 
 
 def widths(example: Example, recipe: Recipe) -> NDArray[np.float64]:
-    """(N,) kernel widths in pixels: limited by the recipe where distances of heads made them."""
+    """Kernel widths (N,) in pixels, clipped to the recipe's limits where they are adaptive."""
     low, high = recipe.sigma
     return example.sigma if example.fixed else example.sigma.clip(low, high)
 
 
 def _kernels(example: Example, recipe: Recipe) -> NDArray[np.float32]:
-    """(N, 4): x, y and sigma of each head in pixels, and what its kernel is multiplied by."""
+    """(N, 4): x, y and sigma of each head in pixels, and its kernel's factor."""
     heads = np.column_stack([example.heads, widths(example, recipe)])
     times = np.ones(len(heads))
     if example.mask is not None:
@@ -249,7 +249,7 @@ def _kernels(example: Example, recipe: Recipe) -> NDArray[np.float32]:
 
 
 def _flat(arrays: list[np.ndarray], device: torch.device) -> Tensor:
-    """Arrays (n, ...) one after another on a device, without a copy of all of them on the way."""
+    """Concatenate arrays (n, ...) on a device without first copying them all on the host."""
     rows, first = sum(map(len, arrays)), torch.from_numpy(arrays[0])
     flat = torch.empty((rows, *first.shape[1:]), dtype=first.dtype, device=device)
     for part, array in zip(flat.split([len(array) for array in arrays]), arrays):

@@ -15,19 +15,19 @@ from csrnet_hub.datasets import DatasetError
 
 from . import seen
 
-FORMAT = 1  # of a prepared file
+FORMAT = 1  # version of a prepared file
 
 
 @dataclass(frozen=True)
 class Example:
     """A prepared photograph: pixels (H, W, 3) uint8, heads (N, 2) and sigma (N,) in pixels.
 
-    ``count`` is the number of annotated points, which errors are measured against; ``mask`` (H, W)
-    is true inside the region of interest, None where that is the whole picture. ``part`` is the
-    folder that it is from, where the file was made of several. ``fixed`` says that the kernels were
-    given one width, which is kept as it is; the others are geometry-adaptive. ``shrunk_to`` is the
-    number of pixels that a larger photograph was shrunk to, 0 for the others. ``scene`` is that of
-    a fixed camera's frame, empty for others.
+    ``count`` is the number of annotated points, against which errors are measured. ``mask`` (H, W)
+    is true inside the region of interest, None if that is the whole picture. ``part`` is the source
+    folder, where the file was made from several. ``fixed`` says that all kernels were given one
+    width, which is kept; otherwise they are geometry-adaptive. ``shrunk_to`` is the number of
+    pixels that a larger photograph was shrunk to, else 0. ``scene`` is the scene of a fixed
+    camera's frame, else empty.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Example:
 
     @property
     def own_name(self) -> str:
-        """The name in its folder, without that of its part before it."""
+        """The name in its folder, without the prefix of its part."""
         return self.name.removeprefix(f"{self.part}-") if self.part else self.name
 
 
@@ -69,12 +69,11 @@ def write_example(file: h5py.File, example: Example) -> None:
 
 
 def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
-    """Every photograph of a prepared file but the excluded ones.
+    """Every photograph of a prepared file except the excluded ones.
 
     Raises:
-        DatasetError: if the file is missing, damaged, or not one of ours, if no photograph is
-            left, or a name to exclude is not in it (a leak guarded against by a misspelt name would
-            go unnoticed).
+        DatasetError: if the file is missing, damaged or not one of ours, no photograph is left, or
+            a name to exclude is not in it (a misspelt name would let a leak go unnoticed).
     """
     if not path.is_file():
         raise DatasetError(f"There is no prepared file {path}; make it with train.prepare.")
@@ -113,8 +112,7 @@ def _read_example(file: h5py.File, name: str) -> Example:
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
-    """Sixteen letters and digits that tell two sets of photographs, with their ground truth,
-    apart."""
+    """Sixteen letters and digits that identify a set of photographs with its ground truth."""
     lines = [f"{one.name} {one.count} {_truth(one)}" for one in examples]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
@@ -126,7 +124,7 @@ def _truth(one: Example) -> str:
 
 
 def digest(example: Example) -> str:
-    """What a photograph is known by under any name: `train.seen.digest`."""
+    """A photograph's identity, whatever its name: `train.seen.digest`."""
     height, width = example.pixels.shape[:2]
     return seen.digest(height, width, example.heads, example.own_name)
 
@@ -134,11 +132,11 @@ def digest(example: Example) -> str:
 def split(
     examples: Sequence[Example], validation: int, seed: int, train_only: Sequence[str] = ()
 ) -> tuple[list[Example], list[Example]]:
-    """Training and validation parts: one validation image drawn from each of ``validation`` strata
-    of equal size, in the order of the counts; as many of each part of a file of several.
+    """Training and validation sets: one validation image is drawn from each of ``validation``
+    equal strata by count; as many from each part where a file has several.
 
-    Where a part has scenes of fixed cameras, whole scenes are held out: the frame of the median
-    count stands for its scene, and the others of a scene that is drawn are in neither part.
+    Where a part has scenes of fixed cameras, whole scenes are held out: the frame with the median
+    count represents its scene, and a drawn scene's other frames are in neither set.
 
     Args:
         train_only: names never drawn for validation (near-duplicates of each other).
@@ -147,7 +145,7 @@ def split(
         DatasetError: if there are too few images or scenes.
     """
     held_out: set[str] = set()
-    kept_out: set[str] = set()  # with all that look like them
+    kept_out: set[str] = set()  # including all that look like them
     for part in sorted({example.part for example in examples}):
         scenes = _scenes([one for one in examples if one.part == part])
         able = [scene for scene in scenes if not {one.name for one in scene} & set(train_only)]
@@ -177,7 +175,7 @@ def split(
 
 
 def _scenes(part: Sequence[Example]) -> list[list[Example]]:
-    """The frames of each scene; photographs, and frames that are all of one scene, one by one."""
+    """The frames by scene; photographs, and frames where all are of one scene, stand alone."""
     if len({one.scene for one in part} - {""}) < 2:
         return [[one] for one in part]
     scenes: dict[tuple[str, str], list[Example]] = {}

@@ -12,7 +12,7 @@ NUMBER = 96
 def empty_pictures(seed: int, crop: int, number: int = NUMBER) -> list[NDArray[np.uint8]]:
     """Drawn pictures without people, each (side, side, 3) uint8, half as large again as a crop.
 
-    Without them a network that was trained on crowds alone sees hundreds of heads in noise.
+    Without them, a network trained only on crowds sees hundreds of heads in noise.
     """
     rngs = (np.random.default_rng((seed, 3, index)) for index in range(number))
     return [_empty_picture(rng, crop * 3 // 2) for rng in rngs]

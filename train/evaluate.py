@@ -72,7 +72,7 @@ def _evaluate(options: argparse.Namespace, printed: list[str]) -> int:
     if bad:
         result["skipped"] = [str(error) for error in bad]
     printed.append(json.dumps(result))
-    print(*printed)  # first: whatever happens to the files, the figures are not lost
+    print(*printed)  # first, so that the figures are not lost if writing files fails
     _write(options, result, rows, worst or [])
     return 0
 
@@ -91,7 +91,7 @@ def _write(
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse, before hours of counting, what cannot be written or would write over other files."""
+    """Before hours of counting, refuse outputs that cannot be written or would overwrite files."""
     if options.report and options.report.suffix.lower() != ".html":
         raise ValueError(f"--report {options.report} must end in .html")
     marks = {"json": JSON_MARK, "csv": ",".join(FIRST), "report": MARK}
@@ -103,7 +103,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name} {path} is a folder; give the name of a file.")
         spare(f"--{name}", path, mark)
         other = taken.setdefault(os.path.realpath(path), name)
-        if other != name and (path.is_file() or not path.exists()):  # no pipe, no /dev/null
+        if other != name and (path.is_file() or not path.exists()):  # not a pipe or /dev/null
             raise ValueError(f"--{other} and --{name} are both {path}: give two names.")
 
 
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
     columns = dict.fromkeys([*FIRST, *(key for row in rows for key in row)])
-    # a file's name may be no Unicode
+    # file names may not be valid Unicode
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()

@@ -56,7 +56,7 @@ TOO_LARGE = (
     "lower batch or crop, or prepare fewer or smaller photographs. Each takes three bytes per "
     "pixel in memory and again on the training device (twice with worse), even if that is the CPU"
 )
-LEFT = ("last.pt", "best", "refit", FILE)  # in the folder of a run, begun or finished
+LEFT = ("last.pt", "best", "refit", FILE)  # what a run, begun or finished, leaves in its folder
 
 
 def fit(
@@ -70,27 +70,27 @@ def fit(
     compiled: bool = False,
     refit: str | None = None,
 ) -> float:
-    """Train by a recipe; checkpoints, log, curves and the best model land in ``out``.
+    """Train by a recipe; writes checkpoints, log, curves and the best model to ``out``.
 
     Args:
-        resume: a checkpoint of a run of the same recipe on the same photographs. The least error
-            so far goes on counting only where the model that had it is in ``out/best``.
-        refit: folder or Hub id of a model that a run of the same recipe left. Its validation
-            images are trained on too; the weights of the end land in ``out/refit``, with the
-            errors and the interval of that model, which had not seen them.
+        resume: a checkpoint of a run of the same recipe on the same photographs. The lowest error
+            so far still counts only if the model that achieved it is in ``out/best``.
+        refit: folder or Hub id of a model from a run of the same recipe. Its validation images are
+            trained on too; the final weights go to ``out/refit``, with the errors and the interval
+            of that model, which had not seen those images.
 
     Returns:
-        The validation error of the model that was kept, of the kind that the recipe chooses by
-        (MAE where it keeps the last); infinite if none was.
+        The validation error of the kept model, by the recipe's ``choose_by`` (MAE where it keeps
+        the last); infinite if none was kept.
 
     Raises:
-        TrainingError, DatasetError, ModelError: with what is wrong and what to do.
+        TrainingError, DatasetError, ModelError: saying what is wrong and what to do.
     """
     device = device or pick_device("auto")
     torch.set_flush_denormal(True)  # denormal gradients are slow on CPUs
     if device.type == "cpu":
         keep_memory()
-    if resource("model_card.md") is None:  # else it would be missed after hours
+    if resource("model_card.md") is None:  # otherwise found out hours later
         raise TrainingError("model_card.md is missing from this installation: install it again")
     rank, world = place()
     if recipe.batch % world:
@@ -115,7 +115,7 @@ def _begin(
     init: str | None,
     refit: str | None,
 ) -> tuple[State, list[Example], list[Example]]:
-    """What a run begins from or goes on from, and what it trains and validates on."""
+    """A run's initial or resumed state, and its training and validation examples."""
     train, held_out = split(examples, recipe.validation, recipe.seed, recipe.train_only)
     judged, measured = None, of_validation(train, held_out)
     if refit:
@@ -131,7 +131,7 @@ def _begin(
     else:
         state = start_from(recipe, init, device) if init else new_state(recipe, vgg, device)
         state.data = fingerprint(examples)
-        known = Seen(state.photographs, state.average.working_pixels)  # of the model of --init
+        known = Seen(state.photographs, state.average.working_pixels)  # from --init's model
         if number := warn_of_seen(init, known, held_out):
             state.origin["seen"] = number
     state.photographs |= {digest(example) for example in train}
@@ -150,14 +150,14 @@ def _begin(
 def _network(
     model: CSRNet, recipe: Recipe, device: torch.device, compiled: bool
 ) -> Callable[[Tensor], Tensor]:
-    """The model as its steps run it: compiled or captured, and shared by several processes."""
+    """The model as training steps run it: compiled, captured or distributed."""
     several = place()[1] > 1
     net: Callable[[Tensor], Tensor] = model
     if several:
         net = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
     if compiled:
         net = torch.compile(net)
-    elif device.type == "cuda" and not several and recipe.crops == "random":  # all of one shape
+    elif device.type == "cuda" and not several and recipe.crops == "random":  # all one shape
         net = Captured(model)
     return net
 
@@ -229,10 +229,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_options(parser: argparse.ArgumentParser, out: str) -> None:
-    """Add the options of one run, or of several, to a command line.
+    """Add the options for one or several runs to a command line.
 
     Args:
-        out: what the help says of --out.
+        out: help text of --out.
     """
     add: Callable[..., Any] = parser.add_argument
     add("recipe", type=named_path, help="a TOML file, such as train/recipes/partA_cpu.toml")

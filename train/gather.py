@@ -1,4 +1,4 @@
-"""The photographs of several folders as one set, and what to warn of before training on them."""
+"""The photographs of several folders as one set, and warnings before training on them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Sigma: TypeAlias = float | None  # kernel width in pixels; None: geometry-adapti
 
 
 class Gathered(NamedTuple):
-    """What `gather` found.
+    """The result of `gather`.
 
     Attributes:
-        samples: of all folders.
-        sigmas: the kernel width for each sample's name.
+        samples: the samples of all folders.
+        sigmas: the kernel width by sample name.
         unlisted: the photographs in the folders that no annotation lists.
-        alike: the folders whose images that are held out look like others that are trained on.
+        alike: the folders whose held-out images look like training images.
     """
 
     samples: list[Sample]
@@ -40,17 +40,17 @@ def gather(
 ) -> Gathered:
     """The samples of several folders as one set.
 
-    Of several folders each name is put behind its folder's: part_A-IMG_1, and where two folders
-    have one name, that behind the name of the folder around it: 2024-photos-IMG_1.
+    With several folders, each name is prefixed with its folder's: part_A-IMG_1; where two folders
+    share a name, also with that of the parent folder: 2024-photos-IMG_1.
 
     Args:
-        format: of all of them; None: each one's is guessed.
-        split: None: train, or all of a folder that is not split.
+        format: the format of all folders; None: guessed for each.
+        split: None: train, or everything in a folder that is not split.
         wanted: kernel widths in pixels, one for all folders or one each; None: geometry-adaptive;
-            ``"paper"``: that which the CSRNet paper uses for the data set.
+            ``"paper"``: the width that the CSRNet paper uses for the data set.
 
     Raises:
-        DatasetError: if a folder cannot be read or is there twice, or there are not as many widths.
+        DatasetError: if a folder is unreadable or given twice, or the number of widths is wrong.
     """
     if len(wanted) not in (1, len(folders)):
         raise DatasetError(
@@ -74,7 +74,7 @@ def gather(
 
 
 def _parts(folders: Sequence[Path]) -> list[str]:
-    """What the photographs of each folder are told apart by."""
+    """The prefix that distinguishes each folder's photographs."""
     if len(folders) == 1:
         return [""]
     paths = [folder.resolve() for folder in folders]

@@ -1,4 +1,4 @@
-"""What a run reports: a bar, log.jsonl, TensorBoard's events where it is installed, curves."""
+"""A run's reports: a progress bar, log.jsonl, TensorBoard events if it is installed, and curves."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ FILE = "log.jsonl"
 
 
 class Log:
-    """The reports of one run, going on at a step; a context manager, for the bar and the curves.
+    """The reports of one run, from a given step; a context manager, for the bar and the curves.
 
     Args:
-        out: folder of the run. Entries of its log later than ``step`` are dropped: a killed run
-            that goes on from a checkpoint leaves the same log as one that was never killed.
-        steps: of the whole run.
+        out: folder of the run. Log entries later than ``step`` are dropped, so that a killed run
+            resumed from a checkpoint leaves the same log as an uninterrupted one.
+        steps: total steps of the run.
     """
 
     def __init__(self, out: Path, step: int, steps: int) -> None:
         self.out = out
         kept = [entry for entry in read_log(out / FILE) if entry["step"] <= step]
         self.start = time.perf_counter() - (kept[-1].get("seconds", 0.0) if kept else 0.0)
-        partial = out / f"{FILE}.partial"  # a run killed just here has its old log
+        partial = out / f"{FILE}.partial"  # a run killed here keeps its old log
         lines = (json.dumps(entry) + "\n" for entry in kept)
         partial.write_text("".join(lines), encoding="utf-8")
         partial.replace(out / FILE)
@@ -38,21 +38,21 @@ class Log:
         self.board = _tensorboard(out, step)
 
     def step(self, step: int) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         self.bar.update(step - self.bar.n)
 
     def training(self, step: int, loss: float, empty: float, rate: float, speed: float) -> None:
-        """The mean loss since the last report, that of empty maps beside it, crops a second."""
+        """Report the mean loss since the last report, that of empty maps, and crops per second."""
         self.step(step)
         self.bar.set_postfix(loss=f"{loss:.1f}", of_empty=f"{loss / max(empty, 1e-9):.2f}")
         self._write(step, loss=loss, empty=empty, rate=rate, crops_per_second=speed)
 
     def validation(self, step: int, errors: dict[str, Any]) -> None:
-        """Errors on the pictures held out."""
+        """Report the errors on the held-out pictures."""
         mae, rmse, bias = (errors[name] for name in ("mae", "rmse", "bias"))
         parts = [f"; {part} {own['mae']:.1f}" for part, own in errors.get("parts", {}).items()]
         said = f"step {step}: validation MAE {mae:.1f}, RMSE {rmse:.1f}, bias {bias:+.1f}"
-        self.bar.write(said + "".join(parts), file=sys.stderr)  # train.ablate's table has stdout
+        self.bar.write(said + "".join(parts), file=sys.stderr)  # stdout is for train.ablate's table
         self._write(step, **{name: value for name, value in errors.items() if name != "ranges"})
 
     def _write(self, step: int, **entry: Any) -> None:
@@ -71,7 +71,7 @@ class Log:
         self.file.close()
         if self.board is not None:
             self.board.close()
-        with suppress(OSError):  # on a full disk it would hide what ended the run
+        with suppress(OSError):  # on a full disk it would mask what ended the run
             draw_curves(self.out / FILE, self.out / "curves.png")
 
 
@@ -84,7 +84,7 @@ def _tensorboard(out: Path, step: int) -> Any:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a log; a last line that was cut off is left out."""
+    """The entries of a log, without a truncated last line."""
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
@@ -96,7 +96,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 @without_latex()
 def draw_curves(log: Path, out: Path) -> None:
-    """The training loss and the validation errors over the steps, as a PNG."""
+    """Plot the training loss and the validation errors over the steps to a PNG file."""
     from matplotlib.figure import Figure
 
     entries = read_log(log)

@@ -1,4 +1,4 @@
-"""The loop of a run: its steps, and between them reports, validations and checkpoints."""
+"""The training loop: steps, with reports, validations and checkpoints in between."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .state import State, TrainingError, save_checkpoint, save_model
 from .step import rate, train_step
 from .validation import validate
 
-SAVE_SECONDS = 120.0  # at least between two checkpoints
+SAVE_SECONDS = 120.0  # minimum between two checkpoints
 LOG_EVERY = 20  # steps
 
 
@@ -33,11 +33,11 @@ def loop(
     out: Path,
     log: Log | None,
 ) -> None:
-    """Take the steps that are left of a run.
+    """Run the remaining steps.
 
     Args:
-        net: the state's model, or what wraps it.
-        log: None in all processes but the first, which alone writes.
+        net: the state's model, or a wrapper of it.
+        log: None in all processes but the first, the only one that writes.
 
     Raises:
         TrainingError: where the loss or the weights are no longer finite.
@@ -49,7 +49,7 @@ def loop(
     while state.step < recipe.steps:
         falls = rate(recipe, state.step + 1) < 1 <= rate(recipe, state.step)
         if log and recipe.cooldown and falls and _finite(state):
-            save_checkpoint(state, recipe, out / "before_cooldown.pt")  # to train longer from
+            save_checkpoint(state, recipe, out / "before_cooldown.pt")  # to extend the run from
         losses.append(train_step(state, recipe, crops, net))
         state.seconds = before + time.perf_counter() - start
         ended = state.step == recipe.steps
@@ -59,7 +59,7 @@ def loop(
         }
         rested = time.perf_counter() - saved >= SAVE_SECONDS
         due["save"] = ended or (due["log"] and rested)
-        if log and crops.device.type != "cuda":  # a GPU makes many steps between two reports
+        if log and crops.device.type != "cuda":  # a GPU takes many steps between reports
             log.step(state.step)
         if not any(due.values()):
             continue  # reading the loss would wait for a GPU
@@ -83,7 +83,7 @@ def loop(
 
 
 def _means(losses: list[tuple[Tensor, Tensor]]) -> list[float]:
-    """The means over the steps and the processes, each of which has its own crops of a batch."""
+    """The means over steps and processes, each of which has its own crops of the batch."""
     means = torch.stack([torch.stack(column).mean() for column in zip(*losses)])
     if (world := place()[1]) > 1:
         dist.all_reduce(means)
@@ -104,7 +104,7 @@ def _keep_best(
     out: Path,
     log: Log,
 ) -> None:
-    if not held_out:  # trained on too: there is nothing to choose by
+    if not held_out:  # all are trained on: nothing to choose by
         save_model(state, recipe, out / "refit")
         return
     errors = validate(state, held_out, device)

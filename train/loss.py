@@ -16,43 +16,43 @@ if TYPE_CHECKING:  # recipe imports this module, and crops imports recipe
     from .recipe import Recipe
 
 BLOCKS = (1, 2, 4, 8, 16)  # cells; the largest are 128 pixels wide
-TRUTH = 0.25  # of the true count in what squared errors are divided by; the rest is predicted
-GHOSTS = 0.5  # weight of a head that is seen in a drawn picture without people
+TRUTH = 0.25  # share of the true count in the divisor of squared errors; the rest is predicted
+GHOSTS = 0.5  # weight of a head predicted in a drawn picture without people
 
 
 def block_sides(cells: int) -> list[int]:
-    """Sides, in cells, of the blocks of the pyramid loss that a crop of so many cells holds."""
+    """Sides, in cells, of the pyramid loss's blocks that fit a crop ``cells`` wide."""
     return [side for side in BLOCKS if side <= cells]
 
 
 def divides(cells: int) -> bool:
-    """Whether blocks of all these sides fill a crop: they leave out what remains."""
+    """Whether blocks of each of these sides tile a crop exactly; any remainder is left out."""
     return all(cells % side == 0 for side in block_sides(cells))
 
 
 def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None) -> Tensor:
     """Squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells.
 
-    Those of a crop are divided by twice one more than the mean count of its blocks, three quarters
-    of it predicted (no gradient flows through that) and a quarter true: an error weighs against
-    what a Poisson count of that size varies by. The squared errors alone (the paper's Euclidean
-    loss, section 3.2) hear only the densest crops, and absolute errors settle on medians, too low
-    for counts. Over the predicted count alone, twice as many heads would pull back less than half
-    as many push: a network whose predictions scatter about one truth would count too many, though
-    among crops that look alike it would settle on their mean. The more of it is true, the further
-    below that mean it settles: the fuller of such crops weigh less.
+    A crop's errors are divided by 2 (1 + mean count of its blocks), where that mean is three
+    quarters predicted (without gradient) and one quarter true. This weighs an error against the
+    variance of a Poisson count of that size. Squared errors alone (the paper's Euclidean loss,
+    section 3.2) are dominated by the densest crops; absolute errors settle on medians, which are
+    too low for counts. With only the predicted count in the divisor, predicting twice the truth
+    is corrected less strongly than predicting half of it: predictions that scatter about one truth
+    come out too high, though among crops that look alike they settle on the mean. The larger the
+    true share, the further below that mean they settle, as the fuller of such crops weigh less.
 
-    For a drawn picture without people a share of the sum of absolute values is added: squares
-    hardly feel the thousandth of a head a cell that makes a dozen people of a large empty picture.
-    Crops of photographs are spared: absolute values there would pull down what is in doubt.
+    Drawn pictures without people add a share of the sum of absolute values: squares hardly respond
+    to a thousandth of a head per cell, which adds up to a dozen people in a large empty picture.
+    Photographs are exempt: absolute values would pull down whatever is uncertain in them.
 
     Args:
-        predicted, target: (B, 1, h, w) heads per cell; larger blocks than a crop are left out, as
-            is what remains of a side beyond the last whole block (recipes have none: `divides`).
-        drawn: (B,) bool, which crops are of drawn pictures; None: none is.
+        predicted, target: (B, 1, h, w) heads per cell. Blocks larger than a crop are left out, as
+            is any remainder beyond the last whole block (recipes have none: `divides`).
+        drawn: (B,) bool, which crops are of drawn pictures; None: none are.
 
     Returns:
-        The sum over blocks, the mean over levels and crops: one number.
+        A scalar: summed over blocks, averaged over levels and crops.
     """
     ghosts = predicted.new_zeros(())
     if drawn is not None:
@@ -74,7 +74,7 @@ def euclidean_loss(predicted: Tensor, target: Tensor) -> Tensor:
         predicted, target: (B, 1, h, w) heads per cell.
 
     Returns:
-        The sum over cells, the mean over crops: one number.
+        A scalar: summed over cells, averaged over crops.
     """
     return (predicted - target).square().sum() / (2 * len(target))
 
@@ -89,22 +89,22 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-# The losses that parts may have beside each other, and what each is multiplied by there: it brings
-# their gradients in the back end's weights to about one length (docs/training.md).
+# The losses that different parts may use together, and the factor of each, which brings their
+# gradients in the back end's weights to about the same length (docs/training.md).
 BESIDE = {"pyramid": 1.0, "bayesian": 0.5, "generalised": 0.4}
 
 
 def batch_loss(
     recipe: Recipe, predicted: Tensor, batch: Batch, losses: Mapping[str, Loss] = LOSSES
 ) -> Tensor:
-    """A recipe's loss, or those of the crops' own parts (``part_loss``), the mean over crops.
+    """The recipe's loss, or each part's own (``part_loss``), averaged over crops.
 
     Args:
         predicted: (B, 1, h, w) heads per cell.
-        losses: by the names of a recipe.
+        losses: by their names in recipes.
 
     Returns:
-        One number.
+        A scalar.
     """
     if not recipe.part_loss:
         return losses[recipe.loss](predicted, batch)
@@ -127,12 +127,12 @@ OF_EMPTY: dict[str, Loss] = LOSSES | {
 
 
 def of_empty(recipe: Recipe, batch: Batch) -> Tensor:
-    """What an empty map loses, without what its transport would cost."""
+    """The loss of an empty map, without its transport cost."""
     return batch_loss(recipe, torch.zeros_like(batch.target), batch, OF_EMPTY)
 
 
 def name_losses(recipe: Recipe) -> str:
-    """What the training record and the card call a recipe's loss."""
+    """The description of a recipe's loss in the training record and the model card."""
     own = (
         f"; for {part} {BESIDE[name]:g} times the {RECORD[name]}"
         for part, name in sorted(recipe.part_loss.items())

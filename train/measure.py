@@ -1,4 +1,4 @@
-"""Errors of a model on photographs: a row each, and the figures of the rows."""
+"""Errors of a model on photographs: one row each, and summary figures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from csrnet_hub.regions import CELL
 from .report import WORST, Worst
 from .seen import Seen
 
-LEVELS = (1, 2, 3)  # of GAME; level 0 is the counting error
-FIRST = ("image", "heads", "count", "error", "scale")  # keys of every row, in this order
+LEVELS = (1, 2, 3)  # GAME levels; level 0 is the counting error
+FIRST = ("image", "heads", "count", "error", "scale")  # first keys of every row, in order
 Row = dict[str, Any]
 
 
@@ -41,22 +41,23 @@ def evaluate(
     worst: list[Worst] | None = None,
     seen: Seen | None = None,
 ) -> list[Row]:
-    """One row a photograph: ``image``, ``heads`` (annotated points), ``count``, ``error``,
-    ``scale`` (times its sides, at which it was counted), ``game1`` to ``game3``; ``low`` and
+    """One row per photograph: ``image``, ``heads`` (annotated points), ``count``, ``error``,
+    ``scale`` (factor on its sides at which it was counted), ``game1`` to ``game3``; ``low`` and
     ``high`` where the model gives an interval; ``psnr`` (None for equal maps) and ``ssim`` (None
-    for tiny pictures) if asked for; ``seen`` where it is known what the model was trained on.
+    for tiny pictures) if requested; ``seen`` where the model's training photographs are known.
 
-    With a region of interest only what lies inside it counts, of heads and of the map.
+    With a region of interest, only heads and density inside it count.
 
     Args:
-        likeness: whether PSNR and SSIM are asked for.
+        likeness: whether to compute PSNR and SSIM.
         sigma: kernel width of the true maps for these, in pixels; None: geometry-adaptive.
-        bad: a list that takes what cannot be read, while the others are counted; None: raise.
-        worst: a list that is filled with the photographs of the largest errors and their maps.
+        bad: a list that collects errors of unreadable photographs while the others are counted;
+            None: raise.
+        worst: a list to fill with the photographs of the largest errors and their maps.
         seen: the photographs that the model was trained on.
 
     Raises:
-        DatasetError: naming the photograph that cannot be read.
+        DatasetError: naming an unreadable photograph.
     """
     rows = []
     for sample in tqdm(samples, "evaluate", unit="image"):
@@ -77,8 +78,7 @@ def evaluate(
 
 
 def _trouble(error: Exception) -> str:
-    """What is wrong with a photograph; what is neither its own trouble nor lack of memory is
-    raised."""
+    """What is wrong with a photograph; re-raises anything but its own errors and out-of-memory."""
     if isinstance(error, (ImageError, DatasetError)):
         return str(error)
     if not out_of_memory(error):
@@ -126,13 +126,13 @@ def _evaluate_one(
 def inside_mask(
     density: NDArray[np.float32], mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], float]:
-    """A map inside a mask (H, W) of the picture, and its sum."""
+    """The part of a map inside a mask (H, W) of the picture, and its sum."""
     inside = density * mask_shares(mask)
     return inside, float(inside.sum(dtype=np.float64))
 
 
 def mask_shares(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """A mask (H, W) -> (ceil(H / 8), ceil(W / 8)) share of each cell's pixels inside it."""
+    """Share of each cell's pixels inside a mask (H, W): (ceil(H / 8), ceil(W / 8))."""
     edges = [np.arange(0, side, CELL) for side in mask.shape]
     inside = np.add.reduceat(np.add.reduceat(mask.astype(np.float32), edges[0], 0), edges[1], 1)
     down, across = (np.minimum(CELL, side - at) for side, at in zip(mask.shape, edges))
@@ -141,11 +141,11 @@ def mask_shares(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def summary(rows: Sequence[Row], samples: Sequence[Sample] = ()) -> dict[str, Any]:
-    """The figures of the rows: those of `counting_errors`; ``mae_interval`` (95 %, bootstrap);
-    ``ranges`` of the number of heads; ``game`` by level; ``psnr``, ``ssim``, and
-    ``interval_coverage`` (share of intervals that hold the heads) and ``interval_width`` (mean of
-    width / count, of counts over 1) where rows have them; ``seen``, how many photographs the model
-    was trained on, where that is known; ``groups`` where samples have them."""
+    """Summarise the rows: the figures of `counting_errors`; ``mae_interval`` (95 %, bootstrap);
+    ``ranges`` of the number of heads; ``game`` by level; ``psnr``, ``ssim``, ``interval_coverage``
+    (share of intervals that contain the number of heads) and ``interval_width`` (mean of width /
+    count, for counts over 1) where rows have them; ``seen``, the number of photographs that the
+    model was trained on, if known; ``groups`` where samples have them."""
     counts, heads = ([row[key] for row in rows] for key in ("count", "heads"))
     errors: dict[str, Any] = dict(counting_errors(counts, heads))
     errors["mae_interval"] = mae_interval(counts, heads)

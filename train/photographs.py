@@ -1,4 +1,4 @@
-"""What a run finds out of its photographs before the first step."""
+"""Checks of a run's photographs before the first step."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .step import rate
 
 
 def check_pictures(recipe: Recipe, examples: Sequence[Example]) -> None:
-    """Refuse names in a recipe that nothing has, which would be ignored without a word, and
-    photographs that are too small for its crops.
+    """Refuse names in a recipe that match nothing, which would be silently ignored, and photographs
+    that are too small for its crops.
 
     Raises:
-        TrainingError: with what to edit in the recipe.
+        TrainingError: saying what to edit in the recipe.
     """
     if strangers := set(recipe.train_only) - {example.name for example in examples}:
         raise TrainingError(
@@ -50,7 +50,7 @@ def check_pictures(recipe: Recipe, examples: Sequence[Example]) -> None:
 
 
 def tell_of_scenes(train: Sequence[Example], held_out: Sequence[Example], images: int) -> None:
-    """Say what is trained on where whole scenes are held out: it may be far less than expected."""
+    """Report the training images where whole scenes are held out: maybe far fewer than expected."""
     if (left := images - len(train) - len(held_out)) and place()[0] == 0:
         print(
             f"fit: {len(held_out)} images are held out for validation, and {left} more because "
@@ -61,8 +61,8 @@ def tell_of_scenes(train: Sequence[Example], held_out: Sequence[Example], images
 
 
 def tell_of_rates(recipe: Recipe) -> None:
-    """Say so where a run is so short that its rates fall, or it ends, before they have risen."""
-    if recipe.cooldown == 1:  # however long the run is
+    """Report a run so short that it ends, or its rates fall, before the warm-up is complete."""
+    if recipe.cooldown == 1:  # whatever the run's length
         return
     if rate(recipe, max(recipe.warmup, 1) - 1) < 1 and place()[0] == 0:
         why, kept = "the run ends", ""
@@ -78,8 +78,8 @@ def tell_of_rates(recipe: Recipe) -> None:
 
 
 def warn_of_twins(train: Sequence[Example], held_out: Sequence[Example]) -> None:
-    """Say so where one picture is trained on and validated on, under two names; one without heads
-    is known by its name alone, so nothing can be said of it."""
+    """Warn if a picture is both trained and validated on, under two names. Pictures without heads
+    are identified by name alone, so they cannot be checked."""
     names = {digest(example): example.name for example in train if len(example.heads)}
     twins = [(one.name, names[digest(one)]) for one in held_out if digest(one) in names]
     if twins and place()[0] == 0:
@@ -93,8 +93,8 @@ def warn_of_twins(train: Sequence[Example], held_out: Sequence[Example]) -> None
 
 
 def warn_of_seen(model: str | None, known: Seen, held_out: Sequence[Example]) -> int:
-    """Say so where the model that a run starts from was trained on validation images, which may
-    have been prepared otherwise; how many it was."""
+    """Warn if the model that a run starts from was trained on validation images, perhaps prepared
+    differently; returns how many."""
     told = [
         one.name
         for one in held_out
@@ -110,18 +110,18 @@ def warn_of_seen(model: str | None, known: Seen, held_out: Sequence[Example]) ->
 
 
 def set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:
-    """Tell the model at what size to count a picture: at those of its training."""
+    """Set the sizes at which the model counts pictures: those of its training."""
     resized = recipe.crops == "random"
     model.min_side = recipe.crop if resized else 0
     model.working_pixels = _working_pixels(train)
-    # in the maps of other losses heads are not as wide as kernels
+    # with other losses, heads in the maps are not as wide as kernels
     drawn = resized and {recipe.loss, *recipe.part_loss.values()} <= {*DRAWN}
     widest = max((float(widths(one, recipe).max(initial=0)) for one in train), default=0.0)
     model.largest_sigma = min(max(widest, SMALLEST), LARGEST) if drawn and widest else 0.0
 
 
 def _working_pixels(train: Sequence[Example]) -> int:
-    """What counting should shrink a larger photograph to: as these were, or the largest's."""
+    """Pixels that counting should shrink larger photographs to: as these were, or the largest's."""
     if any(one.shrunk_to for one in train):
         return max(one.shrunk_to for one in train)
     return max(MEGAPIXEL, *(math.prod(one.pixels.shape[:2]) for one in train))

@@ -1,9 +1,9 @@
-"""Training losses that hold a density map against the heads themselves, not against a map of them.
+"""Training losses that compare a density map with the head points, not with a map of them.
 
-All are defined for maps that are nowhere negative, and the network's output may be. They take its
-positive part; what lies below zero is a loss of its own, which pulls a cell up as strongly as it
-would be pulled down above zero. Without it the sum of the map, which is a user's count, would not
-be what was trained.
+All are defined for non-negative maps, but the network's output may be negative. They take its
+positive part and add a loss for values below zero, which pulls a cell up as strongly as it would
+be pulled down above zero. Without this term, the sum of the map, which is the count a user sees,
+would not be what was trained.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from torch import Tensor
 from csrnet_hub.model import STRIDE
 
 SPREAD = 8.0  # pixels: sigma of a head's likelihood in the Bayesian loss, as in its paper
-BACKGROUND = 0.15  # of the crop's shorter side: where the background's point lies, likewise
+BACKGROUND = 0.15  # of the crop's shorter side: distance of the background point, as in its paper
 TRANSPORT, VARIATION = 0.1, 0.01  # weights of DM-Count's terms, as in its paper
-BLUR = 10.0  # squared pixels: the entropic regularisation of its optimal transport, likewise
-ROUNDS = 60  # of Sinkhorn's algorithm
+BLUR = 10.0  # squared pixels: entropic regularisation of its optimal transport, as in its paper
+ROUNDS = 60  # iterations of Sinkhorn's algorithm
 TINY = 1e-6  # heads
 
-# Of the generalised loss, where a head that is missed costs 1:
+# Generalised loss, scaled so that a missed head costs 1:
 FAR = 307.2  # pixels: the scale of its cost, 0.6 of a crop of 512
-MISSED = 0.1  # what a head costs in its code; here all is over that
+MISSED = 0.1  # cost of a missed head in the original code; all costs here are divided by it
 ENTROPY = 0.01 / MISSED
-RELAX = 1.8  # of each update of the heads' potentials
-SMALLEST = 1e-20  # heads in a cell: none, to a logarithm
-NOBODY = 1e-30  # heads asked of a cell that is near nobody; less than SMALLEST, so that it is told
+RELAX = 1.8  # over-relaxation of each update of the heads' potentials
+SMALLEST = 1e-20  # heads in a cell: stands for zero in logarithms
+NOBODY = 1e-30  # heads asked of a cell near nobody; below SMALLEST, so the two can be told apart
 
 
 def bayesian_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
     """The Bayesian loss with background point (Ma et al., ICCV 2019, arXiv:1908.03684, sections
     3.2 and 3.3): sum over heads n of |1 - E[c_n]|, plus |E[c_0]|.
 
-    E[c_n] = sum over cells m of p(y_n | x_m) D(x_m) is the number of people that the map D gives to
-    head n; the posterior p(y_n | x_m) is that of Gaussian likelihoods of the cells' centres about
-    the heads, sigma 8 pixels. The background 0 has, for each cell, a point of its own at distance d
-    from the nearest head on the line through the cell, hence the likelihood of d less the distance
-    to that head. d is 15 % of the shorter side, here of the crop.
+    E[c_n] = sum over cells m of p(y_n | x_m) D(x_m) is the number of people that the map D assigns
+    to head n. The posterior p(y_n | x_m) comes from Gaussian likelihoods of the cell centres about
+    the heads, with sigma 8 pixels. For each cell the background 0 has its own point, on the line
+    from the nearest head through the cell at distance d from that head, so its likelihood is that
+    of d minus the distance to the head. d is 15 % of the shorter side, here of the crop.
 
     Args:
         predicted: (B, 1, h, w) heads per cell.
@@ -45,7 +45,7 @@ def bayesian_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
         present: (B, n) bool, which rows are heads.
 
     Returns:
-        The mean over crops: one number.
+        A scalar, averaged over crops.
     """
     positive, below = _positive(predicted)  # (B, m) both
     with torch.no_grad():
@@ -53,7 +53,7 @@ def bayesian_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
         squared = squared.masked_fill(~present[:, None], torch.inf)
         reach = BACKGROUND * STRIDE * min(predicted.shape[2:])
         nearest = squared.amin(dim=2, keepdim=True).sqrt()  # (B, m, 1)
-        nearest = nearest.masked_fill(nearest.isinf(), reach)  # nobody: all is background
+        nearest = nearest.masked_fill(nearest.isinf(), reach)  # no heads: all is background
         away = torch.cat([squared, (reach - nearest).square()], dim=2)  # (B, m, n + 1)
         posterior = torch.softmax(-away / (2 * SPREAD**2), dim=2)
     given = torch.einsum("bm,bmn->bn", positive, posterior)  # (B, n + 1)
@@ -64,25 +64,25 @@ def bayesian_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
 def dm_count_loss(
     predicted: Tensor, heads: Tensor, present: Tensor, transport: float = TRANSPORT
 ) -> Tensor:
-    """DM-Count (Wang et al., NeurIPS 2020, arXiv:2009.13077, section 3): the error of the count,
-    plus 0.1 times the optimal transport between the normalised map z / |z| and the normalised
-    heads, at the cost of squared distances in pixels, plus 0.01 times the number of heads times
-    the total variation, half the absolute difference of the two on the cells.
+    """DM-Count (Wang et al., NeurIPS 2020, arXiv:2009.13077, section 3): the count error, plus 0.1
+    times the optimal transport cost between the normalised map z / |z| and the normalised heads
+    (squared distances in pixels), plus 0.01 times the number of heads times the total variation
+    (half the absolute difference of the two over the cells).
 
-    The gradient of the transport is that of its dual (section 3): with the potential f of the
-    cells, (f - <f, z> / |z|) / |z|; a sum under one head counts as one there. Potentials come from
-    Sinkhorn's algorithm in the logarithmic domain, the regularisation falling from the crop's
-    squared diagonal to 10 squared pixels: at 10 from the start, as in the paper, its kernel
-    vanishes in float32 beyond 30 pixels.
+    The gradient of the transport is that of its dual (section 3): with the cells' potential f,
+    (f - <f, z> / |z|) / |z|, where |z| below one head counts as one. Potentials come from
+    Sinkhorn's algorithm in the log domain, with regularisation falling from the crop's squared
+    diagonal to 10 squared pixels: starting at 10, as in the paper, the kernel vanishes in float32
+    beyond 30 pixels.
 
     Args:
         predicted: (B, 1, h, w) heads per cell.
         heads: (B, n, 2) x, y in pixels of the crops; rows that are not present may hold anything.
         present: (B, n) bool, which rows are heads.
-        transport: weight of that term; 0 leaves it out.
+        transport: weight of the transport term; 0 leaves it out.
 
     Returns:
-        The mean over crops: one number.
+        A scalar, averaged over crops.
     """
     positive, below = _positive(predicted)  # (B, m) both
     number = present.sum(dim=1).float()  # (B,)
@@ -98,12 +98,12 @@ def dm_count_loss(
 
 
 def transport_cost(positive: Tensor, squared: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Entropic optimal transport between maps and heads, each normalised.
+    """Entropic optimal transport between normalised maps and normalised heads.
 
     Args:
-        positive: (B, m) heads per cell, 0 or more; the gradient reaches it.
+        positive: (B, m) heads per cell, 0 or more; receives the gradient.
         squared: (B, m, n) squared distances in pixels.
-        present: (B, n) bool, which rows are heads; the cost of a crop without one is 0.
+        present: (B, n) bool, which rows are heads; a crop without heads costs 0.
 
     Returns:
         The cost (B,) in squared pixels, and its slope (B, m) in each cell.
@@ -129,7 +129,7 @@ def _potentials(squared: Tensor, log_share: Tensor, log_weight: Tensor) -> tuple
     to_heads = torch.zeros_like(log_weight)
     first = 2.0 * squared.shape[1] * STRIDE**2  # the squared diagonal of a square crop
     for turn in range(ROUNDS):
-        # the last third of the rounds at the end's regularisation
+        # the last third of the rounds uses the final regularisation
         blur = BLUR * (first / BLUR) ** max(0.0, 1 - 1.5 * turn / ROUNDS)
         inner = (to_cells[:, :, None] - squared) / blur + log_share[:, :, None]  # (B, m, n)
         to_heads = -blur * inner.logsumexp(dim=1)
@@ -140,18 +140,18 @@ def _potentials(squared: Tensor, log_share: Tensor, log_weight: Tensor) -> tuple
 
 def generalised_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
     """The generalised loss (Wan et al., CVPR 2021, "A Generalized Loss Function for Crowd Counting
-    and Localization"), with absolute differences in the cells too: over plans P of what each cell
-    gives to each head, the least of
+    and Localization"), with absolute differences in the cells too: the minimum, over plans P of
+    what each cell gives to each head, of
 
         <C, P> + |P 1 - D|_1 + |P' 1 - 1|_1 - 0.1 H(P)
 
-    for the map D, the entropy H(P) = -sum P (log P - 1) and the cost C of d pixels,
-    10 (exp(d / 307) - 1). So a head that is missed costs 1, one that is seen where nobody is
-    costs 1, and one seen in a wrong place what it is away, 1 at some thirty pixels; neither the
-    map nor the heads are normalised, unlike in DM-Count. The paper squares the differences in
-    the cells, which hardly feels a thousandth of a head in each cell of a large empty picture. The
-    other numbers are those of its code with the cost "exp" (entropy 0.01, heads 0.1, here over
-    the latter; distances over 0.6 of crops of 512).
+    where D is the map, H(P) = -sum P (log P - 1) the entropy, and C = 10 (exp(d / 307) - 1) the
+    cost of d pixels. A missed head costs 1, a false one costs 1, and a misplaced one costs more
+    with distance, reaching 1 at about thirty pixels. Unlike in DM-Count, neither the map nor the
+    heads are normalised. The paper squares the differences in the cells, which hardly responds to
+    a thousandth of a head in each cell of a large empty picture. The other numbers are those of
+    its code with the cost "exp" (entropy 0.01 and heads 0.1, here divided by the latter; distances
+    relative to 0.6 of crops of 512).
 
     Args:
         predicted: (B, 1, h, w) heads per cell.
@@ -159,8 +159,8 @@ def generalised_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tenso
         present: (B, n) bool, which rows are heads.
 
     Returns:
-        The mean over crops: one number, of the plan's cost without the entropy, with the slope of
-        the least.
+        A scalar: the plan's cost without the entropy, averaged over crops, with the gradient of
+        the minimum.
     """
     positive, below = _positive(predicted)  # (B, m) both
     with torch.no_grad():
@@ -173,17 +173,17 @@ def generalised_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tenso
 def unbalanced_transport(
     positive: Tensor, cost: Tensor, present: Tensor, rounds: int = ROUNDS
 ) -> tuple[Tensor, Tensor]:
-    """The plan of the generalised loss, by scaling (Chizat et al., arXiv:1607.05816): each side's
-    potentials, which cannot leave -1 to 1, are set to their best in turn. What settles last is a
-    number added to all slopes, where the sum of the map is about right.
+    """Solve the generalised loss's plan by scaling (Chizat et al., arXiv:1607.05816): each side's
+    potentials, confined to -1 to 1, are optimised in turn. Where the sum of the map is about
+    right, the last thing to converge is a constant added to all slopes.
 
     Args:
         positive: (B, m) heads per cell, 0 or more.
-        cost: (B, m, n), where a head costs 1.
+        cost: (B, m, n), in units of a missed head.
         present: (B, n) bool, which columns are heads.
 
     Returns:
-        The plan's cost (B,) without the entropy, and the slope (B, m) of the least in each cell.
+        The plan's cost (B,) without the entropy, and the minimum's slope (B, m) in each cell.
     """
     kernel = (-cost / ENTROPY).exp().masked_fill(~present[:, None], 0)  # (B, m, n)
     level = positive.clamp(min=SMALLEST).log()  # (B, m)
@@ -206,7 +206,7 @@ def unbalanced_transport(
 
 
 def squared_distances(predicted: Tensor, heads: Tensor) -> Tensor:
-    """From the centres of a map's cells to heads (B, n, 2): (B, h w, n) squared pixels."""
+    """Squared pixels between a map's cell centres and heads (B, n, 2): (B, h w, n)."""
     height, width = predicted.shape[2:]
     rows, columns = (
         (torch.arange(side, device=heads.device) + 0.5) * STRIDE for side in (height, width)
@@ -217,10 +217,10 @@ def squared_distances(predicted: Tensor, heads: Tensor) -> Tensor:
 
 
 def cells_of(predicted: Tensor, heads: Tensor) -> Tensor:
-    """The numbers (B, n), row by row, of the cells of a map (B, 1, h, w) in which heads lie.
+    """Row-major indices (B, n) of the cells of a map (B, 1, h, w) in which heads lie.
 
     Args:
-        heads: (B, n, 2) x, y in pixels; one outside the map is put into the nearest cell.
+        heads: (B, n, 2) x, y in pixels; heads outside the map go to the nearest cell.
     """
     height, width = predicted.shape[2:]
     row, column = (
@@ -231,13 +231,13 @@ def cells_of(predicted: Tensor, heads: Tensor) -> Tensor:
 
 
 def _positive(predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """The positive part (B, m) of a map, and what of it (B, m) lies below zero."""
+    """A map's positive part (B, m) and the magnitude (B, m) of its negative part."""
     flat = predicted.flatten(1)
     positive = flat.clamp(min=0)
     return positive, positive - flat
 
 
 def _heads_in_cells(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
-    """How many heads lie in each cell of a map: (B, m)."""
+    """The number of heads in each cell of a map: (B, m)."""
     empty = torch.zeros_like(predicted.flatten(1), dtype=torch.float32)
     return empty.scatter_add_(1, cells_of(predicted, heads), present.float())

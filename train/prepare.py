@@ -30,8 +30,8 @@ from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
 from .data import FORMAT, Example, write_example
 from .gather import Gathered, Sigma, gather
 
-READERS = min(os.cpu_count() or 1, 8)  # one thread writes, and could not follow more
-SHOWN = 20  # names of pictures
+READERS = min(os.cpu_count() or 1, 8)  # the single writer could not keep up with more
+SHOWN = 20  # names of pictures listed
 
 
 def prepare(
@@ -47,19 +47,19 @@ def prepare(
 
     Args:
         sigma: width of every kernel in pixels; None: geometry-adaptive (section 3.2 of the paper);
-            or one of these for each photograph's name.
-        bad: a list that takes the photographs that cannot be read, while the others are written;
-            None: the first one is raised.
-        max_pixels: a photograph of clearly more is shrunk to about so many, with its heads, kernels
-            and mask, as for counting (`csrnet_hub.scale.shrinking`); 0: none is.
+            or a mapping with one of these for each photograph's name.
+        bad: a list that collects the errors of unreadable photographs while the others are written;
+            None: the first error is raised.
+        max_pixels: a clearly larger photograph is shrunk to about this many pixels, with its heads,
+            kernels and mask, as for counting (`csrnet_hub.scale.shrinking`); 0: never.
 
     Returns:
         Numbers of images, heads, heads dropped because they lie outside the frame, and images
-        shrunk, and ``dropped_in``, the names of the images of the dropped, and ``nobody_in``, those
-        without annotated heads.
+        shrunk; ``dropped_in``, the names of images with dropped heads; and ``nobody_in``, the names
+        of those without annotated heads.
 
     Raises:
-        DatasetError: naming the photograph that cannot be read, or a name that two have.
+        DatasetError: naming an unreadable photograph, or a name that two photographs share.
     """
     twice = [name for name, times in Counter(one.name for one in samples).items() if times > 1]
     if twice:
@@ -70,12 +70,12 @@ def prepare(
     done["nobody_in"] = []
     try:
         file = h5py.File(partial, "w")
-    except BlockingIOError as error:  # it is locked, and not ours to remove
+    except BlockingIOError as error:  # locked by another process, so not ours to remove
         said = f"Another train.prepare is writing {out}: wait, or give another name."
         raise DatasetError(said) from error
     try:
         reading = read_ahead(functools.partial(_read, sigma, max_pixels), samples, READERS)
-        # The readers end before the file does, not when their generator happens to be collected.
+        # Stop the readers before the file closes, not when their generator is garbage-collected.
         with file, closing(reading):
             file.attrs["format"] = FORMAT
             bar = tqdm(reading, "prepare", len(samples), unit="image", disable=not progress)
@@ -86,7 +86,7 @@ def prepare(
                 except DatasetError as error:
                     if bad is None:
                         raise
-                    bad.append(DatasetError(str(error)))  # whose traceback holds no pixels
+                    bad.append(DatasetError(str(error)))  # new: its traceback holds no pixels
                     continue
                 done["images"] += 1
                 dropped = read.count - len(read.heads)
@@ -97,8 +97,8 @@ def prepare(
                 done["nobody_in"] += [] if read.count else [read.name]
         if not done["images"]:
             raise DatasetError("No photograph could be read; nothing was written.")
-        partial.replace(out)  # a file of that name is whole, or not there
-    except RuntimeError as error:  # HDF5's own, where the disk is full as it closes
+        partial.replace(out)  # a file of that name is complete or absent
+    except RuntimeError as error:  # HDF5 raises it if the disk is full on closing
         raise DatasetError(f"{out} could not be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -108,7 +108,7 @@ def prepare(
 def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> Example:
     try:
         sample.name.encode()
-    except UnicodeEncodeError as error:  # HDF5 has no name for it
+    except UnicodeEncodeError as error:  # HDF5 cannot store the name
         raise DatasetError(
             f"{sample.path}: its name is not valid UTF-8; rename the file."
         ) from error

@@ -1,4 +1,4 @@
-"""The processes of a run, one a GPU, and the folder that is theirs alone."""
+"""The processes of a run, one per GPU, and the folder they hold exclusively."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from csrnet_hub.devices import pick_device
 
 from .state import TrainingError
 
-PATIENCE = timedelta(hours=6)  # the others wait while the first validates; by default ten minutes
+PATIENCE = timedelta(hours=6)  # the others wait while the first validates; default ten minutes
 
 
 def place() -> tuple[int, int]:
-    """The rank of this process, and how many there are."""
+    """The rank of this process, and the number of processes."""
     together = dist.is_available() and dist.is_initialized()
     return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
 
 
 @contextmanager
 def own_device(device: str) -> Iterator[torch.device]:
-    """The device of this process; under torchrun, its place among the others too."""
+    """The device of this process; under torchrun, also joins the process group."""
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     gpus = together and torch.cuda.is_available()
     if gpus and device.partition(":")[0] in ("auto", "cuda"):
-        device = f"cuda:{os.environ['LOCAL_RANK']}"  # its own, and not the CPU in its stead
+        device = f"cuda:{os.environ['LOCAL_RANK']}"  # its own, never the CPU instead
     own = pick_device(device)
     if together and own.type == "cuda":
         torch.cuda.set_device(own)
@@ -48,8 +48,8 @@ def own_device(device: str) -> Iterator[torch.device]:
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Make a folder and keep other runs out of it, as long as this process lives; a run that did
-    not come to write anything leaves none."""
+    """Make a folder and keep other runs out of it for the life of this process; a run that wrote
+    nothing leaves no folder."""
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")

@@ -36,7 +36,7 @@ from csrnet_hub.publish import MAIN, Published, publish
 
 
 class PushError(RuntimeError):
-    """A push that did not go through; one sentence that says why and what to do."""
+    """A failed push; one sentence that says why and what to do."""
 
 
 def push(
@@ -47,17 +47,17 @@ def push(
     revision: str = MAIN,
     replace_card: bool = False,
 ) -> Published:
-    """Publish what :func:`read_files` gave in one commit, then load it back and compare.
+    """Publish the result of :func:`read_files` in one commit, then load it back and compare.
 
     Args:
         private: make a new repository private; an existing one must be private already.
-        revision: branch to commit to; made from the main one where it is missing.
+        revision: branch to commit to; created from the main one if missing.
         replace_card: overwrite the repository's card even if somebody edited it.
 
     Raises:
-        PushError: with what is wrong and what to do; a push is one commit, so nothing is ever
+        PushError: saying what is wrong and what to do; a push is one commit, so nothing is ever
             half published.
-        ModelError: if a private repository was asked for, but it is there and public.
+        ModelError: if a private repository was requested, but an existing one is public.
     """
     if not get_token():
         raise PushError(f"There is no token for the Hub: {LOG_IN} to one with write access.")
@@ -76,10 +76,10 @@ def push(
 
 
 def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
-    """What a push sends, by name: checked, the card with the repository's name filled in.
+    """The files that a push sends, by name: checked, with the repository's name in the card.
 
     Raises:
-        PushError: if the name is no repository's, or the folder is none.
+        PushError: if the repository name is invalid, or there is no such folder.
         ModelError: if the model cannot be loaded, or does not count.
     """
     try:
@@ -95,7 +95,7 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
     files = _read(folder)
     if _read(folder) != files:
         raise PushError(f"{folder} changed while it was read, perhaps by a run: push again.")
-    with TemporaryDirectory() as checked:  # what is sent, whatever becomes of the folder meanwhile
+    with TemporaryDirectory() as checked:  # what is sent, even if the folder changes
         for name, content in files.items():
             (Path(checked) / name).write_bytes(content)
         model = CSRNet.from_pretrained(checked)
@@ -109,7 +109,7 @@ def read_files(folder: Path, repo_id: str) -> dict[str, bytes]:
             raise PushError(
                 f"{folder / CARD_NAME} is not in UTF-8: save it again as UTF-8."
             ) from error
-        if not is_unedited(own):  # one that nobody edited may be an older one
+        if not is_unedited(own):  # an unedited card may be from an older version
             if has_other_figures(own, card):
                 print(f"push: {OTHER_FIGURES.format(folder / CARD_NAME)}", file=sys.stderr)
             card = own
@@ -130,7 +130,7 @@ def _compare(api: HfApi, repo_id: str, commit: str, files: dict[str, bytes]) -> 
                 name: Path(api.hf_hub_download(repo_id, name, revision=commit, cache_dir=cache))
                 for name in files
             }
-            CSRNet.from_pretrained(back[CONFIG_NAME].parent)  # a folder here may have its name
+            CSRNet.from_pretrained(back[CONFIG_NAME].parent)  # a local folder may have its name
             wrong = [name for name, content in files.items() if back[name].read_bytes() != content]
         except Exception as error:  # the client lets many kinds of its transport's errors through
             raise PushError(
@@ -177,7 +177,7 @@ def _sentence(error: Exception, repo_id: str) -> str:
 
 
 def show(files: dict[str, bytes], repo_id: str, revision: str) -> None:
-    """Print what a push sends and where to."""
+    """Print what a push sends, and where."""
     print(f"To {repo_id}, branch {revision}, in one commit:")
     for name, content in files.items():
         print(f"  {name:<20}{len(content) / 1e6:>10.3f} MB")

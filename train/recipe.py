@@ -1,4 +1,4 @@
-"""Training recipes: TOML files with the numbers that a run depends on."""
+"""Training recipes: TOML files with the settings of a run."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ FROM_ZERO = (
     "weight_decay",
     "warmup",
 )
-MOST = 2**63  # torch takes no larger seed, nor rates beyond what a float32 holds
-ZOOM = 16.0  # the most that a photograph is enlarged or shrunk: beyond, nothing is left of it
+MOST = 2**63  # torch accepts no larger seeds, nor rates beyond float32's range
+ZOOM = 16.0  # maximum factor of enlarging or shrinking a photograph; beyond, nothing is left of it
 
 
 class RecipeError(ValueError):
@@ -85,7 +85,7 @@ class Recipe:
     choose_by: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as it stands in config.json."""
+        """The recipe as stored in config.json."""
         return asdict(self)
 
 
@@ -93,12 +93,12 @@ def read_recipe(path: Path, /, **changes: Any) -> Recipe:
     """Read a recipe, with some entries changed.
 
     Raises:
-        RecipeError: for a file that is not there or not TOML, and for entries that are missing,
-            unknown or of the wrong kind.
+        RecipeError: if the file is missing or not TOML, or entries are missing, unknown or of the
+            wrong type.
     """
     try:
         content = path.read_bytes()
-        marked = content.startswith(UTF16)  # as the > of Windows PowerShell writes it
+        marked = content.startswith(UTF16)  # as Windows PowerShell's > writes it
         entries = tomllib.loads(content.decode("utf-16" if marked else "utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from error
@@ -122,8 +122,7 @@ def read_recipe(path: Path, /, **changes: Any) -> Recipe:
 
 
 def _faults(recipe: Recipe) -> Iterator[str]:
-    """What is wrong with the values of a recipe; each fault is looked for where those before it
-    are none."""
+    """Faults in the values of a recipe; each check assumes that those before it found none."""
     if recipe.crop % 8 or recipe.crop < 64:
         yield "crop must be a multiple of 8, at least 64"
     for key in SHARES:
@@ -171,8 +170,8 @@ def _faults(recipe: Recipe) -> Iterator[str]:
 
 
 def parse_values(text: str) -> tuple[str, list[Any]]:
-    """``entry=value,value`` as the entry's name and its values, written as in TOML; the quotes
-    about words may be left out.
+    """Parse ``entry=value,value`` into the entry's name and its values, written as in TOML; quotes
+    around words may be omitted.
 
     Raises:
         RecipeError: if there is no entry or no value.

@@ -1,4 +1,4 @@
-"""What a training record tells beside the recipe: the photographs, and what a run took."""
+"""Entries of a training record besides the recipe: the photographs, and what a run used."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ DRAWN = ("pyramid", "euclidean")  # losses whose targets are maps; the others' a
 
 
 def of_training(recipe: Recipe, train: Sequence[Example], before: Any = None) -> dict[str, Any]:
-    """``heads``, the least and the most annotated heads of a photograph trained on, where they are
-    known of all of them and of whole photographs; ``kernels``, by part the least and the most fixed
-    width in pixels, or "adaptive", or "none" where the targets were the annotated points.
+    """``heads``, the fewest and the most annotated heads in a training photograph, if known for all
+    of them and for whole photographs; ``kernels``, by part, the least and the greatest fixed width
+    in pixels, or "adaptive", or "none" where the targets were the annotated points.
 
     Args:
-        before: the record of the model that a run starts from, whose photographs count too.
+        before: the record of the initial model, whose photographs count too.
     """
     told: dict[str, Any] = {"kernels": _kernels(recipe, train)}
     known = before.get("heads") if isinstance(before, dict) else []
@@ -29,8 +29,8 @@ def of_training(recipe: Recipe, train: Sequence[Example], before: Any = None) ->
 
 
 def of_validation(train: Sequence[Example], held_out: Sequence[Example]) -> dict[str, Any]:
-    """Of the images held out: ``scenes``, how many stand for one; ``shrunk``, how many were larger;
-    neither where none is."""
+    """For held-out images: ``scenes``, how many represent one; ``shrunk``, how many were larger;
+    each left out if zero."""
     seen = {(example.part, example.scene) for example in train}
     told = {
         "scenes": sum(bool(one.scene) and (one.part, one.scene) not in seen for one in held_out),

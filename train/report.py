@@ -1,4 +1,4 @@
-"""A page about an evaluation: figures, scatter plot, error histogram, the worst pictures."""
+"""The HTML report of an evaluation: figures, scatter plot, error histogram, worst pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from csrnet_hub.images import ImageError, load_image
 from csrnet_hub.render import display_pair, without_latex
 
 WORST = 10
-THUMBNAIL = 320  # pixels of a picture's longer side
+THUMBNAIL = 320  # pixels on a picture's longer side
 
 MADE_BY = "python -m train.evaluate"
 MARK = f"<!doctype html>\n<!-- {MADE_BY} -->"  # what a page begins with
@@ -61,10 +61,10 @@ class Worst:
 def write_report(
     path: Path, result: dict[str, Any], rows: Sequence[dict[str, Any]], worst: Sequence[Worst]
 ) -> None:
-    """Write a page in HTML, which holds its plots and photographs: mind their licence.
+    """Write an HTML page that embeds its plots and photographs: mind their licence.
 
     Raises:
-        ImageError, OSError: if a photograph cannot be read, or the page not written.
+        ImageError, OSError: if a photograph cannot be read or the page cannot be written.
     """
     plots = {"scatter": _scatter(rows), "errors": _histogram(rows)}
     environment = jinja2.Environment(autoescape=True)
@@ -74,7 +74,7 @@ def write_report(
         plots=[(name, _embedded(png, "png")) for name, png in plots.items()],
         worst=[one.row | _pictures(one) for one in worst],
     )
-    # a file's name may be no Unicode; lines end alike everywhere, since later runs read the mark
+    # names may not be valid Unicode; line ends are fixed, since later runs read the mark
     path.write_bytes(f"{MARK}\n{page}\n".encode("utf-8", "backslashreplace"))
 
 

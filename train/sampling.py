@@ -1,7 +1,7 @@
-"""What crops are made of, as tensors on one device: places, pixels, light, and mass of heads.
+"""Tensor functions that make crops on one device: positions, pixels, light and head mass.
 
-The table (10, B) has a column a crop: height and width of its picture; top, left, height and width
-of its window, all in pixels; whether it is mirrored, whether grey; brightness and contrast.
+The table (10, B) has one column per crop: height and width of its picture; top, left, height and
+width of its window, all in pixels; whether it is mirrored; whether grey; brightness and contrast.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ GREY = (0.299, 0.587, 0.114)  # luma weights of ITU-R BT.601
 
 @lru_cache
 def channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers a channel, (1, 3, 1, 1), brought to a device once: each copy would wait for it."""
+    """Per-channel values, (1, 3, 1, 1), cached on a device: each copy would wait for it."""
     return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def places(table: Tensor, axis: int, side: int) -> Tensor:
-    """Where the pixels of a crop lie on one axis of its picture: (B, side), in pixels."""
+    """Positions of a crop's pixels along one axis of its picture: (B, side), in pixels."""
     line = (torch.arange(side, device=table.device) + 0.5) / side  # (side,)
     line = line.expand(table.shape[1], side)
     if axis == 1:
@@ -33,14 +33,14 @@ def places(table: Tensor, axis: int, side: int) -> Tensor:
 
 
 def taps(table: Tensor, axis: int, place: Tensor, step: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The whole pixels on one axis that places (B, side) between them are interpolated from.
+    """The whole pixels along one axis from which positions (B, side) are interpolated.
 
     Args:
-        step: (B, 1) pixels; the mean of the two samples that lie so far before and behind each
-            place is taken. None: the place itself.
+        step: (B, 1) pixels; each position is the mean of two samples, this far before and after
+            it. None: the position itself.
 
     Returns:
-        Pixels (B, T, side), kept in the picture, and the share of each, (B, T, side); T is 2 a
+        Pixels (B, T, side), clamped to the picture, and their weights (B, T, side); T is 2 per
         sample.
     """
     samples = [place] if step is None else [place - step, place + step]
@@ -52,13 +52,13 @@ def taps(table: Tensor, axis: int, place: Tensor, step: Tensor | None) -> tuple[
 
 
 def clamped(table: Tensor, axis: int, pixels: Tensor) -> Tensor:
-    """Whole pixels (B, ..., side) on one axis, kept in the picture: integers."""
+    """Clamp whole pixels (B, ..., side) along one axis to the picture; gives integers."""
     last = table[axis].view(-1, *[1] * (pixels.dim() - 1)) - 1
     return torch.minimum(pixels.clamp(min=0), last).long()
 
 
 def rows_of(table: Tensor, starts: Tensor, y: Tensor) -> Tensor:
-    """Where rows y (B, ..., side) of pictures begin in the flat store."""
+    """Start of the pictures' rows y (B, ..., side) in the flat store."""
     ones = [1] * (y.dim() - 1)
     found: Tensor = starts.view(-1, *ones) + y * table[1].long().view(-1, *ones)
     return found
@@ -67,8 +67,8 @@ def rows_of(table: Tensor, starts: Tensor, y: Tensor) -> Tensor:
 def mass(
     position: Tensor, sigma: Tensor, table: Tensor, axis: int, side: int, cell: int = STRIDE
 ) -> Tensor:
-    """Each head's share of each cell on one axis, of its mass in the picture: (B, n, cells), of
-    ``cell`` pixels of the crop each."""
+    """The share of each head's mass in the picture that falls in each cell along one axis:
+    (B, n, cells), each cell ``cell`` pixels of the crop."""
     first, length, size = (table[k + axis][:, None] for k in (2, 4, 0))  # (B, 1)
     zoom = side / length
     position, sigma = (position - first) * zoom, sigma * zoom  # in pixels of the crop
@@ -83,7 +83,7 @@ def mass(
 
 
 def mass_inside(heads: Tensor, mask: Tensor) -> Tensor:
-    """How much of each head's mass in the picture lies in a region of interest: (n,).
+    """The share of each head's mass in the picture inside a region of interest: (n,).
 
     Args:
         heads: (n, 3) x, y and sigma in pixels.

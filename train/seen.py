@@ -1,4 +1,4 @@
-"""Which photographs a model has seen: their digests stand in its training record."""
+"""Which photographs a model has seen, by the digests in its training record."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from csrnet_hub.scale import scaled, shrinking
 
 
 def digest(height: int, width: int, heads: ArrayLike, name: str) -> str:
-    """Eight letters and digits that a photograph is known by under any name: from its size and its
-    heads (N, 2) in pixels; without any, from its name in its folder."""
+    """Eight letters and digits that identify a photograph, whatever its name: from its size and
+    heads (N, 2) in pixels; without heads, from its name in its folder."""
     told = np.round(np.asarray(heads, np.float64), 1).tolist() or name
     return hashlib.sha256(f"{(height, width, 3)} {told}".encode()).hexdigest()[:8]
 
@@ -34,8 +34,8 @@ class Seen:
         """Whether a photograph is one of them, as it is or as `train.prepare` shrank it.
 
         Args:
-            heads: (N, 2) in pixels, all that count of the annotation.
-            name: in its folder, without that of a part.
+            heads: (N, 2) in pixels, all annotated heads that count.
+            name: its name in its folder, without a part's prefix.
         """
         inside, _ = heads_in_frame(heads, height, width)
         found = {digest(height, width, inside, name)}

@@ -1,4 +1,4 @@
-"""The state of a run: its beginning, its checkpoints, and the model that it leaves."""
+"""The state of a run: its start, its checkpoints, and the model that it produces."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ from .data import Example, digest, fingerprint
 from .loss import name_losses
 from .recipe import Recipe
 
-PAUSES = [0.5] * 10  # seconds: a virus scanner or a synchroniser is soon done with a file
+PAUSES = [0.5] * 10  # seconds: virus scanners and sync clients soon release a file
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
-RETIRED = {"border": 0}  # entries of older recipes, with the value at which a run is as now
+RETIRED = {"border": 0}  # entries of older recipes, with the value that matches current behaviour
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot start or go on; says why and where the last good state lies."""
+    """A run that cannot start or continue; says why and where the last good state is."""
 
 
 @dataclass
 class State:
-    """Everything that a run needs to go on as if it had never stopped.
+    """Everything that a run needs to continue as if it had never stopped.
 
-    Random numbers are no part of it: each crop has its own, by the recipe's seed and its number.
+    It holds no random state: each crop's random numbers follow from the recipe's seed and its
+    index.
     """
 
     model: CSRNet
-    average: CSRNet  # exponential moving average of the weights: what is validated and kept
+    average: CSRNet  # exponential moving average of the weights, validated and kept
     optimiser: torch.optim.Optimizer
-    origin: dict[str, Any]  # what the first weights were, for the training record
-    loss: str  # all that the run was trained with, should the code have changed on the way
+    origin: dict[str, Any]  # source of the initial weights, for the training record
+    loss: str  # every loss the run was trained with, in case the code changed midway
     step: int = 0
     seconds: float = 0.0  # from the first step to the last
     best: float = math.inf
@@ -51,10 +52,10 @@ class State:
 
 
 def new_state(recipe: Recipe, vgg: str, device: torch.device) -> State:
-    """Front end from VGG-16, the rest random by the recipe's seed.
+    """A new run: front end from VGG-16, the rest random by the recipe's seed.
 
-    The paper's N(0, 0.01) halves the signal in each layer of the back end; at He's width it keeps
-    its size, and rates low enough for a steady end learn from the start.
+    The paper's N(0, 0.01) halves the signal in each layer of the back end. He initialisation keeps
+    its scale, so that rates low enough for a steady end train from the start.
     """
     torch.manual_seed(recipe.seed)
     model = CSRNet(recipe.variant, density_scale=recipe.density_scale)
@@ -86,12 +87,12 @@ def start_from(recipe: Recipe, source: str, device: torch.device) -> State:
 
 
 def same_recipe(recipe: Recipe, source: str, train: Iterable[Example]) -> CSRNet:
-    """The model of a folder or Hub repository that a run of this recipe on these photographs, its
-    validation images left out, measured.
+    """Load a model that a run of this recipe on these photographs, without its validation images,
+    produced and measured; from a folder or Hub repository.
 
     Raises:
-        TrainingError: if another recipe or other photographs made it, or it has no validation
-            figures of its own.
+        TrainingError: if the model is from another recipe or other photographs, or has no
+            validation figures of its own.
     """
     model = CSRNet.from_pretrained(source)
     record = model.training_record or {}
@@ -113,7 +114,7 @@ def same_recipe(recipe: Recipe, source: str, train: Iterable[Example]) -> CSRNet
 def other_entries(
     now: Mapping[str, Any], before: Mapping[str, Any], free: Collection[str]
 ) -> list[str]:
-    """The entries of a recipe in which a recorded one differs from it, but for the free ones."""
+    """The entries, except the free ones, in which a recorded recipe differs from this one."""
     return [
         key
         for key, value in {**now, **RETIRED}.items()
@@ -122,10 +123,10 @@ def other_entries(
 
 
 def lend_figures(state: State, judged: CSRNet) -> None:
-    """Give the errors and the interval of a model to those of a run that cannot measure its own.
+    """Copy a model's errors and interval to a run that cannot measure its own.
 
     Raises:
-        TrainingError: if the two runs did not begin with the same weights.
+        TrainingError: if the two runs did not start from the same weights.
     """
     record = judged.training_record or {}
     if any(state.origin.get(key) != record.get(key) for key in ("frontend", "init")):
@@ -138,17 +139,17 @@ def lend_figures(state: State, judged: CSRNet) -> None:
     state.average.min_side = judged.min_side  # as it was measured
     state.average.working_pixels = judged.working_pixels
     state.average.largest_sigma = judged.largest_sigma
-    if state.step and "refit" not in state.origin:  # what it goes on from had not seen them
+    if state.step and "refit" not in state.origin:  # its checkpoint had not seen them
         state.origin["refit_from"] = state.step
     state.origin["refit"] = record["step"]
-    # what chose the step that was measured, in place of the refit's own entry, which chose nothing
+    # what chose the measured step; the refit's own entry chose nothing
     state.origin["choose_by"] = record.get("choose_by", "mae")
-    if "seen" in record:  # they are too good, and its card says so
+    if "seen" in record:  # the figures are too good, and the card says so
         state.origin["seen"] = record["seen"]
 
 
 def begin(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.device) -> State:
-    """A run at step 0 with a model's weights, its average and its optimiser on a device."""
+    """A run at step 0 on a device: a model, its average and its optimiser."""
     model.train().to(device)
     model.frontend[: recipe.frozen_layers].requires_grad_(False)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -168,12 +169,12 @@ def _optimiser(recipe: Recipe, model: CSRNet, device: torch.device) -> torch.opt
     decay, fused = recipe.weight_decay, device.type == "cuda"
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, momentum=0.95, weight_decay=decay, fused=fused)
-    # the second beta: a run is short, and the scale of its gradients must be found soon
+    # second beta: runs are short, so the gradients' scale must be estimated quickly
     return torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=decay, fused=fused)
 
 
 def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
-    """Write, flush and rename, so that a file of that name is always whole."""
+    """Write, flush and rename, so that a file of that name is always complete."""
     content = {
         "recipe": recipe.to_dict(),
         "model": state.model.state_dict(),
@@ -195,7 +196,7 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # torch's own, where the disk is full
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
         partial.unlink(missing_ok=True)
         raise OSError(
             f"{path} could not be written ({one_line(error)}): is the disk full?"
@@ -204,11 +205,11 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
 
 
 def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
-    """The state of a run, to go on under the same recipe (its length may differ).
+    """Load a run's state, to continue under the same recipe (its length may differ).
 
     Raises:
-        TrainingError: if there is no such checkpoint, it is damaged, or another recipe made it.
-        OSError: if it may not be read.
+        TrainingError: if the checkpoint is missing, damaged, or from another recipe.
+        OSError: if it cannot be read.
     """
     if not path.is_file():
         raise TrainingError(f"there is no checkpoint {path} to resume from")
@@ -246,12 +247,12 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
 def go_on(
     path: Path, recipe: Recipe, device: torch.device, examples: Sequence[Example], out: Path
 ) -> State:
-    """The state of a checkpoint, to go on in a folder ``out`` on the photographs it was begun with.
+    """Load a checkpoint, to continue in a folder ``out`` on the photographs the run began with.
 
-    The least validation error is forgotten where the model that had it is not in the folder.
+    The lowest validation error is reset if the model that achieved it is not in the folder.
 
     Raises:
-        TrainingError: as `load_checkpoint`, and if the run was on other photographs.
+        TrainingError: as `load_checkpoint`, and if the run used other photographs.
     """
     state = load_checkpoint(path, recipe, device)
     if state.data != fingerprint(examples):
@@ -266,11 +267,11 @@ def go_on(
 
 
 def save_model(state: State, recipe: Recipe, out: Path) -> None:
-    """The averaged weights as a model folder in float16, with their training record. What a run
-    that was killed while it saved left there is set right first.
+    """Save the averaged weights as a float16 model folder with their training record, first
+    repairing what a run killed while saving left there.
 
     Raises:
-        OSError: where the folder cannot be written; it holds what it held.
+        OSError: if the folder cannot be written; its content is unchanged.
     """
     model = copy.deepcopy(state.average).half()
     record = {**recipe.to_dict(), "step": state.step, "loss": state.loss, **state.origin}
@@ -282,6 +283,6 @@ def save_model(state: State, recipe: Recipe, out: Path) -> None:
             end_unfinished(out)
             model.save_pretrained(out)
             return
-        except PermissionError:  # Windows, while another program has a file of it open
+        except PermissionError:  # Windows, while another program has one of its files open
             time.sleep(pause)
     model.save_pretrained(out)

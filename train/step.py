@@ -1,5 +1,5 @@
-"""One step of a run. A GPU is never waited for: nothing is read back, nothing copied from memory
-that may be swapped out."""
+"""One training step. It never waits for a GPU: nothing is read back, and nothing is copied from
+pageable memory."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from .state import State
 
 
 def rate(recipe: Recipe, step: int, start: int = 0) -> float:
-    """Share of the full learning rate: zero before the step ``start``, linear warm-up, level,
-    linear fall to zero at the end of the run."""
+    """Share of the full learning rate: zero before the step ``start``, then a linear warm-up, a
+    plateau, and a linear fall to zero at the end of the run."""
     warm = (step + 1 - start) / max(recipe.warmup, 1)
     left = (recipe.steps - step) / max(recipe.cooldown * recipe.steps, 1)
     return max(0.0, min(1.0, warm, left))
 
 
 def precision(device: torch.device, cached: bool = True) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where the device is quicker in it."""
+    """Autocast to bfloat16 where that is faster on the device."""
     native = fast_bfloat16(device)
     if not native:
         return nullcontext()
-    # within a graph its cache would hold weights of the capture
+    # within a graph the cache would keep the weights of the capture
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=cached)
 
 
 class Captured:
-    """A network whose passes forward and back are CUDA graphs, so that a step launches each as one.
+    """A network whose forward and backward passes are CUDA graphs, each a single launch per step.
 
-    They are captured at the first call, and anew when other parameters learn.
+    They are captured at the first call, and again when the set of trainable parameters changes.
 
     Raises:
-        ValueError: for an input of another shape than that of the capture.
+        ValueError: if an input's shape differs from the captured one.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -58,10 +58,10 @@ class Captured:
         learning = [parameter.requires_grad for parameter in self.model.parameters()]
         if self.graphs is None or learning != self.learning:
             self.graphs = None
-            gc.collect()  # graphs hold each other, and their memory
+            gc.collect()  # graphs refer to each other, which keeps their memory
             self.graphs = self._capture(x)
             self.shape, self.learning = x.shape, learning
-        if x.shape != self.shape:  # it would be copied to the graphs' input, broadcast
+        if x.shape != self.shape:  # it would be broadcast into the graphs' input
             raise ValueError(f"captured for {tuple(self.shape or ())}, not {tuple(x.shape)}")
         return self.graphs(x)
 
@@ -69,14 +69,14 @@ class Captured:
         # autograd warns that such gradients come from the graphs' own stream
         quiet = "set_warn_on_accumulate_grad_stream_mismatch"
         getattr(torch.autograd.graph, quiet, lambda _: None)(False)
-        # it is refused within autocast, and captures on the current device, whatever that of x
+        # torch refuses this within autocast, and captures on the current device, not on that of x
         with torch.autocast(x.device.type, enabled=False), torch.cuda.device(x.device):
             graphs: Any = torch.cuda.make_graphed_callables(_Cast(self.model), (x,))
         return graphs  # type: ignore[no-any-return]
 
 
 class _Cast(nn.Module):
-    """A network in the precision of training; `make_graphed_callables` replaces its forward."""
+    """A network in training precision; `make_graphed_callables` replaces its forward."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -91,10 +91,11 @@ class _Cast(nn.Module):
 def train_step(
     state: State, recipe: Recipe, crops: Crops, net: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser; returns the loss, and that of an empty map beside it.
+    """Take one optimiser step; returns the loss, and the loss of an empty map.
 
     Args:
-        net: the state's model, or what wraps it; a process of several takes its part of the batch.
+        net: the state's model, or a wrapper of it; each of several processes takes its share of
+            the batch.
     """
     model = state.model
     network = model if net is None else net
@@ -104,11 +105,11 @@ def train_step(
     x = ((batch.pixels - mean) / std).contiguous(memory_format=torch.channels_last)
     for group in state.optimiser.param_groups:
         group["lr"] = group["full_lr"] * rate(recipe, state.step, group["start"])
-        if world == 1:  # gradients that nobody uses cost time, but several processes agreed on them
+        if world == 1:  # unused gradients cost time, but several processes must agree on them
             for parameter in group["params"]:
                 parameter.requires_grad_(state.step >= group["start"])
     state.optimiser.zero_grad()
-    # where all crops have one size cuDNN may try which of its ways is fastest
+    # where all crops have one size, cuDNN may search for its fastest algorithm
     torch.backends.cudnn.benchmark = recipe.crops == "random"
     with precision(crops.device):
         predicted = network(x).float() / model.density_scale  # (B, 1, h, w)
@@ -117,7 +118,7 @@ def train_step(
     loss = batch_loss(recipe, predicted, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     for group in state.optimiser.param_groups:
-        if state.step < group["start"]:  # AdamW would remember gradients that it does not follow
+        if state.step < group["start"]:  # AdamW would accumulate moments of unused gradients
             for parameter in group["params"]:
                 parameter.grad = None
     state.optimiser.step()

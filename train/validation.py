@@ -1,4 +1,4 @@
-"""The errors of a run's model on the pictures that were held out."""
+"""The errors of a run's model on the held-out pictures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .state import State
 
 
 def validate(state: State, examples: Sequence[Example], device: torch.device) -> dict[str, Any]:
-    """Errors of the averaged model, as it would be saved, against the numbers of annotated points;
-    ``counts`` beside them, each picture's number of heads and count.
+    """Errors of the averaged model, as it would be saved, against the numbers of annotated points,
+    and ``counts``, each picture's number of heads and count.
 
     Pictures are counted whole, as a user would. The prediction interval is calibrated on the same
-    errors, wide enough for each part of the set, and kept with the model; without those inside a
-    region of interest, since it is told of counts of whole pictures.
+    errors, wide enough for each part of the set, and kept with the model. Errors inside a region of
+    interest are excluded from it, since it applies to counts of whole pictures.
     """
     torch.backends.cudnn.benchmark = False  # whole pictures have many sizes
     model = copy.deepcopy(state.average).half().float()

@@ -1,4 +1,4 @@
-"""Which part of which picture a crop is, by the seed of a run and the number of the crop alone."""
+"""Where each crop is cut, determined by the run's seed and the crop's number alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from csrnet_hub.model import STRIDE
 from .data import Example
 from .recipe import Recipe
 
-QUARTERS = 18  # patches of a picture in the paper: four quarters, five at random, all mirrored
+QUARTERS = 18  # patches per picture in the paper: four quarters, five random; each also mirrored
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Windows:
     Args:
         sizes: (n, 2) height and width in pixels of all pictures: the photographs, their worse
             copies if the recipe has any, then the drawn pictures without people.
-        first_drawn: number of the first of these.
+        first_drawn: index of the first drawn picture.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Windows:
         self.photographs = len(photographs)
         times = [recipe.repeat.get(example.part, 1) for example in photographs]
         self.deck = np.repeat(np.arange(len(photographs)), times)  # what a pass shuffles
-        self.shuffle = -1, self.deck  # the number of the pass that was drawn from last, its order
+        self.shuffle = -1, self.deck  # the latest pass, and its order
 
     def draw(self, index: int) -> Window:
         """The window of the run's crop number ``index``.
 
-        Each pass over the photographs is a shuffle of its own; each crop has its own generator.
+        Each pass over the photographs has its own shuffle; each crop has its own generator.
         """
         recipe = self.recipe
         turn, place = divmod(index, len(self.deck))
@@ -86,11 +86,11 @@ class Windows:
             contrast=float(contrast),
         )
         if picture < self.photographs and rng.random() < recipe.worse:
-            return replace(window, picture=picture + self.photographs)  # the same, of its copy
+            return replace(window, picture=picture + self.photographs)  # same window, of its copy
         return window
 
     def _quarter(self, picture: int, turn: int) -> Window:
-        # Section 3.2 of the paper, data augmentation: a quarter of the picture's area each.
+        # Section 3.2 of the paper, data augmentation: each a quarter of the picture's area.
         height, width = (int(side) // 2 // STRIDE * STRIDE for side in self.sizes[picture])
         round_, place = divmod(turn, QUARTERS)
         order = np.random.default_rng((self.recipe.seed, 3, picture, round_)).permutation(QUARTERS)
@@ -105,10 +105,10 @@ class Windows:
 
 
 def _place(rng: np.random.Generator, size: int, side: int, share: float) -> float:
-    """Where a window begins: drawn from beyond the picture's ends too, then moved inside, so that
-    what lies near an edge is seen more often. The price is that many windows begin at one place: of
-    0.75 and windows of 384 pixels four in ten of part A's crops lie in a corner; the outermost
-    pixels are still seen half as often or less than those in the middle."""
+    """The start of a window: drawn from a range extended beyond the picture, then clipped to it, so
+    that edges are seen more often. The price is that many windows share a start: with a share of
+    0.75 and windows of 384 pixels, four in ten of part A's crops lie in a corner. The outermost
+    pixels are still seen at most half as often as those in the middle."""
     beyond = round(share * side)
     return float(np.clip(rng.integers(-beyond, size - side + beyond + 1), 0, size - side))
 

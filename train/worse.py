@@ -1,4 +1,4 @@
-"""Worse copies of photographs, to train on: compressed, as a messenger does, half of them soft."""
+"""Degraded training copies of photographs: compressed as by a messenger app, half also blurred."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from tqdm import tqdm
 from .data import Example
 
 BLUR = 2.0  # pixels: the largest standard deviation
-QUALITY = (20, 90)  # of JPEG, in libjpeg's scale
+QUALITY = (20, 90)  # JPEG quality on libjpeg's scale
 
 
 def worse_copies(examples: Sequence[Example], seed: int) -> list[Example]:
-    """A copy of each photograph, compressed again and half of them softened before, as the seed and
-    its place say (and the installed Pillow, whose JPEG it is); one too large for JPEG is softened
-    alone.
+    """A recompressed copy of each photograph, half of them blurred first, determined by the seed
+    and its position (and the installed Pillow's JPEG); one too large for JPEG is only blurred.
 
-    Without such copies what is soft is counted too low (docs/training.md).
+    Without such copies, soft pictures are counted too low (docs/training.md).
     """
 
     def copy(index: int) -> Example:
         rng = np.random.default_rng((seed, 4, index))
         return replace(examples[index], pixels=_worse(examples[index].pixels, rng))
 
-    with ThreadPoolExecutor() as threads:  # Pillow works outside Python's lock
+    with ThreadPoolExecutor() as threads:  # Pillow releases the GIL
         copies = threads.map(copy, range(len(examples)))
         return list(tqdm(copies, "copies", len(examples), unit="image", leave=False))
 

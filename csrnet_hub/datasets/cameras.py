@@ -30,8 +30,8 @@ def worldexpo_splits(folder: Path) -> list[str]:
 
 
 def worldexpo_entries(folder: Path, split: str) -> Iterator[Entry]:
-    """FRAME.jpg, flat or in a folder a scene; SCENE/FRAME.mat with point_position and, beside it,
-    roi.mat with the vertices of the region of interest. The group is the scene."""
+    """FRAME.jpg, flat or in one folder per scene; SCENE/FRAME.mat with point_position, and beside
+    it roi.mat with the vertices of the region of interest. The group is the scene."""
     labels = folder / f"{split}_label"
     frames = folder / f"{split}_frame"
     if not is_folder(labels) or not is_folder(frames):
@@ -61,8 +61,8 @@ def ucsd_splits(folder: Path) -> list[str]:
 
 
 def ucsd_entries(folder: Path, split: str) -> Iterator[Entry]:
-    """vidf1_33_00c.y/vidf1_33_00c_fNNN.png, 200 frames a clip; clips 3 to 6 train, the other six
-    of the first ten test. The mask is that of vidf1_33_roi_mainwalkway.mat, the group the clip."""
+    """vidf1_33_00c.y/vidf1_33_00c_fNNN.png, 200 frames per clip; clips 3 to 6 train, the other six
+    of the first ten test. The mask is from vidf1_33_roi_mainwalkway.mat; the group is the clip."""
     if split not in TRAIN_TEST:
         raise DatasetError(f"There is no split {split!r}; choose train or test.")
     clips = {path.name[: -len("_frame_full.mat")]: path for path in _all(folder, "_frame_full.mat")}
@@ -129,16 +129,16 @@ def _field_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def mall_splits(folder: Path) -> list[str]:
-    """Mall (Chen et al., BMVC 2012): mall_gt.mat and frames/seq_000001.jpg on."""
+    """Mall (Chen et al., BMVC 2012): mall_gt.mat and frames from frames/seq_000001.jpg on."""
     return list(TRAIN_TEST) if actual(folder / "mall_gt.mat").is_file() else []
 
 
 def mall_entries(folder: Path, split: str) -> Iterator[Entry]:
-    """The first 800 frames train, the others test; all of a frame counts, as in the papers."""
+    """The first 800 frames train, the others test; the whole frame counts, as in the papers."""
     if split not in TRAIN_TEST:
         raise DatasetError(f"There is no split {split!r}; choose train or test.")
     for path in photos(folder / "frames"):
-        frame = re.fullmatch(r"\D*(\d+)", path.stem)  # a copy, "seq_000001 (2)", is none
+        frame = re.fullmatch(r"\D*(\d+)", path.stem)  # not a copy, "seq_000001 (2)"
         number = int(frame[1]) if frame else 0
         if number and (number <= MALL_TRAIN) == (split == "train"):
             yield Entry(path.stem, path, partial(_mall_heads, folder / "mall_gt.mat", number - 1))
@@ -154,7 +154,7 @@ def brt_splits(folder: Path) -> list[str]:
 
 
 def brt_entries(folder: Path, split: str) -> Iterator[Entry]:
-    """One file a frame, in train and test."""
+    """One file per frame, in train and test."""
     for path in photos(folder / split / "frame"):
         label = folder / split / "ground_truth" / f"{path.stem}.mat"
         yield Entry(path.stem, path, partial(points, label, "loc"))
@@ -167,7 +167,7 @@ def trancos_splits(folder: Path) -> list[str]:
 
 
 def trancos_entries(folder: Path, split: str) -> Iterator[Entry]:
-    """images/NAME.jpg, NAME.txt with a line of x and y a vehicle, NAMEmask.mat with BW."""
+    """images/NAME.jpg, NAME.txt with one line of x and y per vehicle, NAMEmask.mat with BW."""
     names = folder / "image_sets" / f"{TRANCOS_SETS.get(split, split)}.txt"
     for name in read_text(names).split():
         path = actual(folder / "images" / name)

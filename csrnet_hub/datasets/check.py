@@ -1,4 +1,4 @@
-"""What is in a folder of annotated photographs, and what is wrong with it."""
+"""Check a folder of annotated photographs: its contents and its faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHOWN = 20  # lines of each kind in the text; the JSON has all
 
 @dataclass(frozen=True)
 class Row:
-    """One photograph that can be read: what was measured on it."""
+    """Measurements of one readable photograph."""
 
     sample: Sample
     width: int
@@ -43,17 +43,17 @@ class Row:
 
 
 def check(folder: Path, format: str | None = None) -> dict[str, Any]:
-    """Read every annotation and every photograph of a folder and say what was found.
+    """Read every annotation and photograph in a folder and report the findings.
 
     Returns:
         ``format``, ``images``, ``heads``; ``splits`` with the images, heads, sizes and counts of
         each; and lists of names or records: ``unreadable`` (file, trouble), ``duplicates`` (points
-        at exactly the place of another), ``outside`` (heads outside the frame), ``empty``
-        (nobody annotated), ``greyscale`` (files of one channel), ``colourless`` (files of three
-        equal ones), ``same`` (two or more images of the same picture: their heads, whether all are
-        equal in every pixel, else the lowest likeness by which one belongs to them),
+        at exactly the same place), ``outside`` (heads outside the frame), ``empty`` (nobody
+        annotated), ``greyscale`` (files with one channel), ``colourless`` (files with three equal
+        channels), ``same`` (two or more images of the same picture: their heads, whether all
+        pixels are equal, else the lowest likeness by which one belongs to the group),
         ``not_annotated`` (photographs that no annotation lists, for one's own formats).
-        ``findings`` is the number of entries under unreadable, duplicates, outside and same.
+        ``findings`` is the number of entries in unreadable, duplicates, outside and same.
 
     Raises:
         DatasetError: if the folder as a whole cannot be read.
@@ -118,7 +118,7 @@ def _look_at(sample: Sample) -> Row:
 
 
 def _stored_mode(path: Path) -> str:
-    """How a file stores its pixels; unknown of a kind or size that Pillow does not open itself."""
+    """How a file stores its pixels; unknown for kinds or sizes that Pillow does not open itself."""
     try:
         with Image.open(path) as image:
             return image.mode
@@ -146,7 +146,7 @@ def _summary(rows: list[Row]) -> dict[str, Any]:
 
 
 def _same(rows: list[Row], exact_only: bool) -> Iterator[dict[str, Any]]:
-    # Neighbouring frames of a video do look alike; there only equal pixels are suspicious.
+    # Neighbouring video frames always look alike; there only equal pixels are suspicious.
     equal: dict[bytes, list[int]] = {}
     for index, row in enumerate(rows):
         equal.setdefault(row.digest, []).append(index)
@@ -167,8 +167,8 @@ def _same(rows: list[Row], exact_only: bool) -> Iterator[dict[str, Any]]:
 
 
 def not_annotated(folder: Path, format: str | None = None) -> list[str]:
-    """The pictures in a folder that no annotation lists, in a format of one's own; none in the
-    formats of published data sets, whose layout says which are annotated.
+    """The pictures in a folder that no annotation lists, for one's own formats; none for published
+    data sets, whose layout says which are annotated.
 
     Raises:
         DatasetError: if the folder as a whole cannot be read.
@@ -184,7 +184,7 @@ def not_annotated(folder: Path, format: str | None = None) -> list[str]:
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """The report for a person, a line a fact."""
+    """The report as readable text, one fact per line."""
     lines = [
         f"{report['folder']}: {report['format']}, {report['images']:,} images, "
         f"{report['heads']:,} {'heads' if report['subject'] == 'people' else report['subject']}"
@@ -263,7 +263,7 @@ def save_histograms(report: dict[str, Any], path: Path) -> None:
     ]  # fmt: skip
     for axes, (label, values) in zip(figure.subplots(1, 3), panels):
         low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
-        step = max(1, -(-(high - low + 1) // BINS))  # bins of whole numbers
+        step = max(1, -(-(high - low + 1) // BINS))  # bins hold whole numbers
         low = max(0, low - max(0, BINS - (high - low)) // 2)
         axes.hist(values, bins=low + step * np.arange(BINS + 1) - 0.5)
         axes.set_xlabel(label)

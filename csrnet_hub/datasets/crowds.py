@@ -18,13 +18,13 @@ SPLITS = ("train", "val", "test")
 
 
 def jhu_splits(folder: Path) -> list[str]:
-    """Those of train, val and test that have folders images and gt."""
+    """Those of train, val and test that contain folders images and gt."""
     return [s for s in SPLITS if all(is_folder(folder / s / sub) for sub in ("images", "gt"))]
 
 
 def jhu_entries(folder: Path, split: str) -> Iterator[Entry]:
-    """images/0001.jpg and gt/0001.txt, a line a head: x y width height occlusion blur, where x and
-    y are the head's centre. An empty file is a picture without people."""
+    """images/0001.jpg and gt/0001.txt, one line per head: x y width height occlusion blur, where x
+    and y are the head's centre. An empty file means a picture without people."""
     for path in photos(folder / split / "images"):
         label = folder / split / "gt" / f"{path.stem}.txt"
         yield Entry(path.stem, path, partial(rows_of_numbers, label, 6))
@@ -38,7 +38,7 @@ def nwpu_splits(folder: Path) -> list[str]:
 
 
 def nwpu_entries(folder: Path, split: str) -> Iterator[Entry]:
-    """images/0001.jpg (or images_part1 to 5, as they are handed out), jsons/0001.json with points
+    """images/0001.jpg (or images_part1 to 5, as distributed), jsons/0001.json with points
     and boxes, or mats/0001.mat with annPoints; train.txt starts each line with a number."""
     if split not in nwpu_splits(folder):
         raise DatasetError(f"{folder} has no annotated split {split!r}; choose train or val.")

@@ -1,7 +1,7 @@
-"""Files by their names, whatever the case or the Unicode form in which these are written.
+"""Find files by name, ignoring case and Unicode form.
 
-Windows and macOS take IMG_1.JPG and img_1.jpg for one file, and write an accent in two ways; an
-annotation made on one system must find its photograph on another.
+Windows and macOS treat IMG_1.JPG and img_1.jpg as one file, and they encode accents differently;
+an annotation made on one system must find its photograph on another.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .sample import DatasetError
 
 
 def actual(path: Path) -> Path:
-    """The path, or if there is nothing, what is there under the same names but for case and Unicode
-    form; the path itself if there is nothing of the kind either."""
+    """The path if it exists, else an existing path that differs only in case or Unicode form, else
+    the path itself."""
     if paths.exists(path) or path == path.parent:
         return path
     folder = actual(path.parent)
@@ -28,7 +28,7 @@ def actual(path: Path) -> Path:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is of a folder, whatever the case of its names."""
+    """Whether a path is a folder, ignoring case."""
     return paths.is_folder(actual(path))
 
 
@@ -42,8 +42,8 @@ def _plain(name: str) -> str:
 
 
 def listed(folder: Path, pattern: str, deep: bool = False) -> list[Path]:
-    """The files of a folder, or with ``deep`` of those inside it too, whose names match a pattern
-    such as ``*.jpg`` in either case, sorted; hidden ones left out, such as macOS's ``._a.jpg``."""
+    """The files in a folder, with ``deep`` also in its subfolders, whose names match a pattern such
+    as ``*.jpg`` in either case, sorted, without hidden ones such as macOS's ``._a.jpg``."""
     folder = actual(folder)
     if not folder.is_dir():
         return []
@@ -63,7 +63,7 @@ def photos(folder: Path) -> list[Path]:
     """The pictures in a folder, in the order of the numbers in their names.
 
     Raises:
-        DatasetError: if there is no such folder or no picture in it.
+        DatasetError: if the folder does not exist or has no pictures.
     """
     if not is_folder(folder):
         raise DatasetError(f"{folder} is not a folder.")
@@ -74,6 +74,6 @@ def photos(folder: Path) -> list[Path]:
 
 
 def numbered(path: Path) -> tuple[int, str]:
-    """For sorting: the last number in a file's name, and the name."""
+    """Sort key: the last number in a file's name, and the name."""
     digits = "".join(c if c.isdecimal() else " " for c in path.stem).split()
     return (int(digits[-1]) if digits else 0, path.stem)

@@ -1,4 +1,4 @@
-"""What MATLAB 7.3 writes: HDF5, of which nothing outside the file itself is ever opened."""
+"""Read MATLAB 7.3 files, which are HDF5, without ever opening anything outside the file itself."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 
 from .sample import DatasetError
 
-MOST = 2**24  # values of a file: a mask of 16 megapixels
-CELLS = 2**16  # arrays, cells and structs of a file: those of Mall's 2,000 frames are some 6,000
-CHUNKS = 4096  # of an array: each is looked for among all
+MOST = 2**24  # values in a file: a mask of 16 megapixels
+CELLS = 2**16  # arrays, cells and structs in a file: Mall's 2,000 frames have some 6,000
+CHUNKS = 4096  # per array: each is searched for among all
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of HDF5's filters
 
 
 def from_hdf5(path: Path, key: str) -> dict[str, Any]:
-    """The entry of a file as dictionaries, lists and arrays; nothing if there is no such entry.
+    """A file's entry as dictionaries, lists and arrays; empty if there is no such entry.
 
     Raises:
-        DatasetError: if h5py is missing, or the file leads elsewhere or holds too much.
+        DatasetError: if h5py is missing, or the file links elsewhere or holds too much.
     """
     try:
         import h5py
@@ -35,7 +35,7 @@ def from_hdf5(path: Path, key: str) -> dict[str, Any]:
 
 
 class _Reader:
-    """What is read of one file, each with the number of values that it is when written out."""
+    """Reads one file's items, each with its number of values when expanded."""
 
     def __init__(self, path: Path, h5py: Any) -> None:
         self.path, self.h5py = path, h5py
@@ -43,7 +43,7 @@ class _Reader:
         self.steps = self.held = 0
 
     def member(self, group: Any, name: str) -> tuple[Any, int]:
-        # asked of the link alone: what it leads to may be any file that this process may read
+        # asked of the link alone: its target may be any file that this process can read
         hard = self.h5py.h5l.TYPE_HARD
         if "/" in name or group.id.links.get_info(name.encode()).type != hard:
             raise DatasetError(f"{self.path} refers to data outside its own.")
@@ -58,13 +58,13 @@ class _Reader:
         if place not in self.done:
             read = self.group if isinstance(item, self.h5py.Group) else self.array
             self.done[place] = read(item)
-        # few cells that hold one another are many when written out
+        # a few cells that contain one another expand to many
         if self.done[place][1] > MOST + CELLS:
             raise DatasetError(f"{self.path} holds more than {MOST:,} values.")
         return self.done[place]
 
     def group(self, group: Any) -> tuple[Any, int]:
-        names: list[str] = []  # of which a damaged group may give any number
+        names: list[str] = []  # a damaged group may yield any number of them
 
         def enough(name: bytes) -> bool | None:
             names.append(name.decode())
@@ -91,7 +91,7 @@ class _Reader:
             if 0 not in values:
                 raise DatasetError(f"{self.path} has an empty array whose shape is not empty.")
             return np.zeros(tuple(int(n) for n in values)), 1
-        if references:  # which lead to objects of the same file
+        if references:  # to objects in the same file
             cells = [self.convert(item.file[reference]) for reference in values.ravel()]
             return [value for value, _ in cells], sum(number for _, number in cells) + 1
         return values.T, size + 1  # MATLAB stores columns first
@@ -105,8 +105,8 @@ def _is_empty(item: Any) -> bool:
 
 
 def _check_chunks(path: Path, item: Any) -> int:
-    """The bytes of an array's parts when unpacked, each of which has to be exactly as long as it
-    says: HDF5 gives out of its memory what is missing, and takes memory for what is too much."""
+    """The unpacked bytes of an array's chunks, each of which must be exactly as long as it states:
+    HDF5 fills what is missing from its own memory, and allocates memory for any excess."""
     if item.chunks is None:
         return 0
     long = math.prod(item.chunks) * int(item.dtype.itemsize)
@@ -127,10 +127,10 @@ def _check_chunks(path: Path, item: Any) -> int:
 
 
 def _unpacked(packed: bytes, filters: list[int], limit: int) -> int:
-    """The bytes of a chunk without its checksum, in whichever place of the filters that stands."""
+    """The bytes of a chunk without its checksum, wherever that stands among the filters."""
     checksum = 4 if FLETCHER32 in filters else 0
     if DEFLATE not in filters:
         return len(packed) - checksum
     if checksum and filters.index(FLETCHER32) > filters.index(DEFLATE):
-        checksum = 0  # it follows what is packed
+        checksum = 0  # it follows the packed data
     return len(zlib.decompressobj().decompress(packed, limit + checksum + 1)) - checksum

@@ -13,7 +13,7 @@ from .sample import DatasetError, Stated, stated
 from .shapes import NO_POINT, Pictured, Point, texts, with_heads
 from .text import read_json
 
-# what Label Studio says of a picture, or of what is in it, beside shapes
+# what Label Studio says about a picture or its content, besides shapes
 NO_SHAPES = {
     "choices", "chatmessage", "datetime", "number", "pairwise", "ranker", "rating", "reactcode",
     "relation", "taxonomy", "textarea",
@@ -21,8 +21,8 @@ NO_SHAPES = {
 
 
 def parse(path: Path) -> Listing:
-    """The JSON export: key points or boxes in percent of the picture, whatever its size. Of several
-    annotations of a task, the first that was not cancelled counts."""
+    """Parse the JSON export: key points or boxes in percent of the picture. Where a task has
+    several annotations, the first that was not cancelled counts."""
     pictures: list[Pictured] = []
     tasks = read_json(path)
     if not isinstance(tasks, list):
@@ -50,8 +50,8 @@ def parse(path: Path) -> Listing:
 
 
 def _with_labels(results: Any) -> Any:
-    """The shapes of a task, each with the labels that Labels beside Rectangle and its kin gives as
-    a result of its own, of the shape's id."""
+    """A task's shapes, each with the labels that Labels, used beside Rectangle and the like, stores
+    as a separate result with the shape's id."""
     if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
         return results
     apart = [one for one in results if one.get("type") == "labels"]
@@ -99,7 +99,7 @@ def _point(shape: Any, where: str) -> list[Point]:
     value = field(shape, "value", where)
     sides = [float(field(shape, f"original_{side}", where)) / 100 for side in ("width", "height")]
     x, y = (float(field(value, axis, where)) * side for axis, side in zip("xy", sides))
-    if kind.startswith("rectangle"):  # turned about its upper left corner, x and y
+    if kind.startswith("rectangle"):  # rotated about its upper left corner, x and y
         wide, high = (
             float(field(value, key, where)) * side for key, side in zip(("width", "height"), sides)
         )

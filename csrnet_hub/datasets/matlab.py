@@ -41,14 +41,14 @@ def load_mat(path: Path, key: str) -> Any:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file is what MATLAB 7.3 writes."""
+    """Whether a file is in MATLAB 7.3's format."""
     with path.open("rb") as stream:
         return stream.read(16).startswith(_HDF5)
 
 
 def _from_mat5(path: Path, key: str) -> dict[str, Any]:
     with path.open("rb") as stream:
-        if matfile_version(stream)[0] != 1:  # MATLAB 4, whose sizes SciPy takes for true
+        if matfile_version(stream)[0] != 1:  # MATLAB 4, whose sizes SciPy trusts
             raise DatasetError(f"{path} is in an old version that is not read: save it with -v7.")
     check_mat5(path, key)
     content: dict[str, Any] = loadmat(path, variable_names=[key])

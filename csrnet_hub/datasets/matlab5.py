@@ -1,8 +1,8 @@
-"""What a .mat file of MATLAB 5 to 7 says that it holds, checked before SciPy believes it.
+"""Check what a .mat file of MATLAB 5 to 7 claims to hold before SciPy reads it.
 
-SciPy's reader trusts sizes, depth and kinds: a few hundred bytes can take gigabytes, or end the
-process. So the variable that is wanted is followed here first, without reading its values. The
-layout is that of MathWorks' "MAT-File Format".
+SciPy's reader trusts sizes, depth and kinds: a few hundred bytes can take gigabytes, or crash the
+process. The wanted variable is therefore traversed here first, without reading its values. The
+layout is described in MathWorks' "MAT-File Format".
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from .sample import DatasetError
 
-MOST = 2**24  # values of a variable: a mask of 16 megapixels
-CELLS = 2**16  # arrays, cells and fields of a variable: those of Mall's 2,000 frames are some 6,000
-DEEPEST = 16  # arrays within one another
-FIELDS = 256  # of a struct
-VARIABLES = 1000  # of a file
+MOST = 2**24  # values in a variable: a mask of 16 megapixels
+CELLS = 2**16  # arrays, cells and fields in a variable: Mall's 2,000 frames have some 6,000
+DEEPEST = 16  # levels of nested arrays
+FIELDS = 256  # in a struct
+VARIABLES = 1000  # in a file
 
 _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED, _UTF8 = 1, 5, 6, 14, 15, 16  # types of elements
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}
@@ -29,7 +29,7 @@ _HEADER = 4096  # bytes that hold a variable's name
 
 
 class Element(NamedTuple):
-    """Where the content of an element is, and where the next one begins, in bytes."""
+    """Byte positions of an element's content and of the next element."""
 
     kind: int
     start: int
@@ -38,7 +38,7 @@ class Element(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What an array begins with."""
+    """The start of an array."""
 
     kind: int
     is_complex: bool
@@ -48,14 +48,14 @@ class Header(NamedTuple):
 
 
 def check_mat5(path: Path, key: str) -> None:
-    """Follow the variable `key` of a file.
+    """Traverse the variable `key` of a file.
 
     Raises:
-        DatasetError: if it is damaged, of a kind that is not read, or holds too much.
+        DatasetError: if it is damaged, of an unsupported kind, or holds too much.
     """
     with path.open("rb") as stream:
         stream.seek(126)
-        order = "<" if stream.read(2) == b"IM" else ">"  # as SciPy takes it
+        order = "<" if stream.read(2) == b"IM" else ">"  # as SciPy does
         for number in range(VARIABLES + 1):
             tag = stream.read(8)
             if len(tag) < 8:
@@ -93,11 +93,11 @@ def _named(path: Path, content: bytes, order: str, key: str) -> bool:
 
 
 class _Variable:
-    """A variable's element, of which no more is read than tags and sizes."""
+    """A variable's element, of which only tags and sizes are read."""
 
     def __init__(self, path: Path, content: bytes, order: str) -> None:
         self.path, self.content, self.order = path, content, order
-        self.values, self.cells = MOST, CELLS  # that are left
+        self.values, self.cells = MOST, CELLS  # still allowed
 
     def check(self) -> None:
         if self.matrix(0, len(self.content), 0) != len(self.content):
@@ -110,9 +110,9 @@ class _Variable:
             raise _DamagedError(self.path) from error
 
     def element(self, at: int) -> Element:
-        """The element whose tag is at a place, and which lies wholly in the file."""
+        """The element whose tag is at a position; it must lie wholly in the file."""
         (tag,) = self.words(at, 1)
-        if tag >> 16:  # up to four bytes stand in the tag itself
+        if tag >> 16:  # up to four bytes are in the tag itself
             found = Element(tag & 0xFFFF, at + 4, tag >> 16, at + 8)
             fits = found.length <= 4
         else:
@@ -124,7 +124,7 @@ class _Variable:
         return found
 
     def header(self, at: int) -> Header:
-        """The flags, sides and name of an array whose content is at a place."""
+        """The flags, sides and name of an array whose content is at a position."""
         tag, length, flags, _ = self.words(at, 4)
         kind = flags & 0xFF
         if (tag, length) != (_UINT32, 8):
@@ -143,7 +143,7 @@ class _Variable:
         return self.content[element.start : element.start + element.length]
 
     def matrix(self, at: int, end: int, depth: int) -> int:
-        """Check the array whose tag is at a place; where it ends, at `end` at the latest."""
+        """Check the array whose tag is at a position; returns its end, which is at most `end`."""
         tag, length = self.words(at, 2)
         if tag != _MATRIX or at + 8 + length > end:
             raise _DamagedError(self.path)
@@ -170,7 +170,7 @@ class _Variable:
         return last
 
     def fields(self, at: int) -> tuple[int, int]:
-        """Where the fields of a struct begin, and how many each of its elements has."""
+        """The position of a struct's first field, and the number of fields per element."""
         width = self.element(at)
         names = self.element(width.after)
         if width.kind not in (_INT32, _UINT32) or width.length != 4:
@@ -183,7 +183,7 @@ class _Variable:
         return names.after, names.length // long
 
     def data(self, header: Header) -> int:
-        """Where the values of an array end, which are as many as its sides say."""
+        """The end of an array's values, whose number must match its sides."""
         self.take(values=header.size * (1 + header.is_complex))
         place = header.after
         for _ in range(1 + header.is_complex):

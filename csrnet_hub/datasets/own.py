@@ -1,7 +1,7 @@
 """Photographs of one's own: CSV, JSON, and the files of the common annotation tools.
 
 Each format has one function that turns a file into a list of photographs, each with a function that
-gives its heads, so that a bad annotation of one photograph spoils no other.
+returns its heads, so that a bad annotation affects only its own photograph.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from .text import read_json
 
 
 class Annotated(NamedTuple):
-    """A photograph that an annotation file lists: its name there, what gives its heads, the size
-    and the split that the file tells, and the labels of its shapes. Where there are any, ``heads``
-    takes those of the whole data set, which say together what counts."""
+    """A photograph listed in an annotation file: its name there, a function for its heads, the size
+    and split that the file states, and the labels of its shapes. If there are any, ``heads`` takes
+    the labels of the whole data set, which together decide what counts."""
 
     name: str
     heads: Callable[..., Heads]
@@ -47,15 +47,15 @@ Parse: TypeAlias = Callable[[Path], Listing]
 
 
 def file_splits(accept: Accept, each: bool, parse: Parse, folder: Path) -> list[str]:
-    """The splits of a folder, or of one file, in a format whose files `accept` knows; ``each`` says
-    that each photograph has one, of its own name."""
+    """The splits of a folder or file in a format whose files `accept` recognises; ``each`` says
+    that each photograph has its own file, named after it."""
     return _splits(parse, each, files_of_splits(accept, each, folder), folder)
 
 
 def file_entries(
     accept: Accept, each: bool, parse: Parse, folder: Path, split: str
 ) -> Iterator[Entry]:
-    """The photographs that the annotation files of a split list, in their order."""
+    """The photographs listed in the annotation files of a split, in order."""
     files = files_of_splits(accept, each, folder)
     held = _splits(parse, each, files, folder)
     if split not in held and split not in files:
@@ -70,7 +70,7 @@ def file_entries(
                 for item in _parsed(parse, each, file)
                 if not inside or _of(item, lies) == split
             ]
-        except DatasetError as error:  # this file's trouble, not that of the others
+        except DatasetError as error:  # affects this file only
             items.append((file, Annotated(file.name, fails(error))))
     paths = [photo_at(file.parent, item.name) for file, item in items]
     if not all(map(is_file, paths)):
@@ -80,7 +80,7 @@ def file_entries(
     last = {path: (file, item.name) for (file, item), path in zip(items, paths)}
     for (file, item), path in zip(items, paths):
         heads = partial(item.heads, used) if item.labels else item.heads
-        if seen[path] > 1:  # which of its annotations is right nobody knows
+        if seen[path] > 1:  # which annotation is right is unknown
             again, name = last[path]
             heads = fails(
                 DatasetError(f"{again} has {name} twice: keep only one of its annotations.")
@@ -90,8 +90,8 @@ def file_entries(
 
 
 def _used(accept: Accept, each: bool, parse: Parse, folder: Path) -> set[str]:
-    """The labels of all shapes of a data set, whatever their split. Where each photograph has a
-    file, those beside one that is given alone are of its data set too."""
+    """The labels of all shapes in a data set, across splits. Where each photograph has a file, the
+    files beside one given alone belong to its data set too."""
     used: set[str] = set()
     for files in files_of_splits(accept, each, root_of(folder) if each else folder).values():
         for file in files:
@@ -102,13 +102,13 @@ def _used(accept: Accept, each: bool, parse: Parse, folder: Path) -> set[str]:
 
 @cache
 def _labels(parse: Parse, each: bool, file: Path, content: bytes) -> frozenset[str]:
-    """Each split asks for those of all files."""
+    """Cached, since each split asks for the labels of all files."""
     return frozenset().union(*(item.labels for item in _parsed(parse, each, file)))
 
 
 def _parsed(parse: Parse, each: bool, file: Path) -> Listing:
     try:
-        # what one photograph's file says of it may hang on those beside it
+        # what one photograph's file says may depend on the files beside it
         return parse(file) if each else _once(parse, file, _digest(file))
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
@@ -118,14 +118,14 @@ def _parsed(parse: Parse, each: bool, file: Path) -> Listing:
 
 @lru_cache(maxsize=2)
 def _once(parse: Parse, file: Path, content: bytes) -> Listing:
-    """A table may have a million rows, and is asked for its splits again and again."""
+    """Cached, since a table may have a million rows and is asked for its splits repeatedly."""
     return parse(file)
 
 
 def _digest(file: Path) -> bytes:
     try:
         return sha256(file.read_bytes()).digest()
-    except OSError:  # said when it is parsed
+    except OSError:  # reported on parsing
         return b""
 
 
@@ -136,7 +136,7 @@ def _splits(parse: Parse, each: bool, files: dict[str, list[Path]], folder: Path
 
 
 def _splits_inside(parse: Parse, files: list[Path], lies: dict[str, set[str]]) -> list[str]:
-    """The splits that files name for each photograph, or the folders of the photographs do."""
+    """The splits named for each photograph by the files or by the photographs' folders."""
     found: dict[str, str] = {}
     for file in files:
         with suppress(DatasetError):  # said when it is read
@@ -150,14 +150,14 @@ def _splits_inside(parse: Parse, files: list[Path], lies: dict[str, set[str]]) -
 
 
 def _of(item: Annotated, lies: dict[str, set[str]]) -> str:
-    """The split that a file tells of a photograph, or its name there, or else where it `lies`."""
+    """A photograph's split: stated by the file or its name there, or else by where it `lies`."""
     *folders, name = PureWindowsPath(item.name).parts or [""]
     found = lies.get(name.lower(), set())
     return item.split or of_folder(folders) or (next(iter(found)) if len(found) == 1 else "")
 
 
 def _long_name(base: Path, path: Path) -> str:
-    # two photographs of one name: the folders tell them apart (a name may hold no slash)
+    # two photographs share a name: folders distinguish them (the name may have no slash)
     inside = path.relative_to(base) if path.is_relative_to(base) else Path(path.parent.name, path)
     return "-".join(part for part in (*inside.parts[:-1], inside.name) if part not in ("/", "\\"))
 
@@ -173,7 +173,7 @@ def json_kind(kind: str, file: Path) -> bool:
 
 @cache
 def _kind(file: Path, modified: int) -> str:
-    # What cannot be told is taken for LabelMe's where a photograph has its name, to be named.
+    # An unrecognised file named after a photograph is taken for LabelMe's, so that it is reported.
     unknown = "labelme" if any(is_file(file.with_suffix(end)) for end in SUFFIXES) else "json"
     try:
         content = read_json(file)
@@ -193,11 +193,11 @@ def _kind(file: Path, modified: int) -> str:
     if "shapes" in content:
         return "labelme"
     values = [item for item in content.values() if isinstance(item, dict)]
-    third = {"project", "metadata", "file"} <= set(content)  # VIA 3, to be told
+    third = {"project", "metadata", "file"} <= set(content)  # VIA 3, to be reported
     if "_via_img_metadata" in content or third or any("regions" in item for item in values):
         return "via"
     if {"points", "human_num", "img_id"} <= set(content):
-        return ""  # one of NWPU-Crowd's
+        return ""  # an NWPU-Crowd file
     pictures = all(Path(key).suffix.lower() in SUFFIXES for key in content)
     return "json" if pictures else unknown
 
@@ -210,7 +210,7 @@ def field(record: Any, key: str, where: str) -> Any:
 
 
 def fails(error: DatasetError) -> Callable[[], Heads]:
-    """Heads that raise when they are asked for."""
+    """A heads function that raises the error when called."""
 
     def raising() -> Heads:
         raise error

@@ -1,4 +1,4 @@
-"""The same picture again: found by small thumbnails, whatever its size, crop or compression."""
+"""Find copies of a picture by small thumbnails, despite changes of size, crop or compression."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 64  # pixels of a thumbnail
-ALIKE = 0.75  # correlation of 32 x 32 thumbnails from which two pictures are looked at closely
+ALIKE = 0.75  # correlation of 32 x 32 thumbnails above which two pictures are examined closely
 SAME = 0.5  # peak of their phase correlation; unrelated pictures stay near 0.1
-FLAT = 1.0  # standard deviation in grey levels, under which there is nothing to compare
-_ROWS = 512  # compared at a time, which bounds memory
+FLAT = 1.0  # standard deviation in grey levels below which there is nothing to compare
+_ROWS = 512  # compared at a time, to bound memory
 
 Thumbnail = NDArray[np.uint8]
 
@@ -23,12 +23,12 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
 
 
 def same_pictures(thumbnails: list[Thumbnail]) -> list[tuple[list[int], float]]:
-    """Groups of two or more thumbnails of the same picture or of one scene at one moment, each
-    with the lowest score by which one was found to belong to it; in the order of their firsts.
+    """Groups of two or more thumbnails of the same picture, or of one scene at one moment, each
+    with the lowest score by which a member was matched; ordered by first member.
 
-    Two that correlate are compared by phase correlation (Kuglin and Hines, 1975): its peak, the
-    score, is 1 for equal pictures, stays high under a shift, a crop of a few percent, scaling and
-    compression, and is low for two pictures that have no more in common than where it is bright.
+    Thumbnails that correlate are compared by phase correlation (Kuglin and Hines, 1975). Its peak,
+    the score, is 1 for equal pictures, stays high under a shift, a crop of a few percent, scaling
+    and compression, and is low for pictures that share only their layout of brightness.
     """
     if not thumbnails:
         return []
@@ -45,13 +45,13 @@ def same_pictures(thumbnails: list[Thumbnail]) -> list[tuple[list[int], float]]:
             phases[index] = _phase(whole[index])
         return phases[index]
 
-    groups = [[index] for index in range(len(whole))]  # of each thumbnail, shared by its members
-    scores: dict[int, float] = {}  # of a group, by its first
+    groups = [[index] for index in range(len(whole))]  # by thumbnail, shared by a group's members
+    scores: dict[int, float] = {}  # by a group's first member
     for start in range(0, len(coarse), _ROWS):
         alike = coarse[start : start + _ROWS] @ coarse.T  # (rows, n)
         for row, j in np.argwhere(alike >= ALIKE):
             one, other = groups[start + int(row)], groups[int(j)]
-            if start + row < j and one is not other:  # else nothing is left to find
+            if start + row < j and one is not other:  # else already paired or grouped
                 peak = float(np.fft.irfft2(phase(start + int(row)) * phase(int(j)).conj()).max())
                 if peak >= SAME:
                     lowest = min(peak, scores.get(one[0], 1.0), scores.get(other[0], 1.0))
@@ -66,7 +66,7 @@ def same_pictures(thumbnails: list[Thumbnail]) -> list[tuple[list[int], float]]:
 
 
 def _phase(picture: NDArray[np.float32]) -> NDArray[np.complex64]:
-    window = np.hanning(SIDE)  # without it the frame's edges would be what all pictures share
+    window = np.hanning(SIDE)  # without it all pictures would share the frame's edges
     spectrum = np.fft.rfft2((picture - picture.mean()) * np.outer(window, window))
     size = np.abs(spectrum)
     return np.asarray(spectrum / (size + 1e-6 * size.max()), dtype=np.complex64)

@@ -1,4 +1,4 @@
-"""Where the photographs lie that an annotation file names in its own way."""
+"""Locate the photographs that an annotation file names in its own way."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..images import SUFFIXES
 from ..paths import is_file
 from .files import actual, listed
 
-UPLOADED = re.compile("^[0-9a-f]{8}-")  # what Label Studio puts before an upload's name
+UPLOADED = re.compile("^[0-9a-f]{8}-")  # Label Studio's prefix to an upload's name
 
 
 def homes_of(base: Path) -> list[Path]:
-    """The folders in which the photographs of an annotation file in a folder are looked for."""
+    """The folders to search for the photographs of an annotation file in ``base``."""
     return [base, base / "images", base.parent, base.parent / "images"]
 
 
 def photo_at(base: Path, written: str) -> Path:
-    """The photograph that a file names in its own way: a path of either system, or an upload."""
+    """The photograph that a file names in its own way: a Windows or POSIX path, or an upload."""
     name = Path(*PureWindowsPath(written).parts)
     for candidate in (Path(written), name, Path(name.name)):
         for home in homes_of(base):
@@ -29,15 +29,15 @@ def photo_at(base: Path, written: str) -> Path:
 
 
 def root_of(folder: Path) -> Path:
-    """The folder of a data set, of which an annotation file or the folder itself is given."""
+    """The folder of a data set, given an annotation file or the folder itself."""
     if folder.is_dir():
         return folder
     return folder.parent.parent if folder.parent.name.lower() == "annotations" else folder.parent
 
 
 def uploaded_name(address: str, base: Path) -> str:
-    """The file behind Label Studio's address of a picture: ?d=PATH, or an upload's own name, which
-    it stores with underscores for blanks and without brackets and the like."""
+    """The file behind Label Studio's URL of a picture: ?d=PATH, or an upload's own name, which it
+    stores with underscores for spaces and without brackets and the like."""
     parts = urlsplit(address)
     path = parse_qs(parts.query).get("d", [unquote(parts.path) or address])[0]
     name = PureWindowsPath(path).name
@@ -56,7 +56,7 @@ def uploaded_name(address: str, base: Path) -> str:
 
 
 def name_beside(name: str, base: Path) -> str:
-    """A photograph's name in a file, or where none is there and one of that upload is, its own."""
+    """A photograph's name in a file, or, if only the original of that upload exists, its name."""
     if is_file(photo_at(base, name)) or not UPLOADED.match(PureWindowsPath(name).name):
         return name
     own = uploaded_name(name, base)

@@ -1,4 +1,4 @@
-"""The formats by name, and the reading of a folder in any of them."""
+"""The formats by name, and reading a folder in any of them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Format:
     """A format of annotated photographs.
 
     Attributes:
-        title: of the data set or the tool.
-        splits: those that a folder holds, in order; none if the folder is not of this format.
-        entries: the photographs of one split.
+        title: name of the data set or the tool.
+        splits: gives a folder's splits, in order; none if the folder is not of this format.
+        entries: gives the photographs of one split.
         sigma: kernel width in pixels that the CSRNet paper uses (table 2 and section 4), or None
             for geometry-adaptive kernels.
         subject: what is counted.
-        suffix: of the annotation files, of one's own formats.
-        video: whether the photographs are frames of fixed cameras, of which neighbours look alike.
-        one_camera: whether all are of one, so that even its scenes look alike.
+        suffix: suffix of the annotation files, for one's own formats.
+        video: whether the photographs are frames of fixed cameras, where neighbours look alike.
+        one_camera: whether all are from one camera, so that even its scenes look alike.
     """
 
     title: str
@@ -94,10 +94,10 @@ OWN = (
 
 
 def guess_format(folder: Path) -> str:
-    """The name of the format of a folder or file, by what lies in it.
+    """Guess the name of a folder's or file's format from its content.
 
     Raises:
-        DatasetError: if there is no such folder, or it looks like none of the formats.
+        DatasetError: if there is no such folder, or it matches none of the formats.
     """
     if not folder.exists():
         raise DatasetError(f"There is no folder {folder}.")
@@ -114,7 +114,7 @@ def guess_format(folder: Path) -> str:
 
 
 def find_format(folder: str | Path, format: str | None = None) -> tuple[str, Format]:
-    """A format by name, or the one guessed.
+    """A format by name, or guessed.
 
     Raises:
         DatasetError: if there is no format of that name, or none can be guessed.
@@ -129,7 +129,7 @@ def find_splits(folder: str | Path, format: str | None = None) -> list[str]:
     """The splits that a folder holds: train, val, test, or all if it is not split.
 
     Raises:
-        DatasetError: if it holds none.
+        DatasetError: if it has none.
     """
     name, kind = find_format(folder, format)
     found = kind.splits(Path(folder))
@@ -141,10 +141,10 @@ def find_splits(folder: str | Path, format: str | None = None) -> list[str]:
 
 
 def pick_split(folder: str | Path, wanted: str, format: str | None = None) -> str:
-    """The split `wanted`, such as train, or ``all`` of a folder that is not split.
+    """The split `wanted`, such as train, or ``all`` for a folder that is not split.
 
     Raises:
-        DatasetError: if the folder is split, but has not that one.
+        DatasetError: if the folder is split, but lacks that one.
     """
     held = find_splits(folder, format)
     if wanted not in held and "all" not in held:
@@ -163,10 +163,10 @@ def read_dataset(
     """The samples of a folder (or of one annotation file) in any of the formats.
 
     Args:
-        format: a key of ``FORMATS``; None: guessed from what lies in the folder.
-        split: one of ``find_splits``; None: all of it, or every of its splits, one after another.
-        bad: a list that takes the annotations that cannot be read, while the reading goes on;
-            None: the first one is raised.
+        format: a key of ``FORMATS``; None: guessed from the folder's content.
+        split: one of ``find_splits``; None: all of it, or all of its splits, one after another.
+        bad: a list that collects errors of unreadable annotations while reading continues;
+            None: the first error is raised.
 
     Raises:
         DatasetError: naming the file and what is wrong with it.
@@ -216,8 +216,8 @@ def read_dataset(
 def paper_sigma(folder: str | Path, format: str | None = None) -> float | None:
     """The kernel width in pixels that the CSRNet paper uses for a data set; None: adaptive.
 
-    ShanghaiTech's two parts differ in nothing but their names: B, or a name with part_B in it,
-    is the one with 15 pixels.
+    ShanghaiTech's two parts differ only in their names: the folder called B, or with part_B in its
+    name, is the one with 15 pixels.
     """
     name, kind = find_format(folder, format)
     path = Path(folder).resolve()

@@ -1,4 +1,4 @@
-"""What every reader yields, and the checks that every annotation goes through."""
+"""The samples that every reader yields, and the checks on every annotation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Mask: TypeAlias = Callable[[int, int], NDArray[np.bool_]]  # height, width -> (H
 
 
 class DatasetError(ValueError):
-    """An annotation or a data folder that cannot be used; names the file and the trouble."""
+    """An annotation or a data folder that cannot be used; names the file and the fault."""
 
 
 class Stated(NamedTuple):
-    """The size of a photograph in pixels as its annotation tells it; ``relative`` says that the
-    heads are where they are as shares of it."""
+    """The size of a photograph in pixels, as stated by its annotation; ``relative`` says that the
+    heads' positions are shares of it."""
 
     width: float
     height: float
@@ -36,16 +36,15 @@ class Sample:
 
     Attributes:
         name: unique in its split, such as IMG_12.
-        path: of the photograph.
+        path: file of the photograph.
         heads: (N, 2) float32, x and y in pixels, as annotated (some may lie outside the frame).
-        mask: the region of interest, as a function of the photograph's height and width that gives
-            (H, W) bool and reads nothing before it is called; None: the whole photograph.
-        split: that it comes from, such as train.
-        group: what the data set's protocol tells apart: the fold, scene or clip.
-        part: the folder that it is from, where several are read as one set.
-        size: that the annotation tells, if it tells one.
-        scene: of a fixed camera, or clip of one, whose frames look alike; of photographs it is
-            empty.
+        mask: the region of interest, as a function of the photograph's height and width that
+            returns (H, W) bool and reads nothing until called; None: the whole photograph.
+        split: the split that it comes from, such as train.
+        group: the unit that the data set's protocol distinguishes: the fold, scene or clip.
+        part: the source folder, where several are read as one set.
+        size: the size that the annotation states, if any.
+        scene: the scene or clip of a fixed camera, whose frames look alike; empty for photographs.
     """
 
     name: str
@@ -59,10 +58,10 @@ class Sample:
     scene: str = ""
 
     def placed(self, height: int, width: int) -> Heads:
-        """The heads (N, 2) on the photograph as it is read, of that size.
+        """The heads (N, 2) on the photograph as read, which has the given size.
 
         Raises:
-            DatasetError: the annotation is one of another size.
+            DatasetError: if the annotation is for another size.
         """
         if self.size is None or self.size[:2] == (width, height):
             return self.heads
@@ -70,7 +69,7 @@ class Sample:
         if relative:
             return np.asarray(self.heads * (width / wide, height / high), np.float32)
         turned = (high, wide) == (width, height)
-        # some tools tell the sides of a file that is shown turned as they are stored
+        # for a file displayed rotated, some tools state the sides as stored
         if turned and _fit(self.heads, height, width) and not _fit(self.heads, width, height):
             return self.heads
         hint = (
@@ -85,7 +84,7 @@ class Sample:
         )
 
     def counted(self, height: int, width: int) -> Heads:
-        """The heads that count: all annotated ones, or with a mask those inside it.
+        """The heads that count: all annotated ones or, with a mask, those inside it.
 
         Raises:
             DatasetError: as `placed`.
@@ -102,7 +101,7 @@ def _fit(heads: Heads, height: int, width: int) -> bool:
 
 @dataclass(frozen=True)
 class Entry:
-    """A photograph that a data set lists; its annotation is read when ``heads`` is called."""
+    """A photograph listed by a data set; its annotation is read when ``heads`` is called."""
 
     name: str
     path: Path
@@ -116,7 +115,7 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
     """Points of any numeric type -> (N, 2) float32; an empty array of any shape -> (0, 2).
 
     Raises:
-        DatasetError: naming `where` (a file, and the place in it) and what is wrong.
+        DatasetError: naming `where` (a file and the position in it) and what is wrong.
     """
     if _has_text(points):
         raise DatasetError(f"{where}: heads are not numbers (text).")
@@ -130,7 +129,7 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
         raise DatasetError(f"{where}: heads are not numbers ({array.dtype}).")
     if array.ndim != 2 or array.shape[1] != 2:
         raise DatasetError(f"{where}: heads have shape {array.shape}, not (N, 2).")
-    with np.errstate(over="ignore"):  # what float32 cannot hold is said below
+    with np.errstate(over="ignore"):  # overflow of float32 is reported below
         heads = array.astype(np.float32)
     if not np.isfinite(heads).all():
         raise DatasetError(f"{where}: some heads are not finite numbers.")
@@ -138,9 +137,9 @@ def as_heads(points: ArrayLike, where: str | Path) -> Heads:
 
 
 def _has_text(values: Any) -> bool:
-    """Whether a string is anywhere in lists of values: NumPy would make each cell of their array as
-    wide as the longest one."""
-    rest = [values]  # not by recursion: a file's lists may be deeper than Python's limit
+    """Whether nested lists contain a string: NumPy would make each cell of their array as wide as
+    the longest one."""
+    rest = [values]  # no recursion: a file's lists may be nested beyond Python's limit
     while rest:
         item = rest.pop()
         if isinstance(item, np.ndarray):
@@ -154,7 +153,7 @@ def _has_text(values: Any) -> bool:
 
 
 def stated(width: Any, height: Any, relative: bool = False) -> Stated | None:
-    """The size that an annotation tells; None where it tells none, or nothing that can be one."""
+    """The size that an annotation states; None if it states none, or no valid one."""
     try:
         size = Stated(float(width), float(height), relative)
     except (TypeError, ValueError, OverflowError):
@@ -167,13 +166,13 @@ def heads_in_mask(heads: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_
     points = as_points(heads)
     height, width = mask.shape
     inside = np.asarray(((points >= 0) & (points < (width, height))).all(axis=1))
-    column, row = points[inside].astype(np.int64).T  # none is negative: rounded down
+    column, row = points[inside].astype(np.int64).T  # none is negative, so this rounds down
     inside[inside] = mask[row, column]
     return inside
 
 
 def polygon(vertices: NDArray[np.float32], height: int, width: int) -> NDArray[np.bool_]:
-    """The inside of a polygon (V, 2) of x, y in pixels, its edge included, as (H, W) bool."""
+    """The interior of a polygon (V, 2) of x, y in pixels, including its edge, as (H, W) bool."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("1", (width, height))
@@ -182,10 +181,10 @@ def polygon(vertices: NDArray[np.float32], height: int, width: int) -> NDArray[n
 
 
 def as_mask(values: Any, height: int, width: int, where: str | Path) -> NDArray[np.bool_]:
-    """An array of zeros and others as (H, W) bool.
+    """An array of zeros and other values as (H, W) bool.
 
     Raises:
-        DatasetError: naming `where`, if it is no picture of that size.
+        DatasetError: naming `where`, if it is not a picture of that size.
     """
     if not isinstance(values, np.ndarray):  # a cell array's texts would grow as wide as the longest
         raise DatasetError(f"{where}: the mask is not an array of numbers.")

@@ -1,7 +1,7 @@
 """ShanghaiTech parts A and B (Zhang et al., CVPR 2016): images/IMG_n.jpg and GT_IMG_n.mat.
 
-One's own photographs in such folders, which the page saves annotations for, need not be split, and
-each GT_NAME.mat may lie beside its photograph.
+One's own photographs in such folders, for which the page saves annotations, need not be split, and
+each GT_NAME.mat may be next to its photograph.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ ANNOTATIONS = ("ground-truth", "ground_truth")  # copies of the data set differ
 
 
 def splits(part: Path) -> list[str]:
-    """The splits that the folder of a part holds, ``all`` if it holds the images itself; none if it
-    is no such folder."""
+    """The splits in the folder of a part; ``all`` if it directly contains the images; none if it is
+    not such a folder."""
     found = [name for name in SPLITS if is_folder(part / SPLITS[name] / "images")]
     if not found and is_folder(part / "images") and _annotations(part):
         return ["all"]
@@ -36,7 +36,7 @@ def _annotations(folder: Path) -> Path | None:
 
 
 def entries(part: Path, split: str) -> Iterator[Entry]:
-    """The photographs of one split, in the order of their numbers."""
+    """The photographs of one split, in numerical order."""
     if split not in (*SPLITS, "all"):
         raise DatasetError(f"There is no split {split!r}; choose train or test.")
     folder = part if split == "all" else part / SPLITS[split]
@@ -56,7 +56,7 @@ def is_annotation(file: Path) -> bool:
 
 
 def parse_beside(file: Path) -> own.Listing:
-    """The photograph NAME of a GT_NAME.mat, whatever its ending, where `places` looks for one."""
+    """The photograph NAME for a GT_NAME.mat, with any suffix, wherever `places` looks for one."""
     stem = file.stem[len("GT_") :]
     for home in homes_of(file.parent):
         found = [stem + end for end in sorted(SUFFIXES) if is_file(actual(home / (stem + end)))]

@@ -1,8 +1,8 @@
-"""Shapes of a picture, as annotation tools write them, and which of them are heads.
+"""Shapes in a picture, as annotation tools write them, and which of them are heads.
 
-A point is a head; of a box, circle or ellipse it is the centre. Where shapes in use, in any file of
-a data set, are labelled head, only those count (the same people may be marked as persons too), else
-where some are labelled person, only those; else all.
+A point is a head; for a box, circle or ellipse, its centre is. If any shapes in a data set's files
+are labelled head, only those count (the same people may also be marked as persons); else, if any
+are labelled person, only those; else all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PEOPLE = {"person", "persons", "people", "pedestrian", "pedestrians", "human", "
 
 
 class Pictured(NamedTuple):
-    """A picture of a file and its shapes, with what else the file tells of it."""
+    """A picture in a file and its shapes, with what else the file says about it."""
 
     name: str
     shapes: Any
@@ -36,8 +36,8 @@ def with_heads(
     labels_of: Callable[[Any], set[str]],
     point: Callable[[Any, str], list[Point]],
 ) -> Listing:
-    """The pictures of a file, each with the labels of its shapes, and with what gives its heads by
-    the labels of all files."""
+    """The pictures in a file, each with the labels of its shapes and a function that gives its
+    heads from the labels of all files."""
     listing: Listing = []
     for name, shapes, size, split in pictures:
         own = map(labels_of, shapes) if isinstance(shapes, list) else ()
@@ -47,7 +47,7 @@ def with_heads(
 
 
 def that_count(labels: Iterable[str]) -> set[str]:
-    """The labels, of those in use, in small letters, whose shapes are heads; none: all are."""
+    """The labels in use, in lower case, whose shapes are heads; none: all shapes are."""
     used = set(labels)
     return used & HEADS or used & PEOPLE
 
@@ -60,18 +60,18 @@ def together(
     point: Callable[[Any, str], list[Point]],
     used: Set[str] = frozenset(),
 ) -> Heads:
-    """The heads of a picture's shapes, by what a tool has for the labels and the places of one.
+    """The heads of a picture's shapes, by a tool's functions for a shape's labels and points.
 
     Args:
-        used: the labels of all files of the data set, which say what counts.
+        used: the labels in all files of the data set, which decide what counts.
 
     Raises:
-        DatasetError: a shape cannot be read; with the file and the picture.
+        DatasetError: if a shape cannot be read; names the file and the picture.
     """
     where = f"{path}, {name}"
     counting = that_count(used)
     try:
-        if counting:  # what has no label is taken for a head still
+        if counting:  # unlabelled shapes still count as heads
             told = [(shape, labels_of(shape)) for shape in shapes]
             shapes = [shape for shape, labels in told if not labels or labels & counting]
         return as_heads([found for shape in shapes for found in point(shape, where)], where)
@@ -82,11 +82,11 @@ def together(
 
 
 def middle(left: Any, top: Any, width: Any, height: Any) -> list[Point]:
-    """The centre of a box, by its upper left corner."""
+    """The centre of a box, given its upper left corner and sides."""
     return [(float(left) + float(width) / 2, float(top) + float(height) / 2)]
 
 
 def texts(values: Any) -> set[str]:
-    """Those values that are texts, in small letters, without blanks that were typed beside them."""
+    """The values that are strings, in lower case, without surrounding whitespace."""
     plain = (value.strip().lower() for value in values if isinstance(value, str))
     return {value for value in plain if value}

@@ -1,4 +1,4 @@
-"""Splits of photographs of one's own: told by the names of folders and of annotation files."""
+"""Splits of one's own photographs, from the names of folders and annotation files."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SPLITS = {
 
 
 def where_photos_lie(root: Path) -> dict[str, set[str]]:
-    """By the names of the photographs in a folder, the splits after which their folders are called,
-    "" for none; nothing where none is called so."""
+    """Maps the names of the photographs in a folder to the splits that their folders are named
+    after, "" for none; empty if no folder is named after a split."""
     lies: dict[str, set[str]] = {}
     for path in listed(root, "*", deep=True):
         if path.suffix.lower() in SUFFIXES:
@@ -37,19 +37,19 @@ def where_photos_lie(root: Path) -> dict[str, set[str]]:
 
 
 def of_folder(parts: Iterable[str]) -> str:
-    """The split that the innermost of some folders is called after, as train or train2017."""
+    """The split that the innermost of the folders is named after, such as train or train2017."""
     plain = [re.sub(r"[\W\d_]+$", "", part.lower()) for part in parts]
     named = (split for part in plain for split, names in SPLITS.items() if part in names)
     return next(reversed([*named]), "")
 
 
 def none_beside(splits: list[str], strangers: list[str]) -> None:
-    """Refuse what lies beside named splits under a name that tells none.
+    """Refuse files beside named splits whose own names indicate none.
 
     Raises:
-        DatasetError: there are such strangers.
+        DatasetError: if there are such strangers.
     """
-    if strangers:  # which split they are of nobody knows; a wrong one would be trained on
+    if strangers:  # their split is unknown; a wrong one would be trained on
         one, many = ("lies", "its name indicates", "it"), ("lie", "their names indicate", "them")
         lies, own, them = one if len(strangers) == 1 else many
         raise DatasetError(
@@ -59,13 +59,13 @@ def none_beside(splits: list[str], strangers: list[str]) -> None:
 
 
 def candidates(suffix: str, folder: Path) -> list[Path]:
-    """The files that may hold annotations: those with an ending, where they are looked for."""
+    """The files that may hold annotations: those with a suffix, in the places searched."""
     homes = [folder, folder / "annotations", *(folder / name for name in sum(SPLITS.values(), ()))]
     return [file for home in homes for file in listed(actual(home), f"*{suffix}")]
 
 
 def files_of_splits(accept: Accept, each: bool, folder: Path) -> dict[str, list[Path]]:
-    """The files of each split: in a folder of that name, or named after it; else of ``all``."""
+    """The files of each split: in a folder named after it, or so named themselves; else ``all``."""
     if folder.is_file():
         return {"all": [folder]} if accept(folder) else {}
     homes = (folder, actual(folder / "annotations"))
@@ -76,7 +76,7 @@ def files_of_splits(accept: Accept, each: bool, folder: Path) -> dict[str, list[
             for split, names in SPLITS.items()
         }
         return {split: files for split, files in found.items() if files}
-    # a photograph's name tells no split: test match.jpg
+    # a photograph's own name indicates no split: test match.jpg
     each = each or all(map(_of_one_photo, here))
     words = {file: [] if each else _split_words(file) for file in here}
     named = {split: [file for file in here if words[file] == [split]] for split in SPLITS}
@@ -88,7 +88,7 @@ def files_of_splits(accept: Accept, each: bool, folder: Path) -> dict[str, list[
 
 
 def _of_one_photo(file: Path) -> bool:
-    """Whether a photograph has the file's name, as that which the page's Annotate tab saves."""
+    """Whether a file is named after a photograph, like those that the page's Annotate tab saves."""
     named = (home / f"{file.stem}{end}" for home in homes_of(file.parent) for end in SUFFIXES)
     return any(is_file(actual(path)) for path in named)
 
@@ -103,9 +103,9 @@ def _accepted(accept: Accept, folder: Path) -> list[Path]:
 
 
 def found_inside(root: Path, paths: list[Path], split: str) -> list[Path]:
-    """Photographs that are not where they were looked for, from anywhere in a folder where only
-    one has that name, as COCO's own train2017 beside annotations: of a split, where only one lies
-    in a folder that is called after it, or none does and one in a folder of no split."""
+    """Find photographs that are not where expected, anywhere in a folder where only one has that
+    name, as in COCO's own train2017 beside annotations. For a split, it is the only one in a folder
+    named after it or, if there is none, the only one in a folder of no split."""
     held: dict[tuple[str, str], list[Path]] = {}
     for path in listed(root, "*", deep=True):
         if path.suffix.lower() in SUFFIXES:

@@ -1,4 +1,4 @@
-"""The simplest annotation: a CSV table of image, x, y, or a JSON file of points an image."""
+"""The simplest annotations: a CSV table of image, x, y, or a JSON file of points per image."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .sample import DatasetError, Heads, as_heads, stated
 from .text import read_json, read_text
 
 COLUMNS = ("image", "x", "y")
-SIDES = [("width", "height"), ("w", "h")]  # columns of a box's, or of the picture's
-SURE = 3  # heads: one or two may well lie in a corner
-# What others call the first of them, the surest first.
+SIDES = [("width", "height"), ("w", "h")]  # columns for the sides of a box, or of the picture
+SURE = 3  # heads: one or two may well be in a corner
+# Other names of the first column, the surest first.
 PHOTO = ["image_name", "image_path", "filename", "file_name", "filepath", "file", "photo", "path"]
 PHOTO += ["img", "image_id"]
 
 
 class Table:
-    """The rows of a CSV table, told apart by their photographs' names.
+    """The rows of a CSV table, grouped by photograph name.
 
     Attributes:
-        rows: of each row with a head its line in the file, x and y as written, all in one list: a
-            table may have millions of rows.
-        too_long: the first line of a photograph that has cells which no column names.
+        rows: for each row with a head, its line in the file and x and y as written, in one flat
+            list, as a table may have millions of rows.
+        too_long: by photograph, the first line that has cells beyond the named columns.
         unnamed: the first line without a name, or 0.
     """
 
@@ -64,30 +64,30 @@ class Table:
         return in_pixels(heads, f"{self.path}, line {rows[0]}" if rows else str(self.path))
 
     def wrong(self, line: int, trouble: str) -> DatasetError:
-        """The error of a line."""
+        """The error for a line."""
         return DatasetError(f"{self.path}, line {line}: {trouble}.")
 
 
 def parse_csv(path: Path) -> Listing:
-    """The photographs of a table, as `read_table` reads it."""
+    """The photographs in a table, as read by `read_table`."""
     table = read_table(path)
     return [Annotated(name, partial(table.heads, name)) for name in table.rows]
 
 
 def read_table(path: Path, lone: bool = False) -> Table:
-    """Columns image, x, y (others are ignored; , ; or tab between them), a row a head; that of the
-    photographs may have another name (`photo_column`). A row with x and y left empty says that the
-    picture holds nobody. Where columns are not told apart by commas, a comma in a number is a
-    decimal one, as many languages' spreadsheets write it.
+    """Read columns image, x, y (others are ignored; separated by , ; or tab), one row per head; the
+    image column may have another name (`photo_column`). A row with empty x and y means a picture
+    without people. Where commas do not separate columns, a comma in a number is a decimal one, as
+    spreadsheets in many languages write it.
 
     Args:
-        lone: the table may be of one photograph that it does not name, which is then called "";
-            columns x,y or image,x,y need no row of names, and no further rows mean nobody.
+        lone: the table may be for one photograph that it does not name, which is then called "";
+            columns x,y or image,x,y need no header, and no further rows mean nobody.
 
     Raises:
         DatasetError: if the table is none of these, or one of boxes, whose x and y are corners. It
-            is refused whole where the sides in one photograph's rows differ: in those of another,
-            with a single head, the corner would be taken for the head.
+            is refused as a whole if the sides differ within one photograph's rows: for another with
+            a single head, the corner would be taken for the head.
     """
     text = read_text(path)
     table = Table(path, delimiter_of(text))
@@ -108,8 +108,8 @@ def read_table(path: Path, lone: bool = False) -> Table:
 
 
 def _lines(table: Table, text: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a table that are not blank, each with the number of its line in the file."""
-    # not splitlines: Unicode has separators of lines that may stand in a name or a remark
+    """The non-blank rows of a table, each with its line number in the file."""
+    # not splitlines: names and remarks may contain Unicode line separators
     reader = csv.reader(io.StringIO(text), delimiter=table.delimiter, strict=True)
     try:
         for row in reader:
@@ -122,7 +122,7 @@ def _lines(table: Table, text: str) -> Iterator[tuple[int, list[str]]]:
 def _columns(
     path: Path, names: Sequence[str], rows: Iterable[Sequence[str]], lone: bool
 ) -> list[int | None]:
-    """Which columns have the photographs' names, x and y, then the sides of what may be boxes."""
+    """The columns of the photographs' names, x and y, then of the sides of possible boxes."""
     if lone and not names:
         raise DatasetError(
             f"{path}: the file is empty. For a photo of nobody, it must hold the line x,y."
@@ -135,7 +135,7 @@ def _columns(
         needed = "x and y" if lone else "image, x and y"
         raise DatasetError(f"{path} has no column {', '.join(missing)}; it needs {needed}.")
     if twice := next((name for name in COLUMNS if names.count(name) > 1), None):
-        raise DatasetError(f"{path} has two columns {twice}.")  # of two values one would be lost
+        raise DatasetError(f"{path} has two columns {twice}.")  # one value would be lost
     sides = [side for pair in SIDES if {*pair} <= {*names} for side in pair]
     return [photos, *(names.index(name) for name in ("x", "y", *sides))]
 
@@ -147,10 +147,10 @@ def _fill(
     names: Sequence[str],
     lone: bool,
 ) -> None:
-    """Put rows into a table by their photographs; of their cells those of `columns` are taken."""
+    """Add rows to a table by photograph, taking only the cells in `columns`."""
     boxes: dict[str, list[str]] = {}
     for line, row in lines:
-        # short rows are not filled up: those of a table of a million columns would fill memory
+        # short rows are not padded: in a table of a million columns they would fill memory
         image, x, y, *box = (
             row[i].strip() if i is not None and i < len(row) else "" for i in columns
         )
@@ -158,7 +158,7 @@ def _fill(
             if not lone:
                 raise table.wrong(line, "the image is not named")
             table.unnamed = table.unnamed or line
-        if any(box) and boxes.setdefault(image, box) != box:  # a picture's size is one in all rows
+        if any(box) and boxes.setdefault(image, box) != box:  # a picture's size is constant
             sides = " and ".join(names[i] for i in columns[3:] if i is not None)
             raise table.wrong(
                 line,
@@ -173,8 +173,8 @@ def _fill(
 
 
 def photo_column(names: Sequence[str], rows: Iterable[Sequence[str]]) -> int | None:
-    """Which column tells the photographs: ``image``, else one whose cells all end as a picture's
-    name does, best under a name of `PHOTO`, else the first of these names; None without any.
+    """The column of the photographs' names: ``image``, else one whose cells all end like picture
+    names, preferably with a name in `PHOTO`, else the first of those names; None without any.
 
     Args:
         names: in lower case.
@@ -199,8 +199,8 @@ def _is_file(row: Sequence[str], column: int) -> bool:
 
 
 def delimiter_of(table: str) -> str:
-    """What stands between the columns of a table, by its first line: what parts x from y there, or
-    without such names ; or tab if one is there, since commas beside them are decimal ones."""
+    """The delimiter of a table, from its first line: what separates x from y there or, without such
+    names, ; or tab if present, since commas beside them are decimal ones."""
     first = table.lstrip().split("\n", 1)[0]
     for delimiter in ";\t,":
         if {"x", "y"} <= {name.strip().lower() for name in first.split(delimiter)}:
@@ -209,8 +209,8 @@ def delimiter_of(table: str) -> str:
 
 
 def is_points_table(path: Path) -> bool:
-    """Whether a file may be a table of heads: .csv, and not the counts that ``csrnet count`` and
-    the page write."""
+    """Whether a file may be a table of heads: a .csv file other than the counts that
+    ``csrnet count`` and the page write."""
     if path.suffix.lower() != ".csv":
         return False
     try:
@@ -222,8 +222,8 @@ def is_points_table(path: Path) -> bool:
 
 
 def in_pixels(heads: Heads, where: str) -> Heads:
-    """The heads of a photograph, or a DatasetError: as pixels, shares of its sides would all lie in
-    its corner."""
+    """Return the heads, or raise a DatasetError if they look like shares of the photograph's sides:
+    as pixels, these would all lie in its corner."""
     in_corner = len(heads) >= SURE and ((heads >= 0) & (heads <= 1)).all()
     if in_corner and (heads % 1).any():
         raise DatasetError(
@@ -235,8 +235,8 @@ def in_pixels(heads: Heads, where: str) -> Heads:
 
 def parse_json(path: Path) -> Listing:
     """``{"a.jpg": [[x, y], ...], ...}``, or ``[{"image": "a.jpg", "heads": [[x, y], ...]}, ...]``
-    (``points`` for ``heads`` will do), or one such record alone; an empty list says that the
-    picture holds nobody."""
+    (or ``points`` for ``heads``), or a single such record; an empty list means a picture without
+    people."""
     content = read_json(path)
     if isinstance(content, dict) and "images" in content and isinstance(content["images"], list):
         content = content["images"]
@@ -259,15 +259,15 @@ def parse_json(path: Path) -> Listing:
 
 
 def is_record(content: Any) -> bool:
-    """Whether this is one photograph's record, such as the page's JSON download."""
+    """Whether this is a single photograph's record, such as the page's JSON download."""
     return isinstance(content, dict) and isinstance(content.get("image"), str)
 
 
 def points_of(points: Any, path: Path, name: str) -> Heads:
-    """The heads of a photograph of a JSON file, which lists them as pairs or as records of x and y.
+    """The heads of a photograph in a JSON file, listed as pairs or as records of x and y.
 
     Raises:
-        DatasetError: they are none; with the file and the photograph's name, if it has one.
+        DatasetError: if they are not; names the file and the photograph, if it has a name.
     """
     where = f"{path}, {name}" if name else str(path)
     if points is None:

@@ -1,4 +1,4 @@
-"""Text files: read whole, their trouble named."""
+"""Read whole text files, with clear errors."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def rows_of_numbers(path: Path, columns: int) -> Heads:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with its mark, as spreadsheets save "Unicode text";
-    its lines end in ``\\n``, whatever the system that wrote it.
+    """The text of a file in UTF-8, or in UTF-16 with a byte-order mark, as spreadsheets save
+    "Unicode text"; line ends are normalised to ``\\n``.
 
     Raises:
-        DatasetError: if it is missing or no such text.
+        DatasetError: if it is missing or not such text.
     """
     path = actual(path)
     if not is_file(path):

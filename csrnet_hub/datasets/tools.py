@@ -1,4 +1,4 @@
-"""What annotation tools write: COCO, VIA, LabelMe and CVAT; `shapes` says which are heads."""
+"""Files of annotation tools: COCO, VIA, LabelMe and CVAT; `shapes` decides which are heads."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from .text import read_json, read_text
 
 
 def parse_coco(path: Path) -> Listing:
-    """images, annotations and categories; of the key points the one named head, else nose, else
-    the first that is labelled, else the box's centre; a picture with a crowd region (iscrowd) has
-    no known number and is an error."""
+    """Parse images, annotations and categories. A head is the key point named head, else nose, else
+    the first labelled one, else the box's centre. A picture with a crowd region (iscrowd) has no
+    known number and is an error."""
     content = read_json(path)
     images = field(content, "images", str(path))
-    # some tools write an id as a number here and as text there
+    # some tools write an id as a number in one place and as text in another
     known_as = [one for one in content.get("categories", []) if isinstance(one, dict)]
     categories = {str(one.get("id")): one for one in known_as}
     names = {identity: str(one.get("name")).strip().lower() for identity, one in categories.items()}
     labels_of = partial(_coco_labels, names)
-    told = that_count(names.values())  # people from other things
+    told = that_count(names.values())  # people are distinguished from other things
     found: dict[str, list[Any]] = {}
     for annotation in field(content, "annotations", str(path)):
         if told:
@@ -85,9 +85,9 @@ def _coco_point(categories: dict[Any, Any], shape: Any, where: str) -> list[Poin
 
 
 def parse_via(path: Path) -> Listing:
-    """A project of the VGG Image Annotator 2, or its annotations exported as JSON (1 and 2). Of
-    several attributes of its regions the one that names heads or people most often labels them;
-    where none does, all."""
+    """Parse a project of the VGG Image Annotator 2, or annotations exported as JSON (1 and 2). If
+    regions have several attributes, the one that most often names heads or people labels them; if
+    none does, all do."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise DatasetError(f"{path} is not a project of the VGG Image Annotator.")
@@ -114,7 +114,7 @@ def parse_via(path: Path) -> Listing:
 
 
 def _via_labels(region: Any) -> dict[str, set[str]]:
-    """What each attribute of a region says: a text, or the boxes that are ticked."""
+    """The value of each attribute of a region: a text, or the ticked boxes."""
     attributes = region.get("region_attributes") if isinstance(region, dict) else None
     if not isinstance(attributes, dict):
         return {}
@@ -136,7 +136,7 @@ def _via_point(region: Any, where: str) -> list[Point]:
 
 
 def parse_labelme(path: Path) -> Listing:
-    """One file a photograph, which imagePath names; it is looked for beside the file too."""
+    """Parse one file per photograph, named by imagePath and also searched for beside the file."""
     content = read_json(path)
     name = str(field(content, "imagePath", str(path)))
     shapes = field(content, "shapes", str(path))
@@ -159,9 +159,9 @@ def _labelme_point(shape: Any, where: str) -> list[Point]:
 
 
 def parse_cvat(path: Path) -> Listing:
-    """XML 1.1 exported as "CVAT for images"."""
+    """Parse XML 1.1 exported as "CVAT for images"."""
     text = read_text(path)
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # CVAT writes none, and they can be harmful
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # CVAT writes neither, and both can be harmful
         raise DatasetError(f"{path} has a document type (DOCTYPE), which is not read.")
     try:
         root = ElementTree.fromstring(text)

@@ -15,8 +15,8 @@ QNRF_SPLITS = {"train": "Train", "test": "Test"}
 
 
 def cc50_splits(folder: Path) -> list[str]:
-    """``all``, the five folds ``fold1`` to ``fold5``, and for each the others, ``but1`` to
-    ``but5``: the protocol is five-fold cross-validation (section 4.3.2 of the CSRNet paper)."""
+    """``all``, the five folds ``fold1`` to ``fold5``, and their complements ``but1`` to ``but5``:
+    the protocol is five-fold cross-validation (section 4.3.2 of the CSRNet paper)."""
     if not listed(folder, "*_ann.mat"):
         return []
     folds = range(1, FOLDS + 1)
@@ -24,8 +24,8 @@ def cc50_splits(folder: Path) -> list[str]:
 
 
 def cc50_entries(folder: Path, split: str) -> Iterator[Entry]:
-    """n.jpg and n_ann.mat, in the order of their numbers. Which images make a fold was never
-    published; here, as is usual, the fifths of that order."""
+    """n.jpg and n_ann.mat, in numerical order. The folds were never published; here, as is usual,
+    they are the fifths of that order."""
     if split != "all" and split not in cc50_splits(folder):
         raise DatasetError(
             f"There is no split {split!r}; choose all, fold1 to fold5 or but1 to but5."
@@ -38,7 +38,7 @@ def cc50_entries(folder: Path, split: str) -> Iterator[Entry]:
 
 
 def qnrf_splits(folder: Path) -> list[str]:
-    """Those of Train and Test that the folder holds."""
+    """Those of Train and Test that are in the folder."""
     return [name for name in QNRF_SPLITS if listed(_qnrf_folder(folder, name), "*_ann.mat")]
 
 
@@ -59,5 +59,5 @@ def annotation(photo: Path) -> Path:
 
 
 def points(path: Path, key: str = "annPoints") -> Heads:
-    """The heads (N, 2) of a .mat file that has them as one array."""
+    """The heads (N, 2) of a .mat file that stores them as one array."""
     return as_heads(load_mat(path, key), path)
