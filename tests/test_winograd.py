@@ -115,12 +115,18 @@ def on_processor(patch: pytest.MonkeyPatch, quick: bool, amx: bool) -> None:
     patch.setattr(winograd, "has_amx", lambda: amx)
 
 
+def noted(patch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one with each of Winograd's convolutions from now on."""
+    own, calls = winograd.infer, []
+    patch.setattr(winograd, "infer", lambda *a: calls.append(1) or own(*a))
+    return calls
+
+
 def test_in_bfloat16_they_pay_where_products_are_quick_in_vectors_alone(
     model: CSRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 56, 3), dtype=np.uint8)
-    own, calls = winograd.infer, []
-    monkeypatch.setattr(winograd, "infer", lambda *a: calls.append(1) or own(*a))
+    calls = noted(monkeypatch)
     counter = CrowdCounter(model, "cpu", "float32")
     counter.engine.kind = torch.bfloat16  # without the warning where that is slow
     for quick, amx, times in ((True, False, 12), (True, True, 0), (False, False, 0)):
@@ -134,8 +140,7 @@ def test_a_picture_is_counted_with_them_where_they_pay(
     model: CSRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (210, 170, 3), dtype=np.uint8)
-    own, calls = winograd.infer, []
-    monkeypatch.setattr(winograd, "infer", lambda *a: calls.append(1) or own(*a))
+    calls = noted(monkeypatch)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     found = CrowdCounter(model, "cpu", "float32").count(picture)
     assert len(calls) == 15  # of 17: all but the first and the last
