@@ -54,7 +54,8 @@ def first_state(recipe: Recipe, model_folder: Path) -> State:
 
 
 @pytest.mark.parametrize(
-    "change", [{"loss": "pyramid"}, {"loss": "dmcount"}, {"loss": "generalised"}, SGD]
+    "change",
+    [{"loss": "pyramid"}, {"loss": "dmcount"}, {"loss": "generalised"}, {"loss": "frequency"}, SGD],
 )
 def test_training_lowers_the_loss(
     recipe: Recipe, crowd: list[Example], model_folder: Path, change: dict[str, object]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from .points import bayesian_loss, dm_count_loss, generalised_loss
+from .points import bayesian_loss, dm_count_loss, frequency_loss, generalised_loss
 
 if TYPE_CHECKING:  # recipe imports this module, and crops imports recipe
     from .crops import Batch
@@ -86,6 +86,7 @@ LOSSES: dict[str, Loss] = {
     "bayesian": lambda predicted, batch: bayesian_loss(predicted, batch.heads, batch.present),
     "dmcount": lambda predicted, batch: dm_count_loss(predicted, batch.heads, batch.present),
     "generalised": lambda predicted, batch: generalised_loss(predicted, batch.heads, batch.present),
+    "frequency": lambda predicted, batch: frequency_loss(predicted, batch.heads, batch.present),
 }
 
 
@@ -149,4 +150,5 @@ RECORD = {
     "dmcount": "DM-Count (arXiv:2009.13077) of the map's positive part",
     "generalised": "the generalised loss (Wan et al., CVPR 2021) of the map's positive part, with "
     "absolute differences in the cells",
+    "frequency": "the characteristic function loss (Shu et al., CVPR 2022)",
 }

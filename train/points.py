@@ -1,9 +1,9 @@
 """Training losses that compare a density map with the head points, not with a map of them.
 
-All are defined for non-negative maps, but the network's output may be negative. They take its
-positive part and add a loss for values below zero, which pulls a cell up as strongly as it would
-be pulled down above zero. Without this term, the sum of the map, which is the count a user sees,
-would not be what was trained.
+All but the frequency loss are defined for non-negative maps, but the network's output may be
+negative. They take its positive part and add a loss for values below zero, which pulls a cell up
+as strongly as it would be pulled down above zero. Without this term, the sum of the map, which is
+the count a user sees, would not be what was trained.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from csrnet_hub.model import STRIDE
 
-SPREAD = 8.0  # pixels: sigma of a head's likelihood in the Bayesian loss, as in its paper
+SPREAD = 8.0  # pixels: sigma of a head in the Bayesian and frequency losses, as in their papers
 BACKGROUND = 0.15  # of the crop's shorter side: distance of the background point, as in its paper
 TRANSPORT, VARIATION = 0.1, 0.01  # weights of DM-Count's terms, as in its paper
 BLUR = 10.0  # squared pixels: entropic regularisation of its optimal transport, as in its paper
@@ -27,6 +27,10 @@ ENTROPY = 0.01 / MISSED
 RELAX = 1.8  # over-relaxation of each update of the heads' potentials
 SMALLEST = 1e-20  # heads in a cell: stands for zero in logarithms
 NOBODY = 1e-30  # heads asked of a cell near nobody; below SMALLEST, so the two can be told apart
+
+# Frequency loss:
+HIGHEST = 0.3  # radians per pixel in each direction, as in its paper
+HARMONICS = 30  # steps from zero to there
 
 
 def bayesian_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
@@ -203,6 +207,46 @@ def unbalanced_transport(
     moved = torch.where(plan > 0, cost * plan, 0.0).sum(dim=(1, 2))
     missed = ((plan.sum(dim=1) - 1).abs() * present).sum(dim=1)
     return moved + missed + (plan.sum(dim=2) - positive).abs().sum(dim=1), to_cells
+
+
+def frequency_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
+    """The characteristic function loss (Shu et al., CVPR 2022, "Crowd Counting in the Frequency
+    Domain"): the integral over frequencies t, up to 0.3 radians per pixel along each axis, of
+
+        |sum over cells m of D(x_m) exp(i t x_m) - exp(-32 t^2) sum over heads n of exp(i t y_n)|
+
+    that is, of the magnitude of the difference between the Fourier transforms of the map D and of
+    Gaussians of 8 pixels about the heads. It is divided by the integral of exp(-32 t^2). Values
+    below zero need no term of their own.
+
+    Args:
+        predicted: (B, 1, h, w) heads per cell.
+        heads: (B, n, 2) x, y in pixels of the crops; rows that are not present may hold anything.
+        present: (B, n) bool, which rows are heads.
+
+    Returns:
+        A scalar, averaged over crops: 1 for a missed head alone in its crop, and about the square
+        root of the number of missed heads that lie at random.
+    """
+    across = torch.linspace(0, HIGHEST, HARMONICS + 1, device=predicted.device)
+    down = torch.cat([-across[1:].flip(0), across])  # the other half plane is conjugate
+    rows, columns = (
+        (torch.arange(side, device=predicted.device) + 0.5) * STRIDE for side in predicted.shape[2:]
+    )
+    of_map = _waves(down, rows) @ predicted[:, 0].to(torch.complex64) @ _waves(across, columns).mT
+    with torch.no_grad():
+        blur = (-0.5 * SPREAD**2 * (down[:, None].square() + across.square())).exp()  # (F, G)
+        share = torch.where(across > 0, 2.0, 1.0)
+        x, y = torch.where(present[..., None], heads, 0.0).unbind(dim=-1)  # (B, n) both
+        each = _waves(down, y) * present[:, None]  # (B, F, n)
+        of_heads = blur * (each @ _waves(across, x).mT)  # (B, F, G)
+    return ((of_map - of_heads).abs() * share).sum(dim=(1, 2)).mean() / (blur * share).sum()
+
+
+def _waves(frequencies: Tensor, positions: Tensor) -> Tensor:
+    """exp(i t x) of frequencies (F,) per pixel and positions (..., n) in pixels: (..., F, n)."""
+    phase = frequencies[:, None] * positions[..., None, :]
+    return torch.polar(torch.ones_like(phase), phase)
 
 
 def squared_distances(predicted: Tensor, heads: Tensor) -> Tensor:
