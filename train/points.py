@@ -241,7 +241,8 @@ def frequency_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
     with torch.no_grad():
         blur = (-0.5 * SPREAD**2 * (down[:, None].square() + across.square())).exp()  # (F, G)
         share = torch.where(down > 0, 2.0, 1.0)
-        share = share / (share * blur.norm(dim=1)).sum()
+        one: Tensor = torch.linalg.vector_norm(blur, dim=1)  # (F,), of one head
+        share = share / (share * one).sum()
         x, y = torch.where(present[..., None], heads, 0.0).unbind(dim=-1)  # (B, n) both
         each = _waves(down, y) * present[:, None]  # (B, F, n)
         of_heads = blur * (each @ _waves(across, x).mT)  # (B, F, G)
