@@ -1728,8 +1728,12 @@ def test_a_double_click_counts_once_and_what_fails_is_said(
     choose(visit, file)
     expect(exact).to_be_visible()
     button = visit.get_by_role("button", name="Count the people")
-    button.dblclick()
-    wait_until(visit, lambda: len(counted) == 2)
+    for _ in range(PATIENCE // 3000):
+        button.dblclick()
+        visit.wait_for_timeout(3000)
+        if len(counted) > 1:  # else the first count had not quite ended: no clicks are taken
+            break
+    assert len(counted) == 2
     expect(exact).to_be_visible()
     late: list[Route] = []
     ended: list[Request] = []
