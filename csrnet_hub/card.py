@@ -180,7 +180,7 @@ def _results(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "split": split,
-            "dataset": errors.get("dataset"),
+            "dataset": errors.get("dataset") if "split" not in errors else None,
             "coverage": _figure(errors.get("interval_coverage"), ".0%"),
             **_figures(errors),
             "parts": [
@@ -223,7 +223,7 @@ def _eval_results(metrics: dict[str, Any], name: str) -> Iterator[EvalResult]:
                     task_name="Crowd counting",
                     dataset_type=re.sub(r"\W+", "-", dataset).strip("-").lower(),
                     dataset_name=dataset,
-                    dataset_split=split,
+                    dataset_split=str(errors.get("split") or split),
                     metric_type=measure,
                     metric_name=meaning,
                     metric_value=round(float(errors[measure]), 3),

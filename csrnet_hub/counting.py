@@ -100,8 +100,8 @@ class CrowdCounter:
             the side in pixels of square tiles with a halo; or ``None`` for the whole picture at
             once. Counts do not depend on it.
         engine: ``"torch"``, or ``"openvino"``: for files written by `csrnet export`. Its int8 files
-            are the fastest on a CPU; it is slower otherwise. It takes some seconds to start, needs
-            the ``openvino`` extra and processes large pictures in tiles.
+            are the fastest on a CPU; it is seldom faster otherwise. It takes some seconds to start,
+            needs the ``openvino`` extra and processes large pictures in tiles.
         scale: factor for the picture's sides before counting, up to 2; or ``"auto"``: as the
             model's ``min_side``, ``working_pixels`` and ``largest_sigma`` require, or unchanged
             without these.

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from matplotlib import rc_context
 from PIL import Image
 
 from csrnet_hub import CrowdCounter, CSRNet
+from csrnet_hub.card import card_of
 from csrnet_hub.counting import CountResult
 from csrnet_hub.datasets import DatasetError, read_dataset
 from csrnet_hub.density import density_map
@@ -415,6 +417,97 @@ def test_errors_on_photographs_of_the_training_are_called_so(
         assert ("the model was trained on 2 of these 2 photographs" in err) == bool(told)
         row = "<td>images seen in training</td><td>2</td>"
         assert (row in page.read_text()) == bool(told)
+
+
+def test_errors_are_recorded_in_config_and_card_for_publishing(
+    part: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    CSRNet.from_pretrained(model_folder).half().save_pretrained(folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    street = write_part(tmp_path / "street", [3, 7])
+    for data in (part, street, street):
+        assert evaluate.main([str(folder), str(data), "--split", "train", "--record"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    model = CSRNet.from_pretrained(folder)
+    assert model.metrics is not None
+    assert list(model.metrics) == ["part_A, train", "street, train"]
+    assert model.metrics["street, train"]["mae"] == result["mae"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card == card_of(model.config())
+    assert f"| street, train | 2 | {result['mae']:.1f} (" in card
+    figures = ModelCard(card).data.eval_results
+    assert figures is not None
+    assert {(one.dataset_name, one.dataset_split) for one in figures} == {
+        ("part_A", "train"),
+        ("street", "train"),
+    }
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+def test_errors_that_do_not_belong_in_a_card_are_not_recorded(
+    part: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    arguments = [str(folder), str(part), "--split", "train", "--record"]
+    before = (folder / "config.json").read_bytes()
+    for more in (["--only", "IMG_1"], ["--scale", "1"]):
+        assert evaluate.main([*arguments, *more]) == 1
+        assert "drop --only and --scale" in capsys.readouterr().err
+    assert evaluate.main(["org/name", *arguments[1:]]) == 1
+    assert "--record writes into a model folder, and org/name is none" in capsys.readouterr().err
+    monkeypatch.setattr(evaluate, "summary", lambda *_: {"images": 2, "seen": 1})
+    assert evaluate.main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["seen"] == 1
+    assert "evaluate: not recorded: a card must not show errors on photographs of the" in err
+    assert (folder / "config.json").read_bytes() == before
+
+    def trained_on(*_: object) -> dict[str, int]:
+        (folder / "config.json").write_bytes(before + b" ")
+        return {"images": 2}
+
+    monkeypatch.setattr(evaluate, "summary", trained_on)
+    assert evaluate.main(arguments) == 1
+    assert "config.json changed while its model was measured" in capsys.readouterr().err
+    assert (folder / "config.json").read_bytes() == before + b" "
+
+
+def test_an_edited_card_is_kept_when_errors_are_recorded(
+    part: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    (folder / "README.md").write_text("Mine.")
+    assert evaluate.main([str(folder), str(part), "--split", "train", "--record"]) == 0
+    assert "README.md was edited and is kept: add the errors to it" in capsys.readouterr().err
+    assert (folder / "README.md").read_text() == "Mine."
+    assert "part_A, train" in json.loads((folder / "config.json").read_text())["metrics"]
+
+
+def test_paths_of_bad_files_are_not_recorded(
+    part: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    folder, data = tmp_path / "model", tmp_path / "secret"
+    shutil.copytree(model_folder, folder)
+    shutil.copytree(part, data)
+    (data / "train_data" / "images" / "IMG_2.jpg").write_bytes(b"no picture")
+    arguments = [str(folder), str(data), "--split", "train", "--skip-bad", "--record"]
+    assert evaluate.main(arguments) == 0
+    config = (folder / "config.json").read_text()
+    assert json.loads(config)["metrics"]["secret, train"]["images"] == 3
+    assert str(tmp_path) not in config
+    assert "IMG_2" not in config
 
 
 # the page

@@ -10,18 +10,23 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from csrnet_hub.card import CARD_NAME, card_of, may_be_replaced
 from csrnet_hub.cli import exit_code
 from csrnet_hub.count_command import scale
 from csrnet_hub.counting import CrowdCounter
 from csrnet_hub.datasets import DatasetError, Sample, paper_sigma, pick_split, read_dataset
+from csrnet_hub.model_files import CONFIG_NAME, DRAFT, entries, put_in_place
 from csrnet_hub.named import named_path, spare
+from csrnet_hub.paths import is_folder
 
 from .measure import FIRST, Row, evaluate, summary
 from .report import MADE_BY, MARK, Worst, write_report
 from .seen import seen_by
 
+NOT_ERRORS = ("made_by", "model", "data", "scale", "seen", "skipped")  # the last names paths
 JSON_MARK = f'{{\n  "made_by": "{MADE_BY}"'
 
 
@@ -41,6 +46,7 @@ def _evaluate(options: argparse.Namespace, printed: list[str]) -> int:
     worst: list[Worst] | None = [] if options.report else None
     try:
         _check_outputs(options)
+        config = _recordable(options) if options.record else b""
         split = options.split or pick_split(options.data, "test", options.format)
         samples = _only(read_dataset(options.data, options.format, split, bad), options.only)
         counter = CrowdCounter.from_pretrained(
@@ -74,6 +80,8 @@ def _evaluate(options: argparse.Namespace, printed: list[str]) -> int:
     printed.append(json.dumps(result))
     print(*printed)  # first, so that the figures are not lost if writing files fails
     _write(options, result, rows, worst or [])
+    if options.record:
+        _record(Path(options.model), config, result)
     return 0
 
 
@@ -107,6 +115,40 @@ def _check_outputs(options: argparse.Namespace) -> None:
             raise ValueError(f"--{other} and --{name} are both {path}: give two names.")
 
 
+def _recordable(options: argparse.Namespace) -> bytes:
+    """The model's config.json, if the errors may be recorded there."""
+    if options.only or options.scale != "auto":
+        raise ValueError("--record is for a whole split, counted as usual: drop --only and --scale")
+    if not is_folder(options.model):
+        raise ValueError(f"--record writes into a model folder, and {options.model} is none")
+    return (Path(options.model) / CONFIG_NAME).read_bytes()
+
+
+def _record(folder: Path, before: bytes, result: dict[str, Any]) -> None:
+    """Add the errors to ``metrics`` in a model's config.json, and write its card anew from that."""
+    path = folder / CONFIG_NAME
+    if result.get("seen"):
+        raise ValueError("not recorded: a card must not show errors on photographs of the training")
+    if path.read_bytes() != before:
+        raise ValueError(f"not recorded: {path} changed while its model was measured")
+    config = entries(before.decode("utf-8-sig"), CONFIG_NAME)
+    data, split = result["data"], result["split"]
+    errors = {key: value for key, value in result.items() if key not in NOT_ERRORS}
+    name = data if split == "all" else f"{data}, {split}"
+    config["metrics"] = {**(config.get("metrics") or {}), name: {"dataset": data, **errors}}
+    with TemporaryDirectory(prefix=DRAFT, dir=folder) as draft:
+        text = json.dumps(config, indent=2) + "\n"
+        (Path(draft) / CONFIG_NAME).write_text(text, encoding="utf-8")
+        if may_be_replaced(folder / CARD_NAME):
+            (Path(draft) / CARD_NAME).write_text(card_of(config), encoding="utf-8")
+        else:
+            print(
+                f"evaluate: {folder / CARD_NAME} was edited and is kept: add the errors to it",
+                file=sys.stderr,
+            )
+        put_in_place(Path(draft), folder)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
     parser.add_argument("model", help="model folder, Hub id, or FILE.xml made by csrnet export")
@@ -128,6 +170,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", type=named_path, metavar="PER_IMAGE", help="write a row per image")
     parser.add_argument(
         "--report", type=named_path, metavar="FILE.html", help="write a page with plots"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="add the errors to the model's config.json and card"
     )
     parser.add_argument("--likeness", action="store_true", help="PSNR and SSIM too (slower)")
     parser.add_argument(
