@@ -76,6 +76,9 @@ def test_what_no_recipe_can_have_is_refused_before_anything_runs(
         plan(recipe, vary, [0], tmp_path)
     with pytest.raises(RecipeError, match="entry=value"):
         parse_values("loss")
+    for text in ("light=.1,.2", "scale=[.5,2],[.7,1.4]", "part_loss={part_A=bayesian}"):
+        with pytest.raises(RecipeError, match=r"as in TOML, such as 0\.5"):
+            parse_values(text)
 
 
 def test_every_combination_is_a_run_of_its_own_folder(recipe: Path, tmp_path: Path) -> None:
@@ -224,10 +227,12 @@ def test_the_figures_of_another_recipe_or_other_photographs_are_not_told_as_this
         one = Example("a", np.zeros((8, 8, 3), np.uint8), np.zeros((0, 2)), np.zeros(0), count)
         return ablate.ablate(runs, [one], tmp_path / "out", torch.device("cpu"), train)
 
-    train = Train()
-    again(recipe)
     changed = tmp_path / "changed.toml"
     write_recipe(read_recipe(recipe, lr_backend=0.5, name="another"), changed)
+    train = Train("bayesian", fit.TrainingError("before it began"))
+    again(changed)
+    train = Train()
+    again(recipe)
     with pytest.raises(fit.TrainingError, match="seed=0 holds a run that differs in lr_backend"):
         again(changed)
     with pytest.raises(fit.TrainingError, match="differs in data"):

@@ -1220,11 +1220,12 @@ def test_a_file_that_another_program_holds_open_is_waited_for_but_not_for_ever(
 ) -> None:
     now, best = state.new_state(recipe, str(vgg), CPU), tmp_path / "best"
     state.save_model(now, recipe, best)
+    checkpoint = tmp_path / "last.pt"
     replace_file = Path.replace
     tried: list[Path] = []
 
     def held(path: Path, target: Path) -> Path:
-        if target == best / "config.json" and path.parent.name != "older":
+        if target in (best / "config.json", checkpoint) and path.parent.name != "older":
             tried.append(path)
             if len(tried) <= busy:
                 raise PermissionError(13, "Access is denied")  # as Windows says it
@@ -1237,6 +1238,10 @@ def test_a_file_that_another_program_holds_open_is_waited_for_but_not_for_ever(
         state.save_model(now, recipe, best)
     assert step_of(best) == (0 if busy > 3 else 1)
     assert len(tried) == (4 if busy > 3 else 3)
+    tried.clear()
+    with pytest.raises(PermissionError) if busy > 3 else nullcontext():
+        state.save_checkpoint(now, recipe, checkpoint)
+    assert checkpoint.exists() == (busy < 3)
 
 
 def test_the_curves_want_no_latex(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment, linprog, minimize
 
+from csrnet_hub.density import density_map
 from train.points import (
     _potentials,
     bayesian_loss,
@@ -239,6 +240,18 @@ def test_the_frequency_loss_is_that_of_its_definition() -> None:
     one_head = sum(np.linalg.norm(np.exp(-32.0 * (frequencies**2 + v**2))) for v in frequencies)
     value = frequency_loss(predicted, heads, present).item()
     assert value == pytest.approx(total / 2 / one_head, rel=1e-4)
+
+
+def test_no_two_places_of_a_large_crop_are_one_to_the_frequency_loss() -> None:
+    wave = 2 * np.pi * 30 / 0.3  # pixels; the step of the frequencies in crops of up to 564
+    head = torch.tensor([[[100.0, 100.0]]])
+    present = torch.ones(1, 1, dtype=torch.bool)
+    there, apart = (
+        torch.from_numpy(density_map([[x, 100.0]], 768, 768, 8.0, 8)).float()[None, None]
+        for x in (100.0, 100.0 + wave)
+    )
+    assert frequency_loss(there, head, present).item() < 0.1
+    assert frequency_loss(apart, head, present).item() > 1
 
 
 @pytest.mark.parametrize(("missed", "cost"), [(0, 0.0), (1, 1.0), (2, 2.0)])

@@ -29,7 +29,7 @@ from csrnet_hub.model_files import ModelError
 
 from .compare import Run, table
 from .data import Example, fingerprint, load_prepared
-from .fit import TOO_LARGE, add_options, fit
+from .fit import LEFT, TOO_LARGE, add_options, fit
 from .recipe import RecipeError, parse_values, read_recipe
 from .state import TrainingError, other_entries
 
@@ -117,7 +117,8 @@ def _keep_recipes(
     data = fingerprint(examples)
     records = {run.out / KEPT: {**run.recipe.to_dict(), **start, "data": data} for run in runs}
     for path, record in records.items():
-        before = _kept(path) if path.is_file() else record
+        begun = any((path.parent / name).exists() for name in LEFT)
+        before = _kept(path) if begun and path.is_file() else record
         if other := other_entries(record, before, {"name"}):
             raise TrainingError(
                 f"{path.parent} holds a run that differs in {', '.join(other)}: give another --out"

@@ -150,5 +150,6 @@ RECORD = {
     "dmcount": "DM-Count (arXiv:2009.13077) of the map's positive part",
     "generalised": "the generalised loss (Wan et al., CVPR 2021) of the map's positive part, with "
     "absolute differences in the cells",
-    "frequency": "the characteristic function loss (Shu et al., CVPR 2022)",
+    "frequency": "the characteristic function loss (Shu et al., CVPR 2022), for Gaussians of 8 "
+    "pixels about the points",
 }

@@ -8,6 +8,8 @@ the count a user sees, would not be what was trained.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,7 @@ NOBODY = 1e-30  # heads asked of a cell near nobody; below SMALLEST, so the two 
 
 # Frequency loss:
 HIGHEST = 0.3  # radians per pixel in each direction, as in its paper
-HARMONICS = 30  # steps from zero to there
+HARMONICS = 30  # steps from zero to there, at least
 
 
 def bayesian_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
@@ -217,9 +219,10 @@ def frequency_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
         d(t) = sum over cells m of D(x_m) exp(i t x_m)
                - exp(-32 t^2) sum over heads n of exp(i t y_n)
 
-    at frequencies t = (u, v) of up to 0.3 radians per pixel along each axis. As in the paper's
-    code for dense crowds, it is the sum over vertical frequencies v of the root of the sum of
-    |d|^2 over horizontal frequencies u. With the plain sum of |d|, all frequencies pull equally
+    at frequencies t = (u, v) of up to 0.3 radians per pixel along each axis. Much as in the
+    paper's code for dense crowds, it is the sum over vertical frequencies v of the root of the sum
+    of |d|^2 over horizontal frequencies u; that code takes the real and imaginary parts of d apart,
+    so that its value depends on the origin. With the plain sum of |d|, all frequencies pull equally
     however far off they are, and the frequency zero, which is the count, is one of a thousand.
     Values below zero need no term of their own.
 
@@ -232,7 +235,9 @@ def frequency_loss(predicted: Tensor, heads: Tensor, present: Tensor) -> Tensor:
         A scalar, averaged over crops: 1 for a missed head alone in its crop, and about the square
         root of the number of missed heads that lie at random.
     """
-    down = torch.linspace(0, HIGHEST, HARMONICS + 1, device=predicted.device)  # (F,)
+    width = STRIDE * max(predicted.shape[2:]) + 8 * SPREAD  # pixels: within, no wave repeats
+    steps = max(HARMONICS, math.ceil(HIGHEST * width / (2 * math.pi)))
+    down = torch.linspace(0, HIGHEST, steps + 1, device=predicted.device)  # (F,)
     across = torch.cat([-down[1:].flip(0), down])  # (G,); below zero, rows have the same norms
     rows, columns = (
         (torch.arange(side, device=predicted.device) + 0.5) * STRIDE for side in predicted.shape[2:]

@@ -7,13 +7,14 @@ import functools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
@@ -68,41 +69,61 @@ def prepare(
     partial = out.with_name(out.name + ".partial")
     done: dict[str, Any] = {"images": 0, "heads": 0, "dropped": 0, "shrunk": 0, "dropped_in": []}
     done["nobody_in"] = []
+    with _alone(out):
+        try:
+            reading = read_ahead(functools.partial(_read, sigma, max_pixels), samples, READERS)
+            # Stop the readers before the file closes, not when they are garbage-collected.
+            with h5py.File(partial, "w") as file, closing(reading):
+                file.attrs["format"] = FORMAT
+                bar = tqdm(reading, "prepare", len(samples), unit="image", disable=not progress)
+                for one in bar:
+                    try:
+                        read = one.result()
+                        write_example(file, read)
+                    except DatasetError as error:
+                        if bad is None:
+                            raise
+                        bad.append(DatasetError(str(error)))  # new: its traceback holds no pixels
+                        continue
+                    _tell(done, read)
+            if not done["images"]:
+                raise DatasetError("No photograph could be read; nothing was written.")
+            partial.replace(out)  # a file of that name is complete or absent
+        except RuntimeError as error:  # HDF5 raises it if the disk is full on closing
+            raise DatasetError(f"{out} could not be written: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+    return done
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other processes from writing the same file. HDF5's own lock would come too late: it
+    empties the file first."""
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
-        file = h5py.File(partial, "w")
-    except BlockingIOError as error:  # locked by another process, so not ours to remove
+        lock.acquire(timeout=0)
+    except Timeout as error:
         said = f"Another train.prepare is writing {out}: wait, or give another name."
         raise DatasetError(said) from error
+    except (NotImplementedError, OSError):  # a file system without locks
+        pass
     try:
-        reading = read_ahead(functools.partial(_read, sigma, max_pixels), samples, READERS)
-        # Stop the readers before the file closes, not when their generator is garbage-collected.
-        with file, closing(reading):
-            file.attrs["format"] = FORMAT
-            bar = tqdm(reading, "prepare", len(samples), unit="image", disable=not progress)
-            for one in bar:
-                try:
-                    read = one.result()
-                    write_example(file, read)
-                except DatasetError as error:
-                    if bad is None:
-                        raise
-                    bad.append(DatasetError(str(error)))  # new: its traceback holds no pixels
-                    continue
-                done["images"] += 1
-                dropped = read.count - len(read.heads)
-                done["heads"] += len(read.heads)
-                done["dropped"] += dropped
-                done["shrunk"] += read.shrunk_to > 0
-                done["dropped_in"] += [read.name] if dropped else []
-                done["nobody_in"] += [] if read.count else [read.name]
-        if not done["images"]:
-            raise DatasetError("No photograph could be read; nothing was written.")
-        partial.replace(out)  # a file of that name is complete or absent
-    except RuntimeError as error:  # HDF5 raises it if the disk is full on closing
-        raise DatasetError(f"{out} could not be written: {error}") from error
+        yield
     finally:
-        partial.unlink(missing_ok=True)
-    return done
+        with suppress(OSError):  # on Windows, where the lock removes it
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _tell(done: dict[str, Any], read: Example) -> None:
+    dropped = read.count - len(read.heads)
+    done["images"] += 1
+    done["heads"] += len(read.heads)
+    done["dropped"] += dropped
+    done["shrunk"] += read.shrunk_to > 0
+    done["dropped_in"] += [read.name] if dropped else []
+    done["nobody_in"] += [] if read.count else [read.name]
 
 
 def _read(sigma: Sigma | Mapping[str, Sigma], max_pixels: int, sample: Sample) -> Example:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -181,5 +182,9 @@ def parse_values(text: str) -> tuple[str, list[Any]]:
         raise RecipeError(f"{text!r} is not of the form entry=value,value")
     try:
         return key, list(tomllib.loads(f"values = [{values}]")["values"])
-    except ValueError:
-        return key, [value.strip() for value in values.split(",")]
+    except ValueError as error:
+        words = [value.strip() for value in values.split(",")]
+        if not all(re.fullmatch(r"[A-Za-z]\w*", word) for word in words):
+            said = f'{text!r}: write the values as in TOML, such as 0.5, [0.7, 1.4] or "word"'
+            raise RecipeError(said) from error
+        return key, words

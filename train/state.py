@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,7 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
         raise OSError(
             f"{path} could not be written ({one_line(error)}): is the disk full?"
         ) from error
-    partial.replace(path)
+    _patiently(lambda: partial.replace(path))
 
 
 def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
@@ -278,11 +278,19 @@ def save_model(state: State, recipe: Recipe, out: Path) -> None:
     record["seconds"] = round(state.seconds)
     record["photographs"] = " ".join(sorted(state.photographs))
     model.training_record = record
+
+    def save() -> None:
+        end_unfinished(out)
+        model.save_pretrained(out)
+
+    _patiently(save)
+
+
+def _patiently(write: Callable[[], object]) -> None:
     for pause in PAUSES:
         try:
-            end_unfinished(out)
-            model.save_pretrained(out)
+            write()
             return
         except PermissionError:  # Windows, while another program has one of its files open
             time.sleep(pause)
-    model.save_pretrained(out)
+    write()
