@@ -19,7 +19,7 @@ MAXRSS = 1 if sys.platform == "darwin" else 1024  # bytes in the unit of ru_maxr
 
 
 def photo(width: int, height: int, seed: int = 0) -> bytes:
-    """A drawn picture as a JPEG file: soft spots over grain, with a photograph's typical size."""
+    """A drawn picture of soft spots, as a JPEG file."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (-(-height // 16), -(-width // 16), 3), dtype=np.uint8)
     picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)

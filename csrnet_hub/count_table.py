@@ -10,6 +10,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from .paths import is_file
+
 COLUMNS = [
     "image",
     "count",
@@ -64,7 +66,7 @@ def rows_before(table: Path, model: str) -> list[dict[str, str]]:
 
 def is_counted(row: dict[str, str], with_map: bool) -> bool:
     """Whether a row already has what a run would compute again."""
-    return bool(row["count"] and not row["error"] and (row["map"] or not with_map))
+    return bool(row["count"] and not row["error"] and (is_file(row["map"]) or not with_map))
 
 
 def open_table(

@@ -9,7 +9,7 @@ from pathlib import Path
 def _folder() -> Path:
     """The folder for visitors' files. It belongs to the page, which may remove old files from it;
     within the shared system folder there is one per user."""
-    own, given = "csrnet-hub", os.environ.get("GRADIO_TEMP_DIR")
+    own, given = "csrnet-hub-uploads", os.environ.get("GRADIO_TEMP_DIR")
     try:
         system = Path(tempfile.gettempdir())  # Gradio calls this too
     except FileNotFoundError:
@@ -19,6 +19,7 @@ def _folder() -> Path:
         return system.resolve() / f"{own}{user}"
     # resolved, since a path with a symbolic link would be taken for a different folder
     folder = Path(given).resolve()
+    # as a process started by this one finds it; no clone is named so, whose files would go
     return folder if folder.name.startswith(own) else folder / own
 
 

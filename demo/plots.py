@@ -42,7 +42,7 @@ def timeline(
             words = f"{level:.0%} {words}"
         axes.fill_between(seconds, *band.T, color=BLUE, alpha=0.25, label=words)
         axes.legend(frameon=False, labelcolor=GREY)
-    axes.plot(seconds, counts, color=BLUE, marker="o", markersize=3)
+    axes.plot(seconds, np.maximum(counts, 0), color=BLUE, marker="o", markersize=3)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("seconds")
     axes.set_ylabel("people")

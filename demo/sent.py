@@ -15,9 +15,9 @@ from .files import upload_folder
 
 ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 OWN_ADDRESS = "/gradio_api/file="  # between the server's address and the path
-# Gradio routes for features that this page lacks: each would let anyone fill disk or memory, or
-# make the server's ffmpeg read arbitrary input.
-NOT_SERVED = ("process_recording", "deep_link", "component_server")
+# Gradio routes for features that this page lacks: each would let anyone fill disk or memory, keep
+# the server busy, or make its ffmpeg read arbitrary input.
+NOT_SERVED = ("process_recording", "deep_link", "component_server", "reload")
 LONGEST_ID = 64  # characters; Gradio keeps an upload's id for ever; its own have 13 at most
 LONG_ID = f"An upload_id may have at most {LONGEST_ID} characters. Send a shorter one, or none."
 NO_ADDRESS = "Web addresses are not fetched here. Download the file and send the file itself."

@@ -199,14 +199,16 @@ class Page(gr.Blocks):
                 with at_best("what is kept of calls without a page"):
                     self._drop_session(session)
 
-    async def preprocess_data(self, *args: Any, **kw: Any) -> Any:
-        """As Gradio's, but with a clear message for a program that did not send a file.
+    async def preprocess_data(self, block_fn: Any, inputs: Any, *args: Any, **kw: Any) -> Any:
+        """As Gradio's, but a program may leave out the last inputs, and is told clearly if it did
+        not send a file.
 
         Raises:
             gr.Error: what was sent is not a file.
         """
+        inputs = [*inputs, *[None] * (len(block_fn.inputs) - len(inputs))]
         try:
-            return await super().preprocess_data(*args, **kw)
+            return await super().preprocess_data(block_fn, inputs, *args, **kw)
         except (ValidationError, InvalidPathError, OSError):
             raise gr.Error(NO_FILE, print_exception=False) from None
 
@@ -226,7 +228,7 @@ class Page(gr.Blocks):
         if session not in self._visitors:  # a program may leave without notice
             old = [
                 key
-                for key, one in self._visitors.items()
+                for key, one in list(self._visitors.items())  # `forget` runs in a thread
                 if not one.running and now - one.seen > FORGOTTEN
             ]
             for key in old:
@@ -244,7 +246,7 @@ class Page(gr.Blocks):
     def _remove(self, session: str) -> None:
         gone = self._visitors.pop(session).files
         # Visitors who sent the same picture share one file, and everyone shares the examples.
-        for other in self._visitors.values():
+        for other in list(self._visitors.values()):
             gone -= other.files
         with at_best("the calls that wait"):
             gone -= self._awaited(session)
@@ -282,8 +284,8 @@ class Page(gr.Blocks):
             self._uploads = forget_uploads(self._uploads)
         with at_best("the answers that nobody fetches"):
             self._drop_answers(now)
-        for visitor in self._visitors.values():
-            for path in [path for path in visitor.files if not os.path.lexists(path)]:
+        for visitor in list(self._visitors.values()):
+            for path in [path for path in list(visitor.files) if not os.path.lexists(path)]:
                 visitor.files.discard(path)
                 remove_folder(path)
 

@@ -252,13 +252,14 @@ def test_a_program_cannot_read_files_of_the_server(url: str, tmp_path: Path) -> 
     call = f"{url}gradio_api/call/count"
 
     def told(path: str) -> str:
-        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, None]
+        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}] if path else []
         event = posted(call, json={"data": data}).json()["event_id"]
         return fetched(f"{call}/{event}").text
 
     with secret.open("rb") as file:
         (own,) = posted(f"{url}gradio_api/upload", files={"files": file}).json()
-    assert "event: complete" in told(own)
+    assert "event: complete" in told(own)  # though without a model
+    assert "no photo yet" in told("")
     assert "event: error" in told(str(secret))
     assert str(tmp_path) not in told(str(secret))
 

@@ -1711,6 +1711,26 @@ def test_a_file_that_another_call_waits_for_stays_when_a_visitor_leaves(monkeypa
         waiting.session_hash = "me"  # one's own call keeps nothing
 
 
+def test_one_who_leaves_while_files_are_looked_after_breaks_no_other_call(monkeypatch):
+    async def answers(self: Any, *, asked: Any, session_hash: str) -> str:
+        return "counted"
+
+    monkeypatch.setattr(gr.Blocks, "process_api", answers)
+    page = visitors.Page()
+    for session in ("me", "another"):
+        asked = [{"path": keep_file(f"{name}.png", b"x")} for name in "ab"]
+        asyncio.run(page.process_api(asked=asked, session_hash=session))
+    lexists = os.path.lexists
+
+    def meanwhile(path: str) -> bool:
+        page.forget(Request())  # in a thread of its own; its session is "me"
+        return lexists(path)
+
+    monkeypatch.setattr("os.path.lexists", meanwhile)
+    page._looked -= visitors.LOOK_EVERY + 1
+    assert asyncio.run(page.process_api(asked=None, session_hash="another")) == "counted"
+
+
 def test_a_file_goes_with_its_visitor_though_its_button_was_updated_before():
     file = keep_file("mine.csv", b"x")
     with visitors.Page() as page:
@@ -1991,12 +2011,12 @@ def test_the_folder_of_files_has_one_name_though_a_link_leads_there(named, tmp_p
         pytest.skip("no links on this file system")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "link"))
     monkeypatch.delenv("GRADIO_TEMP_DIR")
-    if named:
-        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "link" / "gradio"))
+    if named:  # as a clone may be, whose files would be removed
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "link" / "csrnet-hub-main"))
     importlib.reload(demo)
     real = (tmp_path / "real").resolve()
-    assert upload_folder().parent == (real / "gradio" if named else real)
-    assert upload_folder().name.startswith("csrnet-hub")
+    assert upload_folder().parent == (real / "csrnet-hub-main" if named else real)
+    assert upload_folder().name.startswith("csrnet-hub-uploads")
     chosen = upload_folder()
     importlib.reload(demo)  # as in a process that this one starts
     assert upload_folder() == chosen

@@ -182,7 +182,7 @@ def test_nobody_makes_the_server_fetch_a_file_from_the_web(
     assert answer.json() == {"detail": sent.NO_ADDRESS}
 
 
-@pytest.mark.parametrize("route", sent.NOT_SERVED)
+@pytest.mark.parametrize("route", [*sent.NOT_SERVED, "dev/reload"])
 def test_what_gradio_has_and_this_page_has_not_is_not_there(
     route: str, page: tuple[visitors.Page, str]
 ) -> None:
