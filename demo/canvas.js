@@ -103,11 +103,10 @@ function begin() { // a photo with no heads but those that the browser has kept
   const inside = ([x, y]) => x !== null && x >= 0 && x < props.width && y >= 0 && y < props.height;
   const list = heads() && props.src ? kept.of(photograph(), inside) : [];
   if (!list.length) return;
-  past.push(points());
-  send(list, true);
+  send(list, true); // not undone: a held key would take hours of work
   note.textContent = list.length === 1
-    ? "1 head is back; Undo removes it."
-    : `${list.length.toLocaleString("en")} heads are back; Undo removes them.`;
+    ? "1 head is back; Clear removes it."
+    : `${list.length.toLocaleString("en")} heads are back; Clear removes them.`;
 }
 
 function send(list, back = false) { // back: restored from storage
@@ -255,7 +254,7 @@ screen.addEventListener("keydown", (event) => {
     if (heads()) mark(...cursor);
     else { const at = cursor; tap(...at); cursor = at; }
   } else if (event.key === "Escape" && corner) corner = null;
-  else if (event.key === "Backspace" || back) undo();
+  else if (event.key === "Backspace" || back) event.repeat || undo();
   else if (event.key === "+") zoom(1.5, ...cursor);
   else if (event.key === "-") zoom(1 / 1.5, ...cursor);
   else return;

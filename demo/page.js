@@ -40,7 +40,7 @@
   const put = (box, files) => {
     const tab = box.closest(TAB);
     begins(tab);
-    box.given = (box.given || Promise.resolve()).then(async () => {
+    box.given = (box.given || Promise.resolve()).catch(() => {}).then(async () => {
       for (; box.isConnected; await new Promise((done) => setTimeout(done, 50))) {
         const other = box.querySelector(OTHER), input = box.querySelector(FILE);
         if (input) return give(input, files);

@@ -432,6 +432,19 @@ def test_shares_of_the_pictures_sides_are_not_taken_for_pixels(
     assert [trouble in one for one in told] == [True] * refused
 
 
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_shares_are_known_by_those_of_all_photographs_of_a_file(tmp_path: Path, kind: str) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / name)
+    if kind == "csv":
+        text(tmp_path / "heads.csv", "image,x,y\na.jpg,0.5,0.25\na.jpg,0,1\nb.jpg,1,0.75\n")
+    else:
+        text(tmp_path / "heads.json", json.dumps({"a.jpg": SHARES[:2], "b.jpg": SHARES[2:]}))
+    bad: list[DatasetError] = []
+    assert not read_dataset(tmp_path, bad=bad)  # not even the one with too few to be sure
+    assert ["look like fractions" in str(error) for error in bad] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "trouble"),
     [

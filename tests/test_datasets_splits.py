@@ -43,8 +43,15 @@ def test_a_table_of_no_split_beside_those_of_two_is_refused(tmp_path: Path) -> N
     table(tmp_path / "more.csv", "more.jpg")
     with pytest.raises(DatasetError, match=r"more\.csv lies beside the splits train and test"):
         find_splits(tmp_path)
-    (tmp_path / "test.csv").unlink()
-    assert find_splits(tmp_path) == ["all"]
+    (tmp_path / "train.csv").unlink()  # which part of what is left is for training?
+    with pytest.raises(DatasetError, match=r"more\.csv lies beside the split test, but"):
+        find_splits(tmp_path)
+    (tmp_path / "more.csv").unlink()
+    assert find_splits(tmp_path) == ["test"]
+    for old, new in (("test.csv", "train.csv"), ("train.csv", "more.csv")):
+        table(tmp_path / "more.csv", "more.jpg")
+        (tmp_path / old).replace(tmp_path / new)
+        assert find_splits(tmp_path) == ["all"]
 
 
 HELD_OUT = ["eval", "Evaluation", "dev", "holdout", "Hold-out", "hold_out"]
@@ -130,6 +137,11 @@ def test_one_table_of_photographs_in_folders_of_splits_has_splits(tmp_path: Path
         find_splits(tmp_path)
     table(tmp_path / "heads.csv", "train/a.jpg", "c.jpg")
     assert find_splits(tmp_path) == ["all"]
+    table(tmp_path / "heads.csv", "test2/b.jpg", "c.jpg")  # c.jpg may be for training or not
+    with pytest.raises(DatasetError, match=r"c\.jpg of .*beside the split test"):
+        find_splits(tmp_path)
+    table(tmp_path / "heads.csv", "test2/b.jpg")
+    assert find_splits(tmp_path) == ["test"]
 
 
 def test_photographs_that_are_named_without_their_folders_are_of_the_splits_they_lie_in(
@@ -147,6 +159,11 @@ def test_photographs_that_are_named_without_their_folders_are_of_the_splits_they
     assert not {sample.name: sample.path for sample in read_dataset(tmp_path)}["c"].exists()
     table(tmp_path / "heads.csv", "a.jpg", "b.jpg")
     assert find_splits(tmp_path) == ["all"]
+    for name in ("train/e\u0301.jpg", "test/u\u0308.jpg"):  # as macOS writes é and ü
+        photo(tmp_path / name)
+    table(tmp_path / "heads.csv", "\u00e9.jpg", "\u00fc.jpg")
+    assert find_splits(tmp_path) == ["train", "test"]
+    assert all(sample.path.is_file() for sample in read_dataset(tmp_path))
 
 
 def test_a_damaged_table_hides_no_splits_of_another(tmp_path: Path) -> None:
@@ -179,6 +196,9 @@ def annotated(folder: Path, kind: str, width: int, height: int) -> None:
         image = f'<image name="a.jpg" width="{width}" height="{height}">{points}</image>'
         text(folder / "a.xml", f"<annotations>{image}</annotations>")
         return
+    if kind == "csv":
+        text(folder / "a.csv", f"image,width,height,x,y\na.jpg,{width},{height},32,24\n")
+        return
     size = {"imageWidth": width, "imageHeight": height}
     shape = {"label": "head", "points": [[32, 24]], "shape_type": "point"}
     content: dict[str, Any] = {"imagePath": "a.jpg", "shapes": [shape], **size}
@@ -187,7 +207,7 @@ def annotated(folder: Path, kind: str, width: int, height: int) -> None:
     text(folder / "a.json", json.dumps(content))
 
 
-@pytest.mark.parametrize("kind", ["coco", "cvat", "labelme", "json"])
+@pytest.mark.parametrize("kind", ["coco", "cvat", "labelme", "json", "csv"])
 def test_an_annotation_of_another_size_is_refused(tmp_path: Path, kind: str) -> None:
     photo(tmp_path / "a.jpg")
     annotated(tmp_path, kind, *SIZE)

@@ -24,7 +24,7 @@ def actual(path: Path) -> Path:
     folder = actual(path.parent)
     if not paths.is_folder(folder):
         return path
-    return _names(folder, folder.stat().st_mtime_ns).get(_plain(path.name), path)
+    return _names(folder, folder.stat().st_mtime_ns).get(plain(path.name), path)
 
 
 def is_folder(path: Path) -> bool:
@@ -34,10 +34,11 @@ def is_folder(path: Path) -> bool:
 
 @lru_cache(maxsize=64)
 def _names(folder: Path, modified: int) -> dict[str, Path]:
-    return {_plain(path.name): path for path in folder.iterdir()}
+    return {plain(path.name): path for path in folder.iterdir()}
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without the differences of case and Unicode form."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

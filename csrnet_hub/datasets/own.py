@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..images import SUFFIXES
 from ..paths import is_file
+from .files import plain
 from .places import photo_at, root_of
 from .sample import DatasetError, Entry, Heads, Stated
 from .splits import (
@@ -143,7 +144,7 @@ def _splits_inside(parse: Parse, files: list[Path], lies: dict[str, set[str]]) -
             for item in _parsed(parse, False, file):
                 found.setdefault(_of(item, lies), f"{item.name} of {file}")
     splits = [split for split in SPLITS if split in found]
-    if len(splits) < 2:
+    if splits in ([], ["train"]):  # nothing is held out
         return ["all"]
     none_beside(splits, [found[""]] if "" in found else [])
     return splits
@@ -152,7 +153,7 @@ def _splits_inside(parse: Parse, files: list[Path], lies: dict[str, set[str]]) -
 def _of(item: Annotated, lies: dict[str, set[str]]) -> str:
     """A photograph's split: stated by the file or its name there, or else by where it `lies`."""
     *folders, name = PureWindowsPath(item.name).parts or [""]
-    found = lies.get(name.lower(), set())
+    found = lies.get(plain(name), set())
     return item.split or of_folder(folders) or (next(iter(found)) if len(found) == 1 else "")
 
 
@@ -202,7 +203,7 @@ def _kind(file: Path, modified: int) -> str:
     return "json" if pictures else unknown
 
 
-def field(record: Any, key: str, where: str) -> Any:
+def field(record: Any, key: str, where: str | Path) -> Any:
     """``record[key]``, or a DatasetError that says where it is missing."""
     if not isinstance(record, dict) or key not in record:
         raise DatasetError(f"{where}: there is no {key}.")

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from ..images import SUFFIXES
 from ..paths import is_file
-from .files import actual, listed
+from .files import actual, listed, plain
 from .places import homes_of
 from .sample import DatasetError
 
@@ -32,29 +32,30 @@ def where_photos_lie(root: Path) -> dict[str, set[str]]:
     for path in listed(root, "*", deep=True):
         if path.suffix.lower() in SUFFIXES:
             split = of_folder(path.relative_to(root).parts[:-1])
-            lies.setdefault(path.name.lower(), set()).add(split)
+            lies.setdefault(plain(path.name), set()).add(split)
     return lies if any(map(any, lies.values())) else {}
 
 
 def of_folder(parts: Iterable[str]) -> str:
     """The split that the innermost of the folders is named after, such as train or train2017."""
-    plain = [re.sub(r"[\W\d_]+$", "", part.lower()) for part in parts]
-    named = (split for part in plain for split, names in SPLITS.items() if part in names)
+    words = [re.sub(r"[\W\d_]+$", "", part.lower()) for part in parts]
+    named = (split for word in words for split, names in SPLITS.items() if word in names)
     return next(reversed([*named]), "")
 
 
 def none_beside(splits: list[str], strangers: list[str]) -> None:
-    """Refuse files beside named splits whose own names indicate none.
+    """Refuse files beside held-out splits whose own names indicate none.
 
     Raises:
         DatasetError: if there are such strangers.
     """
     if strangers:  # their split is unknown; a wrong one would be trained on
-        one, many = ("lies", "its name indicates", "it"), ("lie", "their names indicate", "them")
-        lies, own, them = one if len(strangers) == 1 else many
+        one, more = ("lies", "its name indicates", "it"), ("lie", "their names indicate", "them")
+        lies, own, them = one if len(strangers) == 1 else more
+        many = "splits" if len(splits) > 1 else "split"
         raise DatasetError(
-            f"{', '.join(strangers[:3])} {lies} beside the splits {' and '.join(splits)}, but "
-            f"{own} none of them: rename {them} or move {them}."
+            f"{', '.join(strangers[:3])} {lies} beside the {many} {' and '.join(splits)}, but "
+            f"{own} none: rename {them} or move {them}."
         )
 
 
@@ -82,9 +83,10 @@ def files_of_splits(accept: Accept, each: bool, folder: Path) -> dict[str, list[
     named = {split: [file for file in here if words[file] == [split]] for split in SPLITS}
     named = {split: files for split, files in named.items() if files}
     others = [file.name for file in here if len(words[file]) != 1]
-    if len(named) > 1:
-        none_beside(list(named), others)
-    return named if len(here) > 1 and not others else {"all": here}
+    if list(named) in ([], ["train"]):  # nothing is held out
+        return named if len(here) > 1 and not others else {"all": here}
+    none_beside(list(named), others)
+    return named
 
 
 def _of_one_photo(file: Path) -> bool:
@@ -110,10 +112,10 @@ def found_inside(root: Path, paths: list[Path], split: str) -> list[Path]:
     for path in listed(root, "*", deep=True):
         if path.suffix.lower() in SUFFIXES:
             where = of_folder(path.relative_to(root).parts[:-1]) if split in SPLITS else ""
-            held.setdefault((where, path.name.lower()), []).append(path)
+            held.setdefault((where, plain(path.name)), []).append(path)
     found = []
     for path in paths:
-        names = ((where, path.name.lower()) for where in (split, ""))
+        names = ((where, plain(path.name)) for where in (split, ""))
         same = next((held[name] for name in names if name in held), [])
         found.append(path if is_file(path) or len(same) != 1 else same[0])
     return found

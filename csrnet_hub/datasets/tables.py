@@ -6,7 +6,8 @@ import csv
 import io
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from contextlib import suppress
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from ..images import SUFFIXES
 from .own import Annotated, Listing, field
-from .sample import DatasetError, Heads, as_heads, stated
+from .sample import DatasetError, Heads, Stated, as_heads, stated
 from .text import read_json, read_text
 
 COLUMNS = ("image", "x", "y")
@@ -32,6 +33,7 @@ class Table:
     Attributes:
         rows: for each row with a head, its line in the file and x and y as written, in one flat
             list, as a table may have millions of rows.
+        sides: by photograph, the cells of columns named after the sides of pictures or boxes.
         too_long: by photograph, the first line that has cells beyond the named columns.
         unnamed: the first line without a name, or 0.
     """
@@ -39,6 +41,7 @@ class Table:
     def __init__(self, path: Path, delimiter: str) -> None:
         self.path, self.delimiter = path, delimiter
         self.rows: dict[str, list[Any]] = {}
+        self.sides: dict[str, list[str]] = {}
         self.too_long: dict[str, int] = {}
         self.unnamed = 0
 
@@ -52,7 +55,13 @@ class Table:
             raise self.wrong(self.unnamed, "the image is not named")
         if name in self.too_long:
             raise self.wrong(self.too_long[name], "more values than there are columns")
-        rows, points = self.rows[name], array("d")
+        rows = self.rows[name]
+        heads = self._points(rows)
+        where = f"{self.path}, line {rows[0]}" if rows else str(self.path)
+        return in_pixels(heads, where, self.all_shares)
+
+    def _points(self, rows: Sequence[Any]) -> Heads:
+        points = array("d")
         for line, x, y in zip(*[iter(rows)] * 3):
             if self.delimiter != ",":
                 x, y = x.replace(",", "."), y.replace(",", ".")
@@ -60,8 +69,16 @@ class Table:
                 points.extend((float(x), float(y)))
             except ValueError as error:
                 raise self.wrong(line, f"x {x!r} and y {y!r} are not both numbers") from error
-        heads = as_heads(np.array(points).reshape(-1, 2), self.path)
-        return in_pixels(heads, f"{self.path}, line {rows[0]}" if rows else str(self.path))
+        return as_heads(np.array(points).reshape(-1, 2), self.path)
+
+    @cached_property
+    def all_shares(self) -> bool:
+        """Whether the readable heads of all photographs together look like shares of the sides."""
+        return all_shares(map(self._points, self.rows.values()))
+
+    def size(self, name: str) -> Stated | None:
+        """The size of a photograph that the table states."""
+        return stated(*self.sides.get(name, ("", ""))[:2])
 
     def wrong(self, line: int, trouble: str) -> DatasetError:
         """The error for a line."""
@@ -71,7 +88,7 @@ class Table:
 def parse_csv(path: Path) -> Listing:
     """The photographs in a table, as read by `read_table`."""
     table = read_table(path)
-    return [Annotated(name, partial(table.heads, name)) for name in table.rows]
+    return [Annotated(name, partial(table.heads, name), table.size(name)) for name in table.rows]
 
 
 def read_table(path: Path, lone: bool = False) -> Table:
@@ -148,7 +165,6 @@ def _fill(
     lone: bool,
 ) -> None:
     """Add rows to a table by photograph, taking only the cells in `columns`."""
-    boxes: dict[str, list[str]] = {}
     for line, row in lines:
         # short rows are not padded: in a table of a million columns they would fill memory
         image, x, y, *box = (
@@ -158,7 +174,7 @@ def _fill(
             if not lone:
                 raise table.wrong(line, "the image is not named")
             table.unnamed = table.unnamed or line
-        if any(box) and boxes.setdefault(image, box) != box:  # a picture's size is constant
+        if any(box) and table.sides.setdefault(image, box) != box:  # a picture's size is constant
             sides = " and ".join(names[i] for i in columns[3:] if i is not None)
             raise table.wrong(
                 line,
@@ -221,11 +237,23 @@ def is_points_table(path: Path) -> bool:
     return not ({"image", "count"} <= names and not {"x", "y"} & names)
 
 
-def in_pixels(heads: Heads, where: str) -> Heads:
-    """Return the heads, or raise a DatasetError if they look like shares of the photograph's sides:
-    as pixels, these would all lie in its corner."""
-    in_corner = len(heads) >= SURE and ((heads >= 0) & (heads <= 1)).all()
-    if in_corner and (heads % 1).any():
+def all_shares(lists: Iterable[Heads]) -> bool:
+    """Whether lists of heads, of which some may raise a DatasetError, together look like shares of
+    the photographs' sides."""
+    number, whole, lists = 0, True, iter(lists)
+    while True:
+        with suppress(DatasetError):  # said when it is read
+            if (heads := next(lists, None)) is None:
+                return number >= SURE and not whole
+            if not ((heads >= 0) & (heads <= 1)).all():
+                return False
+            number, whole = number + len(heads), whole and not (heads % 1).any()
+
+
+def in_pixels(heads: Heads, where: str, shares: bool = False) -> Heads:
+    """Return the heads, or raise a DatasetError if they look like shares of the photograph's sides,
+    as those of all photographs may (`shares`): as pixels, these would all lie in its corner."""
+    if len(heads) and (shares or all_shares([heads])):
         raise DatasetError(
             f"{where}: x and y look like fractions of the picture's sides: multiply them by its "
             "width and height in pixels."
@@ -243,19 +271,20 @@ def parse_json(path: Path) -> Listing:
     if is_record(content):
         content = [content]
     if isinstance(content, dict):
-        return [
-            Annotated(name, partial(points_of, points, path, name))
-            for name, points in content.items()
-        ]
+        content = [{"image": name, "heads": points} for name, points in content.items()]
     if not isinstance(content, list):
         raise DatasetError(f"{path} holds neither a list nor a dictionary of images.")
-    found: Listing = []
-    for number, item in enumerate(content, start=1):
-        name = field(item, "image", f"{path}, entry {number}")
-        points = item.get("heads", item.get("points"))
-        heads = partial(points_of, points, path, str(name))
-        found.append(Annotated(str(name), heads, stated(item.get("width"), item.get("height"))))
-    return found
+    names = [field(item, "image", f"{path}, entry {n}") for n, item in enumerate(content, start=1)]
+    lists = [item.get("heads", item.get("points")) for item in content]
+    shares = all_shares(map(partial(_pairs, where=path), lists))
+    return [
+        Annotated(
+            str(name),
+            partial(points_of, points, path, str(name), shares),
+            stated(item.get("width"), item.get("height")),
+        )
+        for item, name, points in zip(content, names, lists)
+    ]
 
 
 def is_record(content: Any) -> bool:
@@ -263,15 +292,22 @@ def is_record(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("image"), str)
 
 
-def points_of(points: Any, path: Path, name: str) -> Heads:
+def points_of(points: Any, path: Path, name: str, shares: bool = False) -> Heads:
     """The heads of a photograph in a JSON file, listed as pairs or as records of x and y.
+
+    Args:
+        shares: those of all its photographs look like shares of the sides.
 
     Raises:
         DatasetError: if they are not; names the file and the photograph, if it has a name.
     """
     where = f"{path}, {name}" if name else str(path)
+    return in_pixels(_pairs(points, where), where, shares)
+
+
+def _pairs(points: Any, where: str | Path) -> Heads:
     if points is None:
         raise DatasetError(f"{where}: there are no heads: give an empty list for nobody.")
     if isinstance(points, list) and points and all(isinstance(point, dict) for point in points):
         points = [(field(point, "x", where), field(point, "y", where)) for point in points]
-    return in_pixels(as_heads(points, where), where)
+    return as_heads(points, where)
