@@ -69,8 +69,14 @@ def export(model: CSRNet, out: Path, int8: Path | None = None) -> tuple[float, f
         write = _write_onnx if out.suffix == ".onnx" else partial(_write_openvino, crops=crops)
         pictures = crops[:: CROPS // COMPARED] or [_noise()]  # not all of the first photographs
         counts = _compare(model, write(model, draft), pictures, int8 is not None)
-        for file in files:
-            (Path(folder) / file.name).rename(file)
+        try:
+            for file in files:
+                (Path(folder) / file.name).rename(file)
+        except BaseException:
+            for file in files:
+                if not (Path(folder) / file.name).exists():  # half a model
+                    file.unlink()
+            raise
     return counts
 
 
@@ -114,25 +120,25 @@ def _write_openvino(model: CSRNet, out: Path, crops: Sequence[Crop]) -> Callable
 
 
 def _trace(model: CSRNet, out: Path) -> None:
+    sizes = {0: "batch", 2: "height", 3: "width"}
     try:
         import onnx
-        import onnxscript  # noqa: F401  (torch's exporter imports it)
-    except ImportError as error:
+
+        # without gradients, to keep the convolutions for training out of the graph
+        with traced(model, batch=2) as (network, images):
+            torch.onnx.export(
+                network,
+                (images,),
+                str(out),
+                input_names=["image"],
+                output_names=["density"],
+                dynamo=True,
+                dynamic_shapes={"image": dict.fromkeys(sizes, torch.export.Dim.DYNAMIC)},
+                external_data=False,
+                verbose=False,
+            )
+    except ImportError as error:  # of onnxscript too, or of parts that an older one lacks
         raise ExtraError("onnx", error) from error
-    sizes = {0: "batch", 2: "height", 3: "width"}
-    # without gradients, to keep the convolutions for training out of the graph
-    with traced(model, batch=2) as (network, images):
-        torch.onnx.export(
-            network,
-            (images,),
-            str(out),
-            input_names=["image"],
-            output_names=["density"],
-            dynamo=True,
-            dynamic_shapes={"image": dict.fromkeys(sizes, torch.export.Dim.DYNAMIC)},
-            external_data=False,
-            verbose=False,
-        )
     graph = onnx.load(out)
     onnx.helper.set_model_props(graph, _metadata(model))
     for axis, name in sizes.items():

@@ -199,12 +199,14 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     def _from_files(cls: type[Model], config_file: Path, weights_file: Path) -> Model:
         config = read_config(config_file)
         try:
-            with torch.device("meta"):  # draws no random numbers that would be overwritten
+            # the first draws no random numbers; under the second nothing could be trained
+            with torch.device("meta"), torch.inference_mode(False):
                 model = cls(**config).float()  # whatever the program's default dtype is
         except (TypeError, ValueError, ModelError) as error:
             reason = str(error).rstrip(".")
             raise ModelError(f"{CONFIG_NAME} has an invalid entry: {reason}.") from error
-        with torch.device("cpu"):  # whatever the program's default device is
+        # whatever the program's default device is
+        with torch.device("cpu"), torch.inference_mode(False):
             model = model.to_empty(device="cpu")
             model.load_strictly(read_safetensors(weights_file))
         return model.eval()

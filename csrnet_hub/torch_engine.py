@@ -47,8 +47,6 @@ class TorchEngine:
                 'this model of an .xml file has no weights for torch: it needs engine="openvino"'
             )
         self.device = pick_device(device)
-        if self.device.type == "cpu":
-            keep_memory()
         self.kind = pick_dtype(dtype, self.device)
         self.dtype = name_of(self.kind)
         quick = self.kind is torch.float32 or (
@@ -60,8 +58,9 @@ class TorchEngine:
                 stacklevel=3,
             )
         self.tile = tile
-        self.model = model.eval().to(self.device)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.inference_mode(False):  # the caller's model can then still be trained
+            self.model = model.eval().to(self.device)
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.halo = halo(model)
         self.counted = 0
 
@@ -82,6 +81,7 @@ class TorchEngine:
         size = math.prod(-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
         band = min(GPU_BAND, size)
         if self.device.type == "cpu":
+            keep_memory()  # here, as another process may have been given this engine
             band = size if size <= CPU_WHOLE else CPU_BAND
         while True:
             try:

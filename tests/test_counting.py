@@ -330,6 +330,22 @@ def test_threads_share_a_counter_and_processes_can_be_given_one(thin_model: CSRN
             assert copied.count(pictures[0]).count == pytest.approx(alone[0], rel=1e-5)
 
 
+@pytest.mark.usefixtures("thin")
+def test_a_model_that_was_loaded_or_counted_with_in_inference_mode_can_be_used_without(
+    thin_folder: Path,
+) -> None:
+    with torch.inference_mode():
+        model = CSRNet.from_pretrained(thin_folder)
+        counter = CrowdCounter(model, "cpu", "float32")
+        inside = counter.count(noise(64, 64)).count
+    assert counter.count(noise(64, 64)).count == inside
+    mine = CSRNet.from_pretrained(thin_folder)
+    with torch.inference_mode():
+        CrowdCounter(mine, "cpu", "float32")
+    for one in (model, mine):
+        one.train()(torch.ones(1, 3, 64, 64)).sum().backward()
+
+
 def test_the_precision_of_a_gpu_is_the_one_that_keeps_the_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

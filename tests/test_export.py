@@ -101,6 +101,27 @@ def test_a_file_that_is_there_is_not_overwritten(model: CSRNet, tmp_path: Path, 
     assert (tmp_path / name).read_text() == "mine"
 
 
+@pytest.mark.parametrize("held", ["m.xml", "m.bin"])
+def test_half_a_model_is_not_left(
+    model: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    def write(model: CSRNet, out: Path, crops: object) -> None:
+        out.touch()
+        out.with_suffix(".bin").touch()
+
+    def rename(path: Path, to: Path) -> None:
+        if to.name == held:
+            raise PermissionError(13, "held by a virus scanner")
+        path.replace(to)
+
+    monkeypatch.setattr("csrnet_hub.export._write_openvino", write)
+    monkeypatch.setattr("csrnet_hub.export._compare", lambda *_: (1.0, 1.0))
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(PermissionError):
+        export(model, tmp_path / "m.xml")
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_ending_is_a_sentence(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
