@@ -329,3 +329,16 @@ def test_what_ends_all_runs_is_a_sentence_apart_from_the_table(
     assert ablate.main([str(recipe), *files]) == code
     out, err = capsys.readouterr()
     assert (out, err[: len(said)]) == ("", said)
+
+
+def test_a_run_that_was_stopped_after_a_validation_is_not_done(
+    recipe: Path, tmp_path: Path
+) -> None:
+    (run,) = plan(recipe, {}, [0], tmp_path / "out")
+    finished(run, 9, 10)
+    log = run.out / "log.jsonl"
+    log.write_text(log.read_text(encoding="utf-8").splitlines()[0], encoding="utf-8")  # half-way
+    (run.out / "last.pt").write_bytes(b"")
+    train = Train()
+    ablate.ablate([run], [], tmp_path / "out", torch.device("cpu"), train, init=None)
+    assert train.calls == [(run.out.name, True)]

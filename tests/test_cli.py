@@ -966,3 +966,19 @@ def test_the_command_line_is_a_module_too() -> None:
         [sys.executable, "-m", "csrnet_hub", "--version"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
+
+
+def test_a_disk_that_is_full_as_a_run_goes_on_loses_no_row_of_its_table(
+    folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "t.csv"
+    count = ["count", str(folder), "--model", str(model_folder), "--csv", str(table)]
+    main(count)
+    before = table.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", full)
+    assert main([*count, "--resume"]) == 2
+    assert table.read_bytes() == before

@@ -271,3 +271,11 @@ def test_a_random_state_beside_the_weights_is_no_trouble(
     torch.save(state, tmp_path / "old.pth")
     convert(tmp_path / "old.pth", tmp_path / "new")
     CSRNet.from_pretrained(tmp_path / "new")
+
+
+def test_the_variant_that_wrote_a_checkpoint_is_that_of_the_model(
+    thin_model: CSRNet, tmp_path: Path
+) -> None:
+    old, new = legacy(thin_model, tmp_path / "a.pth"), tmp_path / "new"
+    assert main(["convert", str(old), str(new), "--variant", "C"]) == 0
+    assert CSRNet.from_pretrained(new).variant == "C"

@@ -282,3 +282,13 @@ def test_what_is_known_of_part_a_is_found_and_nothing_false() -> None:
         ["train/IMG_118", "train/IMG_283"],
         ["train/IMG_167", "train/IMG_169"],
     ]
+
+
+def test_a_head_marked_twice_and_a_picture_that_is_there_twice_are_findings(tmp_path: Path) -> None:
+    part = write_part(tmp_path / "part_A", [3, 4])
+    images, heads = part / "train_data" / "images", part / "train_data" / "ground-truth"
+    write_heads(heads / "GT_IMG_1.mat", np.array([[5, 5], [5, 5], [9, 9]]))
+    (images / "IMG_2.jpg").write_bytes((images / "IMG_1.jpg").read_bytes())
+    report = check(part)
+    assert report["duplicates"] == [{"image": "train/IMG_1", "points": 2}]
+    assert report["findings"] == 2

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from csrnet_hub.annotations import to_json
+from csrnet_hub.annotations import read_annotation, to_json
 from csrnet_hub.datasets import DatasetError, find_splits, read_dataset
 from csrnet_hub.datasets.check import check
 from tests.test_datasets import write_heads
@@ -585,3 +585,10 @@ def test_a_photograph_that_is_listed_twice_spoils_no_other(tmp_path: Path) -> No
     assert (report["images"], report["heads"]) == (1, 1)
     (trouble,) = report["unreadable"]
     assert "A.jpg twice" in trouble["trouble"]
+
+
+def test_a_lone_decimal_comma_is_not_taken_for_a_separator(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("image,x,y\na.jpg,10,5,20\n")
+    with pytest.raises(DatasetError, match="more values"):
+        read_annotation(table)

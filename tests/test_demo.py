@@ -2023,3 +2023,22 @@ def test_the_folder_of_files_has_one_name_though_a_link_leads_there(named, tmp_p
     file = keep_file("a.png", encoded(noise()))
     assert sent.files_in(file) == {file}
     assert shared.uploaded_path({"path": file}) == Path(file)
+
+
+def test_a_picture_of_two_visitors_stays_until_both_have_left_an_example_for_ever(monkeypatch):
+    file = Path(keep_file("same.png", b"x"))
+
+    async def other(self: Any, *, asked: Any, session_hash: str) -> None: ...
+
+    monkeypatch.setattr(gr.Blocks, "process_api", other)
+    with visitors.Page() as page:
+        examples = gr.Image()
+    for kept in (False, True):
+        examples.keep_in_cache = {str(file)} if kept else set()
+        page.temp_file_sets = [{str(file)}]
+        for one in ("me", "you"):
+            asyncio.run(page.process_api(asked=[{"path": str(file)}], session_hash=one))
+        for one, there in (("me", True), ("you", kept)):
+            page.forget(SimpleNamespace(session_hash=one))
+            assert file.is_file() == there
+        file = Path(keep_file("drawn.png", b"x"))

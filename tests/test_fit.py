@@ -1404,3 +1404,12 @@ def test_what_ended_a_run_is_told_though_its_curves_cannot_be_written(
 def test_a_log_that_was_cut_off_is_read_up_to_there(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "lo', encoding="utf-8")
     assert read_log(tmp_path / "log.jsonl") == [{"step": 1, "loss": 2}]
+
+
+def test_a_run_that_goes_on_knows_what_the_model_that_it_began_with_had_seen(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    now = state.begin(recipe, lively(), {}, CPU)
+    now.photographs = {"0123abcd"}  # of --init, which a resumed run does not load
+    state.save_checkpoint(now, recipe, tmp_path / "last.pt")
+    assert state.load_checkpoint(tmp_path / "last.pt", recipe, CPU).photographs == {"0123abcd"}

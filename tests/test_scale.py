@@ -54,6 +54,7 @@ def picture(height: int, width: int) -> NDArray[np.uint8]:
         ((1, 1), 2.0),
         ((256, 256), 0.5),  # shrunk to 128 x 128
         ((192, 3000), 0.5),  # a panorama, as 192 x 341 of it
+        ((3000, 192), 0.5),
         ((60, 1092), 1.0),  # nor is one enlarged beyond 128 * 128 pixels
         ((80, 150), math.sqrt(128 * 128 / (80 * 150))),
         ((1, 2**20), 1.0),
