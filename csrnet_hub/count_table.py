@@ -109,8 +109,12 @@ def _read(table: Path) -> tuple[Sequence[str] | None, list[dict[str, str]]]:
 
 
 def _newest(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The last row of each photograph, in the place of its first."""
-    return list({row["image"]: row for row in rows}.values())
+    """The last row of each photograph, in the place of its first; an error replaces no count."""
+    newest: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["count"] or not newest.get(row["image"], row)["count"]:
+            newest[row["image"]] = row
+    return list(newest.values())
 
 
 def _tidy(table: Path) -> None:

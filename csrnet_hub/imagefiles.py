@@ -19,6 +19,7 @@ from .heif import TooManyError, bytes_held
 MOST_PIECES = 100_000  # segments, chunks, blocks, strips: Pillow takes some 10 us for each
 COMMENT_COSTS = 100  # pieces: Pillow copies a GIF's whole comment again for each of its blocks
 MOST_EXIF_SEGMENTS = 100  # of 64 kB: Pillow joins them one by one
+MOST_DIRECTORIES = 10  # of EXIF data: normally four at most
 MOST_PREFIXES = 2  # of EXIF data; normally there is at most one
 MOST_AVIF_TAGS = 10  # starts of EXIF data in an AVIF file: normally one
 HEIF_BYTES = 50_000_000  # that a HEIF file may take beyond its size: one ICC profile for all tiles
@@ -34,6 +35,8 @@ _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # neither padding nor within
 _TAGS = re.compile(rb"II\*\0|MM\0\*")
 _WITHOUT_LENGTH = {0xC8, 0xD8, *range(0xF0, 0xFE)}  # libjpeg fails on these, Pillow continues
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_BELOW = (34665, 34853, 40965)  # tags of directories below: of EXIF, GPS and interoperability
+_INTEGERS = {3: "H", 4: "L", 8: "H", 9: "L", 13: "L", 16: "Q"}  # types of their places
 _UNREADABLE = (
     (4, b"ftypavi", "an AVIF picture"),
     (4, (b"ftyphe", b"ftypmif1", b"ftypmsf1"), "a HEIC picture"),
@@ -102,13 +105,14 @@ def check_opened(image: Image.Image) -> None:
 
 
 def check_tags(stream: IO[bytes]) -> None:
-    """Check the first directory of a TIFF file, or of EXIF data, which is one.
+    """Check the directories that Pillow reads in a TIFF file, or in EXIF data: the first, and those
+    of EXIF and GPS data below it.
 
     Pillow reads all values of a directory, and thousands may share the same place.
 
     Raises:
         ImageError: if together they are larger than the file, or one has too many numbers.
-        ValueError: if there is no directory.
+        ValueError: if there is no directory, or it is cut off.
     """
     length = stream.seek(0, io.SEEK_END)
     stream.seek(0)
@@ -117,35 +121,51 @@ def check_tags(stream: IO[bytes]) -> None:
         raise ValueError("no directory")
     order = "<" if head.startswith(b"II") else ">"
     big = head[2] == 43
-    entry, inline, start = ("HHQ8s", 8, "Q") if big else ("HHL4s", 4, "L")
-    (offset,) = struct.unpack_from(order + start, head, inline)
-    stream.seek(min(offset, length))
+    inline, start = (8, "Q") if big else (4, "L")
+    places = list(struct.unpack_from(order + start, head, inline))
+    held = 0
+    for place in places:  # grows meanwhile
+        if len(places) > MOST_DIRECTORIES:
+            raise _too_many_pieces()
+        stream.seek(min(place, length))
+        try:
+            for tag, kind, number, value in _entries(order, big, stream):
+                unit = _UNITS.get(kind, 0)
+                if tag in _BELOW and kind in _INTEGERS and number == 1:
+                    (below,) = struct.unpack_from(order + _INTEGERS[kind], value)
+                    places += [below] if below not in places else []
+                if unit * number <= inline:
+                    continue
+                if unit > 1 and number > MOST_PIECES:
+                    raise _too_many_pieces()
+                (offset,) = struct.unpack(order + start, value)
+                if offset + unit * number > length:  # Pillow stops reading here
+                    break
+                held += unit * number
+                if held > 2 * length:  # a few values may share their place
+                    raise ImageError(
+                        "The parts of the file's metadata overlap. Re-save the picture as JPEG or "
+                        "PNG."
+                    )
+        except EOFError as error:  # Pillow keeps what came before
+            if place == places[0]:
+                raise ValueError("the directory is cut off") from error
+
+
+def _entries(order: str, big: bool, stream: IO[bytes]) -> Iterator[tuple[Any, ...]]:
+    """The tag, type, number of values, and value or place, of each entry of a directory."""
     (count,) = _unpack(order + ("Q" if big else "H"), stream)
     if count > MOST_PIECES:
         raise _too_many_pieces()
-    held = 0
     for _ in range(count):
-        _, kind, number, value = _unpack(order + entry, stream)
-        unit = _UNITS.get(kind, 0)
-        if unit * number <= inline:
-            continue
-        if unit > 1 and number > MOST_PIECES:
-            raise _too_many_pieces()
-        (offset,) = struct.unpack(order + start, value)
-        if offset + unit * number > length:  # Pillow stops reading here
-            return
-        held += unit * number
-        if held > 2 * length:  # a few values may share their place
-            raise ImageError(
-                "The parts of the file's metadata overlap. Re-save the picture as JPEG or PNG."
-            )
+        yield _unpack(order + ("HHQ8s" if big else "HHL4s"), stream)
 
 
 def _unpack(form: str, stream: IO[bytes]) -> tuple[Any, ...]:
     try:
         return struct.unpack(form, stream.read(struct.calcsize(form)))
     except struct.error as error:
-        raise ValueError("the directory is cut off") from error
+        raise EOFError from error
 
 
 def _too_many_pieces() -> ImageError:

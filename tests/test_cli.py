@@ -968,6 +968,18 @@ def test_the_command_line_is_a_module_too() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
 
 
+def test_an_error_replaces_no_count_that_a_table_has(
+    photo: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    count = ["count", str(photo), "--model", str(model_folder), "--csv", str(table)]
+    assert main(count) == 0
+    before = table.read_bytes()
+    photo.write_bytes(b"no picture")
+    assert main([*count, "--resume", "--save-maps", str(tmp_path / "maps")]) == 1
+    assert table.read_bytes() == before
+
+
 def test_a_disk_that_is_full_as_a_run_goes_on_loses_no_row_of_its_table(
     folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

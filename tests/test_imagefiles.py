@@ -140,6 +140,28 @@ def test_a_tiff_whose_values_lie_on_one_another_is_refused(order: str) -> None:
     refused(tiff(grey_tiff() | OVERLAPPING, pixels, order), "overlap")
 
 
+def below(kind: int, tags: dict[int, tuple[int, int, int]], held: int = 256) -> tuple[Any, bytes]:
+    """An entry for a directory of `tags` below the first, and the content that holds both."""
+    directory = tiff(tags, bytes(held))[8 + held :]
+    return (kind, 1, 8 + held), bytes(held) + directory
+
+
+@pytest.mark.parametrize("tag", [34665, 34853])
+@pytest.mark.parametrize("kind", [3, 4, 9])
+def test_directories_below_the_first_are_checked_as_well(tag: int, kind: int) -> None:
+    for tags, trouble in ((OVERLAPPING, "overlap"), ({37500: (7, 250, 8)}, "")):
+        entry, content = below(kind, tags)
+        data = tiff(grey_tiff() | {tag: entry}, content)
+        if trouble:
+            refused(data, trouble)
+        else:
+            assert load_image(data).shape == (16, 16, 3)
+    entry, content = below(4, {tag: (4, 1, 264), 40965: (4, 1, 8), 37500: (7, 250, 8)})
+    assert load_image(tiff(grey_tiff() | {tag: entry}, content)).shape == (16, 16, 3)  # a circle
+    chain = b"".join(tiff({tag: (4, 1, 8 + 18 * n)})[8:] for n in range(1, 20))
+    refused(tiff({34665: (4, 1, 8)} | grey_tiff(), chain), PIECES)
+
+
 def test_a_big_tiff_is_checked_as_well() -> None:
     image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     buffer = io.BytesIO()
@@ -183,8 +205,9 @@ def test_an_avif_whose_metadata_lie_on_one_another_is_refused() -> None:
         pytest.skip("this Pillow has no AVIF")
     fine = tiff({274: (3, 1, 6)}, bytes(250))
     assert load_image(encoded("AVIF", exif=fine)).shape == (20, 24, 3)
-    data = encoded("AVIF", exif=tiff(OVERLAPPING, bytes(250)))
-    refused(data, "overlap")
+    entry, content = below(4, OVERLAPPING)
+    for hostile in (tiff(OVERLAPPING, bytes(250)), tiff({34665: entry}, content)):
+        refused(encoded("AVIF", exif=hostile), "overlap")
     refused(encoded("AVIF", exif=fine) + b"II*\0" * 11, PIECES)
 
 
