@@ -88,8 +88,9 @@ def count_one(models: Models, upload: Any, model: Any, step: Progress | None = N
             result = models.count(model, pixels, step)
             thumbnail = keep_file(f"{name}.jpg", jpeg(overlaid(pixels, result, THUMBNAIL)))
             said = " ".join(result.notices)
-            # without the density map: 500 of them may take gigabytes
-            return Line(name, replace(result, density=result.density[:0]), thumbnail, said)
+            # without the density map, which a view would keep: 500 of them may take gigabytes
+            result = replace(result, density=result.density[:0].copy())
+            return Line(name, result, thumbnail, said)
     except gr.Error as error:
         return Line(name, remark=str(error.message), last=quota_spent(error))
 
@@ -115,6 +116,7 @@ def summary_html(lines: list[Line], of: int, stopped: bool = False) -> str:
     if stopped:
         left = of - len(lines)
         facts.append(f"stopped with {left} {'photo' if left == 1 else 'photos'} left")
+    facts.append(f"model {results[0].model}")
     return number_html(headline(sum(counts)), escape(" · ".join(facts)))
 
 
@@ -140,6 +142,8 @@ def shown(lines: list[Line], of: int, done: bool, tables: Recent) -> list[Any]:
     table = gr.update(value=[line.cells() for line in lines], visible=True, label=label(lines))
     pictures = gr.update(value=gallery, visible=bool(gallery))
     summary = summary_html(lines, of, stopped=done and len(lines) < of)
+    if not done:  # or a screen reader would never fall silent
+        summary = f'<div aria-hidden="true">{summary}</div>'
     return [summary, table, pictures, plot, csv]
 
 

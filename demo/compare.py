@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -94,7 +95,8 @@ def numbers_html(comparison: Comparison) -> str:
     return number_html(
         words if abs(error) >= 0.05 else "no error",
         f"the error is {abs(error) / heads:.1%} of the heads" if heads else "",
-        f'<p class="range">predicted {people(comparison.result.count)}, '
+        f'<p class="range">predicted {people(comparison.result.count)} '
+        f"by {escape(comparison.result.model)}, "
         f"annotated {people(heads)}</p>{notices_html(said)}",
     )
 

@@ -1,7 +1,7 @@
 // What Gradio lacks for the page as a whole.
 (() => {
   const FILE = "input[type=file]", PICTURE = /\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)$/i;
-  const CLIP = /\.(avi|m4v|mkv|mov|mp4|webm)$/i;
+  const CLIP = /\.(avi|flv|m4v|mkv|mov|mp4|mpe?g|m?ts|webm|wmv)$/i;
   const OTHER = ".source-selection .selected:not([aria-label='Upload file'])"; // camera, clipboard
   const seen = (one) => one.closest(".block")?.offsetParent;
   const first = (what) => [...document.querySelectorAll(what)].find(seen);
@@ -102,10 +102,11 @@
     // an empty file, for which the page shows a message
     take(files.length ? files : [new File([], entries.find((entry) => entry.isDirectory).name)]);
   }, true);
-  // A photo box would lose its photo to a file that is not a picture, and rejects untyped files.
+  // A photo box would lose its photo to a file that is not a picture, and boxes reject untyped files.
+  const BOTH = ".photo, #clip", isTyped = (file) => file === typed(file);
   window.addEventListener("drop", (event) => {
-    const box = event.target.closest?.(".photo"), files = [...(event.dataTransfer?.files || [])];
-    if (!box || files.every(isImage)) return;
+    const box = event.target.closest?.(BOTH), files = [...(event.dataTransfer?.files || [])];
+    if (!box || files.every(box.matches(".photo") ? isImage : isTyped)) return;
     event.stopImmediatePropagation();
     event.preventDefault();
     box.querySelector(FILE)?.parentElement.dispatchEvent(new DragEvent("dragleave"));
@@ -113,7 +114,7 @@
   }, true);
   window.addEventListener("change", (event) => {
     const input = event.target, files = [...(input.files || [])];
-    if (!input.closest?.(".photo") || files.every((file) => file === typed(file))) return;
+    if (!input.closest?.(BOTH) || files.every(isTyped)) return;
     event.stopImmediatePropagation();
     give(input, files.map(typed));
   }, true);

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ CUT_SHORT = (
     "frame at"
 )
 DAMAGED = "Parts of the clip could not be read, so frames are missing: it is damaged or incomplete."
-COLUMNS = ("seconds", "count", "low", "high", "scale", "remark")
+COLUMNS = ("seconds", "count", "low", "high", "scale", "model", "remark")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Moment:
 
     def record(self) -> dict[str, Any]:
         result, remark = self.result, " ".join(self.result.notices)
-        values = (round(self.seconds, 3), result.count, *self.ends, result.scale, remark)
-        return dict(zip(COLUMNS, values))
+        values = (round(self.seconds, 3), result.count, *self.ends, result.scale, result.model)
+        return dict(zip(COLUMNS, (*values, remark)))
 
 
 def annotated(pixels: NDArray[np.uint8], result: CountResult, seconds: float) -> Image.Image:
@@ -107,6 +109,7 @@ def summary_html(moments: list[Moment], cut: str = "", doubt: str = "") -> str:
     if len(moments) == 1:
         facts = [f"in one frame, at {fewest.seconds:.1f} s"]
     facts += [f"{cut} {moments[-1].seconds:.1f} s"] if cut else []
+    facts.append(f"model {escape(most.result.model)}")
     return number_html(headline(mean), " · ".join(facts), notices_html([doubt] if doubt else []))
 
 
@@ -145,8 +148,9 @@ def run(
                     step = pace.within(done, f"Counting the people at {seconds:.1f} s")
                     result = models.count(model, pixels, step)
                     marked.add(annotated(pixels, result, seconds), seconds)
-                    # without the density map: 300 of them would take hundreds of megabytes
-                    moments.append(Moment(seconds, replace(result, density=result.density[:0])))
+                    # without the density map, which a view would keep: 300 take gigabytes
+                    result = replace(result, density=result.density[:0].copy())
+                    moments.append(Moment(seconds, result))
                     reading.meanwhile = _given_up(progress)  # restarts its clock
                     if time.monotonic() - last > 1:
                         yield [gr.skip() for _ in nothing("")]
@@ -159,6 +163,11 @@ def run(
                 if not (moments and quota_spent(error)):
                     raise
                 cut = "GPU quota used up at"
+            except (MemoryError, RuntimeError):
+                if not moments:
+                    raise
+                logging.getLogger(__name__).exception("a frame could not be counted")
+                cut = "ended by an error on the server at"
             if not moments:
                 raise VisitorError(STOPPED if cut else clips.DAMAGED)
             doubt = "" if cut or reading.whole else DAMAGED

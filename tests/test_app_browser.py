@@ -1872,6 +1872,11 @@ def test_a_clip_dropped_beside_its_box_takes_the_place_of_the_one_in_it(
 ) -> None:
     tab(visit, "Video")
     visit.wait_for_selector("#clip input[type=file]", state="attached")
+    plain = {"name": "0.mp4", "mimeType": "", "buffer": film(tmp_path / "0.mp4").read_bytes()}
+    visit.set_input_files("#clip input[type=file]", plain)
+    expect(visit.locator("#clip video")).to_have_attribute("src", re.compile("0.mp4"))
+    drop(visit, "#clip video", film(tmp_path / "1.mp4"))
+    expect(visit.locator("#clip video")).to_have_attribute("src", re.compile("1.mp4"))
     for name in ("a.mp4", "b.mp4"):
         drop(visit, "h1", film(tmp_path / name), kind="video/mp4")
         expect(visit.locator("#clip video")).to_have_attribute("src", re.compile(name))
