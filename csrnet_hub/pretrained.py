@@ -199,7 +199,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
     def _from_files(cls: type[Model], config_file: Path, weights_file: Path) -> Model:
         config = read_config(config_file)
         try:
-            # the first draws no random numbers; under the second nothing could be trained
+            # "meta" draws no random numbers; what is made in inference mode could not be trained
             with torch.device("meta"), torch.inference_mode(False):
                 model = cls(**config).float()  # whatever the program's default dtype is
         except (TypeError, ValueError, ModelError) as error:
