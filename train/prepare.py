@@ -14,7 +14,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
@@ -30,6 +29,7 @@ from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
 
 from .data import FORMAT, Example, write_example
 from .gather import Gathered, Sigma, gather
+from .processes import locked
 
 READERS = min(os.cpu_count() or 1, 8)  # the single writer could not keep up with more
 SHOWN = 20  # names of pictures listed
@@ -100,19 +100,14 @@ def prepare(
 def _alone(out: Path) -> Iterator[None]:
     """Keep other processes from writing the same file. HDF5's own lock would come too late: it
     empties the file first."""
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        said = f"Another train.prepare is writing {out}: wait, or give another name."
-        raise DatasetError(said) from error
-    except (NotImplementedError, OSError):  # a file system without locks
-        pass
+    said = f"Another train.prepare is writing {out}: wait, or give another name."
+    path = out.with_name(f".{out.name}.lock")
+    lock = locked(path, DatasetError(said))
     try:
         yield
     finally:
         with suppress(OSError):  # on Windows, where the lock removes it
-            Path(lock.lock_file).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         lock.release()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from csrnet_hub.devices import pick_device
 
@@ -46,19 +46,26 @@ def own_device(device: str) -> Iterator[torch.device]:
             dist.destroy_process_group()
 
 
+def locked(path: Path, taken: Exception) -> BaseFileLock:
+    """Take the lock of a file for this process, or raise `taken` if another process has it."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise taken from error
+    except (NotImplementedError, OSError):  # a file system without locks
+        pass
+    return lock
+
+
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
     """Make a folder and keep other runs out of it for the life of this process; a run that wrote
     nothing leaves no folder."""
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise TrainingError(f"another run is writing to {out}: give another --out") from error
-    except (NotImplementedError, OSError):  # a file system without locks
-        pass
+    taken = TrainingError(f"another run is writing to {out}: give another --out")
+    lock = locked(out / ".lock", taken)
     try:
         yield
     finally:
