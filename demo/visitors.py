@@ -113,10 +113,25 @@ class Page(gr.Blocks):
         threading.Thread(target=self._tidy, name="old files", daemon=True).start()
         return super().launch(*args, **kw)
 
+    def block_thread(self) -> None:
+        """As Gradio's, which would wait for open pages in vain, and then end before their files are
+        removed."""
+        try:
+            while self.is_running:
+                time.sleep(0.1)
+        except (KeyboardInterrupt, OSError):
+            print("Stopping.")
+        finally:
+            self.close(verbose=False)
+
     def close(self, *args: Any, **kw: Any) -> None:
-        """As Gradio's."""
+        """As Gradio's, but no visitor's file is left, even if a connection stays open."""
         self._closed.set()
-        super().close(*args, **kw)
+        try:
+            super().close(*args, **kw)
+        finally:
+            with at_best("the files that are left"):
+                self._remove_files(set().union(*self.temp_file_sets))
 
     def _tidy(self) -> None:
         while True:
@@ -250,13 +265,16 @@ class Page(gr.Blocks):
             gone -= other.files
         with at_best("the calls that wait"):
             gone -= self._awaited(session)
+        self._remove_files(gone)
+        self._drop_session(session)
+
+    def _remove_files(self, gone: set[str]) -> None:
         for component in self.blocks.values():
             gone -= getattr(component, "keep_in_cache", set())
         for files in self.temp_file_sets:  # known to Gradio as the page's own
             for path in gone & files:
                 remove_file(path)
                 files.discard(path)
-        self._drop_session(session)
 
     def _drop_session(self, session: str) -> None:
         # Gradio would keep the pictures shown by the page, and count this session among its hundred

@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ import demo
 from csrnet_hub import CountResult, CrowdCounter, CSRNet, ImageError, ModelError
 from csrnet_hub.extras import ExtraError
 from csrnet_hub.resources import DEFAULT_MODEL, resource
-from demo import programs, shared
+from demo import programs, shared, visitors
 from demo.counted import count_html, details_html, map_scale
 from demo.files import CLEAN_EVERY, KEEP_FOR
 from demo.sent import files_in
@@ -419,12 +421,41 @@ def test_uploads_are_gone_within_the_hour_and_when_the_server_stops(
     upload = f"{serve(page)}gradio_api/upload"
     begun = {thread.name for thread in threading.enumerate() if thread not in others}
     assert "old files" in begun  # removes them
-    sent = posted(upload, files={"files": ("me.png", encoded(scene()))})
-    (path,) = map(Path, sent.json())
+    path = sent_to(upload)
     assert path.is_relative_to(uploads)
     assert path.is_file()
     page.close()
     assert not path.exists()
+
+
+def sent_to(upload: str) -> Path:
+    (path,) = posted(upload, files={"files": ("me.png", encoded(scene()))}).json()
+    return Path(path)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_no_upload_outlives_the_server_though_a_page_is_open(
+    hangs: bool, counter: CrowdCounter, uploads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    page = app.build_app(counter)
+    address = serve(page)
+    end = page.server.close
+    path = sent_to(f"{address}gradio_api/upload")
+    with httpx.stream("GET", f"{address}gradio_api/heartbeat/me", timeout=60) as held:
+        next(held.iter_bytes())
+        assert path.is_file()
+        monkeypatch.setattr(
+            visitors, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic)
+        )
+        if hangs:
+            monkeypatch.setattr(page.server, "close", lambda: None)
+        page.block_thread()  # until Ctrl+C
+        assert not path.exists()
+        assert page.server.thread.is_alive() == hangs
+    end()
 
 
 def test_what_is_removed_is_a_file_of_the_page_and_nothing_else(uploads: Path) -> None:
