@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .count_table import TABLE, as_row, is_counted, open_table, rows_before, spelt
+from .count_table import TABLE, as_row, is_counted, open_table, rows_before, spare_counts, spelt
 from .counting import ENGINES, CountResult, CrowdCounter, not_counted
 from .devices import DTYPES, NO_MEMORY
 from .images import ImageError, missing_reader
@@ -59,6 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="continue the --csv table with the same options, skipping photographs already "
         "counted (with --save-maps: those that also have maps)",
     )
+    add("--force", action="store_true", help="replace a --csv table that holds counts")
     add(
         "--save-maps",
         type=named_path,
@@ -79,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
     if not paths:
         raise ValueError(" ".join(f"{name}: {why}" for name, why in nothing.items()))
     _spare_photographs(options, paths)
+    if options.csv and not (options.resume or options.force):
+        spare_counts(options.csv)
     counter = CrowdCounter.from_pretrained(
         options.model,
         options.device,

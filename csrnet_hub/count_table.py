@@ -64,6 +64,22 @@ def rows_before(table: Path, model: str) -> list[dict[str, str]]:
     return rows
 
 
+def spare_counts(table: Path) -> None:
+    """Refuse to replace a table that holds counts.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    if not table.is_file():
+        return
+    with suppress(csv.Error):  # nobody could read it: replaced
+        if any(row.get("count") for row in _read(table)[1]):
+            raise ValueError(
+                f"{table} holds counts: add --resume to continue it, --force to replace it, or "
+                "give another name."
+            )
+
+
 def is_counted(row: dict[str, str], with_map: bool) -> bool:
     """Whether a row already has what a run would compute again."""
     return bool(row["count"] and not row["error"] and (is_file(row["map"]) or not with_map))

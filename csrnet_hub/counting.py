@@ -26,7 +26,7 @@ from .notices import notices
 from .openvino_engine import OpenVINOEngine, read_openvino
 from .paths import is_folder
 from .resources import DEFAULT_MODEL, resource
-from .scale import ENLARGED, mapped_at
+from .scale import ENLARGED, first_scale, mapped_at
 from .tiles import Mapped, Progress
 from .torch_engine import TorchEngine
 
@@ -185,7 +185,7 @@ class CrowdCounter:
         )
 
     def count(self, image: ImageSource, progress: Progress | None = None) -> CountResult:
-        """Count the people in a picture: a path, bytes, a PIL image or an array.
+        """Count the people in a picture of any kind that `load_image` reads.
 
         Args:
             progress: called with (tiles done, total tiles) after each tile; starts again for each
@@ -217,9 +217,11 @@ class CrowdCounter:
         if ahead is not None and ahead < 0:
             raise ValueError(f"ahead must be None or a number of pictures from 0, not {ahead}")
         single = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
-        shape: tuple[int, ...] = images.shape if isinstance(images, np.ndarray) else ()
-        one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
-        if isinstance(images, single) or one:
+        array = isinstance(images, (np.ndarray, torch.Tensor))
+        shape: tuple[int, ...] = tuple(images.shape) if array else ()  # type: ignore[attr-defined]
+        colours = shape[:: 2 if isinstance(images, torch.Tensor) else -3]  # first and last, or last
+        one = len(shape) == 2 or (len(shape) == 3 and not {1, 3, 4}.isdisjoint(colours))
+        if isinstance(images, single) or hasattr(images, "read") or one:
             raise TypeError("count_many takes a list of pictures; count takes one")
         return self._count_each(images, ahead)
 
@@ -264,6 +266,12 @@ class CrowdCounter:
                 f"the density map of {self.name} is not finite: its weights are damaged"
             )
         margin = self.model.interval
+        told = notices(pixels, count, self.model.training_record)
+        if asked and not 0.8 <= asked / (usual := first_scale(self.model, height, width)) <= 1.25:
+            told += (
+                f"It was counted at {asked:.2g} times its size; the interval is for counts at "
+                f"{usual:.2g} times.",
+            )
         return CountResult(
             count=count,
             density=found.density,
@@ -277,7 +285,7 @@ class CrowdCounter:
             interval=margin.around(count) if margin else None,
             level=margin.level if margin else None,
             scale=scale,
-            notices=notices(pixels, count, self.model.training_record),
+            notices=told,
         )
 
 

@@ -36,7 +36,7 @@ def as_points(heads: ArrayLike) -> FloatArray:
     return points
 
 
-def heads_in_frame(heads: ArrayLike, height: int, width: int) -> tuple[FloatArray, int]:
+def heads_in_frame(heads: ArrayLike, height: float, width: float) -> tuple[FloatArray, int]:
     """Keep heads (N, 2) x, y in pixels with 0 <= x < width, 0 <= y < height; count the others.
 
     Raises:

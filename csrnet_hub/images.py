@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
+import torch
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -29,7 +30,15 @@ from .imagefiles import check_exif, check_file, check_opened, why_not_a_picture
 from .pixels import BLOCK, assembled, from_tiff, of_pil
 
 ImageSource: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | IO[bytes]
+    | Image.Image
+    | np.ndarray
+    | torch.Tensor
 )
 DEFAULT_MAX_PIXELS = 200_000_000
 LONGEST = 65_535  # pixels a side, as in a JPEG
@@ -68,11 +77,13 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
 
     `source` is one of:
 
-    - a path, or the bytes, of a JPEG, PNG, WebP, GIF, TIFF or BMP file (its first frame or page),
-      of an AVIF file if Pillow supports it (11.3 or later), of a HEIC file with the extra ``heic``;
+    - a path, the bytes or an open binary file of a JPEG, PNG, WebP, GIF, TIFF or BMP file (its
+      first frame or page), of an AVIF file if Pillow supports it (11.3 or later), of a HEIC file
+      with the extra ``heic``;
     - a PIL image of any mode (its current frame; it is read but not changed);
     - an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, bool or floats in [0, 1].
-      A writable, contiguous uint8 (H, W, 3) array is returned as it is, not copied.
+      A writable, contiguous uint8 (H, W, 3) array is returned as it is, not copied;
+    - a tensor of one of these shapes, or (1, H, W), (3, H, W) or (4, H, W), on any device.
 
     EXIF orientation is applied, transparency is put over white, and 16-bit values are divided by
     257 and rounded. 32-bit integer pictures (PIL mode I) are read as 16-bit, float ones (mode F)
@@ -100,12 +111,33 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
         return _from_path(Path(os.fsdecode(source)), max_pixels)
     if isinstance(source, Image.Image):
         return _decode(lambda: source, "picture", max_pixels)
+    if isinstance(source, torch.Tensor):
+        return _from_array(_as_array(source), max_pixels)
     if isinstance(source, np.ndarray):
         return _from_array(np.asarray(source), max_pixels)
+    if hasattr(source, "read"):
+        return _from_file(source, max_pixels)
     raise ImageError(
         f"A picture cannot be of type {type(source).__name__}. "
-        "Give a file path, bytes, a PIL image or a NumPy array."
+        "Give a file path, bytes, an open file, a PIL image, a NumPy array or a tensor."
     )
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.dim() == 3 and tensor.shape[0] in (1, 3, 4):
+        tensor = tensor.movedim(0, 2)
+    tensor = tensor.detach().cpu().clone()  # never the caller's memory
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _from_file(file: IO[bytes], max_pixels: int | None) -> np.ndarray:
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise ImageError("This file cannot be read. Open it again.") from error
+    if not isinstance(content, bytes):
+        raise ImageError('This file is open as text. Open it with mode "rb".')
+    return _from_stream(io.BytesIO(content), max_pixels)
 
 
 def check_limit(max_pixels: Any) -> None:

@@ -17,8 +17,9 @@ from .maps import is_map
 
 
 def find_images(patterns: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """Find the files for a list of files, folders (their pictures) and globs, each file once, under
-    its first name; and for each folder or glob without pictures a sentence on it.
+    """Find the files for a list of files, folders (their pictures) and globs, each file once, as it
+    was first named (links to one file are several); and for each folder or glob without pictures a
+    sentence on it.
 
     Saved maps (`maps`) only count as pictures if they are named directly. Folders that match a glob
     are treated like named folders.
@@ -39,7 +40,7 @@ def find_images(patterns: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
             nothing[pattern] = f"It cannot be read: {error.strerror}."
             continue
         for path in matches:
-            found.setdefault(os.path.realpath(path), path)
+            found.setdefault(os.path.join(os.path.realpath(path.parent), path.name), path)  # noqa: PTH118
     return list(found.values()), nothing
 
 

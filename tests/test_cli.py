@@ -108,7 +108,7 @@ def test_a_photo_unlike_those_of_the_training_is_told_and_its_interval_is_not(
     assert told.startswith("The picture is small (130 × 90 pixels)")
     with table.open(newline="", encoding="utf-8") as file:
         assert next(csv.DictReader(file))["notices"] == told
-    assert main(arguments) == 0
+    assert main([*arguments, "--force"]) == 0
     out, err = capsys.readouterr()
     assert "interval" not in out
     assert f"csrnet: {photo}: {told}\n" in err
@@ -239,9 +239,13 @@ def test_a_table_that_count_did_not_write_is_not_written_over(
     assert table.read_text() == holds
     fresh = folder / "fresh.csv"
     fresh.touch()  # as mktemp leaves it
-    for _ in range(2):  # an own table is made anew
-        assert main([*count, str(fresh)]) == 0
+    for how in ([], ["--force"]):
+        assert main([*count, str(fresh), *how]) == 0
         assert len(fresh.read_text().splitlines()) == 2
+    counts = fresh.read_text()
+    assert main([*count, str(fresh)]) == 2
+    assert "fresh.csv holds counts: add --resume to continue it" in capsys.readouterr().err
+    assert fresh.read_text() == counts
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links are for administrators")
@@ -646,6 +650,10 @@ def test_files_folders_and_globs_are_found_once_each(folder: Path) -> None:
     (folder / "album.jpg").mkdir()
     names = [path.name for path in find_images([str(folder / "*.png"), str(folder)])[0]]
     assert names == ["b.png", "a.JPG", "c.jpg"]
+    if sys.platform != "win32":  # links, as in the Hub's cache, are photographs of their own
+        (folder / "d.png").symlink_to(folder / "b.png")
+        assert folder / "d.png" in find_images([str(folder)])[0]
+        (folder / "d.png").unlink()
     found, nothing = find_images([str(folder / "*")])
     assert [path.name for path in found] == ["a.JPG", "b.png", "c.jpg"]
     assert not nothing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import json
 import pickle
 import time
@@ -615,11 +616,14 @@ def test_a_pixel_limit_that_is_none_is_not_the_pictures_fault(model: CSRNet, lim
 
 def test_what_is_no_list_of_pictures_is_not_counted_piece_by_piece(model: CSRNet) -> None:
     counter = CrowdCounter(model, "cpu")
-    for one in ("photo.jpg", Path("photo.jpg"), b"bytes", noise(24, 24)):
+    pixels = torch.zeros(3, 24, 24)
+    for one in ("photo.jpg", Path("photo.jpg"), b"bytes", noise(24, 24), pixels, io.BytesIO()):
         with pytest.raises(TypeError, match="count_many takes a list of pictures"):
             counter.count_many(one)  # type: ignore[arg-type]
-    for many in (np.stack([noise(24, 24)] * 2), np.zeros((2, 24, 24)), np.array(["a", "b"])):
-        assert len(list(counter.count_many(many))) == 2  # type: ignore[arg-type]
+    grey = np.zeros((3, 24, 24))
+    several = (np.stack([noise(24, 24)] * 3), grey, np.array(["a"] * 3), torch.zeros(3, 3, 24, 24))
+    for many in several:
+        assert len(list(counter.count_many(many))) == 3  # type: ignore[arg-type]
 
 
 def test_numbers_may_be_numpys(model: CSRNet) -> None:

@@ -4,6 +4,7 @@ no head lands where nobody stands."""
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +357,16 @@ def test_part_b_has_its_kernels_in_its_folders_too(tmp_path: Path, inside: str) 
         photo(part / folder / "images" / "IMG_1.jpg")
     assert paper_sigma(part / inside, "shanghaitech") == 15
     assert paper_sigma(part.rename(tmp_path / "part_A") / inside, "shanghaitech") is None
+
+
+def test_heads_of_a_larger_copy_are_refused_and_clicks_beyond_the_edge_are_not(
+    tmp_path: Path,
+) -> None:
+    photo(tmp_path / "a.jpg")
+    grid = [(x, y) for x in range(3, SIZE[0], 6) for y in range(3, SIZE[1], 6)]
+    for times, refused in ((1.03, False), (4 / 3, True), (4, True)):
+        rows = "".join(f"a.jpg,{x * times},{y * times}\n" for x, y in grid)
+        text(tmp_path / "a.csv", f"image,x,y\n{rows}")
+        (sample,) = read_dataset(tmp_path)
+        with pytest.raises(DatasetError, match="far outside") if refused else nullcontext():
+            assert len(sample.counted(SIZE[1], SIZE[0])) == len(grid)

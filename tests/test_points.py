@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from scipy.optimize import linear_sum_assignment, linprog, minimize
 
 from csrnet_hub.density import density_map
+from train.loss import GHOSTS
+from train.loss import LOSSES as OF_RECIPES
 from train.points import (
     _potentials,
     bayesian_loss,
@@ -331,3 +334,12 @@ def test_rows_that_are_no_heads_change_nothing(loss: Callable[..., torch.Tensor]
     longer = torch.nn.functional.pad(heads, (0, 0, 0, 7))
     there = torch.nn.functional.pad(present, (0, 7))
     assert loss(predicted, longer, there).item() == pytest.approx(value, rel=1e-5)
+
+
+def test_the_frequency_loss_of_a_recipe_sees_faint_heads_in_drawn_pictures_only() -> None:
+    faint = torch.full((2, 1, *SHAPE), -0.01)
+    _, heads, _ = scene([0, 0])
+    drawn, present = torch.tensor([False, True]), torch.zeros(2, 9, dtype=torch.bool)
+    batch = SimpleNamespace(heads=heads, present=present, drawn=drawn)
+    added = OF_RECIPES["frequency"](faint, batch) - frequency_loss(faint, heads, present)
+    assert added.item() == pytest.approx(GHOSTS * 0.2 / 2)

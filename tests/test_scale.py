@@ -461,7 +461,9 @@ def test_a_picture_may_be_counted_as_it_is(sized: CSRNet) -> None:
     assert counter.count(pixels).scale == 1
     assert counter.count(pixels).count != CrowdCounter(sized, "cpu").count(pixels).count
     quarter = CrowdCounter(sized, "cpu", scale=np.float32(0.25))
-    assert quarter.count(pixels).density.shape == (36, 64)
+    found = quarter.count(pixels)
+    assert found.density.shape == (36, 64)
+    assert found.notices[-1].startswith("It was counted at 0.25 times its size")
 
 
 def test_a_size_that_was_asked_for_is_the_only_one(

@@ -136,7 +136,10 @@ def test_prepare_never_replaces_a_file_unasked(part: Path, tmp_path: Path) -> No
     out.write_text("mine")
     with pytest.raises(SystemExit):
         prepare.main([str(part), str(out)])
+    with pytest.raises(SystemExit):  # such as annotations, OUT forgotten
+        prepare.main([str(part), str(out), "--force"])
     assert out.read_text() == "mine"
+    out.write_bytes(b"\x89HDF\r\n\x1a\n")
     assert prepare.main([str(part), str(out), "--force", "--sigma", "15"]) == 0
     assert set(load_prepared(out)[9].sigma) == {15.0}
     assert all(example.fixed for example in load_prepared(out))

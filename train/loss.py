@@ -42,9 +42,7 @@ def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None)
     come out too high, though among crops that look alike they settle on the mean. The larger the
     true share, the further below that mean they settle, as the fuller of such crops weigh less.
 
-    Drawn pictures without people add a share of the sum of absolute values: squares hardly respond
-    to a thousandth of a head per cell, which adds up to a dozen people in a large empty picture.
-    Photographs are exempt: absolute values would pull down whatever is uncertain in them.
+    `ghosts` of drawn pictures are added: squares hardly respond to a thousandth of a head per cell.
 
     Args:
         predicted, target: (B, 1, h, w) heads per cell. Blocks larger than a crop are left out, as
@@ -54,9 +52,6 @@ def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None)
     Returns:
         A scalar: summed over blocks, averaged over levels and crops.
     """
-    ghosts = predicted.new_zeros(())
-    if drawn is not None:
-        ghosts = (predicted * drawn[:, None, None, None]).abs().sum()
     levels: list[Tensor] = []
     for side in block_sides(min(target.shape[2:])):
         count = avg_pool2d(predicted, side) * side**2
@@ -64,7 +59,20 @@ def pyramid_loss(predicted: Tensor, target: Tensor, drawn: Tensor | None = None)
         both = (1 - TRUTH) * count.detach().clamp(min=0) + TRUTH * true
         size = both.mean(dim=(1, 2, 3), keepdim=True) + 1  # (B, 1, 1, 1)
         levels.append(((count - true).square() / (2 * size)).sum())
-    return (torch.stack(levels).mean() + GHOSTS * ghosts) / len(target)
+    mean = torch.stack(levels).mean() / len(target)
+    return mean if drawn is None else mean + ghosts(predicted, drawn)
+
+
+def ghosts(predicted: Tensor, drawn: Tensor) -> Tensor:
+    """A share of the sum of absolute values in drawn pictures without people, averaged over all
+    crops: a thousandth of a head per cell adds up to a dozen people in a large empty picture.
+    Photographs are exempt: absolute values would pull down whatever is uncertain in them.
+
+    Args:
+        predicted: (B, 1, h, w) heads per cell.
+        drawn: (B,) bool, which crops are of drawn pictures.
+    """
+    return GHOSTS * (predicted * drawn[:, None, None, None]).abs().sum() / len(predicted)
 
 
 def euclidean_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -86,7 +94,9 @@ LOSSES: dict[str, Loss] = {
     "bayesian": lambda predicted, batch: bayesian_loss(predicted, batch.heads, batch.present),
     "dmcount": lambda predicted, batch: dm_count_loss(predicted, batch.heads, batch.present),
     "generalised": lambda predicted, batch: generalised_loss(predicted, batch.heads, batch.present),
-    "frequency": lambda predicted, batch: frequency_loss(predicted, batch.heads, batch.present),
+    "frequency": lambda predicted, batch: (
+        frequency_loss(predicted, batch.heads, batch.present) + ghosts(predicted, batch.drawn)
+    ),
 }
 
 
@@ -151,5 +161,5 @@ RECORD = {
     "generalised": "the generalised loss (Wan et al., CVPR 2021) of the map's positive part, with "
     "absolute differences in the cells",
     "frequency": "the characteristic function loss (Shu et al., CVPR 2022), for Gaussians of 8 "
-    "pixels about the points",
+    "pixels about the points, and the sum of the map of drawn pictures without people",
 }

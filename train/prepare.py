@@ -177,8 +177,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{options.out} is a folder; the last argument must be the file to write")
     if options.out.exists() and not options.force:
         parser.error(f"{options.out} exists; give another name, or --force to replace it")
+    if options.out.is_file() and not _is_hdf5(options.out):  # such as the last of the inputs
+        parser.error(
+            f"{options.out} is no prepared file; the last argument must be the file to write"
+        )
     work = functools.partial(_prepare, options)
     return exit_code("prepare", work, stopped=lambda: "nothing was written")
+
+
+def _is_hdf5(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return not (start := file.read(8)) or start == b"\x89HDF\r\n\x1a\n"
+    return False
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -223,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
         "16:9 middle); default: 1048576, 0: never",
     )
     add("--skip-bad", action="store_true", help="leave out files that cannot be read")
-    add("--force", action="store_true", help="replace an existing OUT")
+    add("--force", action="store_true", help="replace an existing prepared file OUT")
     return parser
 
 

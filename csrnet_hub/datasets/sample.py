@@ -64,6 +64,7 @@ class Sample:
             DatasetError: if the annotation is for another size.
         """
         if self.size is None or self.size[:2] == (width, height):
+            self._check_inside(height, width)
             return self.heads
         wide, high, relative = self.size
         if relative:
@@ -82,6 +83,15 @@ class Sample:
             f"{self.path}: annotated at {wide:g} x {high:g} pixels, but it has {width} x {height}; "
             f"{hint}."
         )
+
+    def _check_inside(self, height: int, width: int) -> None:
+        margin = np.array([width, height]) / 10  # clicks may miss the edge
+        outside = heads_in_frame(self.heads + margin, *(1.2 * np.array([height, width])))[1]
+        if outside >= 3 and outside > len(self.heads) / 5:
+            raise DatasetError(
+                f"{self.path}: {outside} of {len(self.heads)} heads lie far outside its {width} x "
+                f"{height} pixels: annotate this file, or use the one that was annotated."
+            )
 
     def counted(self, height: int, width: int) -> Heads:
         """The heads that count: all annotated ones or, with a mask, those inside it.
