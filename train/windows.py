@@ -108,7 +108,8 @@ def _place(rng: np.random.Generator, size: int, side: int, share: float) -> floa
     """The start of a window: drawn from a range extended beyond the picture, then clipped to it, so
     that edges are seen more often. The price is that many windows share a start: with a share of
     0.75 and windows of 384 pixels, four in ten of part A's crops lie in a corner. The outermost
-    pixels are still seen at most half as often as those in the middle."""
+    pixels are still seen less often than those in the middle: by half across 768 pixels, by a
+    quarter across 1,024."""
     beyond = round(share * side)
     return float(np.clip(rng.integers(-beyond, size - side + beyond + 1), 0, size - side))
 
