@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -118,20 +119,25 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         )
     first = next((key for key in state if f".{key}".endswith(f".{FIRST}")), FIRST)
     prefix = first.removesuffix(FIRST)  # for example, module. from nn.DataParallel
-    return {key.removeprefix(prefix): value for key, value in state.items()}
+    named = OrderedDict((key.removeprefix(prefix), value) for key, value in state.items())
+    about = getattr(state, "_metadata", None)  # of torch.save(model.state_dict()), with the scale
+    of_model = about.get(prefix[:-1]) if isinstance(about, dict) else None
+    if isinstance(of_model, dict):
+        named._metadata = {"": of_model}  # type: ignore[attr-defined]
+    return named
 
 
-def _unwrapped(content: Any) -> dict[str, Tensor] | None:
+def _unwrapped(content: Any) -> Any:
     """A state dict, or the one nested in another dict under its usual name or as the only one."""
     if _is_state(content):
-        return dict(content)
+        return content
     if not isinstance(content, dict):
         return None
     found = {key: value for key, value in content.items() if _is_state(value) and value}
     for key in ("state_dict", "model", "net"):
         if key in found:
-            return dict(found[key])
-    return dict(*found.values()) if len(found) == 1 else None
+            return found[key]
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _is_state(content: Any) -> bool:

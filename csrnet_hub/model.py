@@ -23,6 +23,9 @@ from .pretrained import Pretrained
 
 STRIDE = 8  # three poolings: one cell of the density map is 8 x 8 pixels
 
+COUNTING = "csrnet_hub"  # key of these in the metadata of state dicts
+COUNTED_WITH = ("mean", "std", "density_scale", "min_side", "working_pixels", "largest_sigma")
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -106,15 +109,7 @@ class CSRNet(Pretrained):
         if not isinstance(variant, str) or variant not in DILATIONS:
             raise ModelError(f"There is no variant {variant!r}; choose one of A, B, C, D.")
         self.variant = variant
-        self.mean, self.std = three_numbers(mean, "mean"), three_numbers(std, "std")
-        self.density_scale = number(density_scale, "density_scale")
-        if min(*self.std, self.density_scale) < SMALLEST:
-            raise ModelError(f"std and density_scale must be at least {SMALLEST:g}.")
-        self.min_side = whole_number(min_side, "min_side")
-        self.working_pixels = whole_number(working_pixels, "working_pixels")
-        self.largest_sigma = number(largest_sigma, "largest_sigma")
-        if self.largest_sigma != 0 and self.largest_sigma < SMALLEST:
-            raise ModelError(f"largest_sigma must be 0, or at least {SMALLEST:g}.")
+        self._count_with(mean, std, density_scale, min_side, working_pixels, largest_sigma)
         for name, value in (("training_record", training_record), ("metrics", metrics)):
             if not isinstance(value, (dict, type(None))):
                 raise ModelError(f"{name} must be a dictionary, not {value!r:.80}.")
@@ -131,6 +126,39 @@ class CSRNet(Pretrained):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def _count_with(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        density_scale: float,
+        min_side: int,
+        working_pixels: int,
+        largest_sigma: float,
+    ) -> None:
+        self.mean, self.std = three_numbers(mean, "mean"), three_numbers(std, "std")
+        self.density_scale = number(density_scale, "density_scale")
+        if min(*self.std, self.density_scale) < SMALLEST:
+            raise ModelError(f"std and density_scale must be at least {SMALLEST:g}.")
+        self.min_side = whole_number(min_side, "min_side")
+        self.working_pixels = whole_number(working_pixels, "working_pixels")
+        self.largest_sigma = number(largest_sigma, "largest_sigma")
+        if self.largest_sigma != 0 and self.largest_sigma < SMALLEST:
+            raise ModelError(f"largest_sigma must be 0, or at least {SMALLEST:g}.")
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # torch.save keeps the metadata: in a plain CSRNet() the weights alone would count wrongly
+        about = getattr(destination, "_metadata", {}).get(prefix[:-1], {})
+        about[COUNTING] = {name: getattr(self, name) for name in COUNTED_WITH}
+
+    def _load_from_state_dict(
+        self, state: Any, prefix: str, about: dict[str, Any], *rest: Any
+    ) -> None:
+        super()._load_from_state_dict(state, prefix, about, *rest)
+        settings = about.get(COUNTING)
+        if isinstance(settings, dict) and settings.keys() == set(COUNTED_WITH):
+            self._count_with(**settings)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map normalised pictures (B, 3, H, W) to density maps (B, 1, H//8, W//8).

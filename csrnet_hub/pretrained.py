@@ -236,7 +236,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         if trouble:
             more = f", and {len(trouble) - 4} more" if len(trouble) > 4 else ""
             raise ModelError(f"The weights do not fit CSRNet: {'; '.join(trouble[:4])}{more}.")
-        self.load_state_dict(dict(state))
+        self.load_state_dict(state)
 
 
 def _stale(folder: Path, draft: Path) -> str:

@@ -279,3 +279,25 @@ def test_the_variant_that_wrote_a_checkpoint_is_that_of_the_model(
     old, new = legacy(thin_model, tmp_path / "a.pth"), tmp_path / "new"
     assert main(["convert", str(old), str(new), "--variant", "C"]) == 0
     assert CSRNet.from_pretrained(new).variant == "C"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_state_dict_of_this_package_keeps_its_scale(tmp_path: Path, wrapped: bool) -> None:
+    own = CSRNet(density_scale=10.0, min_side=384, std=(0.5, 0.4, 0.3))
+    model = torch.nn.DataParallel(own) if wrapped else own
+    state = model.state_dict()
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "own.pth")
+    assert main(["convert", str(tmp_path / "own.pth"), str(tmp_path / "new")]) == 0
+    plain = CSRNet()
+    other = torch.nn.DataParallel(plain) if wrapped else plain
+    other.load_state_dict(torch.load(tmp_path / "own.pth")["state_dict"])
+    for found in (CSRNet.from_pretrained(tmp_path / "new"), plain):
+        assert (found.density_scale, found.min_side, found.std) == (10.0, 384, (0.5, 0.4, 0.3))
+    state._metadata["module" if wrapped else ""]["csrnet_hub"]["density_scale"] = "ten"
+    torch.save(state, tmp_path / "odd.pth")
+    assert main(["convert", str(tmp_path / "odd.pth"), str(tmp_path / "odd")]) == 2
+    assert not (tmp_path / "odd").exists()
+    for number, odd in enumerate(([1], {"": 1, "module": 1})):
+        state._metadata = odd
+        torch.save(state, tmp_path / "odd.pth")
+        assert main(["convert", str(tmp_path / "odd.pth"), str(tmp_path / f"{number}")]) == 0
