@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -42,6 +44,7 @@ from .model_files import (
 from .paths import is_folder
 from .publish import MESSAGE, publish
 
+MEASURED = ("metrics", "interval")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Model = TypeVar("Model", bound="Pretrained")
@@ -50,6 +53,8 @@ Model = TypeVar("Model", bound="Pretrained")
 class Pretrained(nn.Module, PyTorchModelHubMixin):
     """Saving, publishing and loading for a network whose constructor takes the entries of
     config.json (``ENTRIES``) and keeps each as an attribute of the same name."""
+
+    _loaded: Any = None  # what was measured with the weights, and their checksum
 
     def config(self) -> dict[str, Any]:
         """The content of config.json: the constructor's arguments, with NumPy numbers as Python's.
@@ -78,8 +83,10 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
 
         Once all are written, they replace any older ones together. An edited card (README.md) is
         kept, with a warning if it gives error figures that are not this model's or if config.json
-        has changed. The other options are passed to :meth:`push_to_hub`, which is called if
-        requested; without a ``repo_id`` the repository is named after the folder.
+        has changed. If the weights have changed since they were loaded, the errors and the interval
+        that were loaded with them are dropped, with a warning. The other options are passed to
+        :meth:`push_to_hub`, which is called if requested; without a ``repo_id`` the repository is
+        named after the folder.
 
         Raises:
             TypeError: for such options without ``push_to_hub=True``.
@@ -89,6 +96,7 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         """
         if options and not push_to_hub:
             raise TypeError(f"{', '.join(options)} can only be given with push_to_hub=True")
+        self._drop_errors_of_others()
         self.config()  # before creating a folder for what cannot be saved
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +110,20 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         if not push_to_hub:
             return None
         return self.push_to_hub(options.pop("repo_id", None) or folder.name, **options)
+
+    def _drop_errors_of_others(self) -> None:
+        loaded = self._loaded
+        if not loaded or loaded["weights"] == _checksum(self):
+            return
+        stale = [name for name in MEASURED if loaded[name] and loaded[name] == getattr(self, name)]
+        for name in stale:
+            setattr(self, name, None)
+        if stale:
+            warnings.warn(
+                f"The weights have changed, so the {' and the '.join(stale)} of the loaded ones "
+                "were dropped: measure anew, as train.evaluate does.",
+                stacklevel=3,
+            )
 
     def _save_pretrained(self, save_directory: Path) -> None:
         text = json.dumps(self.config(), indent=2) + "\n"
@@ -209,6 +231,9 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
         with torch.device("cpu"), torch.inference_mode(False):
             model = model.to_empty(device="cpu")
             model.load_strictly(read_safetensors(weights_file))
+        measured = {name: getattr(model, name) for name in MEASURED}
+        if any(measured.values()):
+            model._loaded = {**copy.deepcopy(measured), "weights": _checksum(model)}
         return model.eval()
 
     def load_strictly(self, state: Mapping[str, Tensor]) -> None:
@@ -237,6 +262,13 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             more = f", and {len(trouble) - 4} more" if len(trouble) > 4 else ""
             raise ModelError(f"The weights do not fit CSRNet: {'; '.join(trouble[:4])}{more}.")
         self.load_state_dict(state)
+
+
+def _checksum(model: nn.Module) -> int:
+    found = 0
+    for value in model.state_dict().values():
+        found = zlib.crc32(value.cpu().float().contiguous().numpy(), found)
+    return found
 
 
 def _stale(folder: Path, draft: Path) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,25 @@ def test_an_edited_card_beside_another_record_is_told(slim: None, tmp_path: Path
         model.save_pretrained(tmp_path)
     assert len(told) == 1
     assert card.read_text(encoding="utf-8") == "My MAE is 62."
+
+
+def test_other_weights_are_not_saved_with_the_errors_of_those_that_were_loaded(
+    slim: None, tmp_path: Path
+) -> None:
+    interval = {"level": 0.9, "quantile": 0.4, "images": 60, "power": 1.0}
+    CSRNet(metrics={"validation": {"mae": 9.0}}, interval=interval).save_pretrained(tmp_path)
+    model = CSRNet.from_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        copy.deepcopy(model).save_pretrained(tmp_path / "same")
+    assert CSRNet.from_pretrained(tmp_path / "same").interval is not None
+    with torch.no_grad():
+        model.output_layer.weight *= 1.05
+    model.metrics = {"test": {"mae": 8.0}}  # measured since
+    with pytest.warns(UserWarning, match="so the interval of the loaded ones were dropped"):
+        model.save_pretrained(tmp_path / "other")
+    other = CSRNet.from_pretrained(tmp_path / "other")
+    assert (other.interval, other.metrics) == (None, {"test": {"mae": 8.0}})
 
 
 def test_figures_that_are_no_numbers_are_saved_as_none(slim: None, tmp_path: Path) -> None:

@@ -418,6 +418,7 @@ def too_large_weights(folder: Path) -> None:
         model = CSRNet.from_pretrained(folder)
     with torch.no_grad():
         model.output_layer.weight.fill_(3e38)  # finite, but the sum of the products is not
+    model.metrics = None
     shutil.rmtree(folder)
     model.save_pretrained(folder)
 
