@@ -269,8 +269,8 @@ class CrowdCounter:
         told = notices(pixels, count, self.model.training_record)
         if asked and not 0.8 <= asked / (usual := first_scale(self.model, height, width)) <= 1.25:
             told += (
-                f"It was counted at {asked:.2g} times its size; the interval is for counts at "
-                f"{usual:.2g} times.",
+                f"It was counted at {asked:.2g} times its size; the interval holds only at the "
+                f"automatic size ({usual:.2g} times).",
             )
         return CountResult(
             count=count,
