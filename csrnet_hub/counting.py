@@ -219,7 +219,7 @@ class CrowdCounter:
         single = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
         array = isinstance(images, (np.ndarray, torch.Tensor))
         shape: tuple[int, ...] = tuple(images.shape) if array else ()  # type: ignore[attr-defined]
-        colours = shape[:: 2 if isinstance(images, torch.Tensor) else -3]  # first and last, or last
+        colours = shape[-1:] + (shape[:1] if isinstance(images, torch.Tensor) else ())
         one = len(shape) == 2 or (len(shape) == 3 and not {1, 3, 4}.isdisjoint(colours))
         if isinstance(images, single) or hasattr(images, "read") or one:
             raise TypeError("count_many takes a list of pictures; count takes one")
