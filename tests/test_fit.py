@@ -987,6 +987,20 @@ def test_several_processes_train_as_one_with_the_joined_batch(
         assert logs[1][key] == pytest.approx(logs[0][key], rel=1e-4)
 
 
+@pytest.mark.parametrize(("world", "said"), [("1", "a end"), ("2", "a")])
+def test_one_of_several_processes_ends_before_gloos_threads_can_abort_it(
+    world: str, said: str
+) -> None:
+    code = "import atexit; from train.processes import leave; atexit.register(print, 'end'); "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print('a'); leave(3)"],
+        env={**os.environ, "WORLD_SIZE": world},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.split()) == (3, said.split())
+
+
 def test_a_run_that_could_save_no_card_does_not_begin(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

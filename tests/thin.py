@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from csrnet_hub import model
@@ -29,8 +27,8 @@ def exact(patch: pytest.MonkeyPatch) -> None:
 
 
 if __name__ == "__main__":
-    from train import fit
+    from train import fit, processes
 
     narrow(pytest.MonkeyPatch())
     exact(pytest.MonkeyPatch())
-    sys.exit(fit.main())
+    processes.leave(fit.main())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -37,7 +36,7 @@ from .photographs import (
     warn_of_seen,
     warn_of_twins,
 )
-from .processes import alone, own_device, place
+from .processes import alone, leave, own_device, place
 from .recipe import Recipe, read_recipe
 from .record import of_training, of_validation
 from .seen import Seen
@@ -246,4 +245,4 @@ def add_options(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

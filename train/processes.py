@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -29,7 +31,7 @@ def place() -> tuple[int, int]:
 @contextmanager
 def own_device(device: str) -> Iterator[torch.device]:
     """The device of this process; under torchrun, also joins the process group."""
-    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    together = _together()
     gpus = together and torch.cuda.is_available()
     if gpus and device.partition(":")[0] in ("auto", "cuda"):
         device = f"cuda:{os.environ['LOCAL_RANK']}"  # its own, never the CPU instead
@@ -44,6 +46,20 @@ def own_device(device: str) -> Iterator[torch.device]:
     finally:
         if together:
             dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process. One of several skips Python's finalisation, during which gloo's threads
+    sometimes abort it (pytorch/pytorch#190489)."""
+    if _together():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _together() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def locked(path: Path, taken: Exception) -> BaseFileLock:
