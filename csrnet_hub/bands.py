@@ -83,6 +83,9 @@ class _Stage:
         elif isinstance(layer, nn.MaxPool2d):
             kernel = layer.kernel_size
             self.span = self.stride = kernel if isinstance(kernel, int) else kernel[0]
+        elif any(isinstance(part, nn.Conv2d) for part in layer.modules()):
+            kind_of = type(layer).__name__  # such as an adapter about one: its rows are unknown
+            raise TypeError(f"a {kind_of} layer cannot be counted with: merge adapters first")
 
     def takes(self, layer: nn.Module) -> bool:
         """Whether this stage includes the next layer: Winograd's a ReLU and a pooling, one pass of

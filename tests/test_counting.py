@@ -47,6 +47,14 @@ def counter(thin_model: CSRNet) -> CrowdCounter:
     return CrowdCounter(thin_model, "cpu", "float32")
 
 
+def test_a_layer_about_a_convolution_is_refused(thin_model: CSRNet) -> None:
+    """Such as an adapter: in bands it would see no rows beyond its own."""
+    adapted = copy.deepcopy(thin_model)
+    adapted.backend[2] = torch.nn.Sequential(adapted.backend[2])
+    with pytest.raises(TypeError, match="a Sequential layer cannot be counted with"):
+        CrowdCounter(adapted, "cpu", "float32").count(noise(64, 96))
+
+
 def test_the_count_is_the_sum_of_the_map_in_heads(model: CSRNet) -> None:
     counter = CrowdCounter(model, "cpu", "float32")
     picture = noise(64, 96)
