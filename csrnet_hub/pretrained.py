@@ -120,8 +120,8 @@ class Pretrained(nn.Module, PyTorchModelHubMixin):
             setattr(self, name, None)
         if stale:
             warnings.warn(
-                f"The weights have changed, so the {' and the '.join(stale)} of the loaded ones "
-                "were dropped: measure anew, as train.evaluate does.",
+                "The weights have changed, so what was measured with the loaded ones was dropped "
+                f"({', '.join(stale)}): measure anew, as train.evaluate does.",
                 stacklevel=3,
             )
 
