@@ -19,6 +19,7 @@ from .devices import DTYPES, NO_MEMORY
 from .images import ImageError, missing_reader
 from .maps import save_map, unused
 from .named import find_images, named_path, spare
+from .paths import alone
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +81,21 @@ def run(options: argparse.Namespace) -> int:
     if not paths:
         raise ValueError(" ".join(f"{name}: {why}" for name, why in nothing.items()))
     _spare_photographs(options, paths)
-    if options.csv and not (options.resume or options.force):
-        spare_counts(options.csv)
+    with ExitStack() as stack:
+        if options.csv:
+            said = f"Another run is writing {options.csv}: wait, or give another name."
+            stack.enter_context(alone(options.csv, ValueError(said)))
+            if not (options.resume or options.force):
+                spare_counts(options.csv)
+        report = _count(options, paths, nothing, stack)
+    if report.unread:
+        print(f"csrnet: {report.unread}", file=sys.stderr)
+    return 1 if report.bad else 0
+
+
+def _count(
+    options: argparse.Namespace, paths: Sequence[Path], nothing: dict[str, str], stack: ExitStack
+) -> _Report:
     counter = CrowdCounter.from_pretrained(
         options.model,
         options.device,
@@ -98,18 +112,15 @@ def run(options: argparse.Namespace) -> int:
         print(f"csrnet: {done} are already in {options.csv}{maps}", file=sys.stderr)
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        report = _Report(options, open_table(options.csv, stack, before) if options.csv else None)
-        for name, why in nothing.items():
-            report.failed(name, why)
-        for path, result in _results(counter, left):
-            if isinstance(result, ImageError):
-                report.failed(path, str(result))
-            else:
-                report.counted(path, result)
-    if report.unread:
-        print(f"csrnet: {report.unread}", file=sys.stderr)
-    return 1 if report.bad else 0
+    report = _Report(options, open_table(options.csv, stack, before) if options.csv else None)
+    for name, why in nothing.items():
+        report.failed(name, why)
+    for path, result in _results(counter, left):
+        if isinstance(result, ImageError):
+            report.failed(path, str(result))
+        else:
+            report.counted(path, result)
+    return report
 
 
 class _Report:

@@ -1,9 +1,14 @@
-"""Whether a file or folder exists; False also for names that no file system accepts."""
+"""Whether a file or folder exists, False also for names that no file system accepts; and who may
+write it."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 
 def exists(path: str | Path) -> bool:
@@ -25,3 +30,32 @@ def is_folder(path: str | Path) -> bool:
     with suppress(OSError, ValueError):
         return Path(path).is_dir()
     return False
+
+
+def locked(path: Path, taken: Exception) -> BaseFileLock:
+    """Take the lock of a file for this process, or raise `taken` if another process has it."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise taken from error
+    except (NotImplementedError, OSError):  # a file system without locks
+        pass
+    return lock
+
+
+@contextmanager
+def alone(file: Path, taken: Exception) -> Iterator[None]:
+    """Keep other processes from writing a file, or a new one, or raise `taken`."""
+    if not (file.is_file() if file.exists() else file.parent.is_dir()):
+        yield  # a pipe; or a folder's name misspelt, which the lock would make
+        return
+    file = Path(os.path.realpath(file))
+    path = file.with_name(f".{file.name}.lock")
+    lock = locked(path, taken)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # on Windows, where the lock removes it
+            path.unlink(missing_ok=True)
+        lock.release()

@@ -374,6 +374,29 @@ def test_a_run_that_was_stopped_goes_on_with_its_table(
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_a_second_run_on_a_table_is_refused_and_the_first_loses_no_row(
+    folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, link = tmp_path / "t.csv", tmp_path / "link.csv"
+    link.symlink_to(table)
+    count = ["count", str(folder), "--model", str(model_folder), "--csv"]
+    seconds: list[subprocess.CompletedProcess[str]] = []
+
+    def read(self: CrowdCounter, image: Path) -> Any:
+        if not seconds:
+            again = [sys.executable, "-m", "csrnet_hub", *count, str(link), "--resume"]
+            seconds.append(subprocess.run(again, capture_output=True, text=True, check=False))
+        return plain(self, image)
+
+    plain = CrowdCounter._read
+    monkeypatch.setattr(CrowdCounter, "_read", read)
+    main([*count, str(table)])
+    assert seconds[0].returncode == 2
+    assert f"Another run is writing {link}: wait, or give another name." in seconds[0].stderr
+    assert table.read_text().count("\n") > 3
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_run_that_goes_on_makes_the_maps_that_are_missing(
     folder: Path, model_folder: Path, tmp_path: Path
 ) -> None:

@@ -7,8 +7,8 @@ import functools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ from csrnet_hub.density import adaptive_sigma, heads_in_frame
 from csrnet_hub.devices import NO_MEMORY
 from csrnet_hub.images import ImageError, load_image
 from csrnet_hub.named import named_path
+from csrnet_hub.paths import alone
 from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
 
 from .data import FORMAT, Example, write_example
 from .gather import Gathered, Sigma, gather
-from .processes import locked
 
 READERS = min(os.cpu_count() or 1, 8)  # the single writer could not keep up with more
 SHOWN = 20  # names of pictures listed
@@ -69,7 +69,8 @@ def prepare(
     partial = out.with_name(out.name + ".partial")
     done: dict[str, Any] = {"images": 0, "heads": 0, "dropped": 0, "shrunk": 0, "dropped_in": []}
     done["nobody_in"] = []
-    with _alone(out):
+    said = f"Another train.prepare is writing {out}: wait, or give another name."
+    with alone(out, DatasetError(said)):  # HDF5's own lock would come too late: it empties the file
         try:
             reading = read_ahead(functools.partial(_read, sigma, max_pixels), samples, READERS)
             # Stop the readers before the file closes, not when they are garbage-collected.
@@ -94,21 +95,6 @@ def prepare(
         finally:
             partial.unlink(missing_ok=True)
     return done
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep other processes from writing the same file. HDF5's own lock would come too late: it
-    empties the file first."""
-    said = f"Another train.prepare is writing {out}: wait, or give another name."
-    path = out.with_name(f".{out.name}.lock")
-    lock = locked(path, DatasetError(said))
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # on Windows, where the lock removes it
-            path.unlink(missing_ok=True)
-        lock.release()
 
 
 def _tell(done: dict[str, Any], read: Example) -> None:

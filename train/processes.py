@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import torch
 import torch.distributed as dist
-from filelock import BaseFileLock, FileLock, Timeout
 
 from csrnet_hub.devices import pick_device
+from csrnet_hub.paths import locked
 
 from .state import TrainingError
 
@@ -60,18 +60,6 @@ def leave(code: int) -> NoReturn:
 
 def _together() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def locked(path: Path, taken: Exception) -> BaseFileLock:
-    """Take the lock of a file for this process, or raise `taken` if another process has it."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise taken from error
-    except (NotImplementedError, OSError):  # a file system without locks
-        pass
-    return lock
 
 
 @contextmanager
