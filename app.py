@@ -223,6 +223,8 @@ def main(argv: list[str] | None = None) -> None:
         )
     except (ModelError, ExtraError, OSError) as error:  # no such model, extra or address
         parser.exit(1, f"app.py: {error}\n")
+    except KeyboardInterrupt:  # while a model is loaded
+        parser.exit(130, "app.py: stopped\n")
 
 
 if __name__ == "__main__":

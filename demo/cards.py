@@ -108,7 +108,7 @@ def card_html(name: str, counter: CrowdCounter, terms: str = "") -> str:
     errors = f"<table><tr>{head}</tr>{body}</table>" if splits else none
     licence = f"<p>{escape(terms)}</p>" if terms else ""
     below = licence + _link(counter.name)
-    return f'<div class="card"><h3>{escape(name)}</h3>{said}{errors}{below}</div>'
+    return f'<div class="card"><h2>{escape(name)}</h2>{said}{errors}{below}</div>'
 
 
 def training_in_words(counter: CrowdCounter) -> str:

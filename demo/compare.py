@@ -118,7 +118,8 @@ def errors_html(comparison: Comparison) -> str:
         for line in errors
     )
     return (
-        '<div class="sheet"><table><caption>Error in each sixteenth of the photo, in heads: red is '
+        '<div class="sheet" tabindex="0"><table>'
+        "<caption>Error in each sixteenth of the photo, in heads: red is "
         f"too many, blue too few; the sum is {signed(errors.sum())}</caption>{lines}</table></div>"
     )
 

@@ -189,8 +189,9 @@ def grid_html(result: CountResult, rows: Any, columns: Any) -> str:
         lines.append(f"<tr><th scope='row'>{i + 1}</th>{cells}<td>{_shown(line.sum())}</td></tr>")
     sums = "".join(f"<td>{_shown(value)}</td>" for value in fields.sum(axis=0))
     return (
-        '<div class="sheet"><table><caption>People in each field of the photo, from the top left'
-        f"</caption><tr><td></td>{head}<th scope='col'>sum</th></tr>{''.join(lines)}"
+        '<div class="sheet" tabindex="0"><table>'
+        "<caption>People in each field of the photo, from the top left</caption>"
+        f"<tr><td></td>{head}<th scope='col'>sum</th></tr>{''.join(lines)}"
         f"<tr><th scope='row'>sum</th>{sums}<th>{_shown(fields.sum())}</th></tr></table></div>"
     )
 

@@ -47,7 +47,7 @@ call=$(curl -sS "$api/call/count" -H "Content-Type: application/json" \\
 curl -sSN "$api/call/count/$call"
 """
 ABOUT = """\
-### From a program
+## From a program
 Install `gradio_client` (`pip install gradio_client`) and send the file itself; web addresses are
 not fetched. `/count` gives the count with its interval, `/density_map` the map as an `.npy` file,
 `/count_part` the count inside an outline. In a shell, use `curl`: the answer follows `data:`.
@@ -145,7 +145,7 @@ def count_part(models: Models, image: Any, outline: Any, model: Any = None) -> d
 def described(function: Any) -> str:
     """An endpoint's name and description, as Markdown."""
     text = cleandoc(function.__doc__ or "")
-    return f"#### /{function.__name__}\n```text\n{text}\n```\n"
+    return f"### /{function.__name__}\n```text\n{text}\n```\n"
 
 
 def layout(models: Models) -> None:

@@ -676,19 +676,25 @@ def test_options_win_over_the_environment(
 
 
 @pytest.mark.parametrize(
-    "error", [ModelError("There is no folder here."), ExtraError("x", ImportError("openvino"))]
+    ("error", "code"),
+    [
+        (ModelError("There is no folder here."), 1),
+        (ExtraError("x", ImportError("openvino")), 1),
+        (KeyboardInterrupt("stopped"), 130),
+    ],
 )
 def test_a_model_that_cannot_be_loaded_is_one_line_and_an_exit_code(
     started: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    error: Exception,
+    error: BaseException,
+    code: int,
 ) -> None:
     def fail(cls: type, source: str) -> None:
         raise error
 
     monkeypatch.setattr(CrowdCounter, "from_pretrained", classmethod(fail))
-    with pytest.raises(SystemExit, match="1"):
+    with pytest.raises(SystemExit, match=f"^{code}$"):
         app.main([])
     assert capsys.readouterr().err == f"app.py: {error}\n"
 

@@ -1201,7 +1201,7 @@ def test_each_model_has_its_card_and_counts_when_chosen(
     visit: Page, counter: PlainCounter, tmp_path: Path
 ) -> None:
     tab(visit, "Models")
-    expect(visit.locator(".card h3")).to_have_text(["plain", "second"])
+    expect(visit.locator(".card h2")).to_have_text(["plain", "second"])
     expect(visit.get_by_text("Licence: mit")).to_be_visible()
     expect(visit.get_by_text(cards.NOT_HAD)).to_be_visible()
     visit.get_by_role("button", name="Model card").click()  # the second has none

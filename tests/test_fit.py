@@ -363,10 +363,10 @@ def test_the_heads_of_the_model_that_a_run_starts_from_count_too(
     run(short, prepared, vgg, tmp_path / "b", init=first)
     run(short, prepared, vgg, tmp_path / "c", init=first, refit=str(tmp_path / "b" / "best"))
     longer = replace(short, steps=2)
-    run(longer, prepared, vgg, tmp_path / "b", resume=tmp_path / "b" / "last.pt")
+    run(longer, prepared, vgg, tmp_path / "d", resume=tmp_path / "b" / "last.pt")
     low = min(one.count for one in split(load_prepared(prepared), 2, recipe.seed)[0])
     high = max(one.count for one in split(crowded, 2, recipe.seed)[0])
-    for folder, least in (("b/best", low), ("c/refit", 0)):
+    for folder, least in (("d/best", low), ("c/refit", 0)):
         record = CSRNet.from_pretrained(tmp_path / folder).training_record
         assert record is not None
         assert record["heads"] == [least, high]
@@ -659,6 +659,8 @@ def test_a_run_from_a_model_that_saw_its_validation_images_says_so(
         run(more, prepared, vgg, tmp_path / "b", init=str(tmp_path / "a" / "best"))
     second = CSRNet.from_pretrained(tmp_path / "b" / "best").training_record
     assert second is not None
+    with pytest.raises(fit.TrainingError, match="started from other weights: give the --init"):
+        run(more, prepared, tmp_path / "no VGG", tmp_path / "c", refit=str(tmp_path / "b" / "best"))
     assert len(second["photographs"].split()) in (8, 9, 10)
     assert "photographs" not in second["init"]
     card = " ".join((tmp_path / "b" / "best" / "README.md").read_text(encoding="utf-8").split())
@@ -1382,8 +1384,25 @@ def test_a_finished_run_is_not_run_again(
     now = state.new_state(recipe, str(vgg), CPU)
     now.step, now.data = recipe.steps, fingerprint(load_prepared(prepared))
     state.save_checkpoint(now, recipe, tmp_path / "last.pt")
-    with pytest.raises(fit.TrainingError, match="all 4 steps are done"):
+    with pytest.raises(fit.TrainingError, match="all 4 steps are done; to train longer: --steps N"):
         run(recipe, prepared, vgg, tmp_path, resume=tmp_path / "last.pt")
+
+
+def test_the_final_model_of_a_run_is_not_replaced_by_a_longer_run(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
+) -> None:
+    short = replace(recipe, cooldown=0.5, choose_by="last")
+    longer = replace(short, steps=6, validate_every=1)
+    first, best = tmp_path / "a", str(tmp_path / "a" / "best")
+    run(short, prepared, vgg, first)
+    run(short, prepared, vgg, tmp_path / "all", refit=best)
+    run(longer, prepared, vgg, tmp_path / "b", resume=first / "before_cooldown.pt")
+    for out, refit in ((first, None), (tmp_path / "all", str(tmp_path / "b" / "best"))):
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        how = f"has ended, and its model is kept; .*--resume {out / 'before_cooldown.pt'} --out"
+        with pytest.raises(fit.TrainingError, match=how):
+            run(longer, prepared, vgg, out, resume=out / "last.pt", refit=refit)
+        assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def test_a_crash_while_a_log_is_begun_anew_never_loses_it(

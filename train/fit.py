@@ -41,10 +41,12 @@ from .recipe import Recipe, read_recipe
 from .record import of_training, of_validation
 from .seen import Seen
 from .state import (
+    OTHER_START,
     State,
     TrainingError,
     go_on,
     lend_figures,
+    longer,
     new_state,
     same_recipe,
     start_from,
@@ -119,6 +121,8 @@ def _begin(
     judged, measured = None, of_validation(train, held_out)
     if refit:
         judged = same_recipe(recipe, refit, train)
+        if not resume and bool(init) != ("init" in (judged.training_record or {})):
+            raise TrainingError(OTHER_START)  # before VGG-16 is downloaded
         train, held_out = list(examples), []
     elif recipe.choose_by == "nae" and not any(example.count for example in held_out):
         raise TrainingError('no validation image has people: set choose_by = "mae" in the recipe')
@@ -141,8 +145,8 @@ def _begin(
         lend_figures(state, judged)
     elif "refit" in state.origin:
         raise TrainingError("this checkpoint is from a --refit run: resume it with --refit MODEL")
-    if state.step >= recipe.steps:
-        raise TrainingError(f"all {recipe.steps} steps are done; raise --steps to train longer")
+    if resume and state.step >= recipe.steps:
+        raise TrainingError(f"all {recipe.steps} steps are done; {longer(resume)}")
     return state, train, held_out
 
 

@@ -17,6 +17,7 @@ from csrnet_hub.devices import out_of_memory
 from csrnet_hub.hub import one_line
 from csrnet_hub.model import CSRNet, load_vgg16_frontend
 from csrnet_hub.model_files import CONFIG_NAME, end_unfinished, printable
+from csrnet_hub.named import quoted
 
 from .data import Example, digest, fingerprint
 from .loss import name_losses
@@ -24,6 +25,10 @@ from .recipe import Recipe
 
 PAUSES = [0.5] * 10  # seconds: virus scanners and sync clients soon release a file
 FREE_TO_CHANGE = {"name", "steps", "validate_every"}  # entries that a resumed run may change
+OTHER_START = (
+    "the model of --refit started from other weights: give the --init or --vgg that it was trained "
+    "with"
+)
 RETIRED = {"border": 0}  # entries of older recipes, with the value that matches current behaviour
 
 
@@ -49,6 +54,7 @@ class State:
     best: float = math.inf
     photographs: set[str] = field(default_factory=set)  # digests of all that were trained on
     data: str = ""  # fingerprint of the photographs
+    ended: bool = False  # resumed from the end of a run
 
 
 def new_state(recipe: Recipe, vgg: str, device: torch.device) -> State:
@@ -130,10 +136,7 @@ def lend_figures(state: State, judged: CSRNet) -> None:
     """
     record = judged.training_record or {}
     if any(state.origin.get(key) != record.get(key) for key in ("frontend", "init")):
-        raise TrainingError(
-            "the model of --refit started from other weights: give the --init or --vgg that it was "
-            "trained with"
-        )
+        raise TrainingError(OTHER_START)
     state.average.metrics = {"validation": (judged.metrics or {})["validation"]}
     state.average.interval = judged.interval
     state.average.min_side = judged.min_side  # as it was measured
@@ -237,6 +240,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
         part.load_state_dict(own)
     state.step, state.seconds, state.best = step, seconds, best
     state.data, state.photographs = data, photographs
+    state.ended = step >= before["steps"]
     if not loss.endswith(state.loss):
         state.loss = f"{loss} up to step {state.step}; then {state.loss}"
     else:
@@ -252,7 +256,8 @@ def go_on(
     The lowest validation error is reset if the model that achieved it is not in the folder.
 
     Raises:
-        TrainingError: as `load_checkpoint`, and if the run used other photographs.
+        TrainingError: as `load_checkpoint`, and if the run used other photographs, or more steps in
+            its own folder would replace its final model by one of higher rates.
     """
     state = load_checkpoint(path, recipe, device)
     if state.data != fingerprint(examples):
@@ -261,9 +266,19 @@ def go_on(
             "differently. Resuming could validate on images it was trained on: use the original "
             "prepared file"
         )
+    replaced = recipe.choose_by == "last" or "refit" in state.origin
+    if state.ended and recipe.steps > state.step and replaced and path.parent.samefile(out):
+        raise TrainingError(f"the run in {out} has ended, and its model is kept; {longer(path)}")
     if not (out / "best" / CONFIG_NAME).exists():
         state.best = math.inf
     return state
+
+
+def longer(checkpoint: Path) -> str:
+    """How to train longer than the run that a checkpoint ended."""
+    high = checkpoint.with_name("before_cooldown.pt")
+    start = quoted(high if high.exists() else checkpoint)
+    return f"to train longer: --steps N --resume {start} --out ANOTHER"
 
 
 def save_model(state: State, recipe: Recipe, out: Path) -> None:
