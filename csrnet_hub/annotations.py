@@ -58,6 +58,8 @@ def read_annotation(path: str | Path, image: str | None = None) -> Heads:
         return heads_at(_chosen(names, image, path))
     except DatasetError as error:
         raise DatasetError(str(error).replace(str(path), path.name)) from error
+    except FileNotFoundError as error:
+        raise DatasetError(f"The annotation {path.name} is missing.") from error
     except OSError as error:
         raise DatasetError(f"{path.name} cannot be read as a text file.") from error
 

@@ -8,8 +8,11 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from . import __version__, count_command
 from .devices import out_of_memory
@@ -19,6 +22,7 @@ from .model import DILATIONS, CSRNet
 from .model_files import ModelError
 from .named import named_path, quoted
 
+OURS = ("csrnet_hub", "train")  # folders of the code that the commands run
 CLOSE_OTHERS = "close other programs first"  # advice where memory ran out
 
 
@@ -51,7 +55,8 @@ def exit_code(
     print_any_name()
     expected: tuple[type[Exception], ...] = (ValueError, OSError, ModelError, *errors)
     try:
-        return work()
+        with _plain_warnings(program):
+            return work()
     except BrokenPipeError:  # the reader of our output has enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell reports a process ended by SIGPIPE
@@ -84,6 +89,22 @@ def print_any_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+@contextmanager
+def _plain_warnings(program: str) -> Iterator[None]:
+    """Print our own warnings as a program's lines, without the place in the code."""
+
+    def plain(message: Any, category: Any, filename: str, *rest: Any, **named: Any) -> str:
+        if Path(filename).parent.name in OURS:
+            return f"{program}: {message}\n"
+        return in_code(message, category, filename, *rest, **named)
+
+    in_code, warnings.formatwarning = warnings.formatwarning, plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = in_code
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="csrnet", description="Count people in photographs.")
     parser.set_defaults(memory=CLOSE_OTHERS)
@@ -112,8 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--density-scale",
         type=float,
-        default=1.0,
-        help="factor by which the output exceeds heads per cell (default: 1)",
+        help="factor by which the output exceeds heads per cell (default: the file's, or 1)",
     )
     convert.set_defaults(run=_convert)
 

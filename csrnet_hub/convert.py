@@ -53,14 +53,15 @@ _ONE_AT_A_TIME = Lock()  # torch's list of what a file may contain is global to 
 
 
 def convert(
-    old: str | Path, new_folder: str | Path, variant: str = "B", density_scale: float = 1.0
+    old: str | Path, new_folder: str | Path, variant: str = "B", density_scale: float | None = None
 ) -> None:
     """Turn a .pth.tar, .pth, .pt, .npz or .safetensors state dict into a model folder.
 
     Args:
         variant: of the network that wrote it; the file does not tell, since all four have tensors
             of the same shapes.
-        density_scale: factor by which its output exceeds heads per cell (100 in some code).
+        density_scale: factor by which its output exceeds heads per cell (100 in some code); None:
+            what the file says, as one saved from a `CSRNet` does, or else 1.
 
     Raises:
         ModelError: if the file cannot be read safely, does not contain a CSRNet or belongs to a
@@ -75,8 +76,11 @@ def convert(
     for name in (WEIGHTS_NAME, CONFIG_NAME, "README.md"):
         if (folder / name).exists():
             raise ModelError(f"{folder} already holds a {name}; give a new folder.")
-    model = CSRNet(variant, density_scale=density_scale)
+    model = CSRNet(variant, density_scale=1.0 if density_scale is None else density_scale)
+    asked = model.density_scale
     model.load_strictly(read_state_dict(Path(old)))
+    if density_scale is not None:
+        model.density_scale = asked
     model.training_record = {"converted_from": printable(Path(old).name)}
     try:
         model.save_pretrained(folder)

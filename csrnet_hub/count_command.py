@@ -112,6 +112,8 @@ def _count(
         print(f"csrnet: {done} are already in {options.csv}{maps}", file=sys.stderr)
     if options.save_maps:
         options.save_maps.mkdir(parents=True, exist_ok=True)
+        said = f"Another run is writing maps to {options.save_maps}: wait, or give another folder."
+        stack.enter_context(alone(options.save_maps, ValueError(said)))
     report = _Report(options, open_table(options.csv, stack, before) if options.csv else None)
     for name, why in nothing.items():
         report.failed(name, why)

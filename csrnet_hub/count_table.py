@@ -102,8 +102,13 @@ def open_table(
     writer = csv.DictWriter(file, COLUMNS, restval="") if rows else _writer(file)
 
     def write(row: dict[str, Any]) -> None:
-        writer.writerow(row)
-        file.flush()
+        try:
+            writer.writerow(row)
+            file.flush()
+        except OSError as error:  # a full disk names no file
+            with suppress(OSError):  # it would fail again, later
+                file.close()
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     return write
 

@@ -25,6 +25,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from .devices import out_of_memory
 from .imagefiles import ImageError as ImageError
 from .imagefiles import check_exif, check_file, check_opened, why_not_a_picture
 from .pixels import BLOCK, assembled, from_tiff, of_pil
@@ -124,19 +125,31 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
 
 
 def _as_array(tensor: torch.Tensor) -> np.ndarray:
-    if tensor.dim() == 3 and tensor.shape[0] in (1, 3, 4):
-        tensor = tensor.movedim(0, 2)
-    tensor = tensor.detach().cpu().clone()  # never the caller's memory
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    try:
+        if tensor.dim() == 3 and tensor.shape[0] in (1, 3, 4):
+            tensor = tensor.movedim(0, 2)
+        tensor = tensor.detach().cpu().clone()  # never the caller's memory
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    except (TypeError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
+        raise ImageError("This tensor cannot be read. Give a dense one.") from error
 
 
 def _from_file(file: IO[bytes], max_pixels: int | None) -> np.ndarray:
     try:
         content = file.read()
-    except (OSError, ValueError) as error:  # ValueError: it is closed
+        ended = not content and file.tell() > 0
+    except MemoryError:
+        raise
+    except Exception as error:  # closed; or its kind's own, as of a damaged member of an archive
         raise ImageError("This file cannot be read. Open it again.") from error
-    if not isinstance(content, bytes):
+    if isinstance(content, str):
         raise ImageError('This file is open as text. Open it with mode "rb".')
+    if not isinstance(content, bytes):
+        raise ImageError('This file gives no bytes. Open it with mode "rb".')
+    if ended:
+        raise ImageError("This file has been read to its end. Go back with seek(0).")
     return _from_stream(io.BytesIO(content), max_pixels)
 
 

@@ -114,10 +114,31 @@ def _matches(pattern: str) -> Iterator[Path]:
         parent = next((parent for parent in path.parents if os.path.exists(parent)), None)  # noqa: PTH110
         if parent is not None:
             pattern = str(Path(glob.escape(str(parent))) / path.relative_to(parent))
-        for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
+        for name in sorted(_found(pattern)):
             file = Path(name)
             with suppress(OSError):  # an unreadable folder, such as lost+found
                 yield from _pictures_in(file) if file.is_dir() else filter(is_picture, [file])
+
+
+def _found(pattern: str) -> Iterator[str]:
+    """As `glob.glob` with ``**``, but visits each folder once: links may lead round in circles."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob.glob(pattern)  # noqa: PTH207
+        return
+    at = parts.index("**")
+    seen: set[str] = set()
+    for top in _found(str(Path(*parts[:at]))) if at else ["."]:
+        for folder, below, _ in os.walk(top, followlinks=True):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            if (real := os.path.realpath(folder)) in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            rest = parts[at + 1 :]
+            yield from (
+                _found(str(Path(glob.escape(folder), *rest))) if rest else [str(Path(folder))]
+            )
 
 
 def _pictures_in(folder: Path) -> list[Path]:

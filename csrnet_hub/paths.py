@@ -46,12 +46,12 @@ def locked(path: Path, taken: Exception) -> BaseFileLock:
 
 @contextmanager
 def alone(file: Path, taken: Exception) -> Iterator[None]:
-    """Keep other processes from writing a file, or a new one, or raise `taken`."""
-    if not (file.is_file() if file.exists() else file.parent.is_dir()):
-        yield  # a pipe; or a folder's name misspelt, which the lock would make
+    """Keep other processes from writing a file, a new one, or into a folder, or raise `taken`."""
+    file = Path(os.path.realpath(file)) if is_file(file) or not file.exists() else file
+    path = file / ".lock" if file.is_dir() else file.with_name(f".{file.name}.lock")
+    if not path.parent.is_dir() or (file.exists() and not (file.is_file() or file.is_dir())):
+        yield  # a folder's name misspelt, which the lock would make; or a pipe
         return
-    file = Path(os.path.realpath(file))
-    path = file.with_name(f".{file.name}.lock")
     lock = locked(path, taken)
     try:
         yield

@@ -64,6 +64,12 @@ def test_decimal_commas_need_no_names_of_columns(table, tmp_path):
     assert heads.tolist() == [[12.5, 30.25], [1.5, 2.0]]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.mat"])
+def test_a_missing_annotation_is_said_to_be_missing(name, tmp_path):
+    with pytest.raises(DatasetError, match=f"The annotation {name} is missing."):
+        read_annotation(tmp_path / name)
+
+
 def test_names_of_photos_may_hold_a_semicolon(tmp_path):
     table = "image,x,y\na;b.jpg,12.5,30\n"
     assert read_annotation(written(tmp_path / "a.csv", table)).tolist() == [[12.5, 30.0]]

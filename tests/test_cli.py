@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from csrnet_hub import CrowdCounter, CSRNet, __version__, count_command, torch_engine
@@ -712,6 +713,28 @@ def test_a_folder_that_may_not_be_read_is_left_out_of_a_glob(
     assert nothing == {closed: "It cannot be read: Permission denied."}
 
 
+def test_a_glob_takes_each_folder_once_where_links_lead_round(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "e" / "s [1]" / "t").mkdir(parents=True)
+    (tmp_path / "e" / ".hidden").mkdir()
+    (tmp_path / "far").mkdir()
+    for name in ("e/a", "e/s [1]/b", "e/s [1]/t/b", "e/.hidden/a", "far/c"):
+        shutil.copy(photo, tmp_path / f"{name}.png")
+    for link, target in (("s [1]/up", ".."), ("s [1]/again", "../s [1]"), ("z", "../far")):
+        (tmp_path / "e" / link).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    for pattern, names in {
+        "e/**": ["a.png", "s [1]/b.png", "s [1]/t/b.png", "z/c.png"],
+        "e/**/b.png": ["s [1]/b.png", "s [1]/t/b.png"],
+        "e/**/t/**": ["s [1]/t/b.png"],
+        "*/**/[ac].*": ["a.png", "z/c.png"],
+    }.items():
+        assert find_images([pattern])[0] == [Path("e", name) for name in names], pattern
+    monkeypatch.chdir("e")
+    assert find_images(["**"])[0][0] == Path("a.png")
+
+
 def test_a_folder_of_maps_alone_says_that_it_is_one(
     photo: Path, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -833,6 +856,32 @@ def test_a_disk_that_is_full_names_the_map_and_loses_no_count(
     assert f"csrnet: {maps / photo.stem}.png: No space left on device" in err
     assert list(maps.iterdir()) == []
     assert len(table.read_text().splitlines()) == 2
+
+
+def test_a_disk_that_is_full_names_the_table(
+    photo: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    assert main(["count", str(photo), "--model", str(model_folder), "--csv", str(full)]) == 2
+    assert "csrnet: /dev/full: No space left on device" in capsys.readouterr().err
+
+
+def test_a_second_run_into_a_folder_of_maps_is_refused(
+    photo: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maps = tmp_path / "maps"
+    count = ["count", str(photo), "--model", str(model_folder), "--save-maps", str(maps)]
+    maps.mkdir()
+    with FileLock(maps / ".lock"):  # as a run that has just begun holds it
+        assert main(count) == 2
+    assert f"Another run is writing maps to {maps}: wait" in capsys.readouterr().err
+    assert main(count) == 0
+    assert sorted(path.name for path in maps.iterdir()) == [
+        f"{photo.stem}.npy",
+        f"{photo.stem}.png",
+    ]
 
 
 def test_a_missing_file_is_reported_like_a_bad_one(
@@ -972,6 +1021,21 @@ def test_a_precision_that_the_processor_lacks_is_warned_of(
     CrowdCounter(thin_model, "cpu", "bfloat16")
     with pytest.warns(UserWarning, match="slower in float16 than in float32"):
         CrowdCounter(thin_model, "cpu", "float16")
+
+
+def test_a_warning_is_a_line_of_the_program(capfd: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        for place in (count_command.__file__, "/x/torch/nn.py"):
+            warnings.warn_explicit("it is slow", UserWarning, place, 7)
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *shown: print(warnings.formatwarning(*shown[:4]))
+        assert exit_code("csrnet", work) == 0
+    out = capfd.readouterr().out
+    assert out.startswith("csrnet: it is slow\n")
+    assert "/x/torch/nn.py:7: UserWarning: it is slow" in out
 
 
 def test_a_single_picture_says_how_far_it_is(

@@ -293,6 +293,10 @@ def test_a_state_dict_of_this_package_keeps_its_scale(tmp_path: Path, wrapped: b
     other.load_state_dict(torch.load(tmp_path / "own.pth")["state_dict"])
     for found in (CSRNet.from_pretrained(tmp_path / "new"), plain):
         assert (found.density_scale, found.min_side, found.std) == (10.0, 384, (0.5, 0.4, 0.3))
+    again = ["convert", str(tmp_path / "own.pth"), str(tmp_path / "100"), "--density-scale", "100"]
+    assert main(again) == 0
+    scaled = CSRNet.from_pretrained(tmp_path / "100")
+    assert (scaled.density_scale, scaled.min_side) == (100.0, 384)
     state._metadata["module" if wrapped else ""]["csrnet_hub"]["density_scale"] = "ten"
     torch.save(state, tmp_path / "odd.pth")
     assert main(["convert", str(tmp_path / "odd.pth"), str(tmp_path / "odd")]) == 2

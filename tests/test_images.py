@@ -11,6 +11,7 @@ import struct
 import sys
 import threading
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,29 @@ def test_a_file_that_is_closed_or_open_as_text_is_told(tmp_path: Path) -> None:
     with (tmp_path / "a").open() as text:
         assert 'Open it with mode "rb"' in refused(text)
     assert "Open it again" in refused(text)
+
+
+def test_a_stream_that_fails_in_its_own_way_or_was_read_before_is_told() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.png", encoded(Image.fromarray(noise()), "PNG"))
+    whole = packed.getvalue()
+    damaged = whole.replace(b"IDAT", b"IDOT", 1)
+    for archived, told in ((damaged, "This file cannot be read."), (whole, "")):
+        with zipfile.ZipFile(io.BytesIO(archived)) as archive, archive.open("a.png") as member:
+            if told:
+                assert told in refused(member)
+            else:
+                assert load_image(member).shape == noise().shape
+                assert "read to its end. Go back with seek(0)" in refused(member)
+    assert "The file is empty" in refused(io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.eye(9).to_sparse(), torch.empty(9, 9, 3, device="meta")], ids=str
+)
+def test_a_tensor_without_readable_values_is_told(tensor: torch.Tensor) -> None:
+    assert "Give a dense one." in refused(tensor)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
