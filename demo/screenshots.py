@@ -12,7 +12,7 @@ from PIL import Image
 WIDTH = 1280  # pixels of the window
 KEPT = 840  # pixels of the picture, as wide as GitHub shows it
 MARGIN = 16  # pixels below the maps
-QUALITY = 25  # of the WebP: text stays sharp
+QUALITY = 20  # of the WebP: text stays sharp
 PATIENCE = 300_000  # ms, for the count on a slow computer
 
 
