@@ -352,6 +352,18 @@ def test_a_kernel_width_that_is_none_is_refused(part: Path, tmp_path: Path, sigm
         prepare.main([str(part), str(tmp_path / "o.h5"), "--sigma", sigma])
 
 
+@pytest.mark.parametrize("command", ["prepare", "fit", "ablate"])
+def test_without_the_extra_the_command_to_install_it_is_told(command: str) -> None:
+    run = f"sys.modules['h5py'] = None; runpy.run_module('train.{command}', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import runpy, sys; {run}"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("train: h5py is not installed")
+    assert 'pip install -e ".[train]"' in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", sorted(WRITERS))
 def test_any_format_can_be_prepared(tmp_path: Path, name: str) -> None:
     split = WRITERS[name](tmp_path / "data")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from csrnet_hub.datasets import DatasetError
+from csrnet_hub.extras import ExtraError
 
 from . import seen
+
+try:
+    import h5py
+except ImportError as missing:  # told before a command begins
+    sys.exit(f"train: {ExtraError('train', missing)}")
 
 FORMAT = 1  # version of a prepared file
 
@@ -45,6 +51,13 @@ class Example:
     def own_name(self) -> str:
         """The name in its folder, without the prefix of its part."""
         return self.name.removeprefix(f"{self.part}-") if self.part else self.name
+
+
+def new_file(path: Path) -> h5py.File:
+    """Begin a prepared file, in place of any that is there."""
+    file = h5py.File(path, "w")
+    file.attrs["format"] = FORMAT
+    return file
 
 
 def write_example(file: h5py.File, example: Example) -> None:

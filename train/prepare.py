@@ -12,7 +12,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -28,7 +27,7 @@ from csrnet_hub.named import named_path
 from csrnet_hub.paths import alone
 from csrnet_hub.scale import MEGAPIXEL, resized, shrinking
 
-from .data import FORMAT, Example, write_example
+from .data import Example, new_file, write_example
 from .gather import Gathered, Sigma, gather
 
 READERS = min(os.cpu_count() or 1, 8)  # the single writer could not keep up with more
@@ -74,8 +73,7 @@ def prepare(
         try:
             reading = read_ahead(functools.partial(_read, sigma, max_pixels), samples, READERS)
             # Stop the readers before the file closes, not when they are garbage-collected.
-            with h5py.File(partial, "w") as file, closing(reading):
-                file.attrs["format"] = FORMAT
+            with new_file(partial) as file, closing(reading):
                 bar = tqdm(reading, "prepare", len(samples), unit="image", disable=not progress)
                 for one in bar:
                     try:
