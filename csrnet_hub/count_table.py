@@ -65,19 +65,16 @@ def rows_before(table: Path, model: str) -> list[dict[str, str]]:
 
 
 def spare_counts(table: Path) -> None:
-    """Refuse to replace a table that holds counts.
+    """Refuse to replace a table that has more than its header, readable or not.
 
     Raises:
         ValueError: if there is one.
     """
-    if not table.is_file():
-        return
-    with suppress(csv.Error):  # nobody could read it: replaced
-        if any(row.get("count") for row in _read(table)[1]):
-            raise ValueError(
-                f"{table} holds counts: add --resume to continue it, --force to replace it, or "
-                "give another name."
-            )
+    if table.is_file() and len(table.read_bytes().splitlines()) > 1:
+        raise ValueError(
+            f"{table} holds counts: add --resume to continue it, --force to replace it, or give "
+            "another name."
+        )
 
 
 def is_counted(row: dict[str, str], with_map: bool) -> bool:
@@ -120,13 +117,16 @@ def as_row(line: dict[str, Any]) -> dict[str, Any]:
     return {**cells, "low": low, "high": high, "notices": " ".join(line.get("notices", ()))}
 
 
-def _read(table: Path) -> tuple[Sequence[str] | None, list[dict[str, str]]]:
-    """The columns of a table, and its rows except one that a killed run left incomplete: it may
-    have too few cells and half a letter."""
+def _read(table: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """The columns of a table, and its rows except a last one that a killed run left incomplete: it
+    may have half a letter. A spreadsheet leaves out empty cells at the end of any row."""
     with table.open(newline="", encoding="utf-8-sig", errors="backslashreplace") as file:
         reader = csv.DictReader(file)
-        whole = [row for row in reader if None not in row and None not in row.values()]
-        return reader.fieldnames, whole
+        rows = list(reader)
+        if rows and (None in rows[-1] or None in rows[-1].values()):
+            del rows[-1]
+        names = reader.fieldnames or []
+        return names, [{name: row[name] or "" for name in names} for row in rows]
 
 
 def _newest(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:

@@ -140,8 +140,10 @@ class CrowdCounter:
         self.scale = scale
         self.name = name
         self.max_pixels = max_pixels
-        if isinstance(model, (str, os.PathLike)):
-            raise TypeError("model must be a CSRNet; CrowdCounter.from_pretrained takes its name")
+        if getattr(type(model), "forward", None) is not CSRNet.forward:  # which is never called
+            raise TypeError(
+                "model must be a plain CSRNet; CrowdCounter.from_pretrained takes its name"
+            )
         self.model = model
         self.engine: Engine = ENGINES[engine](model, device, dtype, tile)
 
@@ -269,8 +271,8 @@ class CrowdCounter:
         told = notices(pixels, count, self.model.training_record)
         if asked and not 0.8 <= asked / (usual := first_scale(self.model, height, width)) <= 1.25:
             told += (
-                f"It was counted at {asked:.2g} times its size; the interval holds only at the "
-                f"automatic size ({usual:.2g} times).",
+                f"It was counted at {asked:.2g} times its size; automatic counting starts at "
+                f"{usual:.2g} times, so the interval may not hold.",
             )
         return CountResult(
             count=count,

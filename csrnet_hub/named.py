@@ -72,6 +72,8 @@ def spare(option: str, path: Path, mark: str) -> None:
     """
     if path.suffix.lower() in SUFFIXES:
         raise ValueError(f"{option} {path} has a picture's name: give another.")
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder: give a file's name.")
     if not path.is_file():  # a pipe would block until it has a writer
         return
     with path.open("rb") as file:

@@ -264,5 +264,5 @@ def _show(axes: Any, picture: Any, photo_size: Size, **options: Any) -> Any:
     axes.locator_params(nbins=6, integer=True)
     axes.tick_params(labelsize=8)
     axes.set_xlabel("photo pixels", fontsize=8)
-    options.update(extent=(0, photo_size[0], photo_size[1], 0), aspect="auto")
+    options.update(extent=(0, photo_size[0], photo_size[1], 0), aspect="auto", origin="upper")
     return axes.imshow(picture, interpolation="nearest", **options)

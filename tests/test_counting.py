@@ -655,6 +655,15 @@ def test_the_name_of_a_model_is_no_model() -> None:
         CrowdCounter("org/name")  # type: ignore[arg-type]
 
 
+def test_a_network_with_a_forward_of_its_own_is_refused_rather_than_counted_without_it() -> None:
+    class Doubled(CSRNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    with pytest.raises(TypeError, match="a plain CSRNet"):
+        CrowdCounter(Doubled())
+
+
 def test_results_can_be_looked_up_in_a_list_and_a_set(model: CSRNet) -> None:
     counter = CrowdCounter(model, "cpu")
     one, same = counter.count(noise(24, 24)), counter.count(noise(24, 24))

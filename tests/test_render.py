@@ -326,10 +326,11 @@ def test_a_title_is_drawn_as_it_is_whatever_a_file_is_called(title):
         assert title in figure_texts(render._density_figure(np.ones((3, 3)), None, title, 260))
 
 
-def test_a_matplotlibrc_that_asks_for_latex_changes_no_figure():
-    plain = render.density_figure(np.ones((3, 3)), None, "a_b", max_side=260)
-    with rc_context({"text.usetex": True}):
-        assert render.density_figure(np.ones((3, 3)), None, "a_b", max_side=260) == plain
+def test_a_matplotlibrc_that_asks_for_latex_or_images_upside_down_changes_no_figure():
+    density = np.arange(9.0).reshape(3, 3)
+    plain = render.density_figure(density, None, "a_b", max_side=260)
+    with rc_context({"text.usetex": True, "image.origin": "lower"}):
+        assert render.density_figure(density, None, "a_b", max_side=260) == plain
         assert rcParams["text.usetex"]  # that of the user's own figures
 
 
