@@ -68,7 +68,7 @@ WAITS = """async () => {
   const tab = document.querySelector("#annotate-photo").closest('[role="tabpanel"]');
   while (tab.onTheWay || window.opening) await new Promise((done) => setTimeout(done, 100));
 }"""
-# Tells the surface, which keeps the heads until the browser could fetch their file.
+# Tells the surface, which asks before the page is left until the browser could fetch their file.
 DOWNLOADED = """async (file) => {
   const detail = await fetch(file.url, { method: "HEAD" }).then((one) => one.ok, () => false);
   window.dispatchEvent(new CustomEvent("heads-downloaded", { detail }));
@@ -184,7 +184,8 @@ def go_on(sent: Any, upload: Any, points: Any) -> Any:
             own, were = ("head", "was") if twice == 1 else ("heads", "were")
             already = f"{twice:,} {own} in the file {were} already marked"
             gr.Info(f"{already} and {were} not added again.")
-    return gr.update(added={"at": time.time(), "digest": sheet.digest, "heads": json.dumps(new)})
+    added = {"at": time.time(), "digest": sheet.digest, "heads": json.dumps(new)}
+    return gr.update(added=added), None  # the box is free for the next photo's
 
 
 def not_among(marked: list[list[float]], heads: list[list[float]]) -> list[list[float]]:
@@ -257,7 +258,7 @@ def layout(models: Models) -> None:
     noted(photo, earlier)
     given = earlier.upload(None, js=WAITS, trigger_mode="multiple")
     going_on = {"preprocess": False, "trigger_mode": "multiple", **aside}
-    given.then(go_on, [sheet, earlier, surface], surface, **going_on)
+    given.then(go_on, [sheet, earlier, surface], [surface, earlier], **going_on)
     last = aside | {"trigger_mode": "always_last"}
     marked = [visit, sheet, surface]
     surface.input(grown, marked, beside, **last)

@@ -119,7 +119,7 @@ function send(list, back = false) { // back: restored from storage
 }
 
 function set(list) {
-  past.push(points());
+  past = [...past.slice(-99), points()];
   send(list);
 }
 
@@ -295,7 +295,7 @@ function reflect() {
   hint.textContent = heads()
     ? "Click each head. To zoom, use Ctrl and the wheel or two fingers; drag to move the zoomed photo. " +
       "Keys: arrows (hold Shift for small steps), Enter, Backspace, + and -. " + (kept.hasRoom
-        ? `Heads stay in this browser until you download them, for the last ${KeptHeads.MOST} photos: ` +
+        ? `Heads stay in this browser for the last ${KeptHeads.MOST} photos: ` +
           "choose the same photo again and they are back."
         : "This browser has no room for the heads: save and download them before you leave.")
     : "Draw around a part of the photo, or tap two corners of a rectangle. To zoom, use Ctrl and the " +
@@ -355,7 +355,7 @@ function downloaded(event) {
     return;
   }
   const { digest, heads } = props.saved;
-  if (digest === props.digest && heads === props.value) kept.forget(photograph());
+  if (digest === props.digest && heads === props.value) kept.downloaded();
 }
 function sharpen() { // when the screen or the browser's zoom changes
   const now = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);

@@ -12,10 +12,16 @@ from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 
+import gradio as gr
+
 MAX_SESSIONS = 100  # whose state is kept, such as the last photo for redrawing
 CLEAN_EVERY, KEEP_FOR = 600, 3000  # seconds; an upload is gone within the hour
 ROOM = 2 * 10**9  # bytes that uploads leave free on their disk, or a tenth of a small disk
 FILLING = 60  # seconds during which Gradio may still be filling a new folder
+NO_ROOM = (
+    "The server's disk is full at the moment. Please try again later: uploads are removed within "
+    "the hour."
+)
 TOKEN = 16  # bytes in the name of a file's folder
 NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 LONGEST_NAME = 140  # bytes: encrypted file systems allow 143, and Windows counts the folder too
@@ -57,7 +63,13 @@ def has_room() -> bool:
 
 
 def keep_file(name: str, content: bytes) -> str:
-    """Write a visitor's file where Gradio serves it and later removes it, and return its path."""
+    """Write a visitor's file where Gradio serves it and later removes it, and return its path.
+
+    Raises:
+        gr.Error: the disk has no room.
+    """
+    if not has_room():
+        raise gr.Error(NO_ROOM, print_exception=False)
     folder = upload_folder() / secrets.token_hex(TOKEN)  # cannot be guessed by others
     folder.mkdir(mode=0o700, parents=True)
     path = folder / file_name(name)
@@ -88,10 +100,13 @@ def sweep() -> None:
     Gradio removes the files it knows of, which do not include those of aborted uploads or of a
     killed process.
     """
-    for path in _within(upload_folder()):
+    paths = _within(upload_folder())
+    # Gradio moves an upload's files into folders once the last has arrived, maybe hours later.
+    arriving = any(path.is_file() and _age(path) <= KEEP_FOR for path in paths)
+    for path in paths:
         age = _age(path)
         for file in _within(path) or [path]:
-            if _age(file) > KEEP_FOR:
+            if _age(file) > KEEP_FOR and not (arriving and file == path):
                 with suppress(OSError):
                     file.unlink()
         if age > FILLING:

@@ -1,5 +1,5 @@
-// Keeps heads, which may be hours of work, in the browser until they are downloaded, under their
-// photo's size and digest. `changed` is called when `hasRoom` may have changed.
+// Keeps heads, which may be hours of work, in the browser, under their photo's size and digest.
+// `changed` is called when `hasRoom` may have changed.
 class KeptHeads {
   static MOST = 20; // photos
   static #NAME = "csrnet-hub heads ";
@@ -32,11 +32,12 @@ class KeptHeads {
     this.#photo = { key, list, at: Date.now(), written: back, edited: !back };
   }
 
-  forget(photograph) { // their file has been downloaded
+  downloaded() { // leaving asks no more; the heads stay, since a browser may not have saved the file
     if (!this.#photo) return;
-    const key = KeptHeads.#NAME + photograph;
-    this.#photo = { key, list: [], at: Date.now(), written: false, edited: false };
     this.write();
+    this.#memory.delete(this.#photo.key);
+    this.#photo = { ...this.#photo, list: [], edited: false };
+    this.#changed();
   }
 
   write() {

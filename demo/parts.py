@@ -60,7 +60,7 @@ def part_html(counted: Counted | bool | None, outline: Any) -> str:
     inside = count_inside(result.density, corners, result.height, result.width)
     return number_html(
         headline(inside),
-        f"{inside:,.2f} inside + {result.count - inside:,.2f} outside = "
+        f"{round(inside, 2) + 0.0:,.2f} inside + {result.count - inside:,.2f} outside = "
         f"{result.count:,.2f} in the whole photo",
     )
 

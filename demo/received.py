@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .files import has_room
+from .files import NO_ROOM, has_room
 
 UPLOAD, TOOLS = "/gradio_api/upload", "/gradio_api/mcp"
 # Bytes of one request: the page sends 3 MB at most (50,000 heads); MCP tools receive pictures as
@@ -27,10 +27,6 @@ TOO_MUCH = (
 )
 BESIDE_FILES = "An upload may contain only files: give every part a filename."
 NOT_MULTIPART = "This upload could not be read: send it as multipart/form-data."
-NO_ROOM = (
-    "The server's disk is full at the moment. Please try again later: uploads are removed within "
-    "the hour."
-)
 
 
 class Bounded:
@@ -43,7 +39,7 @@ class Bounded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif scope["path"].endswith(UPLOAD) and not has_room():
+        elif (scope["path"].endswith(UPLOAD) or TOOLS in scope["path"]) and not has_room():
             # plain text, since the page shows it unchanged
             await PlainTextResponse(NO_ROOM, 507)(scope, receive, send)
         else:

@@ -19,8 +19,8 @@ DIGEST = re.compile(r"[0-9a-f]{16}")
 class Sheet:
     """A photo being annotated: its name, size, the digest of its pixels and when it was opened.
 
-    The browser keeps it and sends it with each request, and keeps the heads until they are
-    downloaded, so that hours of work depend neither on the server's memory nor on the connection.
+    The browser keeps it and sends it with each request, and keeps the heads, so that hours of work
+    depend neither on the server's memory nor on the connection.
     """
 
     name: str

@@ -27,7 +27,7 @@ from .files import (
     written,
 )
 from .received import forget_uploads
-from .sent import NO_ADDRESS, files_in, has_address, with_own_uploads
+from .sent import LONGEST_ID, NO_ADDRESS, files_in, has_address, with_own_uploads
 from .shared import NotWantedError
 from .turns import BATCHES, refusal
 
@@ -237,7 +237,7 @@ class Page(gr.Blocks):
     def _visitor(self, session: str | None, goes_on: bool = False) -> Visitor:
         """The visitor who calls; a further step of a running call (`goes_on`) does not bring back
         one who has left."""
-        if session is None:
+        if session is None or len(session) > LONGEST_ID:
             return Visitor()
         now = time.monotonic()
         if session not in self._visitors:  # a program may leave without notice
@@ -259,7 +259,7 @@ class Page(gr.Blocks):
                 self._remove(session)
 
     def _remove(self, session: str) -> None:
-        gone = self._visitors.pop(session).files
+        gone = self._visitors.pop(session, Visitor()).files
         # Visitors who sent the same picture share one file, and everyone shares the examples.
         for other in list(self._visitors.values()):
             gone -= other.files

@@ -180,6 +180,34 @@ def test_a_files_name_never_leads_out_of_the_folder(name, uploads):
     assert path.read_bytes() == b"x"
 
 
+def test_no_file_is_written_to_a_disk_that_is_nearly_full(uploads, monkeypatch):
+    monkeypatch.setattr("demo.files.has_room", lambda: False)
+    with pytest.raises(gr.Error, match="disk is full"):
+        keep_file("a.csv", b"x")
+    assert not list(uploads.rglob("a.csv"))
+
+
+def test_an_upload_that_takes_hours_keeps_what_has_arrived(uploads, monkeypatch):
+    files = [uploads / f"tmp{name}" for name in "ab"]
+    for file in files:
+        file.write_bytes(b"x")
+    later = time.time() + KEEP_FOR + 1
+    os.utime(files[1], (later, later))
+    monkeypatch.setattr("demo.files.time", SimpleNamespace(time=lambda: later))
+    sweep()
+    assert all(file.exists() for file in files)
+
+
+def test_of_a_session_with_an_endless_name_nothing_is_kept(monkeypatch):
+    async def other(self: Any, *, asked: Any, session_hash: str) -> None: ...
+
+    monkeypatch.setattr(gr.Blocks, "process_api", other)
+    page = visitors.Page()
+    for session, kept in (("x" * 65, []), ("x" * 64, ["x" * 64])):
+        asyncio.run(page.process_api(asked=None, session_hash=session))
+        assert list(page._visitors) == kept
+
+
 def test_two_visitors_files_of_one_name_are_two_files():
     first, second = (keep_file("a.csv", content) for content in (b"1", b"2"))
     assert (Path(first).read_bytes(), Path(second).read_bytes()) == (b"1", b"2")
@@ -676,7 +704,8 @@ def test_saved_heads_are_read_back_to_the_same_points(index):
 def test_going_on_with_an_annotation_keeps_the_heads_already_marked():
     sheet = sheet_of("a.png")
     earlier = uploaded("a.csv", b"x,y\n1,2\n3,4\n")
-    surface = annotate.go_on(sheet, earlier, [[50, 50]])
+    surface, box = annotate.go_on(sheet, earlier, [[50, 50]])
+    assert box is None  # for the next photo's
     assert "value" not in surface  # heads marked in the meantime stay
     assert json.loads(surface["added"]["heads"]) == [[1, 2], [3, 4]]
     assert surface["added"]["digest"] == sheet["digest"]
@@ -689,7 +718,7 @@ def test_heads_that_are_marked_already_are_not_added_again(monkeypatch):
     csv_file, *_ = annotate.save(Visit(), sheet, marked)[3:]
     content = Path(csv_file).read_bytes() + b"a.png,1,2\n"
     for heads, words_said in ((marked, "3 heads in the file were"), (marked[:1], "1 head in the")):
-        surface = annotate.go_on(sheet, uploaded("a.csv", content), heads)
+        surface, _ = annotate.go_on(sheet, uploaded("a.csv", content), heads)
         assert len(json.loads(surface["added"]["heads"])) == 4 - len(heads)
         assert words_said in said.pop()
 
@@ -725,7 +754,7 @@ def test_two_photos_of_one_name_and_size_are_told_apart():
 def test_an_annotation_with_which_there_would_be_too_many_heads_is_refused():
     table = b"x,y\n" + b"1,2\n" * 50_000
     sheet, earlier = sheet_of("a.png"), uploaded("a.csv", table)
-    surface = annotate.go_on(sheet, earlier, [])
+    surface, _ = annotate.go_on(sheet, earlier, [])
     assert len(json.loads(surface["added"]["heads"])) == 50_000
     with pytest.raises(gr.Error, match="50,001 points"):
         annotate.go_on(sheet, earlier, [[50, 50]])
