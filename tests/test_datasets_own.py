@@ -81,6 +81,12 @@ def test_the_names_of_photographs_tell_no_split(tmp_path: Path, kind: str) -> No
     assert len(read_dataset(tmp_path)) == 2
 
 
+def test_the_folders_of_an_absolute_path_are_no_splits(tmp_path: Path) -> None:
+    photo(tmp_path / "dev" / "a.jpg")
+    text(tmp_path / "dev" / "heads.csv", f"image,x,y\n{tmp_path / 'dev' / 'a.jpg'},1,1\n")
+    assert find_splits(tmp_path / "dev") == ["all"]
+
+
 def test_a_photograph_called_like_a_split_mixes_none(tmp_path: Path) -> None:
     for name in ("test", "a"):
         photo(tmp_path / f"{name}.jpg")

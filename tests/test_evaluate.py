@@ -428,7 +428,9 @@ def test_errors_are_recorded_in_config_and_card_for_publishing(
     street = write_part(tmp_path / "street", [3, 7])
     for data in (part, street, street):
         assert evaluate.main([str(folder), str(data), "--split", "train", "--record"]) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    said = capsys.readouterr()
+    assert "these errors replace those on street, train" in said.err
+    result = json.loads(said.out.splitlines()[-1])
     model = CSRNet.from_pretrained(folder)
     assert model.metrics is not None
     assert list(model.metrics) == ["part_A, train", "street, train"]
@@ -448,6 +450,22 @@ def test_errors_are_recorded_in_config_and_card_for_publishing(
         "config.json",
         "model.safetensors",
     ]
+
+
+def test_a_folder_called_validation_leaves_the_errors_that_fit_measured(
+    part: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    folder, data = tmp_path / "model", tmp_path / "validation"
+    model = CSRNet.from_pretrained(model_folder)
+    model.metrics = {"validation": {"mae": 1.0}}
+    model.save_pretrained(folder)
+    data.mkdir()
+    shutil.copy(part / "train_data" / "images" / "IMG_1.jpg", data)
+    (data / "heads.csv").write_text("image,x,y\nIMG_1.jpg,5,5\n")
+    assert evaluate.main([str(folder), str(data), "--record"]) == 0
+    metrics = CSRNet.from_pretrained(folder).metrics
+    assert metrics is not None
+    assert list(metrics) == ["validation", "validation, all"]
 
 
 def test_errors_that_do_not_belong_in_a_card_are_not_recorded(

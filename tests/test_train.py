@@ -478,10 +478,19 @@ def test_bad_files_stop_the_preparation_unless_they_are_to_be_skipped(
     assert [example.name for example in load_prepared(out)] == ["IMG_3"]
 
 
-def test_a_file_that_is_not_prepared_is_refused(tmp_path: Path) -> None:
+def _broken(*_: object) -> Example:
+    raise RuntimeError("bad symbol table node signature")
+
+
+def test_a_file_that_is_not_prepared_or_damaged_is_refused(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.h5").write_bytes(b"nonsense")
     with pytest.raises(DatasetError, match="cannot be read"):
         load_prepared(tmp_path / "a.h5")
+    monkeypatch.setattr("train.data._read_example", _broken)
+    with pytest.raises(DatasetError, match="bad symbol table"):  # as h5py has it
+        load_prepared(prepared)
     with h5py.File(tmp_path / "b.h5", "w"):
         pass
     with pytest.raises(DatasetError, match="prepare it again"):

@@ -104,7 +104,7 @@ def load_prepared(path: Path, exclude: Sequence[str] = ()) -> list[Example]:
             if not wanted:
                 raise DatasetError(f"Every photograph in {path} is excluded by the recipe.")
             return [_read_example(file, name) for name in wanted]
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, RuntimeError) as error:
         raise DatasetError(f"{path} cannot be read as a prepared file: {error}.") from error
 
 

@@ -134,8 +134,12 @@ def _record(folder: Path, before: bytes, result: dict[str, Any]) -> None:
     config = entries(before.decode("utf-8-sig"), CONFIG_NAME)
     data, split = result["data"], result["split"]
     errors = {key: value for key, value in result.items() if key not in NOT_ERRORS}
-    name = data if split == "all" else f"{data}, {split}"
-    config["metrics"] = {**(config.get("metrics") or {}), name: {"dataset": data, **errors}}
+    # fit's own errors are named validation
+    name = data if split == "all" and data != "validation" else f"{data}, {split}"
+    known = config.get("metrics") or {}
+    if name in known:
+        print(f"evaluate: these errors replace those on {name}", file=sys.stderr)
+    config["metrics"] = {**known, name: {"dataset": data, **errors}}
     with TemporaryDirectory(prefix=DRAFT, dir=folder) as draft:
         text = json.dumps(config, indent=2) + "\n"
         (Path(draft) / CONFIG_NAME).write_text(text, encoding="utf-8")

@@ -29,7 +29,6 @@ OTHER_START = (
     "the model of --refit started from other weights: give the --init or --vgg that it was trained "
     "with"
 )
-RETIRED = {"border": 0}  # entries of older recipes, with the value that matches current behaviour
 
 
 class TrainingError(RuntimeError):
@@ -121,11 +120,7 @@ def other_entries(
     now: Mapping[str, Any], before: Mapping[str, Any], free: Collection[str]
 ) -> list[str]:
     """The entries, except the free ones, in which a recorded recipe differs from this one."""
-    return [
-        key
-        for key, value in {**now, **RETIRED}.items()
-        if key not in free and value != before.get(key, RETIRED.get(key))
-    ]
+    return [key for key, value in now.items() if key not in free and value != before.get(key)]
 
 
 def lend_figures(state: State, judged: CSRNet) -> None:
@@ -229,7 +224,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
         if out_of_memory(error):
             raise
         raise TrainingError(f"{path} is damaged, or not a checkpoint of train.fit") from error
-    if unknown := sorted(before.keys() - recipe.to_dict().keys() - RETIRED.keys()):
+    if unknown := sorted(before.keys() - recipe.to_dict().keys()):
         raise TrainingError(f"the recipe in {path} has unknown entries: {', '.join(unknown)}")
     if changed := other_entries(recipe.to_dict(), before, FREE_TO_CHANGE):
         raise TrainingError(f"{path} is from a run that differs in {', '.join(changed)}")

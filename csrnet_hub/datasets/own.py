@@ -151,8 +151,11 @@ def _splits_inside(parse: Parse, files: list[Path], lies: dict[str, set[str]]) -
 
 
 def _of(item: Annotated, lies: dict[str, set[str]]) -> str:
-    """A photograph's split: stated by the file or its name there, or else by where it `lies`."""
+    """A photograph's split: stated by the file or its relative name there, or else by where it
+    `lies`."""
     *folders, name = PureWindowsPath(item.name).parts or [""]
+    if PureWindowsPath(item.name).anchor:  # such as /home/dev
+        folders = []
     found = lies.get(plain(name), set())
     return item.split or of_folder(folders) or (next(iter(found)) if len(found) == 1 else "")
 
