@@ -63,7 +63,7 @@ def layout(models: Models) -> None:
             number = result_output(WAITING, "number")
             with gr.Row(visible=False) as downloads:
                 files = [
-                    gr.DownloadButton(label, size="sm", min_width=130)
+                    gr.DownloadButton(label, size="sm", min_width=105)
                     for label in ("Overlay (PNG)", "Map (.npy)", "Row (CSV)", "Row (JSON)")
                 ]
             with gr.Accordion("How far to trust this number", open=False):
