@@ -104,8 +104,8 @@ def test_nothing_is_uploaded_to_a_disk_that_is_nearly_full(
     photo = {"files": ("a.png", encoded(noise()))}
     while_it_comes = posted(f"{url}gradio_api/upload", files=photo)
     monkeypatch.setattr(received, "has_room", lambda: False)
-    at_once = posted(f"{url}gradio_api/upload", files=photo)
-    for answer in (while_it_comes, at_once):
+    at_once = [posted(f"{url}gradio_api/{path}", files=photo) for path in ("upload", "mcp/")]
+    for answer in (while_it_comes, *at_once):
         assert answer.status_code == 507
         assert received.NO_ROOM in answer.text
     assert fetched(f"{url}config").status_code == 200
