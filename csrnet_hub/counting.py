@@ -110,7 +110,7 @@ class CrowdCounter:
 
     Raises:
         ValueError: for an invalid device, dtype, tile, engine, scale or max_pixels.
-        TypeError: if the model is given by name, which only ``from_pretrained`` accepts.
+        TypeError: if the model is a name (see ``from_pretrained``) or has its own ``forward``.
         ExtraError: if the engine's extra is not installed.
     """
 
