@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import re
 import socket
+import time
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import gradio as gr
 import httpx
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 
 import app
 from csrnet_hub import CountResult, CrowdCounter, load_image
 from csrnet_hub.notices import notices
+from demo.files import keep_file
 
 LIMIT = 100_000  # pixels
 
@@ -82,6 +87,48 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def uploaded(name: str, content: bytes) -> dict[str, Any]:
+    return {"path": keep_file(name, content), "orig_name": name}
+
+
+class Request:
+    session_hash = "me"
+
+
+def until(condition: Callable[[], Any]) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came")
+
+
+def reds(levels: Iterable[int]) -> list[Image.Image]:
+    """Pictures of one colour each."""
+    return [Image.new("RGB", (96, 64), (level, 40, 40)) for level in levels]
+
+
+def film(
+    to: Path | IO[bytes],
+    pictures: list[Image.Image],
+    rate: int = 1,
+    codec: str = "libx264",
+    kind: str | None = None,
+    aspect: Fraction = Fraction(1),
+    **options: str,
+) -> None:
+    """Write a clip of pictures of one size, so many a second."""
+    av = pytest.importorskip("av")
+    with av.open(to if kind else str(to), "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.width, stream.height = pictures[0].size
+        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode())
 
 
 def words(html: str) -> str:

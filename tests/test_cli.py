@@ -297,6 +297,37 @@ def test_a_photo_that_changes_its_size_meanwhile_ends_no_run(
     assert "b.png: " in out
 
 
+def test_a_photo_whose_name_is_no_unicode_is_in_the_table_and_known_again(
+    folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = folder / "caf\udce9.png"  # in Latin-1, as Linux hands it out
+    try:
+        (folder / "b.png").rename(odd)
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("no such names here")
+    table = tmp_path / "t.csv"
+    count = ["count", str(odd), "--model", str(model_folder), "--csv", str(table)]
+    for more, told in (([], ""), (["--resume"], "1 of 1 photographs are already in")):
+        assert main([*count, *more]) == 0
+        assert told in capsys.readouterr().err
+        with table.open(newline="", encoding="utf-8") as file:
+            (row,) = csv.DictReader(file)
+        assert row["image"] == str(folder / r"caf\udce9.png")
+
+
+def test_the_model_is_loaded_as_asked(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load(*given: Any, **options: Any) -> None:
+        asked.append((*given, options))
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr(CrowdCounter, "from_pretrained", load)
+    options = ["--device", "cuda:1", "--dtype", "float16", "--scale", "0.5"]
+    assert main(["count", str(photo), "--model", "org/m", *options]) == 2
+    assert asked == [("org/m", "cuda:1", "float16", {"engine": "torch", "scale": 0.5})]
+
+
 def test_an_empty_name_is_no_model(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["count", str(photo), "--model", ""]) == 2  # as of a variable that is not set
     assert capsys.readouterr().err.startswith("csrnet: ")
@@ -980,18 +1011,6 @@ def test_a_model_that_is_not_there_is_a_sentence(
 ) -> None:
     assert main(["count", str(photo), "--model", "./nothing"]) == 2
     assert "no model folder nothing" in capsys.readouterr().err
-
-
-# convert
-
-
-def test_what_the_system_refuses_is_said_with_the_file(
-    photo: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["count", str(photo), "--model", str(model_folder)]
-    nowhere = tmp_path / "no" / "t.csv"
-    assert main([*arguments, "--csv", str(nowhere)]) == 2
-    assert capsys.readouterr().err.startswith(f"csrnet: {nowhere}: No such file")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise there")

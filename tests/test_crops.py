@@ -222,6 +222,13 @@ def test_a_share_of_the_crops_is_cut_as_it_is(recipe: Recipe) -> None:
     assert np.array_equal(batch.pixels[0].permute(1, 2, 0).round().numpy(), own)
 
 
+def test_half_of_the_crops_are_mirrored_and_a_share_is_grey(recipe: Recipe) -> None:
+    crops = Crops([example(9)], replace(recipe, grey=0.2), CPU)
+    drawn = [crops.windows.draw(index) for index in range(400)]
+    assert 160 < sum(window.mirrored for window in drawn) < 240
+    assert 50 < sum(window.grey for window in drawn) < 110
+
+
 def test_as_many_crops_are_enlarged_as_shrunk(recipe: Recipe) -> None:
     """... where the scale reaches as many times up as down."""
     lively = replace(recipe, scale=[0.5, 2.0], native=0.0, empty=0.0)

@@ -11,7 +11,6 @@ from scipy.io import savemat
 
 from csrnet_hub.datasets import DatasetError, Sample, read_dataset
 from csrnet_hub.datasets.sample import as_heads, heads_in_mask
-from csrnet_hub.datasets.shanghaitech import read_heads
 
 
 def write_heads(path: Path, heads: np.ndarray) -> None:
@@ -52,32 +51,6 @@ def test_both_spellings_of_the_folder_are_read(tmp_path: Path, annotations: str)
 def test_images_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     samples = read_shanghaitech(write_part(tmp_path / "p", [1] * 11), "train")
     assert [sample.name for sample in samples] == [f"IMG_{i}" for i in range(1, 12)]
-
-
-def test_heads_are_x_then_y(tmp_path: Path) -> None:
-    write_heads(tmp_path / "a.mat", np.array([[90.5, 3.25]]))
-    assert read_heads(tmp_path / "a.mat").tolist() == [[90.5, 3.25]]
-
-
-def test_a_missing_annotation_is_named(tmp_path: Path) -> None:
-    part = write_part(tmp_path / "p", [1, 1])
-    (part / "train_data" / "ground-truth" / "GT_IMG_2.mat").unlink()
-    with pytest.raises(DatasetError, match=r"GT_IMG_2\.mat is missing"):
-        read_shanghaitech(part, "train")
-
-
-@pytest.mark.parametrize(
-    ("content", "trouble"),
-    [
-        ({"other": 1}, "no entry image_info"),
-        ({"image_info": 5}, "not laid out|shape"),
-        ({"image_info": np.zeros((0, 0))}, "not laid out"),
-    ],
-)
-def test_another_layout_is_named(tmp_path: Path, content: dict, trouble: str) -> None:
-    savemat(tmp_path / "a.mat", content)
-    with pytest.raises(DatasetError, match=f"a.mat.*({trouble})"):
-        read_heads(tmp_path / "a.mat")
 
 
 @pytest.mark.filterwarnings("error")

@@ -404,19 +404,6 @@ def test_a_part_from_another_system_is_read(tmp_path: Path) -> None:
 # regions of interest
 
 
-@pytest.mark.parametrize(("name", "counted"), [("worldexpo", 2), ("ucsd", 1), ("trancos", 1)])
-def test_heads_outside_the_region_of_interest_do_not_count(
-    tmp_path: Path, name: str, counted: int
-) -> None:
-    split = WRITERS[name](tmp_path)
-    sample = read_dataset(tmp_path, name, split)[0]
-    assert sample.mask is not None
-    mask = sample.mask(SIZE[1], SIZE[0])
-    assert mask.shape == (SIZE[1], SIZE[0])
-    assert mask.dtype == bool
-    assert len(sample.counted(SIZE[1], SIZE[0])) == counted
-
-
 def test_a_polygon_holds_its_inside(tmp_path: Path) -> None:
     worldexpo(tmp_path)
     sample = read_dataset(tmp_path)[0]
@@ -498,11 +485,6 @@ def test_trancos_counts_vehicles_and_its_trainval_repeats_nothing(tmp_path: Path
     assert find_splits(tmp_path) == ["train", "trainval"]
     assert len(read_dataset(tmp_path)) == 2
     assert FORMATS["trancos"].subject == "vehicles"
-
-
-def test_worldexpo_groups_are_its_scenes(tmp_path: Path) -> None:
-    worldexpo(tmp_path)
-    assert {sample.group for sample in read_dataset(tmp_path)} == {"104207"}
 
 
 def test_nwpu_takes_mats_and_boxes_where_there_are_no_points(tmp_path: Path) -> None:

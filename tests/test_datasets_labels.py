@@ -11,15 +11,26 @@ import pytest
 from csrnet_hub.datasets import DatasetError, read_dataset
 from tests.test_datasets_formats import SIZE, photo, text
 
-KINDS = ["coco", "via", "labelme", "cvat", "label-studio"]
+SHAPES = {  # how tools call a point and a line
+    "via": ("point", "polyline"),
+    "labelme": ("point", "line"),
+    "cvat": ("points", "polyline"),
+    "label-studio": ("keypointlabels", "brushlabels"),
+}
+KINDS = ["coco", *SHAPES]
 
 
 def mark(path: Path, kind: str, labels: list[str]) -> None:
-    """A photograph, and beside it a file of a tool with a point a label, at (1, 1), (2, 2) ..."""
+    """A photograph, and beside it a file of a tool with a point a label, at (1, 1), (2, 2) ...;
+    a road is a line."""
     name, numbered = photo(path).name, list(enumerate(labels, start=1))
+    shapes = [SHAPES[kind][label == "road"] for label in labels if kind in SHAPES]
     if kind == "cvat":
-        points = "".join(f'<points label="{label}" points="{i},{i}"/>' for i, label in numbered)
-        image = f'<image id="0" name="{name}">{points}</image>'
+        marks = "".join(
+            f'<{shape} label="{label}" points="{i},{i}"/>'
+            for shape, (i, label) in zip(shapes, numbered)
+        )
+        image = f'<image id="0" name="{name}">{marks}</image>'
         text(path.with_suffix(".xml"), f"<annotations>{image}</annotations>")
         return
     content: Any = {"imagePath": name}
@@ -33,24 +44,25 @@ def mark(path: Path, kind: str, labels: list[str]) -> None:
         content["categories"] = [{"id": i, "name": label} for i, label in enumerate(kinds)]
     elif kind == "labelme":
         content["shapes"] = [
-            {"label": label, "points": [[i, i]], "shape_type": "point"} for i, label in numbered
+            {"label": label, "points": [[i, i]], "shape_type": shape}
+            for shape, (i, label) in zip(shapes, numbered)
         ]
     elif kind == "via":
         regions = [
             {
-                "shape_attributes": {"name": "point", "cx": i, "cy": i},
+                "shape_attributes": {"name": shape, "cx": i, "cy": i},
                 "region_attributes": {"quality": "", "type": label},
             }
-            for i, label in numbered
+            for shape, (i, label) in zip(shapes, numbered)
         ]
         content = {name: {"filename": name, "regions": regions}}
     else:
         size = {"original_width": 100, "original_height": 100}
-        shapes = [
-            {"type": "keypointlabels", "value": {"x": i, "y": i, "keypointlabels": [label]}, **size}
-            for i, label in numbered
+        result = [
+            {"type": shape, "value": {"x": i, "y": i, shape: [label]}, **size}
+            for shape, (i, label) in zip(shapes, numbered)
         ]
-        content = [{"data": {"image": name}, "annotations": [{"result": shapes}]}]
+        content = [{"data": {"image": name}, "annotations": [{"result": result}]}]
     text(path.with_suffix(".json"), json.dumps(content))
 
 
@@ -81,6 +93,18 @@ def test_where_one_file_marks_heads_the_persons_of_another_are_none(
     assert counted(tmp_path) == {"street": [2], "square": []}
 
 
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize(
+    ("labels", "heads"),
+    [(["person", "car", "Person", "road"], [1, 3]), (["person", "head", "car", "road"], [2])],
+)
+def test_of_people_and_other_things_the_people_count(
+    tmp_path: Path, kind: str, labels: list[str], heads: list[float]
+) -> None:
+    mark(tmp_path / "street.jpg", kind, labels)
+    assert counted(tmp_path) == {"street": heads}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_nobody_is_marked_in_any_file_all_shapes_are_heads(tmp_path: Path, kind: str) -> None:
     mark(tmp_path / "train" / "street.jpg", kind, ["car", "car"])
@@ -96,14 +120,14 @@ def test_people_are_called_by_many_words(tmp_path: Path, word: str) -> None:
     assert counted(tmp_path) == {"street": [1]}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "coco"])
+@pytest.mark.parametrize("kind", SHAPES)
 def test_shapes_without_a_label_are_heads_in_whatever_file(tmp_path: Path, kind: str) -> None:
     mark(tmp_path / "street.jpg", kind, ["person", "car"])
     mark(tmp_path / "square.jpg", kind, ["", "car"])
     assert counted(tmp_path) == {"street": [1], "square": [1]}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "coco"])
+@pytest.mark.parametrize("kind", SHAPES)
 def test_a_blank_beside_a_label_loses_no_head(tmp_path: Path, kind: str) -> None:
     mark(tmp_path / "square.jpg", kind, ["head", "head ", " Head", " ", "car"])
     assert counted(tmp_path) == {"square": [1, 2, 3, 4]}

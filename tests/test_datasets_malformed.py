@@ -223,7 +223,7 @@ def test_a_missing_key_is_named(tmp_path: Path, name: str) -> None:
 def test_a_key_that_holds_something_else_is_named(tmp_path: Path, name: str) -> None:
     READERS[name](tmp_path)
     file, key = MATLAB[name]
-    for other in (struct(place=TWO), cell([TWO]), np.zeros((0, 0)), "none"):
+    for other in (struct(place=TWO), cell([TWO]), np.zeros((0, 0)), np.array(5), "none"):
         mat(tmp_path / file, **{key: other})
         if isinstance(other, np.ndarray) and other.size == 0 and key not in ("image_info", "frame"):
             assert len(read(tmp_path, name)[0].heads) == 0  # an empty array is nobody
@@ -301,10 +301,11 @@ def test_nothing_in_a_tools_file_is_a_crash_whatever_it_holds(tmp_path: Path, na
         ("trancos", "images/image-1-000001.txt", "000001.txt is missing"),
         ("jhu-crowd", "val/gt/0001.txt", "0001.txt is missing"),
         ("nwpu", "jsons/0001.json", "0001.json is missing"),
+        ("shanghaitech", "train_data/ground-truth/GT_IMG_2.mat", "GT_IMG_2.mat is missing"),
     ],
 )
 def test_a_missing_annotation_is_named(tmp_path: Path, name: str, path: str, trouble: str) -> None:
-    WRITERS[name](tmp_path)
+    READERS[name](tmp_path)
     (tmp_path / path).unlink()
     with pytest.raises(DatasetError, match=trouble):
         [sample.counted(SIZE[1], SIZE[0]) for sample in read_dataset(tmp_path, name)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from csrnet_hub.annotations import read_annotation, to_json
+from csrnet_hub.annotations import to_json
 from csrnet_hub.datasets import DatasetError, find_splits, read_dataset
 from csrnet_hub.datasets.check import check
 from tests.test_datasets import write_heads
@@ -240,70 +240,6 @@ def test_a_category_that_nothing_is_of_hides_no_heads(tmp_path: Path) -> None:
     }
     text(tmp_path / "people.json", json.dumps(content))
     assert read_dataset(tmp_path)[0].heads.tolist() == [[5, 5]]
-
-
-def labelled(kind: str, labels: list[str]) -> tuple[str, str]:
-    """An annotation file's name and text: the photograph a.jpg with a point a label, at (0, 0),
-    (1, 1) ..., and a last shape that is no point."""
-    numbered = list(enumerate(labels[:-1]))
-    if kind == "cvat":
-        points = [f'<points label="{label}" points="{i},{i}"/>' for i, label in numbered]
-        road = f'<polyline label="{labels[-1]}" points="0,0;9,9"/>'
-        image = f'<image id="0" name="a.jpg">{"".join(points)}{road}</image>'
-        return "a.xml", f"<annotations>{image}</annotations>"
-    if kind == "labelme":
-        shapes = [{"label": one, "points": [[i, i]], "shape_type": "point"} for i, one in numbered]
-        road = {"label": labels[-1], "points": [[0, 0], [9, 9]], "shape_type": "line"}
-        return "a.json", json.dumps({"imagePath": "a.jpg", "shapes": [*shapes, road]})
-    if kind == "via":
-        regions = [
-            {
-                "shape_attributes": {"name": "point", "cx": i, "cy": i},
-                "region_attributes": {"type": label},
-            }
-            for i, label in numbered
-        ]
-        road = {
-            "shape_attributes": {"name": "polyline"},
-            "region_attributes": {"type": labels[-1]},
-        }
-        content = {"a.jpg1": {"filename": "a.jpg", "regions": [*regions, road]}}
-        return "via.json", json.dumps(content)
-    size = {"original_width": 100, "original_height": 100}
-    shapes = [
-        {"type": "keypointlabels", "value": {"x": i, "y": i, "keypointlabels": [label]}, **size}
-        for i, label in numbered
-    ]
-    road = {"type": "brushlabels", "value": {"brushlabels": [labels[-1]]}}
-    task = {"data": {"image": "a.jpg"}, "annotations": [{"result": [*shapes, road]}]}
-    return "tasks.json", json.dumps([task])
-
-
-@pytest.mark.parametrize("kind", ["cvat", "labelme", "via", "label-studio"])
-@pytest.mark.parametrize(
-    ("labels", "counted"),
-    [
-        (["person", "car", "Person", "road"], [0, 2]),
-        (["person", "head", "car", "road"], [1]),
-    ],
-)
-def test_of_people_and_other_things_the_people_count(
-    tmp_path: Path, kind: str, labels: list[str], counted: list[int]
-) -> None:
-    photo(tmp_path / "a.jpg")
-    name, content = labelled(kind, labels)
-    text(tmp_path / name, content)
-    (sample,) = read_dataset(tmp_path, kind)
-    assert sample.heads[:, 0].tolist() == counted
-
-
-def test_a_photograph_of_cars_among_those_of_people_shows_nobody(tmp_path: Path) -> None:
-    for name, label in (("a", "person"), ("b", "car")):
-        photo(tmp_path / f"{name}.jpg")
-        shape = {"label": label, "points": [[3, 3]], "shape_type": "point"}
-        content = {"imagePath": f"{name}.jpg", "shapes": [shape]}
-        text(tmp_path / f"{name}.json", json.dumps(content))
-    assert [len(sample.heads) for sample in read_dataset(tmp_path)] == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -591,10 +527,3 @@ def test_a_photograph_that_is_listed_twice_spoils_no_other(tmp_path: Path) -> No
     assert (report["images"], report["heads"]) == (1, 1)
     (trouble,) = report["unreadable"]
     assert "A.jpg twice" in trouble["trouble"]
-
-
-def test_a_lone_decimal_comma_is_not_taken_for_a_separator(tmp_path: Path) -> None:
-    table = tmp_path / "a.csv"
-    table.write_text("image,x,y\na.jpg,10,5,20\n")
-    with pytest.raises(DatasetError, match="more values"):
-        read_annotation(table)

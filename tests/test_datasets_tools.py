@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from csrnet_hub.datasets import DatasetError, read_dataset
+from csrnet_hub.datasets import read_dataset
 from tests.test_datasets_formats import photo, text
 
 
@@ -48,11 +48,6 @@ def test_one_key_point_of_cocos_is_the_head(
     keypoints: list[float], place: list[float], tmp_path: Path
 ) -> None:
     assert heads_of(tmp_path, coco({"keypoints": keypoints, "bbox": BOX})) == [place]
-
-
-def test_a_crowd_region_of_cocos_is_no_head_whatever_it_holds(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="crowd region"):
-        heads_of(tmp_path, coco({"iscrowd": 1, "bbox": BOX, "segmentation": {"counts": []}}))
 
 
 @pytest.mark.parametrize(

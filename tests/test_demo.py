@@ -11,7 +11,6 @@ import os
 import re
 import struct
 import sys
-import threading
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -65,7 +64,7 @@ from demo.heads import kept_name, of_another
 from demo.models import Models
 from demo.sheets import Sheet, Visit
 
-from .page import PlainCounter, encoded, noise, words
+from .page import PlainCounter, Request, encoded, film, noise, reds, uploaded, words
 
 
 @pytest.fixture(autouse=True)
@@ -79,10 +78,6 @@ def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def offered() -> Models:
     return Models([PlainCounter("first"), PlainCounter("second", 2.0)])
-
-
-def uploaded(name: str, content: bytes) -> dict[str, Any]:
-    return {"path": keep_file(name, content), "orig_name": name}
 
 
 def counted(picture: Image.Image) -> Counted:
@@ -119,7 +114,8 @@ def test_nobody_is_never_less_than_nobody_in_the_grid():
 
 
 def test_a_model_without_intervals_shows_none():
-    result = PlainCounter("m").count(noise())
+    result = PlainCounter("m").count(noise(300, 300))
+    assert shared.row("a", result)["low"] is not None
     assert shared.row("a", replace(result, notices=("It is small.",)))["low"] is None
     object.__setattr__(result, "interval", None)
     assert interval_html(result) == ""
@@ -884,16 +880,8 @@ def test_a_photo_that_cannot_be_read_cannot_be_annotated():
 @pytest.fixture
 def clip(tmp_path: Path) -> bytes:
     """Twelve frames, six a second, the later the redder."""
-    av = pytest.importorskip("av")
-    stream_of = tmp_path / "clip.mp4"
-    with av.open(str(stream_of), "w") as container:
-        stream = container.add_stream("libx264", rate=6)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for i in range(12):
-            picture = Image.new("RGB", (96, 64), (20 * i, 40, 40))
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
-        container.mux(stream.encode())
-    return stream_of.read_bytes()
+    film(tmp_path / "clip.mp4", reds(range(0, 240, 20)), 6)
+    return (tmp_path / "clip.mp4").read_bytes()
 
 
 def test_a_clip_whose_frames_would_take_all_memory_is_refused_whatever_a_photo_may_have(
@@ -912,20 +900,13 @@ def test_a_clip_whose_frames_would_take_all_memory_is_refused_whatever_a_photo_m
 def test_a_clip_whose_frames_grow_is_read_as_far_as_they_would_not_take_all_memory(
     kind, codec, tmp_path, monkeypatch
 ):
-    av = pytest.importorskip("av")
     monkeypatch.setattr(clips, "LARGEST", 96 * 64)
-    path, content = tmp_path / f"clip.{kind}", io.BytesIO()
+    path = tmp_path / f"clip.{kind}"
     for size in ((96, 64), (320, 240)):
-        with av.open(content, "w", format=kind) as container:
-            stream = container.add_stream(codec, rate=25)
-            stream.width, stream.height = size
-            stream.pix_fmt = "yuv420p"
-            for _ in range(25):
-                container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", size))))
-            container.mux(stream.encode())
+        content = io.BytesIO()
+        film(content, 25 * [Image.new("RGB", size)], 25, codec, kind)
         with path.open("ab") as file:
             file.write(content.getvalue())
-        content = io.BytesIO()
     reading = clips.Reading()
     read = [pixels.shape for _, pixels in clips.frames(path, 25, None, reading)]
     assert len(read) > 10
@@ -986,13 +967,7 @@ def test_an_annotated_clip_lasts_as_long_as_its_clip(clip, offered):
 def test_a_bare_stream_without_times_is_told_in_those_of_its_rate(offered, tmp_path):
     av = pytest.importorskip("av")
     path = tmp_path / "a.h264"
-    with av.open(str(path), "w", format="h264") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for i in range(40):
-            frame = av.VideoFrame.from_image(Image.new("RGB", (96, 64), (6 * i, 40, 40)))
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    film(path, reds(range(0, 240, 6)), 10)
     with av.open(str(path)) as container:
         assert all(frame.time is None for frame in container.decode(video=0))
     times = [seconds for seconds, _ in clips.frames(path, 1, None)]
@@ -1121,18 +1096,9 @@ def test_no_list_of_clips_leads_to_a_file_of_the_server(name, suffix, clip, offe
     "suffix", ["mp4", "mov", "webm", "mkv", "avi", "gif", "ts", "mpg", "flv", "wmv"]
 )
 def test_clips_of_each_common_kind_are_counted(suffix, offered, tmp_path):
-    av = pytest.importorskip("av")
     path = tmp_path / f"clip.{suffix}"
     others = {"webm": "libvpx", "gif": "gif", "mpg": "mpeg1video", "flv": "flv", "wmv": "wmv2"}
-    codec = others.get(suffix, "mpeg4")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height = 96, 64
-        stream.pix_fmt = "rgb8" if suffix == "gif" else "yuv420p"
-        for i in range(50):
-            frame = av.VideoFrame.from_image(Image.new("RGB", (96, 64), (5 * i, 40, 40)))
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    film(path, reds(range(0, 250, 5)), 25, others.get(suffix, "mpeg4"))
     for name in (path.name, "without an ending"):
         sent = uploaded(name, path.read_bytes())
         assert "the mean of 4 frames" in last_of(video.run(offered, sent, 2, None))[0]
@@ -1140,15 +1106,7 @@ def test_clips_of_each_common_kind_are_counted(suffix, offered, tmp_path):
 
 def long_clip(path: Path, **options: str) -> Path:
     """Ten seconds of noise at 25 a second."""
-    av = pytest.importorskip("av")
-    rng = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": "25", **options})
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for _ in range(250):
-            pixels = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
+    film(path, [noise(96, 64, seed) for seed in range(250)], 25, g="25", **options)
     return path
 
 
@@ -1214,15 +1172,10 @@ def test_a_clip_that_nobody_waits_for_is_read_no_further(tmp_path, clip):
     ],
 )
 def test_frames_are_turned_and_mirrored_as_the_clip_says(tmp_path, matrix, seen):
-    av = pytest.importorskip("av")
     frame = np.zeros((64, 96, 3), np.uint8)
     frame[:16, :24, 0] = frame[:16, 72:, 1] = 255
     path = tmp_path / "a.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=1)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    film(path, [Image.fromarray(frame)])
     content = path.read_bytes()
     a, b, c, d = matrix
     place = content.index(b"tkhd") + 4 + 24 + 16  # of the matrix, after the header's other entries
@@ -1235,14 +1188,8 @@ def test_frames_are_turned_and_mirrored_as_the_clip_says(tmp_path, matrix, seen)
 
 
 def test_frames_of_pixels_that_are_no_squares_are_seen_in_their_shape(tmp_path):
-    av = pytest.importorskip("av")
     path = tmp_path / "a.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=1)
-        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = Fraction(64, 45)
-        container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (720, 576)))))
-        container.mux(stream.encode())
+    film(path, [Image.new("RGB", (720, 576))], aspect=Fraction(64, 45))
     ((_, pixels),) = clips.frames(path, 1, None)
     assert pixels.shape == (405, 720, 3)  # no larger than before: there is a limit to pixels
 
@@ -1669,32 +1616,11 @@ def test_no_head_of_a_drawn_scene_hides_another(people):
     assert (touching.min(axis=1) < 0.8).mean() < 0.05
 
 
-def test_counts_in_threads_are_each_pictures_own(offered):
-    pictures = [np.asarray(noise(seed=i)) for i in range(6)]
-    alone = [offered.count(None, pixels).count for pixels in pictures]
-    found: dict[int, float] = {}
-    threads = [
-        threading.Thread(
-            target=lambda i: found.__setitem__(i, offered.count(None, pictures[i]).count), args=(i,)
-        )
-        for i in range(6)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [found[i] for i in range(6)] == alone
-
-
 def test_web_addresses_are_found_wherever_a_file_can_be():
     for path in ("http://a/b.jpg", " HTTPS://a", "file:///etc/passwd", "ftp://x"):
         assert sent.has_address([1, {"video": {"path": path}}])
     for value in (None, "http://a", {"path": "/tmp/x"}, {"path": "C:\\x"}, {"path": "C:/x"}, [[1]]):
         assert not sent.has_address(value)
-
-
-class Request:
-    session_hash = "me"
 
 
 @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
@@ -1898,12 +1824,6 @@ def test_no_other_user_of_the_machine_can_read_what_visitors_send(uploads, monke
     monkeypatch.setattr("os.getuid", lambda: uploads.stat().st_uid + 1)
     with pytest.raises(OSError, match="set GRADIO_TEMP_DIR"):
         visitors.Page()
-
-
-def test_a_row_without_its_photo_is_no_fault_of_the_server(tmp_path):
-    table = tmp_path / "heads.csv"
-    table.write_text("x,y,image\n5,6,a.jpg\n   \n")
-    assert of_another(table, "a.jpg", (60, 40)) == []
 
 
 @pytest.mark.parametrize("name", ["=cmd().jpg", "a:b.jpg", "-1.jpg"])

@@ -15,10 +15,9 @@ import gradio as gr
 
 from csrnet_hub import CountResult
 from demo import batch, counted, pace, photo, programs, shared, visitors, wanted
-from demo.files import keep_file
 from demo.models import Models
 
-from .page import PlainCounter, encoded, noise
+from .page import PlainCounter, Request, encoded, noise, uploaded
 
 PARTS = 4
 
@@ -36,14 +35,6 @@ class PartsCounter(PlainCounter):
             self.between(self.done)
             progress(self.done, PARTS)
         return super().count(image)
-
-
-class Request:
-    session_hash = "me"
-
-
-def uploaded(name: str) -> dict[str, Any]:
-    return {"path": keep_file(name, encoded(noise())), "orig_name": name}
 
 
 def test_a_photo_that_is_counted_again_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +121,17 @@ def test_a_photo_for_which_another_was_chosen_is_counted_no_further(uploads):
     counter = PartsCounter(another)
     run = lambda *inputs, progress: photo._show(Models([counter]), *inputs, progress)  # noqa: E731
     answer = wanted.while_wanted(run, lambda latest, n: ["past"] if latest.is_past(n) else None)
-    shown = answer(latest, 1, lambda *_, **__: None, uploaded("a.png"), None, 0.5, False, 3, 3)
+    shown = answer(
+        latest,
+        1,
+        lambda *_, **__: None,
+        uploaded("a.png", encoded(noise())),
+        None,
+        0.5,
+        False,
+        3,
+        3,
+    )
     assert shown == ["past"]
     assert counter.done == 2
 
@@ -149,7 +150,7 @@ def test_no_photo_of_many_is_counted_further_once_they_are_removed(uploads):
         yield from run(files, progress)
 
     answer = wanted.while_wanted(run_them, lambda one, n: ["past"] if one.is_past(n) else None)
-    files = [uploaded(f"{i}.png") for i in range(3)]
+    files = [uploaded(f"{i}.png", encoded(noise())) for i in range(3)]
     counter.done = 0
     *_, last = answer(latest, 1, lambda *_, **__: None, files)  # a slow machine shows steps before
     assert last == ["past"]

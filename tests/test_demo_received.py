@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -23,7 +22,7 @@ from demo import files, received, sent, visitors
 from demo.batch import MOST as MOST_PHOTOS
 from demo.canvas import MOST_POINTS
 
-from .page import PlainCounter, encoded, fetched, noise, posted, serve
+from .page import PlainCounter, encoded, fetched, noise, posted, serve, until
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 PART = b'--b\r\nContent-Disposition: form-data; name="files"%s\r\n\r\n%s\r\n'
@@ -129,16 +128,8 @@ def test_an_upload_that_is_refused_or_broken_off_on_the_way_leaves_no_file(
     head += f"Content-Length: 9999999\r\nContent-Type: {FORM['Content-Type']}\r\n\r\n"
     with socket.create_connection((server.hostname, server.port or 80)) as line:
         line.sendall(head.encode() + begun)
-        wait_until(lambda: files_there() != before)
-    wait_until(lambda: files_there() == before)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not come")
+        until(lambda: files_there() != before)
+    until(lambda: files_there() == before)
 
 
 def test_there_is_room_as_long_as_the_disk_says_so(

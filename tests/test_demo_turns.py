@@ -21,7 +21,7 @@ from demo import sent, shared, turns, visitors
 from demo.files import FILLING, sweep
 from demo.turns import Turns
 
-from .page import PlainCounter, dots, fetched, posted, serve
+from .page import PlainCounter, dots, fetched, posted, serve, until
 
 
 class Slow(PlainCounter):
@@ -55,14 +55,6 @@ def slow(
 def uploaded(api: str, photo: Path) -> dict[str, Any]:
     (path,) = posted(f"{api}upload", files={"files": (photo.name, photo.read_bytes())}).json()
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
-
-
-def until(true: Any) -> None:
-    for _ in range(600):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it never came")
 
 
 def number_of(page: visitors.Page, name: str) -> int:

@@ -273,6 +273,20 @@ def test_any_format_is_evaluated(
     assert (result["images"], result["split"], result["scale"]) == (2, split, "auto")
 
 
+def test_the_format_is_the_one_that_is_named(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WRITERS["csv"](tmp_path)
+    for main, given in (
+        (evaluate.main, [str(model_folder), str(tmp_path)]),
+        (prepare.main, [str(tmp_path), str(tmp_path / "o.h5")]),
+    ):
+        assert main([*given, "--format", "mall"]) == 1
+        assert "mall" in capsys.readouterr().err
+        assert main([*given, "--format", "csv"]) == 0
+        capsys.readouterr()
+
+
 def test_the_data_set_is_named_after_its_folder_however_that_is_given(
     part: Path,
     model_folder: Path,

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -863,6 +864,29 @@ def test_too_little_memory_is_a_sentence(
         fit.main(arguments)
 
 
+def test_a_refit_is_one_command_and_says_whose_errors_it_has(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_recipe(recipe, tmp_path / "r.toml")
+    arguments = [str(tmp_path / "r.toml"), "--data", str(prepared), "--vgg", str(vgg)]
+    arguments += ["--device", "cpu", "--out"]
+    assert fit.main([*arguments, str(tmp_path / "a")]) == 0
+    judge = str(tmp_path / "a" / "best")
+    assert fit.main([*arguments, str(tmp_path / "b"), "--refit", judge]) == 0
+    made = tmp_path / "b" / "refit"
+    assert f"the model is in {made}; its errors are those of {judge}" in capsys.readouterr().out
+    record = CSRNet.from_pretrained(made).training_record
+    assert record is not None
+    assert record["refit"] == 4
+
+
+def test_the_back_end_starts_as_the_recipe_says(recipe: Recipe, vgg: Path) -> None:
+    for how, deviation in (("he", (2 / (9 * 16)) ** 0.5), ("paper", 0.01)):
+        model = state.new_state(replace(recipe, backend_init=how), str(vgg), CPU).model
+        first = model.backend[0].weight  # (16, 16, 3, 3)
+        assert first.std().item() == pytest.approx(deviation, rel=0.1)
+
+
 def test_the_rate_warms_up_stays_level_and_falls_to_zero(recipe: Recipe) -> None:
     long = replace(recipe, steps=100, warmup=10, cooldown=0.4)
     rates = [rate(long, step) for step in range(101)]
@@ -1424,6 +1448,30 @@ def test_what_ended_a_run_is_told_though_its_curves_cannot_be_written(
     monkeypatch.setattr("train.log.draw_curves", full)
     with pytest.raises(KeyboardInterrupt), Log(tmp_path, 0, 9):
         raise KeyboardInterrupt
+
+
+def test_tensorboard_is_given_the_numbers_from_the_step_of_the_checkpoint_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            told.append((folder, purge_step))
+
+        def add_scalar(self, *entry: Any) -> None:
+            told.append(entry)
+
+        def close(self) -> None:
+            told.append("closed")
+
+    board = SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    errors = {"mae": 3.0, "rmse": 4.0, "bias": 1.0, "counts": {"a": [1, 2]}}
+    with Log(tmp_path, 2, 9) as log:
+        log.validation(5, errors)
+    assert told[0] == (str(tmp_path), 3)
+    assert told[1:] == [("mae", 3.0, 5), ("rmse", 4.0, 5), ("bias", 1.0, 5), "closed"]
 
 
 def test_a_log_that_was_cut_off_is_read_up_to_there(tmp_path: Path) -> None:

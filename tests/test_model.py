@@ -101,14 +101,6 @@ def test_half_precision_weights_load_as_float32(
     assert torch.equal(weight, thin_model.output_layer.weight.half().float())
 
 
-def test_saving_writes_a_card_without_unfilled_places(thin_folder: Path) -> None:
-    card = (thin_folder / "README.md").read_text(encoding="utf-8")
-    assert "crowd-counting" in card
-    assert "pipeline_tag" not in card
-    assert "{{" not in card.replace("{{CSRNet}", "")
-    assert "{%" not in card
-
-
 @pytest.mark.parametrize(
     "odd", [{"mae": 3.0}, {"part A": {"mae": 60}}, {"part A": {"mae": None, "images": "many"}}]
 )

@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import ANY
 
@@ -509,6 +510,32 @@ def test_options_of_a_push_are_for_a_push(thin_model: CSRNet, tmp_path: Path) ->
     with pytest.raises(TypeError, match="private, branch can only be given with push_to_hub=True"):
         thin_model.save_pretrained(tmp_path / "a", private=True, branch="next")
     assert not (tmp_path / "a").exists()
+
+
+def test_saving_with_a_push_hands_on_its_options(
+    thin_model: CSRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def commit(repo: str, operations: list[Any], **options: Any) -> SimpleNamespace:
+        asked.update(options, files={one.path_in_repo for one in operations})
+        return SimpleNamespace(oid="1", commit_url=f"{repo}/commit/1")
+
+    def api(**options: Any) -> SimpleNamespace:
+        asked.update(options)
+        return SimpleNamespace(
+            create_repo=lambda name, **_: SimpleNamespace(repo_id=f"org/{name}"),
+            model_info=lambda *_, **__: SimpleNamespace(sha="0"),
+            create_commit=commit,
+        )
+
+    monkeypatch.setattr("csrnet_hub.pretrained.HfApi", api)
+    monkeypatch.setattr("csrnet_hub.publish.on_hub", lambda *_: None)
+    options: dict[str, Any] = {"token": "hf_a", "commit_message": "Better", "create_pr": True}
+    address = thin_model.save_pretrained(tmp_path / "mine", push_to_hub=True, **options)
+    assert address == "org/mine/commit/1"
+    assert options.items() <= asked.items()
+    assert asked["files"] == {path.name for path in (tmp_path / "mine").iterdir()}
 
 
 def test_push_to_hub_makes_the_branch(hub: FakeHub, online: HubClient, folder: Path) -> None:

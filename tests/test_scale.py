@@ -464,6 +464,10 @@ def test_a_picture_may_be_counted_as_it_is(sized: CSRNet) -> None:
     found = quarter.count(pixels)
     assert found.density.shape == (36, 64)
     assert found.notices[-1].startswith("It was counted at 0.25 times its size")
+    usual = first_scale(sized, 288, 512)
+    for factor, told in ((0.78, True), (0.82, False), (1.22, False), (1.28, True)):
+        said = CrowdCounter(sized, "cpu", scale=usual * factor).count(pixels).notices
+        assert any(one.startswith("It was counted at") for one in said) == told
 
 
 def test_a_size_that_was_asked_for_is_the_only_one(

@@ -95,6 +95,32 @@ def test_the_network_is_given_what_counting_gives_it_and_the_loss_is_the_recipes
     assert loss.item() == pytest.approx(expected.item(), rel=0.02)  # in bfloat16 where it is quick
 
 
+@pytest.mark.parametrize(("step", "kept"), [(0, 2 / 11), (10_000, 0.9)])
+def test_the_average_keeps_the_recipes_share_or_less_while_it_is_short(
+    recipe: Recipe, crowd: list[Example], model_folder: Path, step: int, kept: float
+) -> None:
+    how = replace(recipe, ema=0.9, steps=20_000, lr_backend=0.1)
+    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    now.step = step
+    average, own = (one.output_layer.bias for one in (now.average, now.model))
+    before = average.clone()
+    train_step(now, how, crops)
+    assert abs(own - before).item() > 0.01
+    assert torch.allclose(average, kept * before + (1 - kept) * own)
+
+
+def test_each_end_of_the_network_has_its_rate(recipe: Recipe, model_folder: Path) -> None:
+    how = replace(recipe, lr_frontend=1e-3, lr_backend=2e-3, weight_decay=0.3)
+    for kind, entry, value in (("sgd", "momentum", 0.95), ("adamw", "betas", (0.9, 0.99))):
+        now = first_state(replace(how, optimiser=kind), model_folder)
+        front, back = now.optimiser.param_groups
+        assert front["params"][-1] is now.model.frontend[-2].bias
+        assert back["params"][-1] is now.model.output_layer.bias
+        assert (front["full_lr"], back["full_lr"]) == (1e-3, 2e-3)
+        assert front[entry] == back[entry] == value
+        assert front["weight_decay"] == back["weight_decay"] == 0.3
+
+
 def test_the_front_end_waits_for_the_back_end(
     recipe: Recipe, crowd: list[Example], model_folder: Path
 ) -> None:
