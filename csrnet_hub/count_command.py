@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from .devices import DTYPES, NO_MEMORY
 from .images import ImageError, missing_reader
 from .maps import save_map, unused
 from .named import find_images, named_path, spare
-from .paths import alone
+from .paths import alone, real
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -191,13 +190,9 @@ def _spare_photographs(options: argparse.Namespace, paths: Sequence[Path]) -> No
     if not maps:
         return
     # a photograph may be a link: spare both its folder and its target's
-    holding = {own for path in paths for own in (_real(path).parent, _real(path.parent))}
-    if _real(maps) in holding:
+    holding = {own for path in paths for own in (real(path).parent, real(path.parent))}
+    if real(maps) in holding:
         raise ValueError(f"--save-maps {maps} holds the photographs: give another folder.")
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # resolve() raises for circular links
 
 
 def _results(

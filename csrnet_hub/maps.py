@@ -47,8 +47,9 @@ def _write(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
         partial.replace(path)  # a link of that name is not followed
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk names none
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def unused(folder: Path, photo: Path, names: set[str]) -> Path:

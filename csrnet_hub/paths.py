@@ -32,6 +32,13 @@ def is_folder(path: str | Path) -> bool:
     return False
 
 
+def real(path: Path) -> Path:
+    """A path without links, even circular ones, at which resolve() raises."""
+    with suppress(OSError, ValueError):
+        return Path(os.path.realpath(path))
+    return path
+
+
 def locked(path: Path, taken: Exception) -> BaseFileLock:
     """Take the lock of a file for this process, or raise `taken` if another process has it."""
     lock = FileLock(path)

@@ -181,9 +181,10 @@ def test_neighbouring_frames_of_a_fixed_camera_are_no_findings(tmp_path: Path) -
 def test_pictures_that_no_annotation_lists_are_named(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         save(picture(len(name)), tmp_path / name)
+    (tmp_path / "c.jpg").symlink_to("c.jpg")  # a circle
     (tmp_path / "heads.csv").write_text("image,x,y\na.jpg,1,1\ngone.jpg,1,1\n")
     report = check(tmp_path)
-    assert report["not_annotated"] == ["b.jpg"]
+    assert report["not_annotated"] == ["b.jpg", "c.jpg"]
     assert [entry["file"] for entry in report["unreadable"]] == ["gone.jpg"]
 
 

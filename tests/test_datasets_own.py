@@ -519,6 +519,26 @@ def test_what_is_listed_twice_is_named_and_neither_is_taken(
         read_dataset(tmp_path)
 
 
+def test_a_photograph_by_two_paths_is_one(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.jpg")
+    rows = "image,x,y\na.jpg,1,1\nimages/../images/a.jpg,2,2\n"
+    text(tmp_path / "heads.csv", rows)
+    with pytest.raises(DatasetError, match="twice"):
+        read_dataset(tmp_path)
+    (tmp_path / "heads.csv").unlink()
+    for split, name in (("train", "a.jpg"), ("val", "../images/a.jpg")):
+        text(tmp_path / f"{split}.csv", f"image,x,y\n{name},1,1\n")
+    with pytest.raises(DatasetError, match="in two splits"):
+        read_dataset(tmp_path)
+
+
+def test_a_photograph_outside_the_folder_is_another_of_that_name(tmp_path: Path) -> None:
+    photo(tmp_path / "IMG_1.jpg")
+    text(tmp_path / "crowds" / "heads.csv", "image,x,y\nIMG_1.jpg,1,1\n")
+    (sample,) = read_dataset(tmp_path / "crowds")
+    assert not sample.path.is_file()
+
+
 def test_a_photograph_that_is_listed_twice_spoils_no_other(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         photo(tmp_path / name)

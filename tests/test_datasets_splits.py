@@ -49,10 +49,22 @@ def test_a_table_of_no_split_beside_those_of_two_is_refused(tmp_path: Path) -> N
         find_splits(tmp_path)
     (tmp_path / "more.csv").unlink()
     assert find_splits(tmp_path) == ["test"]
-    for old, new in (("test.csv", "train.csv"), ("train.csv", "more.csv")):
-        table(tmp_path / "more.csv", "more.jpg")
-        (tmp_path / old).replace(tmp_path / new)
-        assert find_splits(tmp_path) == ["all"]
+    (tmp_path / "test.csv").replace(tmp_path / "train.csv")
+    assert find_splits(tmp_path) == ["all"]
+    table(tmp_path / "minival.csv", "more.jpg")  # held out by a name that is not known
+    with pytest.raises(DatasetError, match=r"minival\.csv lies beside the split train, but"):
+        find_splits(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["testset", "test_images", "Test-Data"])
+def test_a_word_for_pictures_hides_no_split(tmp_path: Path, name: str) -> None:
+    files = [photo(tmp_path / home / f"{home}.jpg") for home in ("train", name)]
+    table(tmp_path / "heads.csv", *(file.name for file in files))
+    assert paths(tmp_path) == {"train": ["train/train.jpg"], "test": [f"{name}/{name}.jpg"]}
+    (tmp_path / "heads.csv").unlink()
+    for file in files:
+        table(tmp_path / f"{file.stem}.csv", file.name)
+    assert find_splits(tmp_path) == ["train", "test"]
 
 
 HELD_OUT = ["eval", "Evaluation", "dev", "holdout", "Hold-out", "hold_out"]
@@ -136,11 +148,10 @@ def test_one_table_of_photographs_in_folders_of_splits_has_splits(tmp_path: Path
     table(tmp_path / "heads.csv", "train/a.jpg", "test2/b.jpg", "c.jpg")
     with pytest.raises(DatasetError, match=r"c\.jpg of .*its name indicates none"):
         find_splits(tmp_path)
-    table(tmp_path / "heads.csv", "train/a.jpg", "c.jpg")
-    assert find_splits(tmp_path) == ["all"]
-    table(tmp_path / "heads.csv", "test2/b.jpg", "c.jpg")  # c.jpg may be for training or not
-    with pytest.raises(DatasetError, match=r"c\.jpg of .*beside the split test"):
-        find_splits(tmp_path)
+    for held in ("train/a.jpg", "test2/b.jpg"):  # c.jpg may be for training or not
+        table(tmp_path / "heads.csv", held, "c.jpg")
+        with pytest.raises(DatasetError, match=rf"c\.jpg of .*beside the split {held[:4]}"):
+            find_splits(tmp_path)
     table(tmp_path / "heads.csv", "test2/b.jpg")
     assert find_splits(tmp_path) == ["test"]
 
@@ -157,7 +168,8 @@ def test_photographs_that_are_named_without_their_folders_are_of_the_splits_they
     }
     assert find_splits(tmp_path / "heads.csv") == ["train", "test"]
     photo(tmp_path / "train" / "c.jpg")  # which of the two is meant nobody knows
-    assert not {sample.name: sample.path for sample in read_dataset(tmp_path)}["c"].exists()
+    with pytest.raises(DatasetError, match=r"c\.jpg of .*beside the split train, but"):
+        read_dataset(tmp_path)
     table(tmp_path / "heads.csv", "a.jpg", "b.jpg")
     assert find_splits(tmp_path) == ["all"]
     for name in ("train/e\u0301.jpg", "test/u\u0308.jpg"):  # as macOS writes é and ü

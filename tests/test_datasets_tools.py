@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from csrnet_hub.datasets import read_dataset
+from csrnet_hub.datasets import DatasetError, read_dataset
 from tests.test_datasets_formats import photo, text
 
 
@@ -48,6 +48,34 @@ def test_one_key_point_of_cocos_is_the_head(
     keypoints: list[float], place: list[float], tmp_path: Path
 ) -> None:
     assert heads_of(tmp_path, coco({"keypoints": keypoints, "bbox": BOX})) == [place]
+
+
+def test_an_id_of_cocos_may_be_a_float(tmp_path: Path) -> None:
+    one = {"bbox": BOX, "category_id": 1.0, "image_id": 7.0}
+    assert heads_of(tmp_path, coco(one)) == [[25, 20]]
+
+
+@pytest.mark.parametrize("category", [2, None])
+def test_a_category_that_cocos_does_not_list_is_named(tmp_path: Path, category: object) -> None:
+    with pytest.raises(DatasetError, match=f"a category {category} that it does not list"):
+        heads_of(tmp_path, coco({"bbox": BOX}, {"bbox": BOX, "category_id": category}))
+
+
+def test_shares_of_the_sides_are_no_pixels(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="look like fractions"):
+        heads_of(tmp_path, coco(*({"bbox": [i / 9, 0.5, 0, 0]} for i in range(9))))
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "2"), ({"1": True}, {"1": False, "2": True})])
+def test_vias_options_are_known_by_their_names(tmp_path: Path, one: object, other: object) -> None:
+    regions = [
+        {"shape_attributes": {"name": "point", "cx": 5, "cy": 6}, "region_attributes": {"is": kind}}
+        for kind in (one, other)
+    ]
+    kinds = {"region": {"is": {"options": {"1": "person", "2": "car"}}}}
+    images = {"a": {"filename": "a.jpg", "regions": regions}}
+    content = json.dumps({"_via_attributes": kinds, "_via_img_metadata": images})
+    assert heads_of(tmp_path, content) == [[5, 6]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache, partial
@@ -56,7 +57,8 @@ def _worldexpo_roi(path: Path, height: int, width: int) -> NDArray[np.bool_]:
 
 def ucsd_splits(folder: Path) -> list[str]:
     """UCSD (Chan et al., CVPR 2008): vidf1_33_000_frame_full.mat and folders of its frames."""
-    homes = [folder, *folder.glob("*"), *folder.glob("*/*")]
+    inside = (path for depth in ("*", "*/*") for path in folder.glob(depth))
+    homes = [folder, *(path for path in inside if os.access(path, os.R_OK))]  # not lost+found
     return list(TRAIN_TEST) if any(listed(home, "vidf*_frame_full.mat") for home in homes) else []
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..density import heads_in_frame
 from ..images import SUFFIXES, ImageError, load_image
-from ..paths import is_file
+from ..paths import is_file, real
 from ..render import without_latex
 from .files import listed
 from .pairs import Thumbnail, same_pictures, thumbnail
@@ -178,9 +178,9 @@ def not_annotated(folder: Path, format: str | None = None) -> list[str]:
         return []
     home = folder if folder.is_dir() else folder.parent
     entries = (one for split in find_splits(folder, name) for one in kind.entries(folder, split))
-    known = {entry.path.resolve() for entry in entries if is_file(entry.path)}
+    known = {real(entry.path) for entry in entries if is_file(entry.path)}
     files = (path for path in listed(home, "*", deep=True) if path.suffix.lower() in SUFFIXES)
-    return [_short(path, home) for path in files if path.resolve() not in known]
+    return [_short(path, home) for path in files if real(path) not in known]
 
 
 def as_text(report: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ returns its heads, so that a bad annotation affects only its own photograph.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache, lru_cache, partial
 from hashlib import sha256
@@ -15,7 +15,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeAlias
 
 from ..images import SUFFIXES
-from ..paths import is_file
+from ..paths import is_file, real
 from .files import plain
 from .places import photo_at, root_of
 from .sample import DatasetError, Entry, Heads, Stated
@@ -77,16 +77,18 @@ def file_entries(
     if not all(map(is_file, paths)):
         paths = found_inside(root_of(folder), paths, split)
     used = _used(accept, each, parse, folder) if any(one.labels for _, one in items) else ()
-    stems, seen = Counter(path.stem for path in paths), Counter(paths)
-    last = {path: (file, item.name) for (file, item), path in zip(items, paths)}
-    for (file, item), path in zip(items, paths):
+    photos = [*map(real, paths)]
+    stems, seen = Counter(path.stem for path in paths), Counter(photos)
+    last = {one: (file, item.name) for (file, item), one in zip(items, photos)}
+    for (file, item), path, one in zip(items, paths, photos):
         heads = partial(item.heads, used) if item.labels else item.heads
-        if seen[path] > 1:  # which annotation is right is unknown
-            again, name = last[path]
+        if seen[one] > 1:  # which annotation is right is unknown
+            again, name = last[one]
             heads = fails(
                 DatasetError(f"{again} has {name} twice: keep only one of its annotations.")
             )
-        unique = path.stem if stems[path.stem] == 1 else _long_name(file.parent, path)
+        homes = (file.parent, root_of(folder))
+        unique = path.stem if stems[path.stem] == 1 else _long_name(homes, path)
         yield Entry(unique, path, heads, size=item.size)
 
 
@@ -144,10 +146,8 @@ def _splits_inside(parse: Parse, files: list[Path], lies: dict[str, set[str]]) -
             for item in _parsed(parse, False, file):
                 found.setdefault(_of(item, lies), f"{item.name} of {file}")
     splits = [split for split in SPLITS if split in found]
-    if splits in ([], ["train"]):  # nothing is held out
-        return ["all"]
-    none_beside(splits, [found[""]] if "" in found else [])
-    return splits
+    none_beside(splits, [found[""]] if splits and "" in found else [])
+    return ["all"] if splits in ([], ["train"]) else splits  # nothing is held out
 
 
 def _of(item: Annotated, lies: dict[str, set[str]]) -> str:
@@ -160,10 +160,10 @@ def _of(item: Annotated, lies: dict[str, set[str]]) -> str:
     return item.split or of_folder(folders) or (next(iter(found)) if len(found) == 1 else "")
 
 
-def _long_name(base: Path, path: Path) -> str:
+def _long_name(homes: Iterable[Path], path: Path) -> str:
     # two photographs share a name: folders distinguish them (the name may have no slash)
-    inside = path.relative_to(base) if path.is_relative_to(base) else Path(path.parent.name, path)
-    return "-".join(part for part in (*inside.parts[:-1], inside.name) if part not in ("/", "\\"))
+    home = next((home for home in homes if path.is_relative_to(home)), path.parent.parent)
+    return "-".join(path.relative_to(home).parts)
 
 
 def by_suffix(suffix: str, file: Path) -> bool:

@@ -9,13 +9,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from ..images import SUFFIXES
 from ..paths import is_file
 from .files import actual, listed
+from .splits import homes_of
 
 UPLOADED = re.compile("^[0-9a-f]{8}-")  # Label Studio's prefix to an upload's name
-
-
-def homes_of(base: Path) -> list[Path]:
-    """The folders to search for the photographs of an annotation file in ``base``."""
-    return [base, base / "images", base.parent, base.parent / "images"]
 
 
 def photo_at(base: Path, written: str) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..paths import real
 from . import cameras, crowds, label_studio, own, shanghaitech, tables, tools, ucf
 from .sample import DatasetError, Entry, Sample
 from .splits import Accept, candidates
@@ -181,10 +182,10 @@ def read_dataset(
     seen: dict[Path, str] = {}
     for one in chosen:
         for entry in kind.entries(Path(folder), one):
-            before = seen.get(entry.path)
+            before = seen.get(path := real(entry.path))
             if before == one or (before and "trainval" in (before, one)):  # TRANCOS' own, of both
                 continue
-            seen[entry.path] = one
+            seen[path] = one
             try:
                 if before:
                     raise DatasetError(

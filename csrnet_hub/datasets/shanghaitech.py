@@ -15,8 +15,9 @@ from ..paths import is_file
 from . import own
 from .files import actual, is_folder, photos
 from .matlab import load_mat
-from .places import homes_of
 from .sample import DatasetError, Entry, Heads, as_heads
+from .splits import homes_of
+from .tables import in_pixels
 
 SPLITS = {"train": "train_data", "test": "test_data"}
 ANNOTATIONS = ("ground-truth", "ground_truth")  # copies of the data set differ
@@ -64,8 +65,12 @@ def parse_beside(file: Path) -> own.Listing:
             trouble = f"{file} may belong to {' or '.join(found)}: keep one of them in {home}."
             return [own.Annotated(found[0], own.fails(DatasetError(trouble)))]
         if found:
-            return [own.Annotated(found[0], partial(read_heads, file))]
-    return [own.Annotated(f"{stem}.jpg", partial(read_heads, file))]
+            return [own.Annotated(found[0], partial(_own_heads, file))]
+    return [own.Annotated(f"{stem}.jpg", partial(_own_heads, file))]
+
+
+def _own_heads(file: Path) -> Heads:
+    return in_pixels(read_heads(file), str(file))
 
 
 def read_heads(path: Path) -> Heads:

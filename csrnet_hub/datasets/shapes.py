@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .own import Annotated, Listing
 from .sample import DatasetError, Heads, Stated, as_heads
+from .tables import in_pixels
 
 Point = tuple[float, float]
 NO_POINT = "a shape of type {} is not a point: mark heads with points."
@@ -74,7 +75,8 @@ def together(
         if counting:  # unlabelled shapes still count as heads
             told = [(shape, labels_of(shape)) for shape in shapes]
             shapes = [shape for shape, labels in told if not labels or labels & counting]
-        return as_heads([found for shape in shapes for found in point(shape, where)], where)
+        points = [found for shape in shapes for found in point(shape, where)]
+        return in_pixels(as_heads(points, where), where)
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
 from ..images import SUFFIXES
 from ..paths import is_file
 from .files import actual, listed, plain
-from .places import homes_of
 from .sample import DatasetError
 
+ANNOTATIONS = {"annotations", "annotation", "labels", "label", "json", "jsons", "xml", "csv"}
+PICTURES = r"[\W_]*(images?|imgs?|photos?|pictures?|data|set|split)$"  # as in testset, test_images
 Accept: TypeAlias = Callable[[Path], bool]
 # the splits, and the names of their folders, or words in the names of their files
 SPLITS = {
@@ -38,13 +41,27 @@ def where_photos_lie(root: Path) -> dict[str, set[str]]:
 
 def of_folder(parts: Iterable[str]) -> str:
     """The split that the innermost of the folders is named after, such as train or train2017."""
-    words = [re.sub(r"[\W\d_]+$", "", part.lower()) for part in parts]
-    named = (split for word in words for split, names in SPLITS.items() if word in names)
+    named = chain.from_iterable(_named(re.sub(r"[\W\d_]+$", "", part.lower())) for part in parts)
     return next(reversed([*named]), "")
 
 
+def _named(word: str) -> list[str]:
+    words = {word, re.sub(PICTURES, "", word)}
+    return [split for split, names in SPLITS.items() if words & {*names}]
+
+
+def homes_of(base: Path) -> list[Path]:
+    """The folders to search for the photographs of an annotation file in ``base``: beside it and,
+    if its folder is one of annotations or of a split, beside that. Elsewhere photographs of the
+    same name are others."""
+    homes, name = [base, base / "images"], Path(os.path.abspath(base)).name  # noqa: PTH100 - "." has none
+    if name.lower() in ANNOTATIONS or of_folder([name]):
+        homes += [base.parent, base.parent / "images"]
+    return homes
+
+
 def none_beside(splits: list[str], strangers: list[str]) -> None:
-    """Refuse files beside held-out splits whose own names indicate none.
+    """Refuse files beside splits whose own names indicate none.
 
     Raises:
         DatasetError: if there are such strangers.
@@ -83,8 +100,8 @@ def files_of_splits(accept: Accept, each: bool, folder: Path) -> dict[str, list[
     named = {split: [file for file in here if words[file] == [split]] for split in SPLITS}
     named = {split: files for split, files in named.items() if files}
     others = [file.name for file in here if len(words[file]) != 1]
-    if list(named) in ([], ["train"]):  # nothing is held out
-        return named if len(here) > 1 and not others else {"all": here}
+    if not named or (len(here) == 1 and "train" in named):  # nothing is held out
+        return {"all": here}
     none_beside(list(named), others)
     return named
 
@@ -97,7 +114,7 @@ def _of_one_photo(file: Path) -> bool:
 
 def _split_words(file: Path) -> list[str]:
     words = re.findall("hold[-_]out|[a-z]+", file.stem.lower())
-    return [split for word in words for split, names in SPLITS.items() if word in names]
+    return [split for word in words for split in _named(word)]
 
 
 def _accepted(accept: Accept, folder: Path) -> list[Path]:

@@ -33,23 +33,25 @@ def parse_coco(path: Path) -> Listing:
     known number and is an error."""
     content = read_json(path)
     images = field(content, "images", str(path))
-    # some tools write an id as a number in one place and as text in another
     known_as = [one for one in content.get("categories", []) if isinstance(one, dict)]
-    categories = {str(one.get("id")): one for one in known_as}
+    categories = {_identity(one.get("id")): one for one in known_as}
     names = {identity: str(one.get("name")).strip().lower() for identity, one in categories.items()}
     labels_of = partial(_coco_labels, names)
     told = that_count(names.values())  # people are distinguished from other things
     found: dict[str, list[Any]] = {}
     for annotation in field(content, "annotations", str(path)):
         if told:
-            field(annotation, "category_id", str(path))
-        found.setdefault(str(field(annotation, "image_id", str(path))), []).append(annotation)
+            kind = _identity(field(annotation, "category_id", str(path)))
+            if kind not in names:
+                raise DatasetError(f"{path} annotates a category {kind} that it does not list.")
+        identity = _identity(field(annotation, "image_id", str(path)))
+        found.setdefault(identity, []).append(annotation)
     pictures: list[Pictured] = []
     known = set()
     for number, image in enumerate(images, start=1):
         name = str(field(image, "file_name", f"{path}, image {number}"))
         name = name_beside(name, path.parent)
-        identity = str(field(image, "id", f"{path}, image {number}"))
+        identity = _identity(field(image, "id", f"{path}, image {number}"))
         if identity in known:
             raise DatasetError(f"{path}: two images have the id {identity}.")
         known.add(identity)
@@ -61,8 +63,13 @@ def parse_coco(path: Path) -> Listing:
     return with_heads(path, pictures, labels_of, partial(_coco_point, categories))
 
 
+def _identity(value: Any) -> str:
+    # some tools write an id as a number in one place and as text, or as 1.0, in another
+    return str(value).removesuffix(".0")
+
+
 def _coco_labels(names: dict[str, str], shape: Any) -> set[str]:
-    category = str(shape.get("category_id"))
+    category = _identity(shape.get("category_id"))
     return {names.get(category, category)} if names else set()
 
 
@@ -75,7 +82,7 @@ def _coco_point(categories: dict[Any, Any], shape: Any, where: str) -> list[Poin
         for index in range(0, len(keypoints), 3)
         if keypoints[index + 2]
     }
-    names = categories.get(str(shape.get("category_id")), {}).get("keypoints", [])
+    names = categories.get(_identity(shape.get("category_id")), {}).get("keypoints", [])
     for wanted in ("head", "nose"):
         if wanted in names and names.index(wanted) in labelled:
             return [labelled[names.index(wanted)]]
@@ -94,6 +101,7 @@ def parse_via(path: Path) -> Listing:
     if "metadata" in content and "file" in content:
         raise DatasetError(f"{path} is from VIA 3, which is not supported: annotate with VIA 2.")
     pictures: list[Pictured] = []
+    told_by = partial(_via_labels, content.get("_via_attributes"))
     for key, item in content.get("_via_img_metadata", content).items():
         name = str(field(item, "filename", f"{path}, {key}"))
         regions = field(item, "regions", f"{path}, {key}")
@@ -102,28 +110,32 @@ def parse_via(path: Path) -> Listing:
     named: Counter[str] = Counter()
     lists = (one.shapes for one in pictures if isinstance(one.shapes, list))
     for region in chain.from_iterable(lists):
-        for key, labels in _via_labels(region).items():
+        for key, labels in told_by(region).items():
             named[key] += bool(labels & (HEADS | PEOPLE))
     label = max(named, key=named.__getitem__, default="")
 
     def labels_of(region: Any) -> set[str]:
-        told = _via_labels(region)
+        told = told_by(region)
         return told.get(label, set()) if named[label] else set().union(*told.values())
 
     return with_heads(path, pictures, labels_of, _via_point)
 
 
-def _via_labels(region: Any) -> dict[str, set[str]]:
-    """The value of each attribute of a region: a text, or the ticked boxes."""
+def _via_labels(kinds: Any, region: Any) -> dict[str, set[str]]:
+    """The value of each attribute of a region: a text, or the chosen options, by the names that the
+    project's attributes give them."""
     attributes = region.get("region_attributes") if isinstance(region, dict) else None
     if not isinstance(attributes, dict):
         return {}
-    return {
-        key: texts([ticked for ticked, on in value.items() if on])
-        if isinstance(value, dict)
-        else texts([value])
-        for key, value in attributes.items()
-    }
+    found = {}
+    for key, value in attributes.items():
+        try:
+            named = {str(one): name for one, name in kinds["region"][key]["options"].items()}
+        except (TypeError, LookupError, AttributeError):  # a text, or annotations without a project
+            named = {}
+        chosen = [one for one, on in value.items() if on] if isinstance(value, dict) else [value]
+        found[key] = texts([named.get(str(one)) or one for one in chosen])
+    return found
 
 
 def _via_point(region: Any, where: str) -> list[Point]:
