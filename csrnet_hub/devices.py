@@ -57,7 +57,8 @@ def _fastest() -> torch.device:
 
 def _fault(device: torch.device) -> str:
     """Why a device does not work, if so: torch has no code for it, or its memory is full."""
-    if "SPACES_ZERO_GPU" in os.environ:  # only decorated functions reach the GPU there
+    # only decorated functions reach the GPU there
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "yes"):
         return ""
     try:
         torch.ones(1, device=device).add(1).item()

@@ -87,6 +87,7 @@ class Models:
             VisitorError: there is no such model.
             ImageError: the picture has too many pixels.
             NotWantedError: the visitor has left in the meantime.
+            RuntimeError: the counting failed.
         """
         self.find(name)
 
@@ -98,7 +99,12 @@ class Models:
         # ZeroGPU runs the count in another process, from which a callback has no effect here.
         with self._turns.turn(still_here):
             step(0, 1)  # tells whoever measures the time that the count starts here
-            result = self._count(name, pixels, None if ZERO_GPU else step)
+            try:
+                result = self._count(name, pixels, None if ZERO_GPU else step)
+            except gr.Error as error:
+                if error.title == "ZeroGPU worker error":  # its message is a class's name
+                    raise RuntimeError(error.message) from error
+                raise
         return replace(result, model=name or self.names[0])  # unique among folders of the same name
 
     def _tensor_part(

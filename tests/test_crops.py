@@ -27,8 +27,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def recipe() -> Recipe:
     still = {"scale": [1.0, 1.0], "grey": 0.0, "light": 0.0, "empty": 0.0}
-    whole = read_recipe(RECIPE, batch=2, crop=64, validation=2, **still)
-    return replace(whole, exclude=[], train_only=[])
+    return read_recipe(RECIPE, batch=2, crop=64, validation=2, exclude=[], train_only=[], **still)
 
 
 def example(count: int, height: int = 72, width: int = 96, sigma: float = 3.0) -> Example:

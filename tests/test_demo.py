@@ -1545,6 +1545,15 @@ def test_a_batch_ends_at_the_photo_for_which_no_time_on_the_gpu_is_left(offered,
     assert "exceeded your free GPU quota" in shown[0]  # in the place of a count
 
 
+def test_a_worker_of_zero_gpu_that_fails_shows_no_class_name(offered, monkeypatch):
+    def fails(*_: Any) -> None:
+        raise gr.Error("ValueError", title="ZeroGPU worker error")
+
+    monkeypatch.setattr(offered, "_count", fails)
+    with pytest.raises(gr.Error, match=shared.UNEXPECTED), shared.sentences_for_visitors():
+        offered.count(None, np.asarray(noise()))
+
+
 def test_what_is_counted_of_a_batch_keeps_no_map(offered):
     line = batch.count_one(offered, uploaded("a.png", encoded(noise())), None)
     assert line.result.density.size == 0

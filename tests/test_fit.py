@@ -93,8 +93,7 @@ def vgg(thin: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe() -> Recipe:
     small = {"steps": 4, "batch": 1, "crop": 64, "validation": 2, "validate_every": 4, "warmup": 1}
-    whole = read_recipe(RECIPE, **small)
-    return replace(whole, exclude=[], train_only=[])
+    return read_recipe(RECIPE, exclude=[], train_only=[], **small)
 
 
 # loss

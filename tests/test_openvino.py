@@ -25,6 +25,7 @@ from csrnet_hub.extras import ExtraError
 from csrnet_hub.model_files import ModelError
 from csrnet_hub.quantise import CalibrationError, calibration_crops
 
+from .test_counting import noise
 from .thin import narrow
 
 INTERVAL = {"level": 0.9, "quantile": 2.0, "images": 60}
@@ -97,10 +98,6 @@ def test_what_a_program_has_set_for_torch_changes_no_count(
     with own():
         counter = CrowdCounter(calibrated, "cpu", "float32", engine="openvino")
         assert counter.count(noise(40, 60)).count == pytest.approx(expected, rel=1e-4)
-
-
-def noise(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def on_openvino(model: CSRNet, dtype: str = "float32", tile: int | str | None = "auto"):  # type: ignore[no-untyped-def]

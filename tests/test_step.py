@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.thin import narrow
 from train import step
 from train.crops import Crops
 from train.data import Example
@@ -24,21 +23,13 @@ CPU = torch.device("cpu")
 SGD = {"optimiser": "sgd", "loss": "euclidean", "lr_backend": 0.1}
 
 
-@pytest.fixture(autouse=True)
-def thin(monkeypatch: pytest.MonkeyPatch) -> None:
-    narrow(monkeypatch)
-
-
-@pytest.fixture
-def model_folder(thin_folder: Path) -> Path:
-    """A model whose output is far from zero."""
-    return thin_folder
+pytestmark = pytest.mark.usefixtures("thin")
 
 
 @pytest.fixture
 def recipe() -> Recipe:
-    whole = read_recipe(RECIPE, batch=1, crop=64, validation=2, warmup=1, empty=0.0)
-    return replace(whole, exclude=[], train_only=[])
+    whole = {"exclude": [], "train_only": [], "empty": 0.0}
+    return read_recipe(RECIPE, batch=1, crop=64, validation=2, warmup=1, **whole)
 
 
 @pytest.fixture
@@ -49,8 +40,8 @@ def crowd() -> list[Example]:
     return [Example("crowd", pixels, heads, np.full(45, 4.0), 45)]
 
 
-def first_state(recipe: Recipe, model_folder: Path) -> State:
-    return start_from(recipe, str(model_folder), CPU)
+def first_state(recipe: Recipe, thin_folder: Path) -> State:
+    return start_from(recipe, str(thin_folder), CPU)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +49,11 @@ def first_state(recipe: Recipe, model_folder: Path) -> State:
     [{"loss": "pyramid"}, {"loss": "dmcount"}, {"loss": "generalised"}, {"loss": "frequency"}, SGD],
 )
 def test_training_lowers_the_loss(
-    recipe: Recipe, crowd: list[Example], model_folder: Path, change: dict[str, object]
+    recipe: Recipe, crowd: list[Example], thin_folder: Path, change: dict[str, object]
 ) -> None:
     # a thin network wants higher rates
     how = replace(recipe, **{"lr_backend": 0.01, **change})  # type: ignore[arg-type]
-    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    now, crops = first_state(how, thin_folder), Crops(crowd, how, CPU)
     losses: list[float] = []
     for _ in range(20):
         now.step = 0  # the same batch each time
@@ -73,11 +64,11 @@ def test_training_lowers_the_loss(
 
 
 def test_the_network_is_given_what_counting_gives_it_and_the_loss_is_the_recipes(
-    recipe: Recipe, crowd: list[Example], model_folder: Path
+    recipe: Recipe, crowd: list[Example], thin_folder: Path
 ) -> None:
     """Normalised by the model's mean and std, in heads per cell by its density scale."""
     how = replace(recipe, loss="euclidean", grey=0.0, light=0.0, native=1.0)
-    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    now, crops = first_state(how, thin_folder), Crops(crowd, how, CPU)
     now.model.mean, now.model.std = (0.5, 0.4, 0.3), (0.1, 0.2, 0.25)
     given: list[torch.Tensor] = []
 
@@ -97,10 +88,10 @@ def test_the_network_is_given_what_counting_gives_it_and_the_loss_is_the_recipes
 
 @pytest.mark.parametrize(("step", "kept"), [(0, 2 / 11), (10_000, 0.9)])
 def test_the_average_keeps_the_recipes_share_or_less_while_it_is_short(
-    recipe: Recipe, crowd: list[Example], model_folder: Path, step: int, kept: float
+    recipe: Recipe, crowd: list[Example], thin_folder: Path, step: int, kept: float
 ) -> None:
     how = replace(recipe, ema=0.9, steps=20_000, lr_backend=0.1)
-    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    now, crops = first_state(how, thin_folder), Crops(crowd, how, CPU)
     now.step = step
     average, own = (one.output_layer.bias for one in (now.average, now.model))
     before = average.clone()
@@ -109,10 +100,10 @@ def test_the_average_keeps_the_recipes_share_or_less_while_it_is_short(
     assert torch.allclose(average, kept * before + (1 - kept) * own)
 
 
-def test_each_end_of_the_network_has_its_rate(recipe: Recipe, model_folder: Path) -> None:
+def test_each_end_of_the_network_has_its_rate(recipe: Recipe, thin_folder: Path) -> None:
     how = replace(recipe, lr_frontend=1e-3, lr_backend=2e-3, weight_decay=0.3)
     for kind, entry, value in (("sgd", "momentum", 0.95), ("adamw", "betas", (0.9, 0.99))):
-        now = first_state(replace(how, optimiser=kind), model_folder)
+        now = first_state(replace(how, optimiser=kind), thin_folder)
         front, back = now.optimiser.param_groups
         assert front["params"][-1] is now.model.frontend[-2].bias
         assert back["params"][-1] is now.model.output_layer.bias
@@ -122,10 +113,10 @@ def test_each_end_of_the_network_has_its_rate(recipe: Recipe, model_folder: Path
 
 
 def test_the_front_end_waits_for_the_back_end(
-    recipe: Recipe, crowd: list[Example], model_folder: Path
+    recipe: Recipe, crowd: list[Example], thin_folder: Path
 ) -> None:
     how = replace(recipe, backend_first=2)
-    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    now, crops = first_state(how, thin_folder), Crops(crowd, how, CPU)
     front, back = now.model.frontend[-2].weight, now.model.backend[0].weight
     averaged = now.average.frontend[-2].weight
     moved = []
@@ -140,12 +131,12 @@ def test_the_front_end_waits_for_the_back_end(
 def test_a_front_end_that_waits_has_no_moments_yet(
     recipe: Recipe,
     crowd: list[Example],
-    model_folder: Path,
+    thin_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     processes: int,
 ) -> None:
     how = replace(recipe, backend_first=1, batch=processes)
-    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    now, crops = first_state(how, thin_folder), Crops(crowd, how, CPU)
     monkeypatch.setattr(step, "place", lambda: (0, processes))
     remembered = []
     for _ in range(2):
@@ -159,14 +150,14 @@ def test_a_front_end_that_waits_has_no_moments_yet(
 
 @pytest.mark.parametrize("loss", CHOICES["loss"])
 def test_outside_the_region_of_interest_a_map_is_free(
-    recipe: Recipe, crowd: list[Example], model_folder: Path, loss: str
+    recipe: Recipe, crowd: list[Example], thin_folder: Path, loss: str
 ) -> None:
     how = replace(recipe, loss=loss)
     nobody = replace(crowd[0], heads=np.zeros((0, 2)), sigma=np.zeros(0), count=0)
     losses = []
     for mask in (np.ones((72, 96), bool), np.zeros((72, 96), bool)):
         crops = Crops([replace(nobody, mask=mask)], how, CPU)
-        losses.append(train_step(first_state(how, model_folder), how, crops)[0].item())
+        losses.append(train_step(first_state(how, thin_folder), how, crops)[0].item())
     assert losses[0] > 0
     assert losses[1] == 0
 
@@ -200,12 +191,12 @@ def test_an_empty_map_misses_each_head_by_the_loss_of_its_part(
 
 
 def test_a_step_learns_each_crop_by_the_loss_of_its_part(
-    recipe: Recipe, crowd: list[Example], model_folder: Path
+    recipe: Recipe, crowd: list[Example], thin_folder: Path
 ) -> None:
     how = replace(recipe, batch=2, native=1.0)
     photos = [replace(crowd[0], part="a"), replace(crowd[0], part="b", pixels=crowd[0].pixels // 2)]
     own = replace(how, part_loss={"b": "bayesian"})
-    now, crops = first_state(own, model_folder), Crops(photos, own, CPU)
+    now, crops = first_state(own, thin_folder), Crops(photos, own, CPU)
     batch = crops.at(0)
     rows = batch.rows
     assert {name: len(each) for name, each in rows.items()} == {"bayesian": 1, "pyramid": 1}
@@ -213,16 +204,14 @@ def test_a_step_learns_each_crop_by_the_loss_of_its_part(
     for name in rows:  # the loss of that crop by itself
         one, single = replace(how, loss=name, batch=1), Crops(photos, own, CPU)
         single.at = lambda *_, name=name: batch.take(rows[name])  # type: ignore[method-assign]
-        alone[name] = train_step(first_state(one, model_folder), one, single)[0].item()
+        alone[name] = train_step(first_state(one, thin_folder), one, single)[0].item()
     expected = (alone["pyramid"] + BESIDE["bayesian"] * alone["bayesian"]) / 2
     assert train_step(now, own, crops)[0].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_early_average_is_short(
-    recipe: Recipe, crowd: list[Example], model_folder: Path
-) -> None:
+def test_an_early_average_is_short(recipe: Recipe, crowd: list[Example], thin_folder: Path) -> None:
     how = replace(recipe, ema=0.999)
-    now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+    now, crops = first_state(how, thin_folder), Crops(crowd, how, CPU)
     before = now.model.output_layer.weight.detach().clone()
     train_step(now, how, crops)
     after, average = now.model.output_layer.weight, now.average.output_layer.weight
@@ -248,13 +237,13 @@ class Waits(TorchDispatchMode):
 def test_a_step_reads_nothing_back_from_its_device_whatever_the_loss(
     recipe: Recipe,
     crowd: list[Example],
-    model_folder: Path,
+    thin_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inside = np.ones((72, 96), bool)
     how = replace(recipe, optimiser="sgd")  # AdamW is fused on a GPU, here it is not
     crops = Crops([replace(crowd[0], mask=inside)], how, CPU)
-    now = first_state(how, model_folder)
+    now = first_state(how, thin_folder)
     train_step(now, how, crops)  # constants are brought to the device once
     with Waits() as waits, monkeypatch.context() as patch:
         patch.delattr(torch, "tensor")  # which copies from memory that may be swapped out
@@ -272,13 +261,13 @@ def test_a_step_reads_nothing_back_from_its_device_whatever_the_loss(
 @pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize("loss", [*CHOICES["loss"], "mixed"])
 def test_a_step_never_waits_for_a_gpu(
-    recipe: Recipe, crowd: list[Example], model_folder: Path, loss: str, capture: bool
+    recipe: Recipe, crowd: list[Example], thin_folder: Path, loss: str, capture: bool
 ) -> None:
     how, device = replace(recipe, loss=loss, batch=4), torch.device("cuda")
     if loss == "mixed":
         crowd = [*crowd, replace(crowd[0], part="sparse")]
         how = replace(how, loss="bayesian", part_loss={"sparse": "pyramid"})
-    crops, now = Crops(crowd, how, device), start_from(how, str(model_folder), device)
+    crops, now = Crops(crowd, how, device), start_from(how, str(thin_folder), device)
     net = Captured(now.model) if capture else None
     train_step(now, how, crops, net)
     torch.cuda.set_sync_debug_mode("error")
@@ -291,7 +280,7 @@ def test_a_step_never_waits_for_a_gpu(
 
 
 def test_a_network_is_captured_on_its_own_device_and_anew_when_more_of_it_learns(
-    recipe: Recipe, crowd: list[Example], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, crowd: list[Example], thin_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on, captured = [], []
 
@@ -316,7 +305,7 @@ def test_a_network_is_captured_on_its_own_device_and_anew_when_more_of_it_learns
     how = replace(recipe, batch=2, backend_first=2)
     losses = []
     for own in (False, True):
-        now, crops = first_state(how, model_folder), Crops(crowd, how, CPU)
+        now, crops = first_state(how, thin_folder), Crops(crowd, how, CPU)
         net = Captured(now.model) if own else None
         losses.append([train_step(now, how, crops, net)[0].item() for _ in range(4)])
     assert losses[0] == losses[1]
@@ -330,12 +319,12 @@ def test_a_network_is_captured_on_its_own_device_and_anew_when_more_of_it_learns
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("loss", ["pyramid", "bayesian"])
 def test_a_captured_network_trains_as_the_plain_one(
-    recipe: Recipe, crowd: list[Example], model_folder: Path, loss: str
+    recipe: Recipe, crowd: list[Example], thin_folder: Path, loss: str
 ) -> None:
     how, device = replace(recipe, loss=loss, batch=4, backend_first=2), torch.device("cuda")
     losses: list[list[float]] = []
     for capture in (False, True):
-        now = start_from(how, str(model_folder), device)
+        now = start_from(how, str(thin_folder), device)
         crops, net = Crops(crowd, how, device), Captured(now.model) if capture else None
         losses.append([train_step(now, how, crops, net)[0].item() for _ in range(6)])
         learnt = [parameter.grad is not None for parameter in now.model.parameters()]
