@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -54,6 +55,19 @@ class PlainCounter(CrowdCounter):
             notices=notices(pixels, count),
             **facts,
         )
+
+
+class Slow(PlainCounter):
+    """Counts each picture once it may."""
+
+    def __init__(self, at_once: int = 0) -> None:
+        super().__init__("slow")
+        self.may, self.begun = threading.Semaphore(at_once), list[Any]()
+
+    def count(self, image: Any, progress: Any = None) -> CountResult:
+        self.begun.append(image)
+        assert self.may.acquire(timeout=60)
+        return super().count(image, progress)
 
 
 def serve(page: gr.Blocks, tries: int = 3, **changes: Any) -> str:

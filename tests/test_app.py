@@ -45,7 +45,7 @@ from demo.counted import count_html, details_html, map_scale
 from demo.files import CLEAN_EVERY, KEEP_FOR
 from demo.sent import files_in
 
-from .page import LIMIT, PlainCounter, encoded, fetched, posted, serve, words
+from .page import LIMIT, PlainCounter, Slow, encoded, fetched, posted, serve, words
 from .page import noise as scene
 
 README = Path(app.__file__).parent / "README.md"
@@ -217,14 +217,8 @@ def test_a_program_gets_no_interval_of_a_picture_of_which_the_page_shows_none(
 
 
 def test_one_program_cannot_fill_the_queue_for_everybody(uploads: Path) -> None:
-    go_on = threading.Event()
-
-    class SlowCounter(PlainCounter):
-        def count(self, image: Any, progress: Any = None) -> CountResult:
-            assert go_on.wait(60)
-            return super().count(image, progress)
-
-    page = app.build_app(SlowCounter("slow"))
+    slow = Slow()
+    page = app.build_app(slow)
     api = f"{serve(page)}gradio_api/"
     (path,) = posted(f"{api}upload", files={"files": ("a.png", encoded(scene()))}).json()
     (fn,) = (number for number, fn in page.fns.items() if fn.api_name == "count")
@@ -239,7 +233,7 @@ def test_one_program_cannot_fill_the_queue_for_everybody(uploads: Path) -> None:
     assert 0 < len(answers) - len(refused) <= shared.MAX_WAITING // 4 + 1  # one is being counted
     assert "Wait for answers" in refused[0].json()["detail"]
     assert join("another").status_code == 200
-    go_on.set()
+    slow.may.release(99)
     page.close()
 
 

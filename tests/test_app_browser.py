@@ -39,7 +39,7 @@ from csrnet_hub.regions import count_inside
 from demo import annotate, batch, cards, compare, photo, screenshots, shared, turns, video, wanted
 from demo.parts import DRAW_ONE
 
-from .page import PlainCounter, dots, film, reds, serve
+from .page import PlainCounter, Slow, dots, film, reds, serve
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -1325,34 +1325,27 @@ def test_photos_and_maps_are_removed_when_the_server_stops(
 def test_the_count_shown_is_that_of_the_photo_in_the_box(
     browser: Browser, uploads: Path, tmp_path: Path
 ) -> None:
-    go_on, begun = threading.Semaphore(0), []
-
-    class SlowCounter(PlainCounter):
-        def count(self, image: Any, progress: Any = None) -> CountResult:
-            begun.append(image)
-            assert go_on.acquire(timeout=PATIENCE / 1000)
-            return super().count(image, progress)
-
-    server = app.build_app(SlowCounter("slow"))
+    slow = Slow()
+    server = app.build_app(slow)
     page = browser.new_page()
     open_page(page, serve(server))
     number = page.locator("#number")
     first, second = (dots(tmp_path / f"{people}.png", people) for people in (5, 90))
     choose(page, first)
-    wait_until(page, lambda: len(begun) == 1)
+    wait_until(page, lambda: len(slow.begun) == 1)
     choose(page, second)
     wait_until(page, lambda: len(server._queue) == 1)
-    go_on.release()
-    wait_until(page, lambda: len(begun) == 2)
+    slow.may.release()
+    wait_until(page, lambda: len(slow.begun) == 2)
     page.wait_for_timeout(500)
     expect(number).to_contain_text(shared.COUNTING)  # and not the count of the first
-    go_on.release()
+    slow.may.release()
     expect(number).to_contain_text(f"{PlainCounter().count(second).count:,.2f} before rounding")
     choose(page, first)
-    wait_until(page, lambda: len(begun) == 3)
+    wait_until(page, lambda: len(slow.begun) == 3)
     page.get_by_role("button", name="Remove Image").first.click()
     expect(number).to_contain_text(photo.WAITING)
-    go_on.release()
+    slow.may.release()
     wait_until(page, lambda: not server._queue.event_ids_to_events)
     page.wait_for_timeout(500)
     expect(number).to_contain_text(photo.WAITING)
@@ -1364,14 +1357,8 @@ def test_the_count_shown_is_that_of_the_photo_in_the_box(
 def test_a_batch_can_be_stopped_and_what_is_counted_stays(
     browser: Browser, uploads: Path, tmp_path: Path
 ) -> None:
-    go_on = threading.Semaphore(1)
-
-    class SlowCounter(PlainCounter):
-        def count(self, image: Any, progress: Any = None) -> CountResult:
-            assert go_on.acquire(timeout=PATIENCE / 1000)
-            return super().count(image, progress)
-
-    server = app.build_app(SlowCounter("slow"))
+    slow = Slow(at_once=1)
+    server = app.build_app(slow)
     page = browser.new_page()
     open_page(page, serve(server))
     tab(page, "Many photos")
@@ -1384,7 +1371,7 @@ def test_a_batch_can_be_stopped_and_what_is_counted_stays(
     expect(page.locator("#batch-summary .progress-text")).to_contain_text("1/3")
     stop.click()
     expect(stop).to_have_text(wanted.STOPPING)  # it is heard while the second photo is counted
-    go_on.release(2)
+    slow.may.release(2)
     expect(page.locator("#batch-summary")).to_contain_text("stopped with 1 photo left")
     expect(page.locator("#batch-gallery img")).to_have_count(2)
     expect(stop).to_be_hidden()
@@ -1395,16 +1382,9 @@ def test_a_batch_can_be_stopped_and_what_is_counted_stays(
 def test_those_who_wait_are_told_so_and_a_full_queue_is_said(
     browser: Browser, uploads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, begun = threading.Event(), threading.Event()
-
-    class SlowCounter(PlainCounter):
-        def count(self, image: Any, progress: Any = None) -> CountResult:
-            begun.set()
-            assert go_on.wait(PATIENCE / 1000)
-            return super().count(image, progress)
-
+    slow = Slow()
     monkeypatch.setattr(turns, "MAX_WAITING", 1)
-    server = app.build_app(SlowCounter("slow"))
+    server = app.build_app(slow)
     address = serve(server)
     contexts = [browser.new_context() for _ in range(3)]
     first, second, third = (context.new_page() for context in contexts)
@@ -1414,10 +1394,10 @@ def test_those_who_wait_are_told_so_and_a_full_queue_is_said(
         choose(page, dots(tmp_path / "a.png"))
         expect(page.locator("#number")).to_contain_text(shared.COUNTING)
         expect(page.locator("#number .progress-text")).to_contain_text(words)
-        assert begun.wait(PATIENCE / 1000)  # the first has left the queue
+        wait_until(page, lambda: slow.begun)  # the first has left the queue
     choose(third, dots(tmp_path / "a.png"))
     expect(third.locator("#number [role=alert]")).to_have_text(shared.BUSY)
-    go_on.set()
+    slow.may.release(9)
     for page in (first, second):
         expect(page.locator("#number .people")).to_be_visible()
     for context in contexts:

@@ -532,6 +532,13 @@ def test_a_photograph_by_two_paths_is_one(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
+def test_links_to_one_file_are_photographs_of_their_own(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").symlink_to("a.jpg")  # of two equal ones, as git-annex stores them
+    text(tmp_path / "heads.csv", "image,x,y\na.jpg,1,1\nb.jpg,2,2\n")
+    assert len(read_dataset(tmp_path)) == 2
+
+
 def test_a_photograph_outside_the_folder_is_another_of_that_name(tmp_path: Path) -> None:
     photo(tmp_path / "IMG_1.jpg")
     text(tmp_path / "crowds" / "heads.csv", "image,x,y\nIMG_1.jpg,1,1\n")

@@ -56,15 +56,19 @@ def test_a_table_of_no_split_beside_those_of_two_is_refused(tmp_path: Path) -> N
         find_splits(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["testset", "test_images", "Test-Data"])
+@pytest.mark.parametrize("name", ["testset", "test_images", "Test-Data", "images-test"])
 def test_a_word_for_pictures_hides_no_split(tmp_path: Path, name: str) -> None:
     files = [photo(tmp_path / home / f"{home}.jpg") for home in ("train", name)]
+    splits = {"train": ["train/train.jpg"], "test": [f"{name}/{name}.jpg"]}
     table(tmp_path / "heads.csv", *(file.name for file in files))
-    assert paths(tmp_path) == {"train": ["train/train.jpg"], "test": [f"{name}/{name}.jpg"]}
+    assert paths(tmp_path) == splits
     (tmp_path / "heads.csv").unlink()
     for file in files:
-        table(tmp_path / f"{file.stem}.csv", file.name)
-    assert find_splits(tmp_path) == ["train", "test"]
+        table(file.with_suffix(".csv"), file.name)
+    assert paths(tmp_path) == splits
+    for file in files:
+        file.with_suffix(".csv").replace(tmp_path / f"{file.stem}_{file.stem}.csv")
+    assert paths(tmp_path) == splits
 
 
 HELD_OUT = ["eval", "Evaluation", "dev", "holdout", "Hold-out", "hold_out"]
@@ -146,8 +150,9 @@ def test_one_table_of_photographs_in_folders_of_splits_has_splits(tmp_path: Path
     with pytest.raises(DatasetError, match="no split 'val', only train, test"):
         read_dataset(tmp_path, split="val")
     table(tmp_path / "heads.csv", "train/a.jpg", "test2/b.jpg", "c.jpg")
-    with pytest.raises(DatasetError, match=r"c\.jpg of .*its name indicates none"):
+    with pytest.raises(DatasetError, match=r"c\.jpg of .*its folder indicates none: move it"):
         find_splits(tmp_path)
+    photo(tmp_path / "c.jpg")
     for held in ("train/a.jpg", "test2/b.jpg"):  # c.jpg may be for training or not
         table(tmp_path / "heads.csv", held, "c.jpg")
         with pytest.raises(DatasetError, match=rf"c\.jpg of .*beside the split {held[:4]}"):
@@ -177,6 +182,15 @@ def test_photographs_that_are_named_without_their_folders_are_of_the_splits_they
     table(tmp_path / "heads.csv", "\u00e9.jpg", "\u00fc.jpg")
     assert find_splits(tmp_path) == ["train", "test"]
     assert all(sample.path.is_file() for sample in read_dataset(tmp_path))
+
+
+def test_a_photograph_that_is_gone_spoils_no_set_for_training(tmp_path: Path) -> None:
+    photo(tmp_path / "train" / "a.jpg")
+    table(tmp_path / "heads.csv", "a.jpg", "gone.jpg")
+    assert find_splits(tmp_path) == ["all"]
+    photo(tmp_path / "gone.jpg")
+    with pytest.raises(DatasetError, match=r"gone\.jpg of .*beside the split train"):
+        find_splits(tmp_path)
 
 
 def test_a_damaged_table_hides_no_splits_of_another(tmp_path: Path) -> None:

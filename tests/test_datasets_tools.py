@@ -55,24 +55,34 @@ def test_an_id_of_cocos_may_be_a_float(tmp_path: Path) -> None:
     assert heads_of(tmp_path, coco(one)) == [[25, 20]]
 
 
-@pytest.mark.parametrize("category", [2, None])
-def test_a_category_that_cocos_does_not_list_is_named(tmp_path: Path, category: object) -> None:
-    with pytest.raises(DatasetError, match=f"a category {category} that it does not list"):
-        heads_of(tmp_path, coco({"bbox": BOX}, {"bbox": BOX, "category_id": category}))
+def test_categories_of_which_cocos_lists_none_are_named(tmp_path: Path) -> None:
+    other = {"bbox": [0, 0, 2, 2], "category_id": 2}
+    assert heads_of(tmp_path, coco({"bbox": BOX}, other)) == [[25, 20]]
+    with pytest.raises(DatasetError, match="lists no category that it annotates, such as 2"):
+        heads_of(tmp_path, coco(other))
 
 
 def test_shares_of_the_sides_are_no_pixels(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="look like fractions"):
         heads_of(tmp_path, coco(*({"bbox": [i / 9, 0.5, 0, 0]} for i in range(9))))
+    pictures = [{"id": i, "file_name": f"{i}.jpg"} for i in range(9)]
+    boxes = [{"image_id": i, "bbox": [0.5, i / 9, 0, 0]} for i in range(9)]
+    text(tmp_path / "heads.json", json.dumps({"images": pictures, "annotations": boxes}))
+    bad: list[DatasetError] = []
+    assert not read_dataset(tmp_path, bad=bad)
+    assert "look like fractions" in str(bad[-1])
 
 
-@pytest.mark.parametrize(("one", "other"), [("1", "2"), ({"1": True}, {"1": False, "2": True})])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1", "2"), ({"1": True}, {"1": False, "2": True}), ("head", "2")],
+)
 def test_vias_options_are_known_by_their_names(tmp_path: Path, one: object, other: object) -> None:
     regions = [
         {"shape_attributes": {"name": "point", "cx": 5, "cy": 6}, "region_attributes": {"is": kind}}
         for kind in (one, other)
     ]
-    kinds = {"region": {"is": {"options": {"1": "person", "2": "car"}}}}
+    kinds = {"region": {"is": {"options": {"1": "head", "2": "car", "head": "a face"}}}}
     images = {"a": {"filename": "a.jpg", "regions": regions}}
     content = json.dumps({"_via_attributes": kinds, "_via_img_metadata": images})
     assert heads_of(tmp_path, content) == [[5, 6]]

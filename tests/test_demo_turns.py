@@ -16,25 +16,11 @@ import pytest
 pytest.importorskip("gradio", minversion="6")
 
 import app
-from csrnet_hub import CountResult
 from demo import sent, shared, turns, visitors
 from demo.files import FILLING, sweep
 from demo.turns import Turns
 
-from .page import PlainCounter, dots, fetched, posted, serve, until
-
-
-class Slow(PlainCounter):
-    """Counts once it may."""
-
-    def __init__(self) -> None:
-        super().__init__("slow")
-        self.may, self.begun = threading.Semaphore(0), threading.Semaphore(0)
-
-    def count(self, image: Any, progress: Any = None) -> CountResult:
-        self.begun.release()
-        assert self.may.acquire(timeout=60)
-        return super().count(image, progress)
+from .page import PlainCounter, Slow, dots, fetched, posted, serve, until
 
 
 @pytest.fixture
@@ -114,7 +100,7 @@ def test_a_photo_is_counted_between_the_photos_of_a_batch(
     api = f"{serve(page)}gradio_api/"
     file = uploaded(api, dots(tmp_path / "a.png"))
     ask_batch(api, page, "batch", [file] * 9)
-    assert counter.begun.acquire(timeout=60)
+    until(lambda: counter.begun)
     event = posted(f"{api}call/count", json={"data": [file, None]}).json()["event_id"]
     until(lambda: len(line._line) == 2)
     for _ in range(2):  # a photo of the batch, and the one
@@ -212,7 +198,7 @@ def test_the_files_of_a_batch_that_runs_or_waits_do_not_grow_old(
     runs, waits, neither = (uploaded(api, dots(tmp_path / f"{n}.png", n)) for n in (5, 6, 7))
     ask_batch(api, page, "runs", [runs] * 2)
     ask_batch(api, page, "waits", [waits] * 2)
-    assert counter.begun.acquire(timeout=60)
+    until(lambda: counter.begun)
     for file in (runs, waits, neither):
         os.utime(file["path"], (1, 1))
     monkeypatch.setattr(visitors, "LOOK_EVERY", 0.0)
@@ -235,7 +221,7 @@ def test_what_a_call_names_and_no_visitor_sent_is_left_as_it_is(
     calls = {"fn_index": number_of(page, "count"), "session_hash": "s"}
     file = uploaded(api, dots(tmp_path / "a.png"))
     posted(f"{api}queue/join", json=calls | {"data": [file, None]})
-    assert counter.begun.acquire(timeout=60)
+    until(lambda: counter.begun)
     monkeypatch.setattr(visitors, "LOOK_EVERY", 0.0)
     for one in bad:
         asked = json.dumps(calls | {"data": [one, None]})  # half a character stays one

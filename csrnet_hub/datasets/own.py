@@ -6,6 +6,7 @@ returns its heads, so that a bad annotation affects only its own photograph.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeAlias
 
 from ..images import SUFFIXES
-from ..paths import is_file, real
+from ..paths import is_file
 from .files import plain
 from .places import photo_at, root_of
 from .sample import DatasetError, Entry, Heads, Stated
@@ -77,7 +78,7 @@ def file_entries(
     if not all(map(is_file, paths)):
         paths = found_inside(root_of(folder), paths, split)
     used = _used(accept, each, parse, folder) if any(one.labels for _, one in items) else ()
-    photos = [*map(real, paths)]
+    photos = [*map(os.path.normpath, paths)]  # two links to one file may be two photographs
     stems, seen = Counter(path.stem for path in paths), Counter(photos)
     last = {one: (file, item.name) for (file, item), one in zip(items, photos)}
     for (file, item), path, one in zip(items, paths, photos):
@@ -140,14 +141,25 @@ def _splits(parse: Parse, each: bool, files: dict[str, list[Path]], folder: Path
 
 def _splits_inside(parse: Parse, files: list[Path], lies: dict[str, set[str]]) -> list[str]:
     """The splits named for each photograph by the files or by the photographs' folders."""
-    found: dict[str, str] = {}
+    found: dict[str, list[tuple[Path, str]]] = {}
     for file in files:
         with suppress(DatasetError):  # said when it is read
             for item in _parsed(parse, False, file):
-                found.setdefault(_of(item, lies), f"{item.name} of {file}")
+                found.setdefault(_of(item, lies), []).append((file, item.name))
     splits = [split for split in SPLITS if split in found]
-    none_beside(splits, [found[""]] if splits and "" in found else [])
-    return ["all"] if splits in ([], ["train"]) else splits  # nothing is held out
+    held_out = splits not in ([], ["train"])
+    strangers = (
+        f"{name} of {file}"
+        for file, name in found.get("", ())
+        if held_out or _there(file, name, lies)
+    )
+    if splits and (one := next(strangers, "")):
+        none_beside(splits, [one], "folder")
+    return splits if held_out else ["all"]
+
+
+def _there(file: Path, name: str, lies: dict[str, set[str]]) -> bool:
+    return plain(PureWindowsPath(name).name) in lies or is_file(photo_at(file.parent, name))
 
 
 def _of(item: Annotated, lies: dict[str, set[str]]) -> str:
@@ -162,7 +174,7 @@ def _of(item: Annotated, lies: dict[str, set[str]]) -> str:
 
 def _long_name(homes: Iterable[Path], path: Path) -> str:
     # two photographs share a name: folders distinguish them (the name may have no slash)
-    home = next((home for home in homes if path.is_relative_to(home)), path.parent.parent)
+    home = next((home for home in homes if path.is_relative_to(home)), path.anchor)
     return "-".join(path.relative_to(home).parts)
 
 

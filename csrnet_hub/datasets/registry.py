@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..paths import real
 from . import cameras, crowds, label_studio, own, shanghaitech, tables, tools, ucf
 from .sample import DatasetError, Entry, Sample
 from .splits import Accept, candidates
@@ -179,10 +179,10 @@ def read_dataset(
     else:
         chosen = [split]
     samples = []
-    seen: dict[Path, str] = {}
+    seen: dict[str, str] = {}
     for one in chosen:
         for entry in kind.entries(Path(folder), one):
-            before = seen.get(path := real(entry.path))
+            before = seen.get(path := os.path.normpath(entry.path))
             if before == one or (before and "trainval" in (before, one)):  # TRANCOS' own, of both
                 continue
             seen[path] = one

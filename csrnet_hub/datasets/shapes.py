@@ -8,13 +8,13 @@ are labelled person, only those; else all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Set
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .own import Annotated, Listing
 from .sample import DatasetError, Heads, Stated, as_heads
-from .tables import in_pixels
+from .tables import all_shares, in_pixels
 
 Point = tuple[float, float]
 NO_POINT = "a shape of type {} is not a point: mark heads with points."
@@ -39,11 +39,23 @@ def with_heads(
 ) -> Listing:
     """The pictures in a file, each with the labels of its shapes and a function that gives its
     heads from the labels of all files."""
+
+    def heads(one: Pictured, used: frozenset[str]) -> Heads:
+        return together(path, one.name, one.shapes, labels_of, point, used)
+
+    @cache
+    def shares(used: frozenset[str]) -> bool:
+        return all_shares(map(partial(heads, used=used), pictures))
+
+    def in_file(one: Pictured, used: Iterable[str] = ()) -> Heads:
+        own = heads(one, frozenset(used))
+        return in_pixels(own, f"{path}, {one.name}", shares(frozenset(used)))
+
     listing: Listing = []
-    for name, shapes, size, split in pictures:
-        own = map(labels_of, shapes) if isinstance(shapes, list) else ()
-        heads = partial(together, path, name, shapes, labels_of, point)
-        listing.append(Annotated(name, heads, size, split, frozenset().union(*own)))
+    for one in pictures:
+        labels = map(labels_of, one.shapes) if isinstance(one.shapes, list) else ()
+        told = frozenset().union(*labels)
+        listing.append(Annotated(one.name, partial(in_file, one), one.size, one.split, told))
     return listing
 
 
@@ -75,8 +87,7 @@ def together(
         if counting:  # unlabelled shapes still count as heads
             told = [(shape, labels_of(shape)) for shape in shapes]
             shapes = [shape for shape, labels in told if not labels or labels & counting]
-        points = [found for shape in shapes for found in point(shape, where)]
-        return in_pixels(as_heads(points, where), where)
+        return as_heads([found for shape in shapes for found in point(shape, where)], where)
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DatasetError):
             raise

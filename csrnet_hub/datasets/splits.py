@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -14,8 +13,9 @@ from ..paths import is_file
 from .files import actual, listed, plain
 from .sample import DatasetError
 
-ANNOTATIONS = {"annotations", "annotation", "labels", "label", "json", "jsons", "xml", "csv"}
-PICTURES = r"[\W_]*(images?|imgs?|photos?|pictures?|data|set|split)$"  # as in testset, test_images
+# names of folders of annotations, and what stands beside a split in testset or images_test
+ANNOTATIONS = "ann|coco|csv|cvat|export|gt|ground|head|json|label|mats?$|point|via$|xml"
+PICTURES = "(images?|imgs?|photos?|pictures?|data|set|split)"
 Accept: TypeAlias = Callable[[Path], bool]
 # the splits, and the names of their folders, or words in the names of their files
 SPLITS = {
@@ -46,7 +46,7 @@ def of_folder(parts: Iterable[str]) -> str:
 
 
 def _named(word: str) -> list[str]:
-    words = {word, re.sub(PICTURES, "", word)}
+    words = {word, re.sub(rf"^{PICTURES}[\W_]+|[\W_]*{PICTURES}$", "", word)}
     return [split for split, names in SPLITS.items() if words & {*names}]
 
 
@@ -54,25 +54,30 @@ def homes_of(base: Path) -> list[Path]:
     """The folders to search for the photographs of an annotation file in ``base``: beside it and,
     if its folder is one of annotations or of a split, beside that. Elsewhere photographs of the
     same name are others."""
-    homes, name = [base, base / "images"], Path(os.path.abspath(base)).name  # noqa: PTH100 - "." has none
-    if name.lower() in ANNOTATIONS or of_folder([name]):
-        homes += [base.parent, base.parent / "images"]
+    homes, name = [base, base / "images"], base.name or base.resolve().name
+    if re.match(ANNOTATIONS, name.lower()) or of_folder([name]):
+        parent = base.parent if base.name else base / ".."
+        homes += [parent, parent / "images"]
     return homes
 
 
-def none_beside(splits: list[str], strangers: list[str]) -> None:
-    """Refuse files beside splits whose own names indicate none.
+def none_beside(splits: list[str], strangers: list[str], told_by: str = "name") -> None:
+    """Refuse files beside splits whose own names (or photographs whose folders) indicate none.
 
     Raises:
         DatasetError: if there are such strangers.
     """
     if strangers:  # their split is unknown; a wrong one would be trained on
-        one, more = ("lies", "its name indicates", "it"), ("lie", "their names indicate", "them")
+        one, more = (
+            ("lies", f"its {told_by} indicates", "it"),
+            ("lie", f"their {told_by}s indicate", "them"),
+        )
         lies, own, them = one if len(strangers) == 1 else more
         many = "splits" if len(splits) > 1 else "split"
+        mend = f"rename {them} or move {them}" if told_by == "name" else f"move {them}"
         raise DatasetError(
             f"{', '.join(strangers[:3])} {lies} beside the {many} {' and '.join(splits)}, but "
-            f"{own} none: rename {them} or move {them}."
+            f"{own} none: {mend}."
         )
 
 
@@ -89,10 +94,10 @@ def files_of_splits(accept: Accept, each: bool, folder: Path) -> dict[str, list[
     homes = (folder, actual(folder / "annotations"))
     here = [file for home in homes for file in _accepted(accept, home)]
     if not here:
-        found = {
-            split: [file for name in names for file in _accepted(accept, actual(folder / name))]
-            for split, names in SPLITS.items()
-        }
+        found: dict[str, list[Path]] = {split: [] for split in SPLITS}
+        for home in filter(Path.is_dir, listed(folder, "*")):
+            if split := of_folder([home.name]):
+                found[split] += _accepted(accept, home)
         return {split: files for split, files in found.items() if files}
     # a photograph's own name indicates no split: test match.jpg
     each = each or all(map(_of_one_photo, here))
@@ -114,7 +119,7 @@ def _of_one_photo(file: Path) -> bool:
 
 def _split_words(file: Path) -> list[str]:
     words = re.findall("hold[-_]out|[a-z]+", file.stem.lower())
-    return [split for word in words for split in _named(word)]
+    return [*dict.fromkeys(split for word in words for split in _named(word))]
 
 
 def _accepted(accept: Accept, folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import partial
 from itertools import chain
@@ -23,7 +24,7 @@ from .shapes import (
     that_count,
     with_heads,
 )
-from .splits import SPLITS
+from .splits import of_folder
 from .text import read_json, read_text
 
 
@@ -39,13 +40,14 @@ def parse_coco(path: Path) -> Listing:
     labels_of = partial(_coco_labels, names)
     told = that_count(names.values())  # people are distinguished from other things
     found: dict[str, list[Any]] = {}
+    used: set[str] = set()
     for annotation in field(content, "annotations", str(path)):
         if told:
-            kind = _identity(field(annotation, "category_id", str(path)))
-            if kind not in names:
-                raise DatasetError(f"{path} annotates a category {kind} that it does not list.")
+            used.add(_identity(field(annotation, "category_id", str(path))))
         identity = _identity(field(annotation, "image_id", str(path)))
         found.setdefault(identity, []).append(annotation)
+    if used and not used & names.keys():  # a few may have been left out of the list on purpose
+        raise DatasetError(f"{path} lists no category that it annotates, such as {min(used)}.")
     pictures: list[Pictured] = []
     known = set()
     for number, image in enumerate(images, start=1):
@@ -65,7 +67,7 @@ def parse_coco(path: Path) -> Listing:
 
 def _identity(value: Any) -> str:
     # some tools write an id as a number in one place and as text, or as 1.0, in another
-    return str(value).removesuffix(".0")
+    return re.sub(r"^(\d+)\.0$", r"\1", str(value))
 
 
 def _coco_labels(names: dict[str, str], shape: Any) -> set[str]:
@@ -122,8 +124,8 @@ def parse_via(path: Path) -> Listing:
 
 
 def _via_labels(kinds: Any, region: Any) -> dict[str, set[str]]:
-    """The value of each attribute of a region: a text, or the chosen options, by the names that the
-    project's attributes give them."""
+    """The value of each attribute of a region: a text, or the chosen options and their names in the
+    project."""
     attributes = region.get("region_attributes") if isinstance(region, dict) else None
     if not isinstance(attributes, dict):
         return {}
@@ -134,7 +136,7 @@ def _via_labels(kinds: Any, region: Any) -> dict[str, set[str]]:
         except (TypeError, LookupError, AttributeError):  # a text, or annotations without a project
             named = {}
         chosen = [one for one, on in value.items() if on] if isinstance(value, dict) else [value]
-        found[key] = texts([named.get(str(one)) or one for one in chosen])
+        found[key] = texts([*chosen, *(named.get(str(one)) for one in chosen)])
     return found
 
 
@@ -188,8 +190,7 @@ def parse_cvat(path: Path) -> Listing:
         name = image.get("name")
         if not name:
             raise DatasetError(f"{path}: an image has no name.")
-        subset = str(image.get("subset")).lower()
-        split = next((split for split, names in SPLITS.items() if subset in names), "")
+        split = of_folder([image.get("subset", "")])
         shapes = [shape for shape in image if shape.tag != "tag"]
         size = stated(image.get("width"), image.get("height"))
         pictures.append(Pictured(name, shapes, size, split))
