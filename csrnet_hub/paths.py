@@ -54,7 +54,7 @@ def locked(path: Path, taken: Exception) -> BaseFileLock:
 @contextmanager
 def alone(file: Path, taken: Exception) -> Iterator[None]:
     """Keep other processes from writing a file, a new one, or into a folder, or raise `taken`."""
-    file = Path(os.path.realpath(file)) if is_file(file) or not file.exists() else file
+    file = real(file) if is_file(file) or not file.exists() else file
     path = file / ".lock" if file.is_dir() else file.with_name(f".{file.name}.lock")
     if not path.parent.is_dir() or (file.exists() and not (file.is_file() or file.is_dir())):
         yield  # a folder's name misspelt, which the lock would make; or a pipe

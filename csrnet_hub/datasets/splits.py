@@ -95,7 +95,7 @@ def files_of_splits(accept: Accept, each: bool, folder: Path) -> dict[str, list[
     here = [file for home in homes for file in _accepted(accept, home)]
     if not here:
         found: dict[str, list[Path]] = {split: [] for split in SPLITS}
-        for home in filter(Path.is_dir, listed(folder, "*")):
+        for home in listed(folder, "*"):
             if split := of_folder([home.name]):
                 found[split] += _accepted(accept, home)
         return {split: files for split, files in found.items() if files}
