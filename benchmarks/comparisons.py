@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,18 +159,8 @@ def validation_images(data: Path) -> list[Example]:
     return split(examples, recipe.validation, recipe.seed, recipe.train_only)[1][:IMAGES]
 
 
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Disable TF32, torch's default for convolutions on a GPU, whose factors have ten bits."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:  # other comparisons time the users' default
-        torch.backends.cudnn.allow_tf32 = before
-
-
-@exact_float32()
+# TF32, torch's default for convolutions on a GPU, has factors of ten bits
+@torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 def counts(plan: Plan) -> list[Row]:
     """Counts of validation photographs by each way, compared with those in float32."""
     held_out = plan.held_out

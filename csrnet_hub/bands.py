@@ -16,7 +16,6 @@ from . import winograd
 from .devices import out_of_memory
 from .model import STRIDE, CSRNet
 
-EXACT_LAYERS = 1  # final convolutions, always in float32: rounded sums there bias the count
 _refused: set[tuple[object, ...]] = set()  # cases in which cuDNN has no pass with a ReLU
 
 
@@ -27,19 +26,18 @@ def density_bands(
 
     Args:
         bands: each (1, 3, rows, W) float32, rows and W divisible by 8, and whether it is the last.
-        dtype: precision of all but the last convolutions.
+        dtype: precision of all but the last convolution.
 
     Yields:
         (1, 1, rows, W // 8) float32, scaled as by ``model.forward``, one per band. They lag behind
         the picture: the first may have no rows, and the last has all that were missing.
     """
     layers = [*model.frontend, *model.backend, model.output_layer]
-    exact = [layer for layer in layers if isinstance(layer, nn.Conv2d)][-EXACT_LAYERS:]
     stages: list[_Stage] = []
     peaks: list[Tensor] = []  # of float16 maps and weights: infinite if they overflowed
-    kind = dtype
     for layer in layers:
-        kind = torch.float32 if any(layer is one for one in exact) else kind
+        # rounded sums in the last convolution would bias the count
+        kind = torch.float32 if layer is model.output_layer else dtype
         if stages and stages[-1].takes(layer):
             continue
         stage = _Stage(layer, kind, peaks)

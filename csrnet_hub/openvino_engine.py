@@ -57,7 +57,7 @@ class OpenVINOEngine:
         hint = _precision_hint(dtype, int8)
         graph = model.graph if isinstance(model, OpenVINOModel) else convert(model)
         self.tile = tile
-        self.halo = halo(model) // STRIDE  # in cells, like the two below
+        self.halo = halo(model)  # in cells, like the two below
         self.back_halo = sum(
             int(layer.padding[0]) for layer in model.backend if isinstance(layer, nn.Conv2d)
         )

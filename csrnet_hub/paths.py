@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 
 def exists(path: str | Path) -> bool:
@@ -39,18 +39,6 @@ def real(path: Path) -> Path:
     return path
 
 
-def locked(path: Path, taken: Exception) -> BaseFileLock:
-    """Take the lock of a file for this process, or raise `taken` if another process has it."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise taken from error
-    except (NotImplementedError, OSError):  # a file system without locks
-        pass
-    return lock
-
-
 @contextmanager
 def alone(file: Path, taken: Exception) -> Iterator[None]:
     """Keep other processes from writing a file, a new one, or into a folder, or raise `taken`."""
@@ -59,7 +47,13 @@ def alone(file: Path, taken: Exception) -> Iterator[None]:
     if not path.parent.is_dir() or (file.exists() and not (file.is_file() or file.is_dir())):
         yield  # a folder's name misspelt, which the lock would make; or a pipe
         return
-    lock = locked(path, taken)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise taken from error
+    except (NotImplementedError, OSError):  # a file system without locks
+        pass
     try:
         yield
     finally:

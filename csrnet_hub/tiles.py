@@ -30,10 +30,10 @@ class Mapped(NamedTuple):
 
 
 def halo(model: CSRNet) -> int:
-    """Pixels around a tile, in whole cells, that affect its part of the density map."""
+    """Cells around a tile that affect its part of the density map."""
     first, last = receptive_field(model)
     reach = max(-first, last - (STRIDE - 1))
-    return -(-reach // STRIDE) * STRIDE
+    return -(-reach // STRIDE)
 
 
 def plan_tiles(rows: int, columns: int, tile: int) -> Iterator[Cells]:

@@ -61,7 +61,7 @@ class TorchEngine:
         with torch.inference_mode(False):  # the caller's model can then still be trained
             self.model = model.eval().to(self.device)
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.halo = halo(model)
+        self.halo = halo(model)  # in cells
         self.counted = 0
 
     def density(self, pixels: NDArray[np.uint8], progress: Progress | None) -> Mapped:
@@ -121,12 +121,11 @@ class TorchEngine:
     ) -> Mapped:
         rows, columns = (-(-side // STRIDE) for side in pixels.shape[:2])
         density = np.empty((rows, columns), dtype=np.float32)
-        reach = self.halo // STRIDE
         work = []  # tiles and the bands of each with its halo, in cells
         for tile in self._plan(rows, columns, device):
             top, bottom, left, right = tile
-            y0, y1 = max(top - reach, 0), min(bottom + reach, rows)
-            x0, x1 = max(left - reach, 0), min(right + reach, columns)
+            y0, y1 = max(top - self.halo, 0), min(bottom + self.halo, rows)
+            x0, x1 = max(left - self.halo, 0), min(right + self.halo, columns)
             high = y1 - y0
             if self.tile == "auto":
                 high = max(band // ((x1 - x0) * STRIDE**2), 1)

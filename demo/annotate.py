@@ -76,9 +76,9 @@ DOWNLOADED = """async (file) => {
 DETAILED = 4096  # pixels of the longer side: enough to make out heads in a phone's photo
 
 
-def open_photo(upload: Any, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tuple[Sheet, bytes]:
+def open_photo(upload: Any) -> tuple[Sheet, bytes]:
     """Return the sheet for an upload, and its photo as a JPEG for the page."""
-    pixels = read_photo(upload, max_pixels)
+    pixels = read_photo(upload, DEFAULT_MAX_PIXELS)
     height, width = pixels.shape[:2]
     small = Image.fromarray(pixels)
     small.thumbnail((DETAILED, DETAILED), Image.Resampling.LANCZOS)

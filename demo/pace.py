@@ -48,10 +48,10 @@ class Pace:
 
     def tell(self, number: int, words: str, part: float = 0.0) -> Any:
         """Show that `number` pictures are done, and a `part` (0 to 1) of the next."""
-        of = max(self.of, number + 1)
-        left = time_left(time.monotonic() - self.began, (number + part) / of) if self.of else ""
         if not self.of:
             return self.progress(None, desc=words)
+        of = max(self.of, number + 1)
+        left = time_left(time.monotonic() - self.began, (number + part) / of)
         done = f", {number} of {of} {self.unit}"
         return self.progress((number, of), desc=words + done + left, unit=self.unit)
 

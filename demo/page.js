@@ -1,6 +1,6 @@
 // What Gradio lacks for the page as a whole.
 (() => {
-  const FILE = "input[type=file]", PICTURE = /\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)$/i;
+  const FILE = "input[type=file]", PICTURE = /(SUFFIXES)$/i;
   const CLIP = /\.(avi|flv|m4v|mkv|mov|mp4|mpe?g|m?ts|webm|wmv)$/i;
   const OTHER = ".source-selection .selected:not([aria-label='Upload file'])"; // camera, clipboard
   const seen = (one) => one.closest(".block")?.offsetParent;

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import gradio as gr
+
+from csrnet_hub.images import SUFFIXES
 
 THEME = gr.themes.Soft(  # uses the visitor's system fonts, so none is fetched
     primary_hue="blue",
@@ -157,4 +160,5 @@ body:not(.dark) .cm-line span { color: inherit !important; }
   .gradio-container img, .gradio-container canvas, .sheet { break-inside: avoid; }
 }
 </style>"""
-HEAD += f"<script>{(Path(__file__).parent / 'page.js').read_text(encoding='utf-8')}</script>"
+PAGE = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+HEAD += f"<script>{PAGE.replace('SUFFIXES', '|'.join(map(re.escape, sorted(SUFFIXES))))}</script>"

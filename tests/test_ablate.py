@@ -245,7 +245,7 @@ def test_the_command_trains_each_variant_and_prints_the_table(
     monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or net)
     part = write_part(tmp_path / "part_A", [5 * i for i in range(6)])
     prepared, out = tmp_path / "a.h5", tmp_path / "out"
-    prepare.prepare(read_shanghaitech(part, "train"), prepared, progress=False)
+    prepare.prepare(read_shanghaitech(part, "train"), prepared)
     CSRNet(density_scale=10.0).save_pretrained(tmp_path / "first")
     arguments = [str(recipe), "--data", str(prepared), "--out", str(out), "--device", "cpu"]
     arguments += ["--init", str(tmp_path / "first"), "--vary", "loss=euclidean,bayesian"]

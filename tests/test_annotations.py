@@ -104,7 +104,7 @@ def test_training_reads_a_saved_mat_to_the_same_heads(tmp_path):
     Image.new("RGB", (96, 64)).save(folder / "images" / "IMG_7.jpg")
     written(folder / "ground-truth" / "GT_IMG_7.mat", to_mat(heads))
     samples = read_dataset(tmp_path / "part", "shanghaitech", "train")
-    prepare(samples, tmp_path / "out.h5", progress=False)
+    prepare(samples, tmp_path / "out.h5")
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["heads/IMG_7"][()].tolist() == heads.tolist()
 

@@ -296,7 +296,7 @@ def test_photographs_that_cannot_be_counted_are_said_before_anything_is_measured
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     others = read_shanghaitech(write_part(tmp_path / "part_B", [3, 4]), "train")
-    prepare.prepare(others, tmp_path / "part_B.h5", progress=False)
+    prepare.prepare(others, tmp_path / "part_B.h5")
     monkeypatch.setitem(command.ALL, "counting", None)
     arguments = ["counting", "--model", str(folder), "--out", str(tmp_path / "out")]
     assert command.main([*arguments, "--data", str(tmp_path / "part_B.h5")]) == 1

@@ -121,7 +121,7 @@ def test_evaluate_writes_over_nothing_but_its_own_files(
     assert evaluate.main([*arguments, "--csv", str(tmp_path / "a.jpg")]) == 1
     assert "a.jpg has a picture's name" in capsys.readouterr().err
     assert evaluate.main([*arguments, "--csv", str(tmp_path)]) == 1
-    assert "is a folder; give the name of a file" in capsys.readouterr().err
+    assert "is a folder: give a file" in capsys.readouterr().err
     both = str(tmp_path / "both")
     assert evaluate.main([*arguments, "--csv", both, "--json", both]) == 1
     assert "--json and --csv are both" in capsys.readouterr().err
@@ -391,7 +391,7 @@ def test_photographs_that_the_model_was_trained_on_are_told(
 ) -> None:
     part = write_part(tmp_path / "part_A", [4, 5, 6])
     samples = read_shanghaitech(part, "train")
-    prepare.prepare(samples, tmp_path / "p.h5", progress=False, max_pixels=pixels)
+    prepare.prepare(samples, tmp_path / "p.h5", max_pixels=pixels)
     known = [digest(one) for one in load_prepared(tmp_path / "p.h5") if one.name != "IMG_2"]
     assert not seen_by(thin_model)
     seen = Seen({*known, "00000000"}, pixels)
@@ -416,7 +416,7 @@ def test_errors_on_photographs_of_the_training_are_called_so(
     tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = write_part(tmp_path / "part_A", [4, 5])
-    prepare.prepare(read_shanghaitech(part, "train"), tmp_path / "p.h5", progress=False)
+    prepare.prepare(read_shanghaitech(part, "train"), tmp_path / "p.h5")
     photographs = " ".join(map(digest, load_prepared(tmp_path / "p.h5")))
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)

@@ -72,7 +72,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten small pictures with 0 to 45 heads."""
     part = write_part(tmp_path_factory.mktemp("data") / "part_A", [5 * i for i in range(10)])
     path = part.parent / "part_A.h5"
-    prepare.prepare(read_shanghaitech(part, "train"), path, progress=False)
+    prepare.prepare(read_shanghaitech(part, "train"), path)
     return path
 
 
@@ -472,7 +472,7 @@ def test_a_joint_run_says_how_it_does_on_each_part(
     for name, counts in (("sparse", [1, 2, 3]), ("dense", [40, 41])):
         write_part(tmp_path / name, counts)
     samples, sigmas, *_ = gather([tmp_path / "sparse", tmp_path / "dense"])
-    prepare.prepare(samples, tmp_path / "both.h5", sigmas, progress=False)
+    prepare.prepare(samples, tmp_path / "both.h5", sigmas)
     one_each = replace(recipe, validation=1, repeat={"dense": 2})
     run(one_each, tmp_path / "both.h5", vgg, tmp_path / "run")
     found = CSRNet.from_pretrained(tmp_path / "run" / "best").metrics
@@ -688,7 +688,7 @@ def test_a_model_saw_photographs_that_were_shrunk_for_it_and_are_validated_on_as
 ) -> None:
     samples = read_shanghaitech(write_part(tmp_path / "part_A", [5, 9, 14, 20]), "train")
     for name, pixels in (("small", 72 * 96 // 4), ("large", 0)):
-        prepare.prepare(samples, tmp_path / name, progress=False, max_pixels=pixels)
+        prepare.prepare(samples, tmp_path / name, max_pixels=pixels)
     run(replace(recipe, validation=1), tmp_path / "small", vgg, tmp_path / "a")
     init = str(tmp_path / "a" / "best")
     with pytest.warns(UserWarning, match=r"was trained on [23] of the 3 validation images"):

@@ -36,7 +36,7 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(part: Path) -> Path:
     path = part.parent / "part_A.h5"
-    prepare.prepare(read_shanghaitech(part, "train"), path, progress=False)
+    prepare.prepare(read_shanghaitech(part, "train"), path)
     return path
 
 
@@ -62,9 +62,9 @@ def test_a_large_photograph_is_shrunk_with_its_heads_kernels_and_mask(
         for one in read_shanghaitech(part, "train")[5:]
     ]
     files = [tmp_path / f"{n}.h5" for n in range(3)]
-    prepare.prepare(samples, files[0], progress=False, max_pixels=0)
-    done = prepare.prepare(samples, files[1], progress=False, max_pixels=72 * 96 // 4)
-    prepare.prepare(samples, files[2], 4.0, progress=False, max_pixels=72 * 96 // 4)
+    prepare.prepare(samples, files[0], max_pixels=0)
+    done = prepare.prepare(samples, files[1], max_pixels=72 * 96 // 4)
+    prepare.prepare(samples, files[2], 4.0, max_pixels=72 * 96 // 4)
     assert done["shrunk"] == len(samples)
     for large, small, fixed in zip(*map(load_prepared, files)):
         assert large.pixels.shape == (72, 96, 3)
@@ -88,7 +88,7 @@ def test_heads_move_with_a_photograph_whose_sides_do_not_shrink_alike(
     """To whole pixels each."""
     samples = read_shanghaitech(part, "train")[5:]
     for name, pixels in (("large", 0), ("small", 1000)):
-        prepare.prepare(samples, tmp_path / name, progress=False, max_pixels=pixels)
+        prepare.prepare(samples, tmp_path / name, max_pixels=pixels)
     for large, small in zip(*(load_prepared(tmp_path / name) for name in ("large", "small"))):
         shares = np.divide(small.pixels.shape[:2], large.pixels.shape[:2])
         assert shares[0] != shares[1]
@@ -158,9 +158,9 @@ def test_a_name_that_hdf5_cannot_hold_is_a_sentence(part: Path, tmp_path: Path) 
     first, *rest = read_shanghaitech(part, "train")
     odd = replace(first, name="caf\udce9")  # a name in Latin-1, as Linux hands it out
     with pytest.raises(DatasetError, match="its name is not valid UTF-8; rename the file"):
-        prepare.prepare([odd], tmp_path / "o.h5", progress=False)
+        prepare.prepare([odd], tmp_path / "o.h5")
     bad: list[DatasetError] = []
-    done = prepare.prepare([odd, *rest], tmp_path / "o.h5", progress=False, bad=bad)
+    done = prepare.prepare([odd, *rest], tmp_path / "o.h5", bad=bad)
     assert (done["images"], len(bad)) == (len(rest), 1)
 
 

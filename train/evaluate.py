@@ -107,8 +107,6 @@ def _check_outputs(options: argparse.Namespace) -> None:
     for name, mark in marks.items():
         if (path := getattr(options, name)) is None:
             continue
-        if path.is_dir():
-            raise ValueError(f"--{name} {path} is a folder; give the name of a file.")
         spare(f"--{name}", path, mark)
         other = taken.setdefault(os.path.realpath(path), name)
         if other != name and (path.is_file() or not path.exists()):  # not a pipe or /dev/null

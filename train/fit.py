@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from csrnet_hub.cli import exit_code
-from csrnet_hub.devices import name_device, pick_device
+from csrnet_hub.devices import name_device
 from csrnet_hub.memory import keep_memory
 from csrnet_hub.model import CSRNet
 from csrnet_hub.named import named_path
@@ -64,8 +64,8 @@ def fit(
     recipe: Recipe,
     examples: Sequence[Example],
     out: Path,
-    vgg: str = "torchvision",
-    device: torch.device | None = None,
+    vgg: str,
+    device: torch.device,
     resume: Path | None = None,
     init: str | None = None,
     compiled: bool = False,
@@ -87,7 +87,6 @@ def fit(
     Raises:
         TrainingError, DatasetError, ModelError: saying what is wrong and what to do.
     """
-    device = device or pick_device("auto")
     torch.set_flush_denormal(True)  # denormal gradients are slow on CPUs
     if device.type == "cpu":
         keep_memory()

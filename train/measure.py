@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
 from csrnet_hub.counting import CrowdCounter
@@ -22,7 +24,7 @@ from csrnet_hub.metrics import (
     mae_interval,
     map_likeness,
 )
-from csrnet_hub.regions import CELL
+from csrnet_hub.model import STRIDE
 
 from .report import WORST, Worst
 from .seen import Seen
@@ -133,10 +135,8 @@ def inside_mask(
 
 def mask_shares(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Share of each cell's pixels inside a mask (H, W): (ceil(H / 8), ceil(W / 8))."""
-    edges = [np.arange(0, side, CELL) for side in mask.shape]
-    inside = np.add.reduceat(np.add.reduceat(mask.astype(np.float32), edges[0], 0), edges[1], 1)
-    down, across = (np.minimum(CELL, side - at) for side, at in zip(mask.shape, edges))
-    shares: NDArray[np.float32] = (inside / np.outer(down, across)).astype(np.float32)
+    pixels = torch.from_numpy(mask.astype(np.float32))[None]  # (1, H, W)
+    shares: NDArray[np.float32] = avg_pool2d(pixels, STRIDE, ceil_mode=True)[0].numpy()
     return shares
 
 

@@ -38,7 +38,6 @@ def prepare(
     samples: Sequence[Sample],
     out: Path,
     sigma: Sigma | Mapping[str, Sigma] = None,
-    progress: bool = True,
     bad: list[DatasetError] | None = None,
     max_pixels: int = MEGAPIXEL,
 ) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def prepare(
             reading = read_ahead(functools.partial(_read, sigma, max_pixels), samples, READERS)
             # Stop the readers before the file closes, not when they are garbage-collected.
             with new_file(partial) as file, closing(reading):
-                bar = tqdm(reading, "prepare", len(samples), unit="image", disable=not progress)
+                bar = tqdm(reading, "prepare", len(samples), unit="image", disable=None)
                 for one in bar:
                     try:
                         read = one.result()

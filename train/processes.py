@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
+from csrnet_hub import paths
 from csrnet_hub.devices import pick_device
-from csrnet_hub.paths import locked
 
 from .state import TrainingError
 
@@ -69,10 +68,9 @@ def alone(out: Path) -> Iterator[None]:
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     taken = TrainingError(f"another run is writing to {out}: give another --out")
-    lock = locked(out / ".lock", taken)
     try:
-        yield
+        with paths.alone(out, taken):
+            yield
     finally:
-        lock.release()
-        if made and {path.name for path in out.iterdir()} <= {".lock"}:
-            shutil.rmtree(out, ignore_errors=True)
+        if made and not any(out.iterdir()):
+            out.rmdir()

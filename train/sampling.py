@@ -11,8 +11,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from csrnet_hub.model import STRIDE
-
 GREY = (0.299, 0.587, 0.114)  # luma weights of ITU-R BT.601
 
 
@@ -64,9 +62,7 @@ def rows_of(table: Tensor, starts: Tensor, y: Tensor) -> Tensor:
     return found
 
 
-def mass(
-    position: Tensor, sigma: Tensor, table: Tensor, axis: int, side: int, cell: int = STRIDE
-) -> Tensor:
+def mass(position: Tensor, sigma: Tensor, table: Tensor, axis: int, side: int, cell: int) -> Tensor:
     """The share of each head's mass in the picture that falls in each cell along one axis:
     (B, n, cells), each cell ``cell`` pixels of the crop."""
     first, length, size = (table[k + axis][:, None] for k in (2, 4, 0))  # (B, 1)

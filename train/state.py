@@ -177,8 +177,6 @@ def save_checkpoint(state: State, recipe: Recipe, path: Path) -> None:
         "recipe": recipe.to_dict(),
         "model": state.model.state_dict(),
         "average": state.average.state_dict(),
-        "mean": state.model.mean,
-        "std": state.model.std,
         "optimiser": state.optimiser.state_dict(),
         "origin": state.origin,
         "loss": state.loss,
@@ -214,7 +212,6 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         before, origin, loss = saved["recipe"], saved["origin"], saved["loss"]
-        colours = {name: saved[name] for name in ("mean", "std")}
         step, seconds, best, data = (saved[name] for name in ("step", "seconds", "best", "data"))
         photographs = set(saved["photographs"].split())
         weights = [saved[name] for name in ("model", "average", "optimiser")]
@@ -228,7 +225,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> State:
         raise TrainingError(f"the recipe in {path} has unknown entries: {', '.join(unknown)}")
     if changed := other_entries(recipe.to_dict(), before, FREE_TO_CHANGE):
         raise TrainingError(f"{path} is from a run that differs in {', '.join(changed)}")
-    blank = CSRNet(recipe.variant, density_scale=recipe.density_scale, **colours)
+    blank = CSRNet(recipe.variant, density_scale=recipe.density_scale)
     state = begin(recipe, blank, origin, device)
     parts: tuple[Any, ...] = (state.model, state.average, state.optimiser)
     for part, own in zip(parts, weights):
