@@ -188,8 +188,8 @@ def _measure(options: argparse.Namespace) -> int:
         raise ValueError("--steps must be at least 1")
     ways = options.network or ["captured" if device.type == "cuda" else "eager"]
     for loss, way in product(options.loss, ways):
-        whole = {"frozen_layers": 0, "part_loss": {}}  # all layers learn
-        recipe = read_recipe(RECIPE, batch=batch, crop=options.crop, loss=loss, **whole)
+        # all layers learn
+        recipe = read_recipe(RECIPE, batch=batch, crop=options.crop, loss=loss, frozen_layers=0)
         warmup, matrix = (1, 512) if quick else (20, 8192)
         found = measure(recipe, device, steps, warmup, way, matrix)
         print(json.dumps(found), flush=True)

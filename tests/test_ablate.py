@@ -53,10 +53,10 @@ def test_values_are_written_as_in_a_recipe_or_as_words(text: str, expected: obje
 
 
 def test_a_folder_is_named_after_tables_as_every_file_system_takes_them(recipe: Path) -> None:
-    key, values = parse_values("part_loss={},{part_A='bayesian'}")
+    key, values = parse_values("repeat={},{'part_A'=2}")
     runs = plan(recipe, {key: values}, [0], recipe.parent)
     names = [run.out.name for run in runs]
-    assert names == ["part_loss={},seed=0", "part_loss={part_A=bayesian},seed=0"]
+    assert names == ["repeat={},seed=0", "repeat={part_A=2},seed=0"]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_no_recipe_can_have_is_refused_before_anything_runs(
         plan(recipe, vary, [0], tmp_path)
     with pytest.raises(RecipeError, match="entry=value"):
         parse_values("loss")
-    for text in ("light=.1,.2", "scale=[.5,2],[.7,1.4]", "part_loss={part_A=bayesian}"):
+    for text in ("light=.1,.2", "scale=[.5,2],[.7,1.4]", "repeat={part_A=two}"):
         with pytest.raises(RecipeError, match=r"as in TOML, such as 0\.5"):
             parse_values(text)
 

@@ -245,22 +245,6 @@ def test_a_pass_sees_the_photographs_of_a_repeated_part_as_often_as_asked(recipe
     assert sorted(drawn) == [0, 1, 2, 3, 3, 3, 4, 4, 4]
 
 
-def test_a_batch_says_which_crops_are_learnt_by_the_loss_of_their_part(recipe: Recipe) -> None:
-    photos = [replace(example(i + 1), part=part) for i, part in enumerate("ab")]
-    windows = [Window(picture, 0, 0, 64, 64) for picture in (1, 0, 2, 1)]  # 2 is a drawn picture
-    how = replace(recipe, empty=0.5, part_loss={"a": "bayesian"})
-    batch = Crops(photos, how, CPU).cut(windows, (64, 64))
-    assert {name: rows.tolist() for name, rows in batch.rows.items()} == {
-        "bayesian": [1],
-        "pyramid": [0, 2, 3],
-    }
-    some = batch.take(batch.rows["pyramid"])
-    assert some.drawn.tolist() == [False, True, False]
-    assert torch.equal(some.target, batch.target[[0, 2, 3]])
-    assert some.weight is None
-    assert Crops(photos, replace(how, part_loss={}), CPU).cut(windows, (64, 64)).rows == {}
-
-
 def test_worse_copies_are_cut_where_the_photographs_would_be(recipe: Recipe) -> None:
     photos = [replace(example(count, 160, 136), part=part) for count, part in ((9, "a"), (30, "b"))]
     sharp = replace(recipe, scale=[0.7, 1.4], grey=0.3, light=0.3, empty=0.2, repeat={"b": 2})
@@ -283,20 +267,16 @@ def test_worse_copies_are_cut_where_the_photographs_would_be(recipe: Recipe) -> 
     assert not torch.equal(plain.pixels, worse.pixels)
 
 
-def test_worse_copies_keep_their_mask_and_the_loss_of_their_part(recipe: Recipe) -> None:
+def test_worse_copies_keep_their_mask(recipe: Recipe) -> None:
     mask = np.zeros((72, 96), bool)
     mask[:, :48] = True
     photos = [replace(example(5), part="a", mask=mask), replace(example(9), part="b")]
-    how = replace(recipe, worse=1.0, part_loss={"b": "bayesian"})
+    how = replace(recipe, worse=1.0)
     batch = Crops(photos, how, CPU).cut(
         [Window(2, 0, 0, 64, 64), Window(3, 0, 0, 64, 64)], (64, 64)
     )
     assert batch.weight is not None
     assert batch.weight[:, 0, 0].tolist() == [[1.0] * 6 + [0.0] * 2, [1.0] * 8]
-    assert {name: rows.tolist() for name, rows in batch.rows.items()} == {
-        "pyramid": [0],
-        "bayesian": [1],
-    }
 
 
 def test_worse_copies_are_soft_or_compressed_and_the_same_for_a_seed() -> None:

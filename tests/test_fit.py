@@ -37,7 +37,7 @@ from train import fit, loop, loss, photographs, prepare, processes, state
 from train.data import Example, digest, fingerprint, load_prepared, split
 from train.gather import gather
 from train.log import Log, draw_curves, read_log
-from train.loss import euclidean_loss, name_losses, pyramid_loss
+from train.loss import RECORD, euclidean_loss, pyramid_loss
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.record import of_training
 from train.seen import Seen
@@ -386,7 +386,7 @@ def test_heads_that_are_not_known_of_all_photographs_are_not_told(
 def test_kernels_are_told_from_the_least_to_the_widest(recipe: Recipe) -> None:
     one = Example("a", np.zeros((64, 64, 3), np.uint8), np.full((1, 2), 9.0), np.array([9.0]), 1)
     train = [replace(one, sigma=np.array([width]), fixed=True) for width in (9.0, 4.0, 12.0, 7.0)]
-    pyramid = replace(recipe, loss="pyramid", part_loss={})
+    pyramid = replace(recipe, loss="pyramid")
     assert of_training(pyramid, train)["kernels"] == {"": [4.0, 12.0]}
 
 
@@ -394,20 +394,14 @@ def test_where_the_points_themselves_were_the_targets_the_card_tells_of_no_kerne
     recipe: Recipe, prepared: Path
 ) -> None:
     train = [replace(one, part=part) for one in load_prepared(prepared) for part in "AB"]
-    for changed, told in (
-        (replace(recipe, loss="bayesian"), "Targets: the annotated points themselves."),
-        (
-            replace(recipe, loss="pyramid", part_loss={"A": "bayesian"}),
-            "Gaussian kernels: for A none, but the annotated points themselves, for B geometry-",
-        ),
-    ):
-        model = CSRNet()
-        model.training_record = {
-            **changed.to_dict(),
-            **{"step": 1, "loss": name_losses(changed), "frontend": "x"},
-            **of_training(changed, train),
-        }
-        assert told in " ".join(card_of(model.config()).split())
+    changed, model = replace(recipe, loss="bayesian"), CSRNet()
+    model.training_record = {
+        **changed.to_dict(),
+        **{"step": 1, "loss": RECORD["bayesian"], "frontend": "x"},
+        **of_training(changed, train),
+    }
+    told = " ".join(card_of(model.config()).split())
+    assert "Targets: the annotated points themselves." in told
 
 
 def test_what_whole_scenes_leave_to_train_on_is_said(
@@ -714,7 +708,6 @@ def test_the_widest_kernels_of_training_are_told(recipe: Recipe) -> None:
         (recipe, [replace(fixed, sigma=np.full(3, 1e-9))], 1e-6),
         (replace(recipe, sigma=[2.0, 80.0]), [replace(adaptive, sigma=np.full(3, 5.0))], 5.0),
         (replace(recipe, loss="bayesian"), [adaptive], 0.0),
-        (replace(recipe, part_loss={"x": "bayesian"}), [adaptive], 0.0),
         (replace(recipe, crops="quarters"), [adaptive], 0.0),
     ):
         photographs.set_sizes(model, changed, train)
@@ -1099,16 +1092,15 @@ def test_fit_says_what_is_wrong(prepared: Path, vgg: Path, tmp_path: Path, capsy
     start = [str(tmp_path / "r.toml"), "--data", str(prepared), "--out", str(tmp_path / "out")]
     assert fit.main([*start, "--vgg", str(vgg)]) == 1
     assert "train_only names images that do not exist: IMG_167" in capsys.readouterr().err
-    for entry, value in (("repeat", "2"), ("part_loss", "'bayesian'")):
-        (tmp_path / "parts.toml").write_text(
-            re.sub(r"train_only = .*", "train_only = []", text).replace(
-                f"{entry} = {{}}", f"{entry} = {{A = {value}}}"
-            )
+    (tmp_path / "parts.toml").write_text(
+        re.sub(r"train_only = .*", "train_only = []", text).replace(
+            "repeat = {}", "repeat = {A = 2}"
         )
-        assert fit.main([str(tmp_path / "parts.toml"), *start[1:], "--vgg", str(vgg)]) == 1
-        told = capsys.readouterr().err
-        assert f"{entry} names parts that do not exist: A; the file has no parts" in told
-        assert f"edit {entry} in the recipe" in told
+    )
+    assert fit.main([str(tmp_path / "parts.toml"), *start[1:], "--vgg", str(vgg)]) == 1
+    told = capsys.readouterr().err
+    assert "repeat names parts that do not exist: A; the file has no parts" in told
+    assert "edit repeat in the recipe" in told
     assert fit.main([*start[:2], str(tmp_path / "no.h5"), *start[3:]]) == 1
     assert "no prepared file" in capsys.readouterr().err
     text = re.sub(r"train_only = .*", "train_only = []", text)
@@ -1389,8 +1381,6 @@ def test_a_run_that_changed_its_loss_on_the_way_says_so(
     monkeypatch.setitem(loss.RECORD, recipe.loss, "another loss")
     later = state.load_checkpoint(tmp_path / "last.pt", recipe, CPU)
     assert later.loss == f"{now.loss} up to step 3; then another loss"
-    own = replace(recipe, part_loss={"part_A": "bayesian"})
-    assert loss.name_losses(own).startswith("another loss; for part_A 0.5 times the Bayesian")
 
 
 def test_a_finished_run_is_not_run_again(

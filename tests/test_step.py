@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from train import step
 from train.crops import Crops
 from train.data import Example
-from train.loss import BESIDE, batch_loss, euclidean_loss, of_empty, pyramid_loss
+from train.loss import LOSSES, euclidean_loss, of_empty
 from train.recipe import CHOICES, Recipe, read_recipe
 from train.state import State, start_from
 from train.step import Captured, train_step
@@ -170,43 +170,8 @@ def test_what_an_empty_map_loses_is_its_loss(
     how = replace(recipe, loss=loss, batch=2)
     for photos in (crowd, [crowd[0], nobody], [nobody]):
         batch = Crops(photos, how, CPU).at(0)
-        empty = batch_loss(how, torch.zeros_like(batch.target), batch).item()
+        empty = LOSSES[loss](torch.zeros_like(batch.target), batch).item()
         assert of_empty(how, batch).item() == pytest.approx(empty, rel=1e-6)
-
-
-@pytest.mark.parametrize("loss", ["bayesian", "generalised"])
-def test_an_empty_map_misses_each_head_by_the_loss_of_its_part(
-    recipe: Recipe, crowd: list[Example], loss: str
-) -> None:
-    photos = [replace(crowd[0], part="a"), replace(crowd[0], part="b", pixels=crowd[0].pixels // 2)]
-    own = replace(recipe, batch=2, loss="pyramid", part_loss={"b": loss})
-    batch = Crops(photos, own, CPU).at(0)
-    (row,) = batch.rows[loss].tolist()
-    drawn = batch.target[1 - row : 2 - row]
-    expected = (
-        pyramid_loss(torch.zeros_like(drawn), drawn).item()
-        + BESIDE[loss] * batch.present[row].sum().item()
-    ) / 2
-    assert of_empty(own, batch).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_step_learns_each_crop_by_the_loss_of_its_part(
-    recipe: Recipe, crowd: list[Example], thin_folder: Path
-) -> None:
-    how = replace(recipe, batch=2, native=1.0)
-    photos = [replace(crowd[0], part="a"), replace(crowd[0], part="b", pixels=crowd[0].pixels // 2)]
-    own = replace(how, part_loss={"b": "bayesian"})
-    now, crops = first_state(own, thin_folder), Crops(photos, own, CPU)
-    batch = crops.at(0)
-    rows = batch.rows
-    assert {name: len(each) for name, each in rows.items()} == {"bayesian": 1, "pyramid": 1}
-    alone = {}
-    for name in rows:  # the loss of that crop by itself
-        one, single = replace(how, loss=name, batch=1), Crops(photos, own, CPU)
-        single.at = lambda *_, name=name: batch.take(rows[name])  # type: ignore[method-assign]
-        alone[name] = train_step(first_state(one, thin_folder), one, single)[0].item()
-    expected = (alone["pyramid"] + BESIDE["bayesian"] * alone["bayesian"]) / 2
-    assert train_step(now, own, crops)[0].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_an_early_average_is_short(recipe: Recipe, crowd: list[Example], thin_folder: Path) -> None:
@@ -249,8 +214,6 @@ def test_a_step_reads_nothing_back_from_its_device_whatever_the_loss(
         patch.delattr(torch, "tensor")  # which copies from memory that may be swapped out
         for loss in CHOICES["loss"]:
             train_step(now, replace(how, loss=loss), crops)
-        mixed = replace(how, part_loss={"": "bayesian"})
-        train_step(now, mixed, Crops([crowd[0]], mixed, CPU))
     assert waits.found == []
     with Waits() as waits:
         torch.ones(3)[torch.ones(3) > 0].sum().item()
@@ -259,14 +222,11 @@ def test_a_step_reads_nothing_back_from_its_device_whatever_the_loss(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("capture", [False, True])
-@pytest.mark.parametrize("loss", [*CHOICES["loss"], "mixed"])
+@pytest.mark.parametrize("loss", CHOICES["loss"])
 def test_a_step_never_waits_for_a_gpu(
     recipe: Recipe, crowd: list[Example], thin_folder: Path, loss: str, capture: bool
 ) -> None:
     how, device = replace(recipe, loss=loss, batch=4), torch.device("cuda")
-    if loss == "mixed":
-        crowd = [*crowd, replace(crowd[0], part="sparse")]
-        how = replace(how, loss="bayesian", part_loss={"sparse": "pyramid"})
     crops, now = Crops(crowd, how, device), start_from(how, str(thin_folder), device)
     net = Captured(now.model) if capture else None
     train_step(now, how, crops, net)

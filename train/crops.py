@@ -7,7 +7,7 @@ the host never waits for a GPU. The same code runs on a CPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,8 +41,6 @@ class Batch:
         heads: (B, n, 2) x, y in pixels of the crops, padded with zeros.
         present: (B, n) bool, which rows are heads.
         drawn: (B,) bool, which crops are of drawn pictures without people.
-        rows: by loss name, the crops trained with it, (n,) int64; empty where the recipe has one
-            loss for all.
     """
 
     pixels: Tensor
@@ -51,14 +49,6 @@ class Batch:
     heads: Tensor
     present: Tensor
     drawn: Tensor
-    rows: dict[str, Tensor] = field(default_factory=dict)
-
-    def take(self, rows: Tensor) -> Batch:
-        """Select crops by their indices (n,) int64."""
-        of = (self.pixels, self.target, self.heads, self.present, self.drawn)
-        pixels, target, heads, present, drawn = (values[rows] for values in of)
-        weight = None if self.weight is None else self.weight[rows]
-        return Batch(pixels, target, weight, heads, present, drawn)
 
 
 class Crops:
@@ -83,8 +73,6 @@ class Crops:
             kernels *= 2  # a copy has the photograph's heads
         self.first_drawn = len(examples)
         drawn = empty_pictures(recipe.seed, recipe.crop) if recipe.empty else []
-        own = [recipe.part_loss.get(example.part, recipe.loss) for example in examples]
-        self.losses = own + [recipe.loss] * len(drawn)
         pictures = [*(example.pixels for example in examples), *drawn]
         shapes = [picture.shape[:2] for picture in pictures]
         self.sizes = np.array(shapes, dtype=np.int64)  # (n, 2) height, width
@@ -156,16 +144,7 @@ class Crops:
             own = weight.flatten(1).gather(1, cells_of(weight, heads))  # (B, n)
             present = present & (own > 0)  # the other heads have no cell to count them
         drawn = self._upload(np.array([w.picture >= self.first_drawn for w in windows]))  # (B,)
-        learnt_by = self._rows([window.picture for window in windows])
-        return Batch(relight(pixels, table), target, weight, heads, present, drawn, learnt_by)
-
-    def _rows(self, pictures: Sequence[int]) -> dict[str, Tensor]:
-        if not self.recipe.part_loss:
-            return {}
-        losses = np.array([self.losses[picture] for picture in pictures])
-        return {
-            str(name): self._upload(np.flatnonzero(losses == name)) for name in np.unique(losses)
-        }
+        return Batch(relight(pixels, table), target, weight, heads, present, drawn)
 
     def _upload(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)

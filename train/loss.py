@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -100,32 +100,6 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-# The losses that different parts may use together, and the factor of each, which brings their
-# gradients in the back end's weights to about the same length (docs/training.md).
-BESIDE = {"pyramid": 1.0, "bayesian": 0.5, "generalised": 0.4}
-
-
-def batch_loss(
-    recipe: Recipe, predicted: Tensor, batch: Batch, losses: Mapping[str, Loss] = LOSSES
-) -> Tensor:
-    """The recipe's loss, or each part's own (``part_loss``), averaged over crops.
-
-    Args:
-        predicted: (B, 1, h, w) heads per cell.
-        losses: by their names in recipes.
-
-    Returns:
-        A scalar.
-    """
-    if not recipe.part_loss:
-        return losses[recipe.loss](predicted, batch)
-    total = predicted.new_zeros(())
-    for name, rows in batch.rows.items():
-        mean = losses[name](predicted[rows], batch.take(rows))
-        total = total + BESIDE[name] * mean * (len(rows) / len(predicted))
-    return total
-
-
 def _heads_missed(_: Tensor, batch: Batch) -> Tensor:
     return batch.present.sum(dim=1).float().mean()
 
@@ -139,19 +113,10 @@ OF_EMPTY: dict[str, Loss] = LOSSES | {
 
 def of_empty(recipe: Recipe, batch: Batch) -> Tensor:
     """The loss of an empty map, without its transport cost."""
-    return batch_loss(recipe, torch.zeros_like(batch.target), batch, OF_EMPTY)
+    return OF_EMPTY[recipe.loss](torch.zeros_like(batch.target), batch)
 
 
-def name_losses(recipe: Recipe) -> str:
-    """The description of a recipe's loss in the training record and the model card."""
-    own = (
-        f"; for {part} {BESIDE[name]:g} times the {RECORD[name]}"
-        for part, name in sorted(recipe.part_loss.items())
-    )
-    return RECORD[recipe.loss] + "".join(own)
-
-
-RECORD = {
+RECORD = {  # descriptions in the training record and the model card
     "pyramid": "squared errors of head counts in cells and in blocks of 2x2 to 16x16 cells, "
     "those of a crop over one more than the mean count of its blocks, three quarters predicted and "
     "one quarter true, and the sum of the map of drawn pictures without people",

@@ -34,13 +34,12 @@ def check_pictures(recipe: Recipe, examples: Sequence[Example]) -> None:
             "train_only in the recipe"
         )
     parts = {example.part for example in examples} - {""}
-    for entry in ("repeat", "part_loss"):
-        if strangers := set(getattr(recipe, entry)) - parts:
-            there = ", ".join(sorted(parts)) or "no parts, because it was made of one folder"
-            raise TrainingError(
-                f"{entry} names parts that do not exist: {', '.join(sorted(strangers))}; the file "
-                f"has {there}; edit {entry} in the recipe"
-            )
+    if strangers := set(recipe.repeat) - parts:
+        there = ", ".join(sorted(parts)) or "no parts, because it was made of one folder"
+        raise TrainingError(
+            f"repeat names parts that do not exist: {', '.join(sorted(strangers))}; the file has "
+            f"{there}; edit repeat in the recipe"
+        )
     small = [example.name for example in examples if min(example.pixels.shape[:2]) < 2 * STRIDE]
     if recipe.crops == "quarters" and small:
         raise TrainingError(
@@ -115,7 +114,7 @@ def set_sizes(model: CSRNet, recipe: Recipe, train: Sequence[Example]) -> None:
     model.min_side = recipe.crop if resized else 0
     model.working_pixels = _working_pixels(train)
     # with other losses, heads in the maps are not as wide as kernels
-    drawn = resized and {recipe.loss, *recipe.part_loss.values()} <= {*DRAWN}
+    drawn = resized and recipe.loss in DRAWN
     widest = max((float(widths(one, recipe).max(initial=0)) for one in train), default=0.0)
     model.largest_sigma = min(max(widest, SMALLEST), LARGEST) if drawn and widest else 0.0
 

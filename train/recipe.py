@@ -18,7 +18,7 @@ else:
 from csrnet_hub.datasets.text import UTF16
 from csrnet_hub.model import STRIDE
 
-from .loss import BESIDE, LOSSES, divides
+from .loss import LOSSES, divides
 
 CHOICES = {
     "variant": ("A", "B", "C", "D"),
@@ -71,7 +71,6 @@ class Recipe:
     light: float
     empty: float
     loss: str
-    part_loss: dict[str, str]
     optimiser: str
     backend_init: str
     frozen_layers: int
@@ -152,12 +151,9 @@ def _faults(recipe: Recipe) -> Iterator[str]:
     for key, choices in CHOICES.items():
         if getattr(recipe, key) not in choices:
             yield f"{key} must be one of {', '.join(choices)}"
-    losses = [recipe.loss, *recipe.part_loss.values()]
-    if recipe.part_loss and not all(name in [*BESIDE] for name in losses):
-        yield f"with part_loss, all losses must be among {', '.join(BESIDE)}"
-    if "pyramid" in losses and recipe.crops == "quarters":
+    if recipe.loss == "pyramid" and recipe.crops == "quarters":
         yield 'crops = "quarters" cannot be used with the pyramid loss'
-    if "pyramid" in losses and not divides(recipe.crop // STRIDE):
+    if recipe.loss == "pyramid" and not divides(recipe.crop // STRIDE):
         yield (
             "the pyramid loss needs crop = 64 or a multiple of 128; otherwise its blocks miss the "
             "last rows and columns"

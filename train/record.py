@@ -41,10 +41,9 @@ def of_validation(train: Sequence[Example], held_out: Sequence[Example]) -> dict
 
 def _kernels(recipe: Recipe, train: Iterable[Example]) -> dict[str, Any]:
     kernels: dict[str, Any] = {}
+    if recipe.loss not in DRAWN:
+        return dict.fromkeys(sorted({example.part for example in train}), "none")
     for example in train:
-        if recipe.part_loss.get(example.part, recipe.loss) not in DRAWN:
-            kernels[example.part] = "none"
-            continue
         if not len(example.heads):
             continue
         low, high = float(example.sigma.min()), float(example.sigma.max())

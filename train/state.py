@@ -20,7 +20,7 @@ from csrnet_hub.model_files import CONFIG_NAME, end_unfinished, printable
 from csrnet_hub.named import quoted
 
 from .data import Example, digest, fingerprint
-from .loss import name_losses
+from .loss import RECORD
 from .recipe import Recipe
 
 PAUSES = [0.5] * 10  # seconds: virus scanners and sync clients soon release a file
@@ -103,7 +103,7 @@ def same_recipe(recipe: Recipe, source: str, train: Iterable[Example]) -> CSRNet
     record = model.training_record or {}
     if "refit" in record or "step" not in record or "validation" not in (model.metrics or {}):
         raise TrainingError(f"{source} has no validation figures of its own")
-    now = {**recipe.to_dict(), "loss": name_losses(recipe)}
+    now = {**recipe.to_dict(), "loss": RECORD[recipe.loss]}
     # a refit measures nothing and chooses nothing
     if other := other_entries(now, record, {"validate_every", "choose_by"}):
         raise TrainingError(f"{source} is from a run that differs in {', '.join(other)}")
@@ -153,7 +153,7 @@ def begin(recipe: Recipe, model: CSRNet, origin: dict[str, Any], device: torch.d
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = _optimiser(recipe, model, device)
-    return State(model, average, optimiser, origin, name_losses(recipe))
+    return State(model, average, optimiser, origin, RECORD[recipe.loss])
 
 
 def _optimiser(recipe: Recipe, model: CSRNet, device: torch.device) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from csrnet_hub.devices import fast_bfloat16
 
 from .crops import Crops
-from .loss import batch_loss, of_empty
+from .loss import LOSSES, of_empty
 from .processes import place
 from .recipe import Recipe
 from .sampling import channels
@@ -115,7 +115,7 @@ def train_step(
         predicted = network(x).float() / model.density_scale  # (B, 1, h, w)
     if batch.weight is not None:
         predicted = predicted * batch.weight
-    loss = batch_loss(recipe, predicted, batch)
+    loss = LOSSES[recipe.loss](predicted, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     for group in state.optimiser.param_groups:
         if state.step < group["start"]:  # AdamW would accumulate moments of unused gradients
