@@ -936,6 +936,19 @@ def test_weights_that_are_not_finite_are_not_kept_to_train_longer_from(
     assert not (tmp_path / "before_cooldown.pt").exists()
 
 
+def test_a_run_whose_last_model_could_not_be_written_is_not_taken_for_finished(
+    recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "save_model", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(replace(recipe, steps=2, cooldown=1.0, warmup=0), prepared, vgg, tmp_path)
+    assert not any("mae" in entry for entry in read_log(tmp_path / "log.jsonl"))
+    assert not (tmp_path / "before_cooldown.pt").exists()  # with nothing learnt
+
+
 def test_a_longer_run_from_before_the_cooldown_ends_as_one_that_was_as_long_from_the_start(
     recipe: Recipe, prepared: Path, vgg: Path, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def test_another_ground_truth_of_the_same_photographs_is_told_apart(prepared: Pa
         {"pixels": one.pixels[:-1]},
         {"name": "another"},
         {"scene": "a square"},
+        {"mask": np.ones(one.pixels.shape[:2], bool)},
     ):
         assert fingerprint([replace(one, **change), *rest]) != same, change
 
@@ -619,10 +620,14 @@ def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, trou
 
 
 @pytest.mark.parametrize(
-    "change", [{"batch": 2}, {"empty": 0.1}, {"worse": 0.1}, {"repeat": {"b": 2}}]
+    "change",
+    [
+        *({"batch": 2}, {"empty": 0.1}, {"worse": 0.1}, {"repeat": {"b": 2}}),
+        *({"grey": 0.1}, {"light": 0.1}),
+    ],
 )
 def test_quarters_are_as_the_paper_has_them(change: dict[str, object]) -> None:
-    with pytest.raises(RecipeError, match='"quarters" needs batch = 1, empty = 0'):
+    with pytest.raises(RecipeError, match="needs batch = 1, empty = 0"):
         read_recipe(RECIPES / "partA_paper.toml", **change)
 
 
@@ -638,13 +643,16 @@ def test_crops_whose_border_the_pyramid_loss_would_leave_out_are_refused() -> No
     assert reads == [64, 128, 256, 384]
 
 
+QUARTERS = {"crops": "quarters", "batch": 1, "empty": 0.0, "grey": 0.0, "light": 0.0}
+
+
 @pytest.mark.parametrize(
     ("change", "trouble"),
     [
         ({"crop": 320}, "the pyramid loss needs crop = 64 or a multiple of 128"),
-        ({"crops": "quarters", "batch": 1, "empty": 0.0}, "cannot be used with the pyramid loss"),
+        (QUARTERS, "cannot be used with the pyramid loss"),
         ({"crop": 320, "loss": "bayesian"}, None),
-        ({"crops": "quarters", "batch": 1, "empty": 0.0, "loss": "bayesian"}, None),
+        ({**QUARTERS, "loss": "bayesian"}, None),
     ],
 )
 def test_only_the_pyramid_loss_asks_for_sides_that_its_blocks_fill(

@@ -131,7 +131,8 @@ def fingerprint(examples: Sequence[Example]) -> str:
 
 
 def _truth(one: Example) -> str:
-    drawn = hashlib.sha256(one.heads.tobytes() + one.sigma.tobytes()).hexdigest()
+    inside = b"" if one.mask is None else one.mask.tobytes()
+    drawn = hashlib.sha256(one.heads.tobytes() + one.sigma.tobytes() + inside).hexdigest()
     scene = f" {one.scene}" if one.scene else ""
     return f"{one.pixels.shape} {one.fixed} {drawn}{scene}"
 

@@ -48,7 +48,7 @@ def loop(
     saved = start
     while state.step < recipe.steps:
         falls = rate(recipe, state.step + 1) < 1 <= rate(recipe, state.step)
-        if log and recipe.cooldown and falls and _finite(state):
+        if log and recipe.cooldown and state.step and falls and _finite(state):
             save_checkpoint(state, recipe, out / "before_cooldown.pt")  # to extend the run from
         losses.append(train_step(state, recipe, crops, net))
         state.seconds = before + time.perf_counter() - start
@@ -108,9 +108,9 @@ def _keep_best(
         save_model(state, recipe, out / "refit")
         return
     errors = validate(state, held_out, device)
-    log.validation(state.step, errors)
     latest = recipe.choose_by == "last"
     error = errors["mae" if latest else recipe.choose_by]
     if latest or (error is not None and error < state.best):  # relative errors need heads
         state.best = error
         save_model(state, recipe, out / "best")
+    log.validation(state.step, errors)  # by which `ablate` takes a run for finished

@@ -158,11 +158,11 @@ def _faults(recipe: Recipe) -> Iterator[str]:
             "the pyramid loss needs crop = 64 or a multiple of 128; otherwise its blocks miss the "
             "last rows and columns"
         )
-    odd = recipe.batch != 1 or recipe.empty or recipe.worse or recipe.repeat
-    if recipe.crops == "quarters" and odd:
+    others = recipe.empty, recipe.worse, recipe.grey, recipe.light, recipe.repeat
+    if recipe.crops == "quarters" and (recipe.batch != 1 or any(others)):
         yield (
-            'crops = "quarters" needs batch = 1, empty = 0, worse = 0 and no repeat, because the '
-            "crops differ in size"
+            'crops = "quarters", which differ in size and are only mirrored, needs batch = 1, '
+            "empty = 0, worse = 0, grey = 0, light = 0 and no repeat"
         )
 
 
