@@ -91,7 +91,7 @@ class CrowdCounter:
     """Counts people in pictures with a CSRNet.
 
     Args:
-        model: the network; it is moved to the device and put in eval mode.
+        model: the network; it is moved to the device, made channels-last and put in eval mode.
         device: ``"auto"`` (the first that works of CUDA, Apple's MPS, the CPU) or a torch
             device.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: float16 on a GPU

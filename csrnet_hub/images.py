@@ -82,8 +82,9 @@ def load_image(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
       first frame or page), of an AVIF file if Pillow supports it (11.3 or later), of a HEIC file
       with the extra ``heic``;
     - a PIL image of any mode (its current frame; it is read but not changed);
-    - an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, bool or floats in [0, 1].
-      A writable, contiguous uint8 (H, W, 3) array is returned as it is, not copied;
+    - a grey, RGB or RGBA array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16,
+      bool or floats in [0, 1]. A writable, contiguous uint8 (H, W, 3) array is returned as it is,
+      not copied;
     - a tensor of one of these shapes, or (1, H, W), (3, H, W) or (4, H, W), on any device.
 
     EXIF orientation is applied, transparency is put over white, and 16-bit values are divided by
